@@ -1,0 +1,1 @@
+"""Annotates X-ray scattering images as they are taken."""

@@ -1,0 +1,69 @@
+"""What was found on a frame: probabilities and accepted labels, or the reason why there are none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvfb_stream.frames import Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelIdentity:
+    """Which model said so."""
+
+    name: str
+    version: str
+    sha256: str
+    """SHA-256 of the weights file, hexadecimal."""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version} ({self.sha256[:12]})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annotation:
+    """The row that every frame gets, whatever became of it."""
+
+    status: Literal["ok", "failed"]
+    model: ModelIdentity
+    origin: Origin | None = None
+    reason: str = ""
+    """Why there are no probabilities; empty when `status` is ``ok``."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Calibrated probability per label, in the order of `dvfb_stream.labels.LABELS`; empty when failed."""
+    labels: tuple[str, ...] = ()
+    """Labels whose probability reached the model's threshold, closed under implication."""
+    fit_residual: float = math.nan
+    """Share of the view's sum of squares that the Fourier-Bessel reconstruction leaves unexplained, 0 to 1."""
+    novelty: float = math.nan
+    """Share of held-out simulated frames that look more familiar to the network than this one, 0 to 1."""
+    coefficients: NDArray[np.complex64] | None = None
+    """(n_radial, n_orders) Fourier-Bessel coefficients of the view, where they were asked for."""
+
+    @classmethod
+    def failed(cls, reason: str, *, model: ModelIdentity, origin: Origin | None = None) -> Annotation:
+        """Return the row of a frame that could not be annotated, for the stated reason."""
+        return cls(status="failed", model=model, origin=origin, reason=reason)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are probabilities."""
+        return self.status == "ok"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready mapping, without the coefficients; what is missing is None, never NaN."""
+        return {
+            "status": self.status,
+            "reason": self.reason,
+            "labels": list(self.labels),
+            "scores": dict(self.scores),
+            "fit_residual": None if math.isnan(self.fit_residual) else self.fit_residual,
+            "novelty": None if math.isnan(self.novelty) else self.novelty,
+            "model": {"name": self.model.name, "version": self.model.version, "sha256": self.model.sha256},
+        }

@@ -1,0 +1,32 @@
+"""The family of exceptions; each message names the offending value and the cure."""
+
+from __future__ import annotations
+
+
+class DvfbError(Exception):
+    """Anything that dvfb_stream refuses; the message can be shown to a user as it is."""
+
+
+class GeometryError(DvfbError):
+    """A shape, beam centre or mask that no frame can have, or under which nothing is visible."""
+
+
+class FrameError(DvfbError):
+    """Pixels that cannot be annotated: wrong shape or type, not finite, nothing valid."""
+
+
+class BundleError(DvfbError):
+    """A model bundle that is missing, incomplete, altered or of an unknown format."""
+
+
+class SettingsError(DvfbError):
+    """A setting out of range, or one that does not exist."""
+
+
+class MissingExtraError(DvfbError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; install it with: pip install 'dvfb-stream[{extra}]'")
+        self.package = package
+        self.extra = extra
