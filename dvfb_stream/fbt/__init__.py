@@ -1,1 +1,24 @@
-"""Placeholder."""
+"""The Fourier-Bessel transform of partly seen images: basis (3)(4), inverse (6), estimate (9), scaling (10)."""
+
+from dvfb_stream.fbt.cache import PlanCache
+from dvfb_stream.fbt.coefficients import complex_from_real, real_from_complex, rotate
+from dvfb_stream.fbt.elastic_net import Solution
+from dvfb_stream.fbt.log_scaling import log_scale, log_unscale, normalise
+from dvfb_stream.fbt.plan import FourierBessel
+from dvfb_stream.fbt.printed import estimate_printed
+from dvfb_stream.fbt.settings import FourierBesselSettings, PenaltyReading
+
+__all__ = [
+    "FourierBessel",
+    "FourierBesselSettings",
+    "PenaltyReading",
+    "PlanCache",
+    "Solution",
+    "complex_from_real",
+    "estimate_printed",
+    "log_scale",
+    "log_unscale",
+    "normalise",
+    "real_from_complex",
+    "rotate",
+]

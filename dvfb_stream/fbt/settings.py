@@ -1,0 +1,89 @@
+"""All choices that fix what coefficients mean; stored with every model and every analysis run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+from dvfb_stream.errors import SettingsError
+
+
+class PenaltyReading(StrEnum):
+    """How λ of (9) compares with the data term; the paper leaves it open."""
+
+    PER_SAMPLE = "per_sample"
+    """1/(2n) ‖Ua - I‖² + λ R(a) over n pixels, scikit-learn's ElasticNet on the image as it is."""
+    UNIT_NORM = "unit_norm"
+    """½ ‖Ũã - Ĩ‖² + λ R(ã) with image and columns of unit norm: how the authors' code is understood."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FourierBesselSettings:
+    """Settings of the Fourier-Bessel estimate; the defaults are the paper's with the per-sample reading.
+
+    Raises
+    ------
+    SettingsError
+        When a value is out of range.
+    """
+
+    radius: float = 256.0
+    """a, radius of the disk in view pixels."""
+    n_radial: int = 40
+    """Radial indices n = 1..n_radial."""
+    orders: tuple[int, ...] = tuple(range(0, 21, 2))
+    """Angular orders m; even ones alone, because patterns are centrosymmetric."""
+    downsample: int = 2
+    """View pixels are averaged over blocks of this side."""
+    penalty: float = 1e-4
+    """λ of (9)."""
+    l1_ratio: float = 0.8
+    """α of (9)."""
+    reading: PenaltyReading = PenaltyReading.PER_SAMPLE
+    """Scale of λ."""
+    tolerance: float = 1e-6
+    """The objective is certified to lie at most this share of itself above its minimum."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "orders", tuple(int(order) for order in self.orders))
+        object.__setattr__(self, "reading", PenaltyReading(self.reading))
+        for name, good, rule in (
+            ("radius", self.radius > 0, "positive"),
+            ("n_radial", self.n_radial >= 1, "at least 1"),
+            ("downsample", self.downsample >= 1, "at least 1"),
+            ("penalty", self.penalty >= 0, "not negative"),
+            ("l1_ratio", 0 <= self.l1_ratio <= 1, "between 0 and 1"),
+            ("tolerance", self.tolerance > 0, "positive"),
+            (
+                "orders",
+                bool(self.orders) and min(self.orders) >= 0 and len(set(self.orders)) == len(self.orders),
+                "distinct and not negative",
+            ),
+        ):
+            if not good:
+                raise SettingsError(
+                    f"Fourier-Bessel setting {name} must be {rule}, not {getattr(self, name)!r}"
+                )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready mapping."""
+        return {**asdict(self), "orders": list(self.orders), "reading": self.reading.value}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FourierBesselSettings:
+        """Return the settings of `as_dict`; unknown keys are refused.
+
+        Raises
+        ------
+        SettingsError
+            When a key is unknown or a value is of a wrong type or out of range.
+        """
+        unknown = set(values).difference(field.name for field in fields(cls))
+        if unknown:
+            raise SettingsError(f"unknown Fourier-Bessel settings: {', '.join(sorted(unknown))}")
+        try:
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"bad Fourier-Bessel settings {dict(values)!r}: {error}") from error

@@ -1,0 +1,195 @@
+"""What the networks see of a frame: a square log-intensity image with its own mask and beam centre.
+
+Any detector becomes one size: the frame is scaled, keeping its proportions, until its longer side fills the view,
+and laid in the middle; what it does not cover is invalid. Each view pixel is the mean of the valid detector pixels
+under it, weighted by the area they share with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from dvfb_stream.errors import FrameError
+from dvfb_stream.frames import Frame, Geometry
+
+VIEW_SIZE = 256
+"""Side of the view in pixels, the paper's."""
+
+FULL_SCALE = math.log1p(65535.0)
+"""log(1 + I) of a 16-bit detector's maximum: the authors' normalisation."""
+
+MAXIMUM = 255.0
+"""Image value of that maximum; the scale on which the penalty of (9) is stated."""
+
+LEAST_COVERAGE = 1e-6
+"""Share of a view pixel's area below which valid pixels count as rounding errors of the overlap."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A frame as the networks see it."""
+
+    image: NDArray[np.float32]
+    """(VIEW_SIZE, VIEW_SIZE): 255 · log(1 + mean counts) / log 65536; 0 where invalid."""
+    mask: NDArray[np.bool_]
+    """(VIEW_SIZE, VIEW_SIZE), True = valid."""
+    center_x: float
+    """Direct beam in view pixels; pixel centres at integers."""
+    center_y: float
+
+
+class ViewPlan:
+    """The resampling of one geometry: where its pixels go, which view pixels are valid, where the centre lies.
+
+    Parameters
+    ----------
+    geometry
+        Geometry of the frames.
+    size
+        Side of the view.
+
+    Attributes
+    ----------
+    center_x, center_y
+        Direct beam in view pixels.
+    scale
+        Detector pixels per view pixel, along either axis.
+    """
+
+    def __init__(self, geometry: Geometry, size: int = VIEW_SIZE) -> None:
+        self.geometry = geometry
+        self.size = size
+        rows, columns = geometry.shape
+        self.scale = max(rows, columns) / size
+        top, left = (size - rows / self.scale) / 2, (size - columns / self.scale) / 2
+        # Edges, not centres, are what scaling keeps in place: the first pixel's edge lies at -1/2.
+        self.center_x = (geometry.center_x + 0.5) / self.scale + left - 0.5
+        self.center_y = (geometry.center_y + 0.5) / self.scale + top - 0.5
+        self._down = _overlap(rows, self.scale, top, size)
+        self._across = _overlap(columns, self.scale, left, size)
+        self._footprint = self.scale**2
+
+    @cached_property
+    def _coverage(self) -> NDArray[np.float32]:
+        """Detector pixels' worth of valid area under each view pixel, for the geometry's mask alone."""
+        return self._sum(self._static_validity.astype(np.float32))
+
+    @property
+    def _static_validity(self) -> NDArray[np.bool_]:
+        mask = self.geometry.mask
+        return np.ones(self.geometry.shape, dtype=bool) if mask is None else mask
+
+    def _sum(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Integrate (rows, columns) over the area of each view pixel."""
+        across: NDArray[np.float32] = (self._across @ (self._down @ values).T).T
+        return across
+
+    def view(self, pixels: NDArray[Any]) -> View:
+        """Return the view of a frame of this geometry.
+
+        Parameters
+        ----------
+        pixels
+            (rows, columns), integer or floating. Negative counts and, in integer frames, the type's largest
+            value, which detectors write for an overflow, are invalid pixels.
+
+        Raises
+        ------
+        FrameError
+            When the shape or type is wrong, a pixel outside the mask is not finite, or none is valid.
+        """
+        pixels = np.asarray(pixels)
+        if pixels.shape != self.geometry.shape:
+            raise FrameError(
+                f"the frame has shape {pixels.shape}, but its geometry says {self.geometry.shape}; "
+                "check which detector the geometry describes"
+            )
+        if pixels.dtype.kind not in "iuf":
+            raise FrameError(f"pixels must be integer or floating, not {pixels.dtype}")
+        valid = self._static_validity
+        if pixels.dtype.kind == "f":
+            not_finite = ~np.isfinite(pixels) & valid
+            if not_finite.any():
+                row, column = np.argwhere(not_finite)[0]
+                raise FrameError(
+                    f"{int(not_finite.sum())} pixels outside the mask are not finite, the first at row {row}, "
+                    f"column {column} ({pixels[row, column]}); mask them"
+                )
+            rejected = pixels < 0
+        else:
+            rejected = pixels == np.iinfo(pixels.dtype).max
+            if pixels.dtype.kind == "i":
+                rejected |= pixels < 0
+        rejected &= valid
+        if rejected.any():
+            valid = valid & ~rejected
+            coverage = self._sum(valid.astype(np.float32))
+        else:
+            coverage = self._coverage
+        counts = np.where(valid, pixels, 0).astype(np.float32)
+        mask = coverage > LEAST_COVERAGE * self._footprint
+        if not mask.any():
+            raise FrameError(
+                "no valid pixel is left: all are masked, negative or at the detector's overflow value; "
+                "check the mask (True = valid) and the exposure"
+            )
+        mean = self._sum(counts)
+        np.divide(mean, coverage, out=mean, where=mask)
+        image = np.where(mask, np.log1p(mean) * (MAXIMUM / FULL_SCALE), np.float32(0)).astype(np.float32)
+        return View(image, mask, self.center_x, self.center_y)
+
+
+def _overlap(length: int, scale: float, offset: float, size: int) -> csr_array:
+    """Length that each of `length` pixels shares with each of `size` view pixels, in detector pixels."""
+    starts = (np.arange(size) - offset) * scale
+    first = np.clip(np.floor(starts), 0, length).astype(int)
+    last = np.clip(np.ceil(starts + scale), 0, length).astype(int)
+    view_index = np.repeat(np.arange(size), last - first)
+    pixel_index = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
+    shared = np.minimum(pixel_index + 1, starts[view_index] + scale) - np.maximum(
+        pixel_index, starts[view_index]
+    )
+    return csr_array(
+        (np.clip(shared, 0, None).astype(np.float32), (view_index, pixel_index)), shape=(size, length)
+    )
+
+
+class ViewPlans:
+    """View plans of the geometries seen last.
+
+    Parameters
+    ----------
+    max_plans
+        How many are kept; one holds a 256 x 256 coverage and two small sparse matrices, below 1 MB.
+    """
+
+    def __init__(self, max_plans: int = 64) -> None:
+        self.max_plans = max_plans
+        self._plans: OrderedDict[Geometry, ViewPlan] = OrderedDict()
+
+    def get(self, geometry: Geometry) -> ViewPlan:
+        """Return the plan of `geometry`."""
+        plan = self._plans.pop(geometry, None) or ViewPlan(geometry)
+        self._plans[geometry] = plan
+        if len(self._plans) > self.max_plans:
+            self._plans.popitem(last=False)
+        return plan
+
+
+def make_view(frame: Frame) -> View:
+    """Return the view of one frame; for many of one geometry keep a `ViewPlan`.
+
+    Raises
+    ------
+    FrameError
+        As `ViewPlan.view`.
+    """
+    return ViewPlan(frame.geometry).view(frame.pixels)
