@@ -1,0 +1,232 @@
+"""The analysis run: the Bluesky run that carries the annotations of one data key of one raw run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+from uuid import UUID, uuid5
+
+from dvfb_stream.annotations import Annotation
+from dvfb_stream.frames import Geometry
+from dvfb_stream.labels import LABELS
+from dvfb_stream.worker import SupportsAnnotate, was_dropped
+
+NAMESPACE = UUID("d3c6b0d5-7b0c-5c2e-9c0e-5a0f7d7f3b11")
+"""Namespace of the analysis runs' uids. It must never change: equal runs are recognised by equal uids."""
+
+STREAM = "annotations"
+COPIED_FIELDS = ("scan_id", "sample_name", "proposal", "data_session", "beamline_id")
+"""Fields of the raw start document by which people search."""
+
+
+def provenance_of(annotator: SupportsAnnotate) -> dict[str, Any]:
+    """Return what every analysis run says about its model: the annotator's own account, completed.
+
+    An annotator without a `provenance` method, such as a script's own, is described by its identity.
+    """
+    identity = annotator.identity
+    account: dict[str, Any] = {
+        "model": {"name": identity.name, "version": identity.version, "sha256": identity.sha256},
+        "labels": list(LABELS),
+        "thresholds": {},
+        "fbt": {},
+        "software": {"dvfb_stream": metadata.version("dvfb-stream")},
+    }
+    describe = getattr(annotator, "provenance", None)
+    return account | (describe() if callable(describe) else {})
+
+
+def analysis_uid(raw_uid: str, stream: str, data_key: str, model: Mapping[str, Any]) -> str:
+    """Return the uid of the analysis run: the same raw data and the same weights give the same uid."""
+    return str(uuid5(NAMESPACE, f"{raw_uid}:{stream}:{data_key}:{model['name']}@{model['sha256']}"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Row:
+    """The annotation of one frame, on its way into an event."""
+
+    index: int
+    time: float
+    """When the frame was taken, seconds since 1970."""
+    annotation: Annotation
+
+
+class AnalysisRun:
+    """Composes the documents of one analysis run, and sums its rows up.
+
+    All documents are functions of the raw documents and the annotations: uids are derived from the start uid
+    and the frame's index, times are those of the raw documents. So a replay gives equal documents.
+
+    Where a frame has no probabilities, its scores, `fit_residual` and `novelty` are NaN: Tiled keeps these
+    columns as 64-bit floats, in which NaN survives, whereas a column with None in it changes its type. The stop
+    document is metadata, where Tiled turns NaN into None; there, what has no value is left out.
+
+    Parameters
+    ----------
+    raw_start
+        Start document of the raw run.
+    stream, data_key
+        Where the frames lie in the raw run.
+    provenance
+        As `provenance_of` returns it.
+    geometry
+        Geometry of the frames; None where it is not known.
+    started, described
+        Times of the raw start and the raw descriptor, seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        raw_start: Mapping[str, Any],
+        *,
+        stream: str,
+        data_key: str,
+        provenance: Mapping[str, Any],
+        geometry: Geometry | None,
+        started: float,
+        described: float,
+    ) -> None:
+        self.raw_uid: str = raw_start["uid"]
+        self.stream = stream
+        self.data_key = data_key
+        self.uid = analysis_uid(self.raw_uid, stream, data_key, provenance["model"])
+        self._namespace = UUID(self.uid)
+        self._descriptor_uid = self._derived_uid("descriptor")
+        self._labels: Sequence[str] = tuple(provenance["labels"])
+        self._summary = Summary(self._labels)
+        self._described = described
+        self._start: dict[str, Any] = {
+            "uid": self.uid,
+            "time": started,
+            "analysis": {
+                "kind": "dvfb-annotation",
+                "parent": self.raw_uid,
+                "stream": stream,
+                "data_key": data_key,
+                **provenance,
+                "geometry": _described_geometry(geometry),
+            },
+        } | {name: raw_start[name] for name in COPIED_FIELDS if raw_start.get(name) is not None}
+
+    def __str__(self) -> str:
+        return f"analysis run {self.uid} of {self.data_key!r} in stream {self.stream!r} of run {self.raw_uid}"
+
+    def start(self) -> dict[str, Any]:
+        """Return the start document."""
+        return dict(self._start)
+
+    def descriptor(self) -> dict[str, Any]:
+        """Return the descriptor of the stream `annotations`."""
+        number = {"source": "dvfb_stream", "dtype": "number", "dtype_numpy": "<f8", "shape": []}
+        words = {"source": "dvfb_stream", "dtype": "string", "shape": []}
+        data_keys: dict[str, Any] = {
+            "frame": {"source": "dvfb_stream", "dtype": "integer", "dtype_numpy": "<i8", "shape": []},
+            **{label: dict(number) for label in self._labels},
+            "labels": dict(words),
+            "fit_residual": dict(number),
+            "novelty": dict(number),
+            "status": dict(words),
+            "reason": dict(words),
+        }
+        return {
+            "uid": self._descriptor_uid,
+            "run_start": self.uid,
+            "time": self._described,
+            "name": STREAM,
+            "data_keys": data_keys,
+            "object_keys": {"dvfb": list(data_keys)},
+            "configuration": {},
+            "hints": {"dvfb": {"fields": list(self._labels)}},
+        }
+
+    def event(self, row: Row) -> dict[str, Any]:
+        """Return the event of one frame, and add it to the summary."""
+        annotation = row.annotation
+        self._summary.add(annotation)
+        data = {
+            "frame": row.index,
+            **{label: float(annotation.scores.get(label, math.nan)) for label in self._labels},
+            "labels": ",".join(annotation.labels),
+            "fit_residual": float(annotation.fit_residual),
+            "novelty": float(annotation.novelty),
+            "status": annotation.status,
+            "reason": annotation.reason,
+        }
+        return {
+            "uid": self._derived_uid(str(row.index)),
+            "descriptor": self._descriptor_uid,
+            "seq_num": row.index + 1,
+            "time": row.time,
+            "data": data,
+            "timestamps": dict.fromkeys(data, row.time),
+            "filled": {},
+        }
+
+    def stop(self, time: float) -> dict[str, Any]:
+        """Return the stop document with the summary; `time` is that of the raw stop."""
+        return {
+            "uid": self._derived_uid("stop"),
+            "run_start": self.uid,
+            "time": time,
+            "exit_status": "success",
+            "reason": "",
+            "num_events": {STREAM: self._summary.frames},
+            "summary": self._summary.as_dict(),
+        }
+
+    def _derived_uid(self, name: str) -> str:
+        return str(uuid5(self._namespace, name))
+
+
+class Summary:
+    """Counts what one query of the catalog asks for."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.frames = 0
+        self._failed = 0
+        self._dropped = 0
+        self._accepted = dict.fromkeys(labels, 0)
+        self._scored = dict.fromkeys(labels, 0)
+        self._highest = dict.fromkeys(labels, -math.inf)
+        self._total = dict.fromkeys(labels, 0.0)
+
+    def add(self, annotation: Annotation) -> None:
+        """Count one frame."""
+        self.frames += 1
+        self._failed += not annotation.ok
+        self._dropped += was_dropped(annotation)
+        for label in self._accepted:
+            self._accepted[label] += label in annotation.labels
+            score = float(annotation.scores.get(label, math.nan))
+            if math.isfinite(score):
+                self._scored[label] += 1
+                self._highest[label] = max(self._highest[label], score)
+                self._total[label] += score
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return frames, failed, dropped (those among the failed that a full queue refused), and per label.
+
+        Per label: `count` of frames on which it was accepted, `max` and `mean` of its probability; the latter
+        two are absent where no frame has probabilities, so that no query takes ignorance for a low value.
+        """
+        per_label: dict[str, Any] = {}
+        for label, count in self._accepted.items():
+            per_label[label] = {"count": count}
+            if scored := self._scored[label]:
+                per_label[label] |= {"max": self._highest[label], "mean": self._total[label] / scored}
+        return {"frames": self.frames, "failed": self._failed, "dropped": self._dropped, **per_label}
+
+
+def _described_geometry(geometry: Geometry | None) -> dict[str, Any] | None:
+    if geometry is None:
+        return None
+    return {
+        "shape": list(geometry.shape),
+        "center_x": geometry.center_x,
+        "center_y": geometry.center_y,
+        "masked_pixels": 0 if geometry.mask is None else int(geometry.mask.size - geometry.mask.sum()),
+        "sha256": geometry.digest,
+    }

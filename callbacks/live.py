@@ -1,0 +1,121 @@
+"""The callback that a beamline subscribes to its RunEngine."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats
+from dvfb_stream.callbacks.raw_run import Document
+from dvfb_stream.callbacks.writer import Sink
+from dvfb_stream.frames import Geometry
+from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate
+
+_SECONDS_AT_EXIT = 10.0
+"""How long a process that ends waits for the last rows: long enough for a full queue on two CPU cores, short
+enough that nobody reaches for Ctrl-C."""
+
+
+class LiveAnnotator:
+    """Annotates the frames of every run of a RunEngine, without the plan noticing.
+
+    ``RE.subscribe(LiveAnnotator(sinks=[...], detectors={"pilatus_image": geometry}))``
+
+    A call hands the document over and returns. No exception leaves it. When frames come faster than they are
+    annotated, the queue absorbs `max_frames` of them; of further ones, under the default policy, each gets a
+    row that says it was dropped, and the summary counts them. Rows go to the sinks while the plan runs.
+
+    `wait` waits for the rows of what was seen so far, `close` ends the threads; a context manager closes.
+    When the interpreter ends, what is still queued has 10 s to be annotated.
+
+    Parameters
+    ----------
+    model
+        Name or folder of a model bundle, loaded now rather than at the first frame; or an annotator.
+    sinks
+        Called as `sink(name, doc)` with the analysis documents: a `TiledSink`, an `AnnotationTable`,
+        databroker's ``insert``, or any Bluesky callback.
+    detectors
+        Geometry of each data key that holds frames; see `AnnotationPipeline`.
+    policy
+        ``"drop-newest"``; or ``"block"`` for scripts that would rather let the plan wait than miss a frame.
+    device
+        Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``.
+    batch_size, max_wait, max_frames, max_bytes
+        See `dvfb_stream.worker.Worker`.
+    on_run_stored, on_sink_failure
+        See `AnnotationPipeline`.
+
+    Raises
+    ------
+    BundleError
+        When the model cannot be loaded.
+    SettingsError
+        When the policy does not exist, or a bound is not positive.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | SupportsAnnotate = "default",
+        *,
+        sinks: Sequence[Sink] = (),
+        detectors: Mapping[str, Geometry] | None = None,
+        policy: str | FullQueuePolicy = FullQueuePolicy.DROP_NEWEST,
+        device: str = "auto",
+        batch_size: int = 16,
+        max_wait: float = 0.2,
+        max_frames: int = 256,
+        max_bytes: int = 1 << 30,
+        on_run_stored: Callable[[str], None] | None = None,
+        on_sink_failure: Callable[[Exception], None] | None = None,
+    ) -> None:
+        self._pipeline = AnnotationPipeline(
+            _annotator(model, device),
+            sinks=sinks,
+            detectors=detectors,
+            policy=FullQueuePolicy.named(policy),
+            batch_size=batch_size,
+            max_wait=max_wait,
+            max_frames=max_frames,
+            max_bytes=max_bytes,
+            on_run_stored=on_run_stored,
+            on_sink_failure=on_sink_failure,
+        )
+        atexit.register(self.close, _SECONDS_AT_EXIT)
+
+    def __call__(self, name: str, doc: Document) -> None:
+        """Take one document of the RunEngine."""
+        self._pipeline(name, doc)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the rows of all frames seen so far; return whether they came within `timeout` seconds."""
+        return self._pipeline.wait(timeout)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Finish what is there within `timeout` seconds and end the threads; later documents are left out."""
+        atexit.unregister(self.close)
+        self._pipeline.close(timeout)
+
+    def stats(self) -> PipelineStats:
+        """Return what came in and what became of it."""
+        return self._pipeline.stats()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _annotator(model: str | Path | SupportsAnnotate, device: str) -> SupportsAnnotate:
+    if not isinstance(model, str | Path):
+        return model
+    # Imported here, so that a script with an annotator of its own needs no torch.
+    from dvfb_stream.annotator import Annotator
+
+    return Annotator.load(model, device=device)

@@ -1,0 +1,406 @@
+"""documents -> frames -> worker -> analysis documents -> sinks: the flow that every front of the house shares."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from types import TracebackType
+from typing import Self, TypeVar
+
+from dvfb_stream.annotations import Annotation
+from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row, provenance_of
+from dvfb_stream.callbacks.raw_run import Document, DocumentError, Exposure, RawRun, moment, text
+from dvfb_stream.callbacks.writer import AnalysisProgress, AnalysisWriter, RunProgress, Sink, WriterStats
+from dvfb_stream.frames import Frame, Geometry
+from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate, Worker, WorkerStats, was_dropped
+
+logger = logging.getLogger(__name__)
+
+_News = TypeVar("_News")
+
+_REFUSALS_LOGGED = 100
+"""A daemon that joins in the middle of a run meets thousands of documents that it cannot place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineStats:
+    """What came in, what became of it, and what went wrong, since the pipeline was made."""
+
+    documents: int
+    """Documents taken."""
+    malformed: int
+    """Documents refused: not a Bluesky document, or one that belongs to no run known here."""
+    frames: int
+    """Frames found in documents; each of them gets one row."""
+    unreadable: int
+    """Frames among them whose pixels or geometry could not be had; they did not go to the worker."""
+    open_runs: int
+    """Raw runs whose rows are not all stored, or whose stop did not come."""
+    abandoned_runs: int
+    """Raw runs forgotten because more than `max_open_runs` were open."""
+    stored_runs: int
+    """Raw runs reported to `on_run_stored`, or that would have been."""
+    callback_failures: int
+    """Exceptions raised by `on_run_stored` and `on_sink_failure`."""
+    worker: WorkerStats
+    writer: WriterStats
+
+
+@dataclass(slots=True, eq=False)
+class _OpenRun:
+    raw: RawRun
+    progress: RunProgress
+    analyses: dict[tuple[str, str], AnalysisProgress] = field(default_factory=dict)
+
+
+class AnnotationPipeline:
+    """Takes Bluesky documents, and gives analysis documents to sinks while the raw run is still going.
+
+    Call it with every document of every raw run: `pipeline(name, doc)`. Runs may be interleaved. It never
+    raises: a document that is malformed, or belongs to no known run, is logged and counted. For each data key
+    with frames there is one analysis run; every frame gets exactly one row in it, in the order of the frames.
+    It ends after the raw stop, however the raw run ended. A raw run without frames has no analysis run.
+
+    A raw run that is delivered again from its start, while it is open, is counted from the start again: no row
+    is written twice. After a sink failed during a run, that run must be delivered once more after its stop.
+
+    Threads: documents come in on the caller's; the annotator has one, the sinks another. Under
+    `FullQueuePolicy.BLOCK` a call waits while the queue, or the backlog of a slow sink, is full; under
+    ``DROP_NEWEST`` it never waits. Pixels that somebody else could write to are copied during the call.
+
+    Parameters
+    ----------
+    annotator
+        Called from the worker's thread alone. Its `provenance()`, where it has one, goes into the start
+        document of each analysis run.
+    sinks
+        Called as `sink(name, doc)` from one thread, in document order within an analysis run. Each gets its
+        own copies. One that raises gets nothing more of that analysis run; the others go on.
+    detectors
+        Geometry of each data key that holds frames; other data keys are left alone. None: whatever looks like
+        an image gets rows that say which geometry is missing, and how to give it.
+    policy, batch_size, max_wait, max_frames, max_bytes
+        See `dvfb_stream.worker.Worker`.
+    max_rows
+        Rows that may wait for the sinks before annotating waits.
+    max_open_runs
+        Raw runs open at a time; of more, the one that began first is abandoned (its rows so far are kept, it
+        gets no stop). Bounds the memory that runs without a stop would fill.
+    on_run_stored
+        Called with a raw run's uid, once, after every sink has accepted the stop documents of all its analysis
+        runs; at the raw stop, where it had no frames. Never for a run of which a sink refused a document.
+        From the writer's thread: it must not call `wait` or `close`.
+    on_sink_failure
+        Called with what a sink raised. From the writer's thread, too.
+
+    Raises
+    ------
+    SettingsError
+        When a bound is not positive.
+    """
+
+    def __init__(
+        self,
+        annotator: SupportsAnnotate,
+        *,
+        sinks: Sequence[Sink],
+        detectors: Mapping[str, Geometry] | None = None,
+        policy: FullQueuePolicy = FullQueuePolicy.BLOCK,
+        batch_size: int = 16,
+        max_wait: float = 0.2,
+        max_frames: int = 256,
+        max_bytes: int = 1 << 30,
+        max_rows: int = 10_000,
+        max_open_runs: int = 1_000,
+        on_run_stored: Callable[[str], None] | None = None,
+        on_sink_failure: Callable[[Exception], None] | None = None,
+    ) -> None:
+        self._identity = annotator.identity
+        self._provenance = provenance_of(annotator)
+        self._detectors = None if detectors is None else dict(detectors)
+        self._waits = policy is FullQueuePolicy.BLOCK
+        self._max_open_runs = max_open_runs
+        self._on_run_stored = on_run_stored
+        self._on_sink_failure = on_sink_failure
+
+        # Held while a document is taken, which may block; nothing but taking documents waits for it.
+        self._intake = threading.Lock()
+        # Guards what follows; held for moments only.
+        self._lock = threading.Lock()
+        self._runs: OrderedDict[str, _OpenRun] = OrderedDict()  # by the raw run's uid
+        self._run_of_descriptor: dict[str, str] = {}  # uids
+        self._closed = False
+        self._documents = self._malformed = self._frames = self._unreadable = 0
+        self._abandoned_runs = self._stored_runs = self._callback_failures = 0
+
+        self._worker = Worker(
+            annotator,
+            batch_size=batch_size,
+            max_wait=max_wait,
+            max_frames=max_frames,
+            max_bytes=max_bytes,
+            policy=policy,
+        )
+        self._writer = AnalysisWriter(
+            sinks, max_rows=max_rows, on_finished=self._finished, on_sink_failure=self._sink_failed
+        )
+
+    def __call__(self, name: str, doc: Document) -> None:
+        """Take one Bluesky document. Never raises."""
+        with self._intake:
+            with self._lock:
+                self._documents += 1
+            try:
+                self._take(name, doc)
+            except Exception as error:  # noqa: BLE001 - logged in _refuse; nothing may reach a RunEngine from here
+                self._refuse(name, doc, error)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the sinks were offered the rows of all frames seen so far, and the stops now due.
+
+        Returns
+        -------
+        bool
+            Whether that came within `timeout` seconds. Sinks may keep rows of an open run to themselves: the
+            catalog's writes them in batches.
+        """
+        deadline = _Deadline(timeout)
+        return self._worker.drain(deadline.left()) and self._writer.wait(deadline.left())
+
+    def close(self, timeout: float | None = None) -> None:
+        """Take no further document, finish what is there as `wait` does, and end both threads.
+
+        Rows for which `timeout` seconds do not suffice are given up, logged and counted, and their analysis
+        runs stay without a stop; so do those of raw runs without a stop. Delivering the raw run again to a new
+        pipeline completes them.
+        """
+        deadline = _Deadline(timeout)
+        with self._lock:
+            self._closed = True
+        self._worker.drain(deadline.left())
+        # The writer first: rows that say "the worker was closed" must not be stored, or no replay would ever
+        # put annotations in their place.
+        self._writer.close(deadline.left())
+        self._worker.close(timeout=None if timeout is None else 0.0)
+        with self._lock:
+            unfinished = list(self._runs)
+        if unfinished:
+            logger.warning("closed while %d raw runs are not finished: %s", len(unfinished), unfinished[:10])
+
+    def stats(self) -> PipelineStats:
+        """Return what came in and what became of it."""
+        with self._lock:
+            return PipelineStats(
+                documents=self._documents,
+                malformed=self._malformed,
+                frames=self._frames,
+                unreadable=self._unreadable,
+                open_runs=len(self._runs),
+                abandoned_runs=self._abandoned_runs,
+                stored_runs=self._stored_runs,
+                callback_failures=self._callback_failures,
+                worker=self._worker.stats(),
+                writer=self._writer.stats(),
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- documents, on the caller's thread ---------------------------------------------------------------
+
+    def _take(self, name: str, doc: Document) -> None:
+        if self._closed:
+            raise DocumentError("the pipeline is closed")
+        if not isinstance(doc, Mapping):
+            raise DocumentError(f"a document must be a mapping, not {type(doc).__name__}")
+        match name:
+            case "start":
+                self._begin(doc)
+            case "descriptor":
+                self._open_run(text(doc, "run_start")).raw.add_descriptor(doc)
+                self._remember(text(doc, "uid"), text(doc, "run_start"))
+            case "stream_resource":
+                self._open_run(text(doc, "run_start")).raw.add_stream_resource(doc)
+            case "event":
+                run = self._run_with_descriptor(doc)
+                self._submit(run, run.raw.exposures_in_event(doc))
+            case "event_page":
+                run = self._run_with_descriptor(doc)
+                self._submit(run, run.raw.exposures_in_event_page(doc))
+            case "stream_datum":
+                run = self._run_with_descriptor(doc)
+                self._submit(run, run.raw.exposures_in_stream_datum(doc))
+            case "stop":
+                self._end(doc)
+            case "resource" | "datum" | "datum_page" | "bulk_events" | "bulk_datum":
+                pass  # speak of files, which are not read yet; the events of such frames say so in their rows
+            case _:
+                raise DocumentError(f"there is no kind of document called {name!r}")
+
+    def _begin(self, doc: Document) -> None:
+        raw = RawRun(doc, self._detectors)
+        with self._lock:
+            again = self._runs.get(raw.uid)
+            if again is not None:
+                again.raw = raw
+            else:
+                self._runs[raw.uid] = _OpenRun(raw=raw, progress=RunProgress(raw.uid))
+            too_many = len(self._runs) > self._max_open_runs
+            oldest = next(iter(self._runs))
+            if too_many:
+                self._abandoned_runs += 1
+                self._forget(oldest)
+        if again is not None:
+            logger.info("run %s is delivered again", raw.uid)
+            self._writer.restart(again.progress)
+        if too_many:
+            logger.warning("more than %d runs are open; abandoning %s", self._max_open_runs, oldest)
+
+    def _submit(self, run: _OpenRun, exposures: Iterator[Exposure]) -> None:
+        for exposure in exposures:
+            progress = self._analysis_of(run, exposure)
+            deliver = partial(self._deliver, progress, exposure.origin.index, exposure.time)
+            geometry = (self._detectors or {}).get(exposure.origin.data_key)
+            readable = exposure.pixels is not None and geometry is not None
+            with self._lock:
+                self._frames += 1
+                self._unreadable += not readable
+            if exposure.pixels is not None and geometry is not None:
+                self._worker.submit(Frame(exposure.pixels, geometry, exposure.origin), deliver)
+            else:
+                reason = exposure.reason or _no_geometry(exposure)
+                annotation = Annotation.failed(reason, model=self._identity, origin=exposure.origin)
+                deliver(annotation, wait=self._waits)
+
+    def _analysis_of(self, run: _OpenRun, exposure: Exposure) -> AnalysisProgress:
+        stream, data_key = exposure.origin.stream, exposure.origin.data_key
+        if (stream, data_key) not in run.analyses:
+            analysis = AnalysisRun(
+                run.raw.start,
+                stream=stream,
+                data_key=data_key,
+                provenance=self._provenance,
+                geometry=(self._detectors or {}).get(data_key),
+                started=run.raw.time,
+                described=run.raw.descriptor_time(stream),
+            )
+            run.analyses[stream, data_key] = AnalysisProgress(analysis, run.progress)
+            run.progress.analyses.append(run.analyses[stream, data_key])
+        return run.analyses[stream, data_key]
+
+    def _end(self, doc: Document) -> None:
+        run = self._open_run(text(doc, "run_start"))
+        with self._lock:
+            run.raw.stopped = True
+        self._writer.stop(run.progress, dict(run.raw.counts), moment(doc, default=time.time()))
+
+    def _open_run(self, uid: str) -> _OpenRun:
+        with self._lock:
+            run = self._runs.get(uid)
+        if run is None:
+            raise DocumentError(
+                f"the raw run {uid!r} is not open here: its start did not come, or its stop did"
+            )
+        if run.raw.stopped:
+            raise DocumentError(f"the raw run {uid!r} has stopped")
+        return run
+
+    def _run_with_descriptor(self, doc: Document) -> _OpenRun:
+        descriptor = text(doc, "descriptor")
+        with self._lock:
+            uid = self._run_of_descriptor.get(descriptor)
+        if uid is None:
+            raise DocumentError(f"the descriptor {descriptor!r} belongs to no run that is open here")
+        return self._open_run(uid)
+
+    def _remember(self, descriptor: str, uid: str) -> None:
+        with self._lock:
+            self._run_of_descriptor[descriptor] = uid
+
+    def _refuse(self, name: object, doc: object, error: Exception) -> None:
+        with self._lock:
+            self._malformed += 1
+            count = self._malformed
+        if count > _REFUSALS_LOGGED:
+            return
+        known = isinstance(error, DocumentError)
+        uid = doc.get("uid") if isinstance(doc, Mapping) else None
+        logger.warning("a document (%r, uid %r) is left out: %s", name, uid, error, exc_info=not known)
+        if count == _REFUSALS_LOGGED:
+            logger.warning("further documents that are left out are only counted")
+
+    # -- rows, on the worker's thread; or on the caller's, where there is nothing to annotate --------------
+
+    def _deliver(
+        self,
+        progress: AnalysisProgress,
+        index: int,
+        taken_at: float,
+        annotation: Annotation,
+        *,
+        wait: bool = True,
+    ) -> None:
+        row = Row(index=index, time=taken_at, annotation=annotation)
+        # Rows of dropped frames come on the caller's thread, which must not wait.
+        self._writer.put(progress, row, wait=wait and not was_dropped(annotation))
+
+    # -- ends, on the writer's thread ----------------------------------------------------------------------
+
+    def _finished(self, progress: RunProgress) -> None:
+        with self._lock:
+            run = self._runs.get(progress.raw_uid)
+            if run is None or run.progress is not progress or not run.raw.stopped:
+                return  # abandoned, or being delivered again
+            self._forget(progress.raw_uid)
+            if progress.broken:
+                return
+            self._stored_runs += 1
+        if self._on_run_stored is not None:
+            self._tell(self._on_run_stored, progress.raw_uid)
+
+    def _sink_failed(self, error: Exception) -> None:
+        if self._on_sink_failure is not None:
+            self._tell(self._on_sink_failure, error)
+
+    def _tell(self, callback: Callable[[_News], None], news: _News) -> None:
+        try:
+            callback(news)
+        except Exception:  # whose fault it is does not matter: the rows of the other runs go on
+            logger.exception("%r raised when told of %r", callback, news)
+            with self._lock:
+                self._callback_failures += 1
+
+    def _forget(self, uid: str) -> None:
+        del self._runs[uid]
+        self._run_of_descriptor = {
+            descriptor: run for descriptor, run in self._run_of_descriptor.items() if run != uid
+        }
+
+
+class _Deadline:
+    """What is left of a timeout that several waits share."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self._end = None if timeout is None else time.monotonic() + timeout
+
+    def left(self) -> float | None:
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+
+def _no_geometry(exposure: Exposure) -> str:
+    key = exposure.origin.data_key
+    shape = (0, 0) if exposure.pixels is None else exposure.pixels.shape
+    return (
+        f"no geometry is known for {key!r}; give it where the detectors are configured, as in "
+        f"detectors={{{key!r}: Geometry(shape={shape}, center_x=..., center_y=...)}}"
+    )

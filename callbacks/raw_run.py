@@ -1,0 +1,228 @@
+"""Follows one raw run and finds the detector exposures in its documents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvfb_stream.callbacks.pixels import images_in, taken_over
+from dvfb_stream.errors import DvfbError, FrameError
+from dvfb_stream.frames import Geometry, Origin
+
+Document = Mapping[str, Any]
+
+MAX_EXPOSURES_IN_A_DOCUMENT = 100_000
+"""A document that claims more is refused: a day of a fast detector comes in many documents, a typing error or
+an attack in one."""
+
+
+class DocumentError(DvfbError):
+    """A document that no sequence of Bluesky documents can contain."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Exposure:
+    """One frame that a document speaks of, with its pixels or the reason why they cannot be had."""
+
+    origin: Origin
+    time: float
+    """When the raw document says that it was taken, seconds since 1970."""
+    pixels: NDArray[Any] | None = None
+    reason: str = ""
+    """Why there are no pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Descriptor:
+    stream: str
+    time: float
+    data_keys: Document
+
+
+class RawRun:
+    """What is known of one raw run while its documents come in.
+
+    Frames are numbered per stream and data key in the order of the documents, from 0: a run that is replayed
+    from its start gives every frame its old number.
+
+    Parameters
+    ----------
+    start
+        Its start document.
+    detectors
+        Geometry by data key; these data keys and no others are images. None: every data key that looks like an
+        image is one.
+
+    Raises
+    ------
+    DocumentError
+        When the start document has no uid.
+    """
+
+    def __init__(self, start: Document, detectors: Mapping[str, Geometry] | None) -> None:
+        self.start = start
+        self.uid = text(start, "uid")
+        self.counts: dict[tuple[str, str], int] = {}
+        """Frames seen so far, by stream and data key."""
+        self.stopped = False
+        self._detectors = detectors
+        self._descriptors: dict[str, _Descriptor] = {}
+        self._stream_resources: dict[str, str] = {}
+
+    @property
+    def time(self) -> float:
+        """Time of the start document."""
+        return moment(self.start, default=0.0)
+
+    def descriptor_time(self, stream: str) -> float:
+        """Time of the first descriptor of `stream`."""
+        return next((d.time for d in self._descriptors.values() if d.stream == stream), self.time)
+
+    def add_descriptor(self, doc: Document) -> None:
+        """Learn which data keys a stream has."""
+        data_keys = mapping(doc, "data_keys")
+        stream = doc.get("name", "primary")
+        if not isinstance(stream, str):
+            raise DocumentError(f"a descriptor's name must be text, not {stream!r}")
+        self._descriptors[text(doc, "uid")] = _Descriptor(
+            stream=stream, time=moment(doc, default=self.time), data_keys=data_keys
+        )
+
+    def add_stream_resource(self, doc: Document) -> None:
+        """Learn which data key the pixels of a stream resource belong to."""
+        self._stream_resources[text(doc, "uid")] = text(doc, "data_key")
+
+    def exposures_in_event(self, doc: Document) -> Iterator[Exposure]:
+        """Yield the exposures of an Event, numbered; pixels are safe from the detector's next exposure."""
+        descriptor = self._descriptor(doc)
+        time = moment(doc, default=descriptor.time)
+        filled = doc.get("filled")
+        for key, value in mapping(doc, "data").items():
+            spec = descriptor.data_keys.get(key)
+            spec = spec if isinstance(spec, Mapping) else {}
+            if self._is_image(key, spec, value):
+                is_filled = filled.get(key) if isinstance(filled, Mapping) else None
+                yield from self._exposures(
+                    descriptor.stream, key, spec, value, is_filled=is_filled, time=time
+                )
+
+    def exposures_in_event_page(self, doc: Document) -> Iterator[Exposure]:
+        """Yield the exposures of an EventPage, event by event."""
+        columns = mapping(doc, "data")
+        times = doc.get("time")
+        if not isinstance(times, list | tuple | np.ndarray):
+            raise DocumentError(f"an event page's time must be a list, not {type(times).__name__}")
+        filled = doc.get("filled")
+        filled = filled if isinstance(filled, Mapping) else {}
+        lengths = {len(times), *(len(column) for column in columns.values())}
+        if len(lengths) != 1:
+            raise DocumentError(f"the columns of an event page must be of one length, not {sorted(lengths)}")
+        for row, time in enumerate(times):
+            yield from self.exposures_in_event(
+                {
+                    "descriptor": doc.get("descriptor"),
+                    "time": time,
+                    "data": {key: column[row] for key, column in columns.items()},
+                    "filled": {key: column[row] for key, column in filled.items() if len(column) > row},
+                }
+            )
+
+    def exposures_in_stream_datum(self, doc: Document) -> Iterator[Exposure]:
+        """Yield the exposures that a StreamDatum announces; their pixels lie in a file and are not read yet."""
+        descriptor = self._descriptor(doc)
+        resource = text(doc, "stream_resource")
+        if resource not in self._stream_resources:
+            raise DocumentError(f"the stream datum's stream resource {resource!r} is not known in its run")
+        key = self._stream_resources[resource]
+        spec = descriptor.data_keys.get(key)
+        spec = spec if isinstance(spec, Mapping) else {}
+        if not self._is_image(key, spec, None):
+            return
+        indices = mapping(doc, "indices")
+        first, last = indices.get("start"), indices.get("stop")
+        if not (isinstance(first, int) and isinstance(last, int)):
+            raise DocumentError(f"a stream datum's indices must be integers, not {first!r} to {last!r}")
+        shape = spec.get("shape")
+        frames_each = shape[0] if isinstance(shape, list | tuple) and len(shape) == 3 else 1
+        frames_each = frames_each if isinstance(frames_each, int) else 1
+        n_frames = (last - first) * frames_each
+        if n_frames > MAX_EXPOSURES_IN_A_DOCUMENT:
+            raise DocumentError(f"a stream datum that announces {n_frames} frames at once is not believed")
+        for _ in range(n_frames):
+            yield self._numbered(
+                descriptor.stream, key, descriptor.time, reason=_not_read(key, "a StreamResource")
+            )
+
+    def _exposures(
+        self, stream: str, key: str, spec: Document, value: object, *, is_filled: object, time: float
+    ) -> Iterator[Exposure]:
+        # Before it is filled, the value of external data is the id of its datum; `filled` may be absent.
+        if is_filled is False or ("external" in spec and isinstance(value, str)):
+            yield self._numbered(stream, key, time, reason=_not_read(key, "a Resource"))
+            return
+        try:
+            images = images_in(value)
+        except FrameError as error:
+            yield self._numbered(stream, key, time, reason=str(error))
+            return
+        for image in images:
+            yield self._numbered(stream, key, time, pixels=taken_over(image))
+
+    def _numbered(
+        self, stream: str, key: str, time: float, *, pixels: NDArray[Any] | None = None, reason: str = ""
+    ) -> Exposure:
+        index = self.counts.get((stream, key), 0)
+        self.counts[stream, key] = index + 1
+        origin = Origin(run_uid=self.uid, stream=stream, data_key=key, index=index)
+        return Exposure(origin=origin, time=time, pixels=pixels, reason=reason)
+
+    def _is_image(self, key: str, spec: Document, value: object) -> bool:
+        if self._detectors is not None:
+            return key in self._detectors
+        if isinstance(value, np.ndarray):
+            return value.ndim in (2, 3)
+        shape = spec.get("shape")
+        return spec.get("dtype") == "array" and isinstance(shape, list | tuple) and len(shape) in (2, 3)
+
+    def _descriptor(self, doc: Document) -> _Descriptor:
+        uid = text(doc, "descriptor")
+        if uid not in self._descriptors:
+            raise DocumentError(f"the descriptor {uid!r} is not known in run {self.uid}")
+        return self._descriptors[uid]
+
+
+def _not_read(key: str, document: str) -> str:
+    return (
+        f"the pixels of {key!r} lie in an external file ({document} document), which is not read yet; "
+        "only arrays inside event documents are"
+    )
+
+
+def text(doc: Document, field: str) -> str:
+    """Return a field that must be text, and not empty; DocumentError otherwise."""
+    value = doc.get(field)
+    if not isinstance(value, str) or not value:
+        raise DocumentError(f"the field {field!r} must be text, not {value!r}")
+    return value
+
+
+def mapping(doc: Document, field: str) -> Document:
+    """Return a field that must be a mapping; DocumentError otherwise."""
+    value = doc.get(field)
+    if not isinstance(value, Mapping):
+        raise DocumentError(f"the field {field!r} must be a mapping, not {type(value).__name__}")
+    return value
+
+
+def moment(doc: Document, *, default: float) -> float:
+    """Return a document's time, or `default` where it has none: a row is worth more than its clock."""
+    try:
+        value = float(doc.get("time", default))
+    except (TypeError, ValueError):
+        return default
+    return value if math.isfinite(value) else default
