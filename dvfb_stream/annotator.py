@@ -1,0 +1,242 @@
+"""The annotator: frames in, annotations out; view, coefficients, network and calibration in one place."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.errors import FrameError, GeometryError, SettingsError
+from dvfb_stream.fbt import FourierBessel, PlanCache
+from dvfb_stream.frames import Frame
+from dvfb_stream.labels import LABELS, close_under_implication
+from dvfb_stream.models import Bundle, find_bundle, load_bundle
+from dvfb_stream.models.calibration import probabilities
+from dvfb_stream.models.inputs import coefficient_input, halve, image_input
+from dvfb_stream.view import View, ViewPlans
+
+PLAN_CACHE_BYTES = 1 << 30
+"""Some eighteen geometries; a beamline has one or two at a time."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examination:
+    """All that was computed of one frame, for figures."""
+
+    view: View
+    coefficients: NDArray[np.complex64]
+    """(n_radial, n_orders)."""
+    reconstruction: NDArray[np.float32]
+    """(128, 128) working pixels: what the coefficients say the view is, masked pixels filled in."""
+    annotation: Annotation
+
+
+class Annotator:
+    """Annotates frames with one model on one device. Not for several threads at once; a worker has its own.
+
+    Parameters
+    ----------
+    bundle
+        The model.
+    device
+        ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ...
+    plan_cache_bytes
+        Bound on the Fourier-Bessel plans kept for geometries seen before.
+
+    Raises
+    ------
+    SettingsError
+        When the device does not exist here.
+    """
+
+    def __init__(
+        self, bundle: Bundle, *, device: str = "auto", plan_cache_bytes: int = PLAN_CACHE_BYTES
+    ) -> None:
+        self._bundle = bundle
+        self.device = _device(device)
+        self._network = bundle.network.to(self.device).eval()
+        self._calibrations = bundle.calibrations
+        self._fbt = bundle.fbt_settings
+        self._views = ViewPlans()
+        self._plans = PlanCache(plan_cache_bytes)
+
+    @classmethod
+    def load(cls, model: str | os.PathLike[str] = "default", *, device: str = "auto") -> Annotator:
+        """Return the annotator of a bundle, given by name or by folder.
+
+        Raises
+        ------
+        BundleError
+            When there is no such bundle, or it is incomplete, altered, or of another version.
+        SettingsError
+            When the device does not exist here.
+        """
+        return cls(load_bundle(find_bundle(model)), device=device)
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which model this is."""
+        return self._bundle.identity
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Probability per label from which on it is accepted."""
+        return {label: c.threshold for label, c in zip(LABELS, self._calibrations, strict=True)}
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what a result needs beside it to be traced and repeated; JSON-ready."""
+        identity = self.identity
+        return {
+            "model": {"name": identity.name, "version": identity.version, "sha256": identity.sha256},
+            "labels": list(LABELS),
+            "thresholds": self.thresholds,
+            "fbt": self._fbt.as_dict(),
+            "software": {
+                "python": platform.python_version(),
+                **{package: _version(package) for package in ("dvfb-stream", "numpy", "torch")},
+            },
+        }
+
+    def annotate(self, frames: Sequence[Frame], *, keep_coefficients: bool = False) -> list[Annotation]:
+        """Return one annotation per frame, in order.
+
+        Frames of equal geometry share a batch. A frame that cannot be annotated gets its reason; the others
+        are not touched by it.
+
+        Parameters
+        ----------
+        frames
+            Any number, of any geometries.
+        keep_coefficients
+            Whether annotations carry the Fourier-Bessel coefficients.
+        """
+        annotations: dict[int, Annotation] = {}
+        views: dict[Any, list[tuple[int, View]]] = {}
+        for index, frame in enumerate(frames):
+            try:
+                view = self._views.get(frame.geometry).view(frame.pixels)
+            except (FrameError, GeometryError) as error:
+                annotations[index] = self._failed(frame, error)
+                continue
+            # Pixels that this frame alone has lost (overflow, negative) make a geometry of their own.
+            key = (frame.geometry, np.packbits(view.mask).tobytes())
+            views.setdefault(key, []).append((index, view))
+        for members in views.values():
+            indices = [index for index, _ in members]
+            group = [view for _, view in members]
+            try:
+                plan = self._plan(group[0])
+            except GeometryError as error:
+                annotations.update({index: self._failed(frames[index], error) for index in indices})
+                continue
+            results = self._infer(plan, group)
+            for index, result in zip(indices, results, strict=True):
+                annotations[index] = self._annotation(
+                    frames[index], *result, keep_coefficients=keep_coefficients
+                )
+        return [annotations[index] for index in range(len(frames))]
+
+    def examine(self, frame: Frame) -> Examination:
+        """Return view, coefficients, reconstruction and annotation of one frame.
+
+        Raises
+        ------
+        FrameError, GeometryError
+            When the frame cannot be annotated.
+        """
+        view = self._views.get(frame.geometry).view(frame.pixels)
+        plan = self._plan(view)
+        (result,) = self._infer(plan, [view])
+        annotation = self._annotation(frame, *result, keep_coefficients=True)
+        coefficients = annotation.coefficients
+        assert coefficients is not None
+        reconstruction = plan.reconstruct(coefficients[None])[0].cpu().numpy()
+        return Examination(view, coefficients, reconstruction, annotation)
+
+    def _plan(self, view: View) -> FourierBessel:
+        key = (view.center_x, view.center_y, np.packbits(view.mask).tobytes())
+        return self._plans.get(
+            key,
+            lambda: FourierBessel.from_settings(
+                self._fbt,
+                shape=(view.mask.shape[0], view.mask.shape[1]),
+                center_x=view.center_x,
+                center_y=view.center_y,
+                mask=view.mask,
+                device=self.device,
+            ),
+        )
+
+    @torch.inference_mode()
+    def _infer(
+        self, plan: FourierBessel, views: Sequence[View]
+    ) -> list[tuple[NDArray[np.float64], float, float, NDArray[np.complex64]]]:
+        """Probabilities, fit residual, novelty and coefficients of views that share a plan."""
+        images = torch.from_numpy(np.stack([view.image for view in views])).to(self.device)
+        masks = torch.from_numpy(np.stack([view.mask for view in views])).to(self.device)
+        coefficients: Tensor = plan.estimate(images)
+        residuals = plan.unexplained(images, coefficients).cpu().numpy()
+        logits, hidden = self._network(image_input(*halve(images, masks)), coefficient_input(coefficients))
+        scores = probabilities(logits.cpu().numpy(), self._calibrations)
+        novelties = self._bundle.density.novelty(hidden.cpu().numpy())
+        amplitudes = coefficients.cpu().numpy()
+        return [
+            (scores[i], float(residuals[i]), float(novelties[i]), amplitudes[i]) for i in range(len(views))
+        ]
+
+    def _annotation(
+        self,
+        frame: Frame,
+        scores: NDArray[np.float64],
+        residual: float,
+        novelty: float,
+        coefficients: NDArray[np.complex64],
+        *,
+        keep_coefficients: bool,
+    ) -> Annotation:
+        accepted = [
+            label
+            for label, score, calibration in zip(LABELS, scores, self._calibrations, strict=True)
+            if score >= calibration.threshold
+        ]
+        return Annotation(
+            status="ok",
+            model=self.identity,
+            origin=frame.origin,
+            scores={label: float(score) for label, score in zip(LABELS, scores, strict=True)},
+            labels=close_under_implication(accepted),
+            fit_residual=residual,
+            novelty=novelty,
+            coefficients=coefficients if keep_coefficients else None,
+        )
+
+    def _failed(self, frame: Frame, error: Exception) -> Annotation:
+        return Annotation.failed(str(error), model=self.identity, origin=frame.origin)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(f"device {name!r} is not available here: {reason}; use auto or cpu") from error
+    return device
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

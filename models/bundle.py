@@ -1,0 +1,210 @@
+"""The model bundle: a folder with `model.json`, `weights.safetensors` and `CARD.md`, checked when it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, from_numpy
+
+from dvfb_stream.annotations import ModelIdentity
+from dvfb_stream.errors import BundleError, SettingsError
+from dvfb_stream.fbt.settings import FourierBesselSettings
+from dvfb_stream.labels import LABELS
+from dvfb_stream.models.calibration import FeatureDensity, LabelCalibration
+from dvfb_stream.models.networks import JointNetwork, build_network
+
+FORMAT = 1
+"""Version of the layout of `model.json`."""
+
+DENSITY_PREFIX = "density."
+"""Tensors of the feature density lie beside the network's in the weights file, under this prefix."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleDescription:
+    """What `model.json` holds."""
+
+    format: int
+    """`FORMAT` of the version that wrote it."""
+    name: str
+    version: str
+    labels: tuple[str, ...]
+    """Order of the network's outputs."""
+    architecture: dict[str, Any]
+    """``name`` of the network and its parameters."""
+    calibration: dict[str, dict[str, float]]
+    """Per label: slope, intercept, threshold."""
+    view: dict[str, Any]
+    """Size and intensity scale of the view the network was trained on."""
+    fbt: dict[str, Any]
+    """Settings of the Fourier-Bessel estimate the network was trained on."""
+    training: dict[str, Any]
+    """Data, seeds, steps, time, software and results."""
+    weights_sha256: str
+    """SHA-256 of `weights.safetensors`, hexadecimal."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """A model ready to be used."""
+
+    description: BundleDescription
+    network: JointNetwork
+    """In evaluation mode, on the CPU."""
+    density: FeatureDensity
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Name, version and hash that go with every annotation."""
+        d = self.description
+        return ModelIdentity(name=d.name, version=d.version, sha256=d.weights_sha256)
+
+    @property
+    def calibrations(self) -> tuple[LabelCalibration, ...]:
+        """Calibration of each label, in the order of the outputs."""
+        return tuple(
+            LabelCalibration(**self.description.calibration[label]) for label in self.description.labels
+        )
+
+    @property
+    def fbt_settings(self) -> FourierBesselSettings:
+        """Settings of the Fourier-Bessel estimate."""
+        return FourierBesselSettings.from_dict(self.description.fbt)
+
+
+def save_bundle(
+    folder: Path,
+    *,
+    name: str,
+    version: str,
+    network: JointNetwork,
+    architecture: Mapping[str, Any],
+    calibrations: Mapping[str, LabelCalibration],
+    density: FeatureDensity,
+    view: Mapping[str, Any],
+    fbt: FourierBesselSettings,
+    training: Mapping[str, Any],
+    card: str,
+) -> Bundle:
+    """Write a bundle into `folder`, made if need be, and return it as read back."""
+    tensors: dict[str, Tensor] = {
+        key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
+    }
+    for field in fields(density):
+        tensors[DENSITY_PREFIX + field.name] = from_numpy(np.ascontiguousarray(getattr(density, field.name)))
+    weights = save_tensors(tensors)
+    description = BundleDescription(
+        format=FORMAT,
+        name=name,
+        version=version,
+        labels=LABELS,
+        architecture=dict(architecture),
+        calibration={label: asdict(calibration) for label, calibration in calibrations.items()},
+        view=dict(view),
+        fbt=fbt.as_dict(),
+        training=dict(training),
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "weights.safetensors").write_bytes(weights)
+    (folder / "model.json").write_text(json.dumps(asdict(description), indent=2) + "\n")
+    (folder / "CARD.md").write_text(card)
+    return load_bundle(folder)
+
+
+def read_description(folder: Path) -> BundleDescription:
+    """Return what `model.json` says, its form checked, the weights not touched.
+
+    Raises
+    ------
+    BundleError
+        When it is missing, no JSON, of another format, or has missing, unknown or ill-typed keys.
+    """
+    path = folder / "model.json"
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise BundleError(f"{folder} is no model bundle: it has no model.json") from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise BundleError(f"{path} must hold a JSON object")
+    if values.get("format") != FORMAT:
+        raise BundleError(
+            f"{path} has format {values.get('format')!r}, this version of dvfb_stream reads format {FORMAT}; "
+            "retrain the model or install the version that wrote it"
+        )
+    expected = {field.name for field in fields(BundleDescription)}
+    if set(values) != expected:
+        missing, unknown = sorted(expected - set(values)), sorted(set(values) - expected)
+        raise BundleError(f"{path}: missing keys {missing}, unknown keys {unknown}")
+    kinds = {
+        "architecture": dict,
+        "calibration": dict,
+        "view": dict,
+        "fbt": dict,
+        "training": dict,
+        "labels": list,
+    }
+    for key, value in values.items():
+        kind = kinds.get(key, int if key == "format" else str)
+        if not isinstance(value, kind):
+            raise BundleError(f"{path}: {key} must be a JSON {kind.__name__}, not {value!r}")
+    if tuple(values["labels"]) != LABELS:
+        raise BundleError(f"{path}: labels are {values['labels']}, this version knows {list(LABELS)}")
+    for label in LABELS:
+        calibration = values["calibration"].get(label)
+        if (
+            not isinstance(calibration, dict)
+            or set(calibration) != {field.name for field in fields(LabelCalibration)}
+            or not all(isinstance(v, int | float) and np.isfinite(v) for v in calibration.values())
+        ):
+            raise BundleError(
+                f"{path}: the calibration of {label} needs finite slope, intercept and threshold"
+            )
+    return BundleDescription(**{**values, "labels": tuple(values["labels"])})
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Return the bundle in `folder`, its weights checked against the hash in `model.json`.
+
+    Raises
+    ------
+    BundleError
+        When a part is missing, altered, or does not fit the others.
+    """
+    description = read_description(folder)
+    path = folder / "weights.safetensors"
+    try:
+        weights = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
+    found = hashlib.sha256(weights).hexdigest()
+    if found != description.weights_sha256:
+        raise BundleError(
+            f"{path} has SHA-256 {found[:12]}…, but model.json says {description.weights_sha256[:12]}…: "
+            "the weights were altered or belong to another model; restore the bundle from its source"
+        )
+    try:
+        FourierBesselSettings.from_dict(description.fbt)
+        tensors = load_tensors(weights)
+        density = FeatureDensity(
+            **{
+                field.name: tensors.pop(DENSITY_PREFIX + field.name).numpy()
+                for field in fields(FeatureDensity)
+            }
+        )
+        network = build_network(description.architecture)
+        network.load_state_dict(tensors)
+    except (SafetensorError, KeyError, RuntimeError, SettingsError) as error:
+        raise BundleError(f"{folder}: the weights do not fit model.json: {error}") from error
+    return Bundle(description, network.eval(), density)

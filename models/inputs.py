@@ -1,0 +1,77 @@
+"""From views and coefficients to the tensors that the networks take, the same in training and in use."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dvfb_stream.fbt.log_scaling import log_scale, normalise
+from dvfb_stream.fbt.pixels import block_sum
+
+IMAGE_SIDE = 128
+"""Side of the image network's input: views are averaged over 2 x 2 valid pixels, like the estimate's."""
+
+IMAGE_CHANNELS = 3
+COEFFICIENT_CHANNELS = 3
+
+VIEW_MAXIMUM = 255.0
+COEFFICIENT_MAXIMUM = 1e4
+"""Magnitude of the largest coefficient that a bright 16-bit frame shows, to bring the third channel near 0..1."""
+
+
+def halve(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Average views over blocks of 2 x 2 valid pixels.
+
+    Parameters
+    ----------
+    images, masks
+        (B, 256, 256) float32 and boolean, True = valid.
+
+    Returns
+    -------
+    images, masks
+        (B, 128, 128); zero and False where a block has no valid pixel.
+    """
+    counts = block_sum(masks.to(images.dtype), 2)
+    sums = block_sum(images * masks, 2)
+    return sums / counts.clamp_min(1.0), counts > 0
+
+
+def image_input(halved: Tensor, masks: Tensor) -> Tensor:
+    """Return the image network's input from what `halve` gives.
+
+    Returns
+    -------
+    Tensor
+        (B, 3, 128, 128): intensity standardised over the frame's valid pixels, intensity on the fixed scale of
+        the view, and the mask. Invalid pixels are zero.
+    """
+    valid = masks.to(halved.dtype)
+    counts = valid.sum((-2, -1), keepdim=True).clamp_min(1.0)
+    mean = (halved * valid).sum((-2, -1), keepdim=True) / counts
+    centred = (halved - mean) * valid
+    deviation = (centred.square().sum((-2, -1), keepdim=True) / counts).sqrt()
+    # A blank frame has no contrast to standardise: the floor, one part in 255, leaves it blank.
+    standardised = (centred / deviation.clamp_min(1.0)).clamp(-8.0, 8.0)
+    return torch.stack([standardised, halved * valid / VIEW_MAXIMUM, valid], dim=1)
+
+
+def coefficient_input(coefficients: Tensor) -> Tensor:
+    """Return the coefficient network's input.
+
+    Parameters
+    ----------
+    coefficients
+        (B, n_radial, n_orders) complex, as `FourierBessel.estimate` returns them for views.
+
+    Returns
+    -------
+    Tensor
+        (B, 3, n_radial, n_orders): real and imaginary part of (10) after normalisation, and the logarithm of
+        the magnitude on a fixed scale, which no rotation of the sample changes.
+    """
+    scaled = torch.view_as_real(log_scale(normalise(coefficients)))
+    magnitude = torch.log1p(coefficients.abs()) / math.log1p(COEFFICIENT_MAXIMUM)
+    return torch.cat([scaled, magnitude[..., None]], dim=-1).permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,49 @@
+"""What every room's tests may need: a small bundle with fresh weights, and the real frames where they are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory):
+    """Folder of a whole model bundle whose network is untrained: right in form, quick to make, no opinion."""
+    import torch
+
+    from dvfb_stream.fbt import FourierBesselSettings
+    from dvfb_stream.labels import LABELS
+    from dvfb_stream.models import build_network, save_bundle
+    from dvfb_stream.models.calibration import FeatureDensity, LabelCalibration
+
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    architecture = {"name": "joint-compact-1", "hidden": 32}
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_bundle(
+        folder,
+        name="tiny",
+        version="0.0.1",
+        network=build_network(architecture),
+        architecture=architecture,
+        calibrations={label: LabelCalibration(slope=1.0, intercept=0.0, threshold=0.5) for label in LABELS},
+        density=FeatureDensity.fit(rng.random((64, 32)), rng.random((64, 32))),
+        view={"size": 256},
+        fbt=FourierBesselSettings(),
+        training={"note": "untrained, for tests"},
+        card="# tiny\n\nAn untrained network for tests.\n",
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_frames():
+    """Folder of real detector frames, or a skip: they are not part of the repository."""
+    default = Path(__file__).parents[2] / "shared" / "real_frames"
+    folder = Path(os.environ.get("DVFB_REAL_FRAMES", default))
+    if not (folder / "manifest.json").is_file():
+        pytest.skip(f"no real frames in {folder}; DVFB_REAL_FRAMES names their folder")
+    return folder
