@@ -1,1 +1,6 @@
-"""Placeholder."""
+"""Labelled frames of a simulated beamline, from physics: the material for training and for trying things out."""
+
+from dvfb_stream.simulation.settings import SimulationSettings
+from dvfb_stream.simulation.simulator import SimulatedFrame, Simulator
+
+__all__ = ["SimulatedFrame", "SimulationSettings", "Simulator"]
