@@ -18,8 +18,9 @@ NAMESPACE = UUID("d3c6b0d5-7b0c-5c2e-9c0e-5a0f7d7f3b11")
 """Namespace of the analysis runs' uids. It must never change: equal runs are recognised by equal uids."""
 
 STREAM = "annotations"
-COPIED_FIELDS = ("scan_id", "sample_name", "proposal", "data_session", "beamline_id")
-"""Fields of the raw start document by which people search."""
+COPIED_FIELDS = ("scan_id", "sample_name", "proposal", "data_session", "beamline_id", "tiled_access_tags")
+"""Fields of the raw start document by which people search; and the tags by which Tiled decides who may: whoever
+may not see the raw run may not see its annotations."""
 
 
 def provenance_of(annotator: SupportsAnnotate) -> dict[str, Any]:

@@ -1,0 +1,86 @@
+"""Finds raw runs by the labels on their frames, and reads the rows that say so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiled.queries import Key
+
+from dvfb_stream.errors import SettingsError
+from dvfb_stream.labels import LABELS
+
+_KIND = "dvfb-annotation"
+
+
+def find_runs(client: Any, label: str, min_frames: int = 1) -> list[str]:
+    """Return the uids of the raw runs in which `label` was accepted on at least `min_frames` frames.
+
+    One query on the summaries of the analysis runs, which the server answers; no rows are read. A raw run
+    appears once, however many detectors or models found the label in it. Runs whose annotation is not finished
+    have no summary yet.
+
+    Parameters
+    ----------
+    client
+        Tiled client of the container that holds the analysis runs.
+    label
+        One of `dvfb_stream.labels.LABELS`.
+    min_frames
+        Least number of frames, counted for each data key of a run separately.
+
+    Raises
+    ------
+    SettingsError
+        When there is no such label, or `min_frames` is below 1.
+    """
+    if label not in LABELS:
+        raise SettingsError(f"unknown label {label!r}; the labels are {', '.join(LABELS)}")
+    if min_frames < 1:
+        raise SettingsError(f"min_frames must be at least 1, not {min_frames}")
+    found = client.search(Key("start.analysis.kind") == _KIND).search(
+        Key(f"stop.summary.{label}.count") >= min_frames
+    )
+    parents = found.distinct("start.analysis.parent")["metadata"]["start.analysis.parent"]
+    return [parent["value"] for parent in parents]
+
+
+def read_annotations(client: Any, raw_uid: str) -> list[dict[str, Any]]:
+    """Return the stored rows of a raw run, by analysis run and frame.
+
+    Parameters
+    ----------
+    client
+        Tiled client of the container that holds the analysis runs.
+    raw_uid
+        uid of the raw run's start document.
+
+    Returns
+    -------
+    list of dict
+        The data of the events (`frame`, a probability per label, `labels`, `fit_residual`, `novelty`, `status`,
+        `reason`; NaN where there is none), and `time`, `stream`, `data_key`, `model`, `analysis_uid`. A frame
+        stored twice, as a retried request may store it, is returned once.
+    """
+    rows: list[dict[str, Any]] = []
+    runs = client.search(Key("start.analysis.kind") == _KIND).search(Key("start.analysis.parent") == raw_uid)
+    for uid, run in runs.items():
+        analysis = run.metadata["start"]["analysis"]
+        table = annotations_table(run)
+        if table is None:
+            continue
+        frames = table.read().drop_duplicates("frame").sort_values("frame")
+        columns = [name for name in frames.columns if name != "seq_num" and not name.startswith("ts_")]
+        origin = {
+            "stream": analysis["stream"],
+            "data_key": analysis["data_key"],
+            "model": analysis["model"]["name"],
+            "analysis_uid": uid,
+        }
+        rows.extend(origin | row for row in frames[columns].to_dict("records"))
+    return rows
+
+
+def annotations_table(run: Any) -> Any | None:
+    """Return the client of the table in which TiledWriter keeps the rows of an analysis run; None if none."""
+    stream = run.get("annotations")
+    return None if stream is None else stream.base.get("internal")

@@ -1,0 +1,69 @@
+"""A real embedded Tiled server, and analysis documents made without a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row
+from dvfb_stream.catalog import embedded_server
+from dvfb_stream.frames import Geometry
+from dvfb_stream.labels import LABELS
+
+Documents = list[tuple[str, dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One server for all tests of a module; each test writes into a container of its own."""
+    folder: Path = tmp_path_factory.mktemp("tiled")
+    with embedded_server(folder) as client:
+        yield client
+
+
+@pytest.fixture
+def client(server: Any, request: pytest.FixtureRequest) -> Any:
+    return server.create_container(key=request.node.name.translate(str.maketrans("[]/", "---")))
+
+
+@pytest.fixture(scope="session")
+def analysis_documents() -> Callable[..., Documents]:
+    """Compose one analysis run from the rings' probability on each frame; None for a failed frame."""
+
+    def compose(
+        *rings: float | None,
+        raw_uid: str = "raw-1",
+        data_key: str = "image",
+        label: str = "rings",
+        model: str = "small",
+    ) -> Documents:
+        identity = ModelIdentity(name=model, version="1", sha256="0" * 64)
+        provenance = {"model": {"name": model, "version": "1", "sha256": "0" * 64}, "labels": list(LABELS)}
+        run = AnalysisRun(
+            {"uid": raw_uid, "time": 1000.0, "scan_id": 7},
+            stream="primary",
+            data_key=data_key,
+            provenance=provenance,
+            geometry=Geometry(shape=(4, 6), center_x=2.5, center_y=1.5),
+            started=1000.0,
+            described=1001.0,
+        )
+        rows = []
+        for index, score in enumerate(rings):
+            if score is None:
+                annotation = Annotation.failed("nothing is visible", model=identity)
+            else:
+                scores = dict.fromkeys(LABELS, 0.1) | {label: score}
+                labels = (label,) if score > 0.5 else ()
+                annotation = Annotation(
+                    status="ok", model=identity, scores=scores, labels=labels, fit_residual=0.2, novelty=0.5
+                )
+            rows.append(Row(index=index, time=1002.0 + index, annotation=annotation))
+        events = [("event", run.event(row)) for row in rows]
+        return [("start", run.start()), ("descriptor", run.descriptor()), *events, ("stop", run.stop(2000.0))]
+
+    return compose

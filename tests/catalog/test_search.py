@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+
+from dvfb_stream.catalog import TiledSink, find_runs, read_annotations
+from dvfb_stream.errors import SettingsError
+
+
+@pytest.fixture(scope="module")
+def stored(server, analysis_documents):
+    client = server.create_container(key="search")
+    sink = TiledSink(client)
+    runs = [
+        analysis_documents(0.9, 0.9, 0.9, raw_uid="three", label="four_fold"),
+        analysis_documents(0.9, 0.1, raw_uid="one", label="four_fold"),
+        analysis_documents(0.1, None, raw_uid="none", label="four_fold"),
+        analysis_documents(0.9, raw_uid="two detectors", data_key="saxs", label="four_fold"),
+        analysis_documents(0.9, raw_uid="two detectors", data_key="waxs", label="four_fold"),
+        analysis_documents(0.9, raw_uid="rings", label="rings"),
+        analysis_documents(0.9, raw_uid="unfinished", label="four_fold")[:-1],
+    ]
+    for documents in runs:
+        for name, doc in documents:
+            sink(name, doc)
+    return client
+
+
+def test_a_label_finds_each_raw_run_once(stored):
+    assert sorted(find_runs(stored, "four_fold")) == ["one", "three", "two detectors"]
+    assert find_runs(stored, "six_fold") == []
+
+
+def test_a_label_is_not_found_by_another_of_similar_name(stored):
+    assert find_runs(stored, "rings") == ["rings"]
+    assert find_runs(stored, "symmetry_rings") == []
+
+
+def test_min_frames_counts_frames_of_one_data_key(stored):
+    assert find_runs(stored, "four_fold", min_frames=2) == ["three"]
+    assert find_runs(stored, "four_fold", min_frames=4) == []
+
+
+def test_runs_of_other_software_are_not_found(client):
+    metadata = {"start": {"analysis": {"parent": "x"}}, "stop": {"summary": {"rings": {"count": 5}}}}
+    client.create_container(key="foreign", metadata=metadata)
+    assert find_runs(client, "rings") == []
+
+
+def test_an_unknown_label_is_named_with_the_known_ones(client):
+    with pytest.raises(SettingsError, match=r"fourfold.*four_fold"):
+        find_runs(client, "fourfold")
+    with pytest.raises(SettingsError, match="min_frames"):
+        find_runs(client, "four_fold", min_frames=0)
+
+
+def test_rows_say_which_detector_and_model_they_are_of(stored):
+    rows = read_annotations(stored, "two detectors")
+    assert sorted(row["data_key"] for row in rows) == ["saxs", "waxs"]
+    assert {row["model"] for row in rows} == {"small"}
+    assert read_annotations(stored, "unknown") == []
+    assert read_annotations(stored, "unfinished") == []

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from dvfb_stream.catalog import TiledSink, read_annotations
+from dvfb_stream.errors import DvfbError, SettingsError
+
+SCORES = (0.1, 0.9, None, 0.8, 0.7, 0.2, 0.6)
+
+
+def send(sink: TiledSink, documents: list[tuple[str, dict[str, Any]]]) -> None:
+    for name, doc in documents:
+        sink(name, doc)
+
+
+def stored_rows(client: Any, uid: str) -> int:
+    return len(client[uid]["annotations"].base["internal"].read())
+
+
+def test_a_run_is_stored_with_its_rows_and_its_summary(client, analysis_documents):
+    documents = analysis_documents(*SCORES)
+    send(TiledSink(client, batch_size=3), documents)
+
+    run = client[documents[0][1]["uid"]]
+    assert run.metadata["start"]["analysis"]["parent"] == "raw-1"
+    assert run.metadata["stop"]["summary"] == documents[-1][1]["summary"]
+    rows = read_annotations(client, "raw-1")
+    assert [row["frame"] for row in rows] == list(range(7))
+    assert [row["labels"] for row in rows] == ["", "rings", "", "rings", "rings", "", "rings"]
+    assert [row["rings"] for row in rows if row["status"] == "ok"] == [s for s in SCORES if s is not None]
+    failed = rows[2]
+    assert failed["reason"] == "nothing is visible"
+    assert math.isnan(failed["rings"])
+    assert math.isnan(failed["fit_residual"])
+
+
+def test_a_run_whose_first_frames_all_failed_keeps_the_numbers_of_the_later_ones(client, analysis_documents):
+    send(TiledSink(client, batch_size=2), analysis_documents(None, None, 0.9))
+    assert [row["rings"] for row in read_annotations(client, "raw-1")][2] == 0.9
+
+
+def test_a_stored_run_is_left_alone(client, analysis_documents):
+    documents = analysis_documents(*SCORES)
+    sink = TiledSink(client)
+    send(sink, documents)
+    send(sink, documents)
+    send(TiledSink(client), documents)
+    assert stored_rows(client, documents[0][1]["uid"]) == 7
+
+
+# Up to the start alone, the descriptor, one batch, one batch and a half, all rows but no stop.
+@pytest.mark.parametrize("n_documents", [1, 2, 4, 6, 9])
+def test_a_run_cut_off_by_a_kill_gets_the_missing_rows_and_its_stop(client, analysis_documents, n_documents):
+    documents = analysis_documents(*SCORES)
+    send(TiledSink(client, batch_size=2), documents[:n_documents])
+
+    send(TiledSink(client, batch_size=2), documents)
+
+    uid = documents[0][1]["uid"]
+    assert stored_rows(client, uid) == 7
+    assert [row["frame"] for row in read_annotations(client, "raw-1")] == list(range(7))
+    assert client[uid].metadata["stop"]["summary"]["frames"] == 7
+
+
+def test_a_run_delivered_again_while_it_is_open_has_no_row_twice(client, analysis_documents):
+    documents = analysis_documents(*SCORES)
+    sink = TiledSink(client, batch_size=2)
+    send(sink, documents[:5])  # the third row is not in a batch yet
+    send(sink, documents)
+    assert stored_rows(client, documents[0][1]["uid"]) == 7
+
+
+def test_interleaved_runs_are_kept_apart(client, analysis_documents):
+    one = analysis_documents(0.1, 0.2, raw_uid="raw-1")
+    two = analysis_documents(0.7, 0.8, raw_uid="raw-2")
+    sink = TiledSink(client)
+    for pair in zip(one, two, strict=True):
+        send(sink, list(pair))
+    assert [row["rings"] for row in read_annotations(client, "raw-1")] == [0.1, 0.2]
+    assert [row["rings"] for row in read_annotations(client, "raw-2")] == [0.7, 0.8]
+
+
+def test_rows_can_be_read_before_the_run_has_ended(client, analysis_documents):
+    documents = analysis_documents(*SCORES)
+    send(TiledSink(client, batch_size=3), documents[:-1])
+    assert [row["frame"] for row in read_annotations(client, "raw-1")] == list(range(6))
+
+
+def test_documents_of_an_unknown_run_are_refused_aloud(client, analysis_documents):
+    documents = analysis_documents(*SCORES)
+    for name, doc in documents[1:]:
+        with pytest.raises(DvfbError, match="not open in this sink"):
+            TiledSink(client)(name, doc)
+
+
+def test_a_run_that_could_not_be_written_gets_no_stop(client, analysis_documents):
+    documents = analysis_documents(*SCORES)
+    uid = documents[0][1]["uid"]
+    sink = TiledSink(client, batch_size=2)
+    send(sink, documents[:4])
+    client.delete_contents([uid], recursive=True, external_only=False)
+    with pytest.raises(Exception, match="404"):
+        send(sink, documents[4:])
+    with pytest.raises(DvfbError):
+        sink(*documents[-1])
+    send(sink, documents)
+    assert stored_rows(client, uid) == 7
+
+
+def test_runs_without_a_stop_do_not_fill_the_memory(client, analysis_documents):
+    sink = TiledSink(client, max_open_runs=2)
+    runs = [analysis_documents(0.9, raw_uid=f"raw-{n}") for n in range(3)]
+    for documents in runs:
+        send(sink, documents[:-1])
+    with pytest.raises(DvfbError):
+        sink(*runs[0][-1])
+    sink(*runs[1][-1])
+    sink(*runs[2][-1])
+
+
+@pytest.mark.parametrize("bound", ["batch_size", "max_open_runs"])
+def test_a_bound_below_one_is_refused(bound):
+    with pytest.raises(SettingsError, match=bound):
+        TiledSink(None, **{bound: 0})
