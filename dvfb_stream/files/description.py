@@ -1,0 +1,156 @@
+"""How a user or a configuration file describes a detector, and the geometry that comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from dvfb_stream.errors import GeometryError
+from dvfb_stream.files.detectors import detector_mask, read_poni
+from dvfb_stream.files.masks import read_mask
+from dvfb_stream.frames import Geometry
+
+
+class DetectorDescription(BaseModel):
+    """Where the direct beam hits a detector and which of its pixels can be believed, as people write it down.
+
+    Either `center_x` and `center_y` or `poni` must be given: a beam centre is never guessed. A pixel is valid where
+    every mask file, the detector's definition and the .poni file's detector say so.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    center_x: float | None = None
+    """Direct beam, pixels to the right of the centre of the first pixel."""
+    center_y: float | None = None
+    """Direct beam, pixels down from the centre of the first pixel."""
+    poni: Path | None = None
+    """pyFAI geometry file, instead of the two centres."""
+    mask: tuple[str, ...] = ()
+    """Mask files, one or a list; in them 1 means masked. HDF5: ``file.h5::/path``."""
+    detector: str | None = None
+    """pyFAI's name of the detector, for the gaps between its modules."""
+    shape: tuple[int, int] | None = Field(default=None)
+    """(rows, columns) of a frame; needed where neither a mask, the .poni file nor the detector tells."""
+
+    @field_validator("mask", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (str(value),) if isinstance(value, str | Path) else value
+
+    @field_validator("shape")
+    @classmethod
+    def _positive(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and min(value) < 1:
+            raise ValueError(f"shape must be two positive integers (rows, columns), not {value}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_centre(self) -> Self:
+        given = [name for name in ("center_x", "center_y") if getattr(self, name) is not None]
+        if self.poni is not None and given:
+            raise ValueError("give the beam centre once: either center_x and center_y, or poni")
+        if self.poni is None and len(given) != 2:
+            missing = "center_y" if given == ["center_x"] else "center_x" if given else "the beam centre"
+            raise ValueError(f"{missing} is missing: give center_x and center_y in pixels, or a poni file")
+        return self
+
+    def load(self, folder: str | Path = ".") -> Detector:
+        """Read all files that the description names, once.
+
+        Parameters
+        ----------
+        folder
+            What relative paths start from: a configuration file's folder.
+
+        Raises
+        ------
+        GeometryError
+            When a file is missing or not what it should be, or their shapes disagree.
+        """
+        folder = Path(folder)
+        masks: list[tuple[str, NDArray[np.bool_]]] = []
+        shapes: list[tuple[str, tuple[int, int]]] = []
+        if self.shape is not None:
+            shapes.append(("the description", self.shape))
+        center_x, center_y = self.center_x, self.center_y
+        if self.poni is not None:
+            poni = read_poni(folder / self.poni)
+            center_x, center_y = poni.center_x, poni.center_y
+            if poni.shape is not None:
+                shapes.append((f"the detector of {self.poni}", poni.shape))
+            if poni.mask is not None:
+                masks.append((f"the detector of {self.poni}", poni.mask))
+        if self.detector is not None:
+            masks.append((f"detector {self.detector}", detector_mask(self.detector)))
+        for file in self.mask:
+            masks.append((f"mask {file}", read_mask(str(folder / file))))
+        shapes += [(source, (mask.shape[0], mask.shape[1])) for source, mask in masks]
+        assert center_x is not None  # the validator saw to it
+        assert center_y is not None
+        return Detector(center_x=center_x, center_y=center_y, shapes=tuple(shapes), masks=tuple(masks))
+
+    def geometry(self, shape: tuple[int, int] | None = None, folder: str | Path = ".") -> Geometry:
+        """Return the geometry of frames of `shape`; None: the shape that the description or its files tell.
+
+        Raises
+        ------
+        GeometryError
+            As `load`, and when the frames' shape is another one or nothing tells it.
+        """
+        return self.load(folder).geometry(shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Detector:
+    """A detector description whose files have been read."""
+
+    center_x: float
+    """Direct beam in pixels, pixel centres at integers."""
+    center_y: float
+    shapes: tuple[tuple[str, tuple[int, int]], ...]
+    """Who says so, and the (rows, columns) it says."""
+    masks: tuple[tuple[str, NDArray[np.bool_]], ...]
+    """Who says so, and which pixels it holds valid."""
+    _known: dict[tuple[int, int], Geometry] = field(default_factory=dict, init=False, repr=False)
+
+    def geometry(self, shape: tuple[int, int] | None = None) -> Geometry:
+        """Return the geometry of frames of `shape` (rows, columns); equal shapes share one.
+
+        Raises
+        ------
+        GeometryError
+            When a mask or detector has another shape, together they mask everything, or no shape is known.
+        """
+        claims = (("the frame", shape), *self.shapes) if shape is not None else self.shapes
+        if not claims:
+            raise GeometryError(
+                "the detector's shape is not known; give shape = [rows, columns], a mask or a detector"
+            )
+        who, agreed = claims[0]
+        for source, claimed in claims[1:]:
+            if claimed != agreed:
+                raise GeometryError(
+                    f"{who} has shape {agreed}, but {source} has shape {claimed} (rows, columns); "
+                    "use the mask, detector and poni file that belong to these frames"
+                )
+        if agreed not in self._known:
+            self._known[agreed] = Geometry(
+                shape=agreed, center_x=self.center_x, center_y=self.center_y, mask=self._mask(agreed)
+            )
+        return self._known[agreed]
+
+    def _mask(self, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+        if not self.masks:
+            return None
+        valid = np.ones(shape, dtype=bool)
+        for _, mask in self.masks:
+            valid &= mask
+        if not valid.any():
+            raise GeometryError(f"together {', '.join(source for source, _ in self.masks)} mask every pixel")
+        return valid

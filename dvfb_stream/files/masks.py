@@ -1,0 +1,107 @@
+"""Mask files of the field, where 1 means masked, as the validity masks of this project, where True means valid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvfb_stream.errors import FrameError, GeometryError
+from dvfb_stream.files.reading import DATASET_SEPARATOR, open_frames
+
+TEXT_SUFFIXES = frozenset({".txt", ".csv", ".dat", ".asc"})
+NPY_MAGIC = b"\x93NUMPY"
+
+CONVENTION = "in a mask file 0 (False) means valid and 1 (True, or any other number) means masked"
+
+
+def read_mask(path: str | Path) -> NDArray[np.bool_]:
+    """Return a mask file as a boolean array with True = valid.
+
+    In the file 0 means valid and any other number means masked: the convention of pyFAI, silx and Fit2D, kept for
+    every format, boolean npy files included (there True means masked).
+
+    Parameters
+    ----------
+    path
+        ``.npy``; text (``.txt .csv .dat .asc``: a line a row, numbers separated by blanks or commas, ``#`` comments);
+        any image that fabio reads (tif, edf, Fit2D's msk); or ``file.h5::/path``.
+
+    Raises
+    ------
+    GeometryError
+        When there is no such file, it is no mask (not two-dimensional, not numbers, or with more than two values
+        where 8 bits would not do), or it masks every pixel.
+    MissingExtraError
+        When an image or HDF5 file needs packages of the extra ``files``.
+    """
+    spec = str(path)
+    values = _values(spec)
+    if values.ndim != 2 or values.size == 0:
+        raise GeometryError(f"mask {spec} has shape {values.shape}, not (rows, columns)")
+    masked = values != 0
+    _check_values(spec, values, masked)
+    if masked.all():
+        raise GeometryError(f"mask {spec} masks every pixel; {CONVENTION}")
+    return np.asarray(~masked)
+
+
+def _values(spec: str) -> NDArray[Any]:
+    file = Path(spec)
+    if DATASET_SEPARATOR not in spec and file.is_file():
+        try:
+            if file.suffix.lower() in TEXT_SUFFIXES:
+                return _text(file)
+            with file.open("rb") as stream:
+                if stream.read(len(NPY_MAGIC)) == NPY_MAGIC:
+                    return _npy(file)
+        except OSError as error:
+            raise GeometryError(f"mask {spec} cannot be opened: {error.strerror or error}") from error
+    try:
+        with open_frames(spec) as frames:
+            if frames.count != 1:
+                raise GeometryError(f"mask {spec} holds {frames.count} images; a mask is one")
+            return frames.read(0)
+    except FrameError as error:
+        raise GeometryError(f"mask {error}") from error
+
+
+def _text(path: Path) -> NDArray[Any]:
+    try:
+        with path.open("r", encoding="utf-8-sig") as stream:
+            first = next((line for line in stream if line.partition("#")[0].strip()), "")
+            stream.seek(0)
+            if not first:
+                raise GeometryError(f"mask {path} is empty")
+            return np.loadtxt(stream, delimiter="," if "," in first else None, ndmin=2)
+    except ValueError as error:  # UnicodeDecodeError is one
+        reason = str(error).partition(";")[0]
+        raise GeometryError(f"mask {path} is not a table of numbers with a line a row ({reason})") from error
+
+
+def _npy(path: Path) -> NDArray[Any]:
+    try:
+        # Mapped, so that a header which promises more than the file holds is refused before memory is taken.
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OverflowError, MemoryError) as error:
+        reason = str(error).partition("\n")[0]
+        raise GeometryError(f"mask {path} is not an array of numbers ({reason})") from error
+    if values.dtype.kind not in "biuf":
+        raise GeometryError(f"mask {path} holds {values.dtype} values, not numbers")
+    return np.asarray(values)
+
+
+def _check_values(spec: str, values: NDArray[Any], masked: NDArray[np.bool_]) -> None:
+    """Refuse what is a picture rather than a mask; 8-bit files may number several masks, as silx's do."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise GeometryError(f"mask {spec} has values that are not finite; {CONVENTION}")
+    if values.dtype.itemsize == 1 or not masked.any():
+        return
+    others = values[masked]
+    if (others != others[0]).any():
+        raise GeometryError(
+            f"mask {spec} has more than two different values, among them {others[0]} and "
+            f"{others[others != others[0]][0]}: it looks like a frame, not a mask; {CONVENTION}"
+        )
