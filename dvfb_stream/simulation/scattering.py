@@ -14,11 +14,11 @@ from dvfb_stream.simulation.experiment import Experiment
 
 Rng = np.random.Generator
 
-ISOTROPIC = 0.2
-ANISOTROPIC = 0.1
-HIGH_Q = 0.2
-"""Odds of each kind in a frame with diffuse scattering: the paper's 0.3, 0.15 and 0.2, less what the central
-lobes of spheres and the frames without structure add to the label at low q."""
+ISOTROPIC = 0.14
+ANISOTROPIC = 0.09
+HIGH_Q = 0.26
+"""Odds of each kind in a frame with diffuse scattering: the paper has 0.3, 0.15 and 0.2. Central lobes of
+spheres and frames without structure add to the label at low q; at high q more hide below other things."""
 
 
 def draw_diffuse(rng: Rng, experiment: Experiment, level: float) -> list[Component]:
@@ -70,6 +70,21 @@ def anisotropic_low_q(rng: Rng, experiment: Experiment, level: float) -> Compone
         parameters={**parameters, "aspect": aspect, "phase": phase},
         terms=(term,),
         features=(Feature(kind=FeatureKind.LOW_Q, term=term, order=2, textured=True),),
+    )
+
+
+def parasitic(rng: Rng, experiment: Experiment, level: float) -> Component:
+    """Draw the glow that slits and windows leave around the beamstop, steep and mostly too small for a label."""
+    exponent = float(rng.uniform(-6.0, -3.5))
+    edge = experiment.q_at(max(experiment.stop_radius + 1.0, 4.0 * experiment.scale))
+    height = level * 10.0 ** float(rng.uniform(-1.2, 0.5))
+    radial = height * diffuse.power_law((experiment.q / edge).clamp(min=0.5), exponent=exponent)
+    term = Term(radial=radial)
+    return Component(
+        name="parasitic",
+        parameters={"exponent": exponent, "height": height},
+        terms=(term,),
+        features=(Feature(kind=FeatureKind.LOW_Q, term=term),),
     )
 
 

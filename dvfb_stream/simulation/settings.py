@@ -28,7 +28,7 @@ class SimulationSettings:
     binning: int | None = None
     """Detector pixels averaged into a pixel: 1 (integer counts, as a detector gives), 4, 9 or 16.
     None: drawn for each experiment."""
-    exposure: tuple[float, float] = (0.03, 5000.0)
+    exposure: tuple[float, float] = (0.05, 5000.0)
     """Range of the counts in a pixel of a typical structure; experiments are spread evenly over its decades."""
     middle: float = 0.3
     """Share of experiments whose beam falls near the middle; elsewhere it falls anywhere, corners included."""
@@ -38,11 +38,11 @@ class SimulationSettings:
     """Share of experiments in which the pixels under the beamstop are declared invalid."""
     window: float = 0.1
     """Share of experiments in which an exit window obstructs all beyond a circle."""
-    diffuse_only: float = 0.05
+    diffuse_only: float = 0.04
     """Share of experiments whose sample scatters diffusely at low q and shows no structure."""
     blank: float = 0.03
     """Share of experiments without a sample."""
-    sample: float = 0.88
+    sample: float = 0.9
     """Probability that a frame of any other experiment shows a structure."""
     diffuse: float = 0.4
     """Probability that a frame of any other experiment may show diffuse scattering."""

@@ -25,6 +25,9 @@ SATURATION = 2**16 - 1
 _EXPERIMENTS_KEPT = 4
 """Experiments held at a time; one of 256 x 256 takes 2.5 MB, and frames are mostly asked for in order."""
 
+PARASITIC = 0.2
+"""Share of frames with a glow around the beamstop; real beamlines rarely go without."""
+
 Rng = np.random.Generator
 
 
@@ -123,6 +126,8 @@ class Simulator:
         if experiment.kind == "diffuse_only":
             return scattering.draw_low_q_only(rng, experiment, level) if rng.random() < 0.9 else []
         drawn: list[Component] = []
+        if rng.random() < PARASITIC:
+            drawn.append(scattering.parasitic(rng, experiment, level))
         if rng.random() < self.settings.diffuse:
             drawn += scattering.draw_diffuse(rng, experiment, level)
         if rng.random() < self.settings.sample:
@@ -145,7 +150,8 @@ class Simulator:
         size = experiment.geometry.shape[0]
         x, y, scale = experiment.x, experiment.y, experiment.scale
         described: list[dict[str, Any]] = []
-        sigma = scale * float(rng.uniform(0.7, 2.0))
+        # A beamstop is made to cover the beam.
+        sigma = (experiment.stop_radius or 8.0 * scale) * float(rng.uniform(0.1, 0.26))
         before = beamline.gaussian_beam(torch.hypot(x, y), sigma=sigma, peak=1e5)
         after = torch.full((size, size), 10.0 ** float(rng.uniform(-4.0, -1.5)))
         if rng.random() < self.settings.background:

@@ -64,7 +64,7 @@ def _textured_rings(rng: Rng, experiment: Experiment, level: float, *, orders: i
     width = max(radius * math.exp(rng.uniform(math.log(0.01), math.log(0.2))), MIN_FWHM * experiment.scale)
     width = min(width, 0.28 * radius)
     k, sharpness, phase = draw_order(rng), float(rng.uniform(0.2, 0.95)), _phase(rng)
-    disorder = float(rng.uniform(0.01, 0.3))
+    disorder = float(rng.uniform(0.01, 0.25))
     angular = rings.angular_profile(experiment.azimuths, order=k, sharpness=sharpness, phase=phase)
     features = []
     for i in range(1, orders + 1):
@@ -137,7 +137,7 @@ def symmetry_halo(rng: Rng, experiment: Experiment, level: float) -> Component:
 
 def coherent_halo(rng: Rng, experiment: Experiment, level: float) -> Component:
     """Draw a halo broken into speckles by a coherent beam."""
-    feature, parameters = _halo(rng, experiment, level, isotropic=0.3)
+    feature, parameters = _halo(rng, experiment, level, isotropic=0.2)
     contrast = float(rng.uniform(0.05, 0.7))
     grain = experiment.scale * float(rng.uniform(2.0, 6.0))
     return Component(
@@ -155,24 +155,33 @@ def speckle_field(rng: Rng, *, size: int, grain: float, contrast: float) -> Tens
     |z|² has the negative exponential distribution of fully developed speckle (Goodman, Speckle Phenomena
     in Optics, 2007, section 3.2), mean 1; β is the contrast that partial coherence leaves.
     """
-    coarse = max(4, math.ceil(size / grain))
-    field = torch.from_numpy(rng.standard_normal((1, 2, coarse, coarse), dtype=np.float32))
-    fine = torch.nn.functional.interpolate(field, size=(size, size), mode="bilinear", align_corners=False)
-    intensity = (fine**2).sum(dim=1)[0]
+    # |z|² of a field with correlation exp(-r²/(4 σ²)) has exp(-r²/(2 σ²)): its grains are as wide as the kernel.
+    sigma = grain / rings.FWHM_PER_SIGMA
+    reach = math.ceil(2.5 * sigma)
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
+    side = size + 2 * reach
+    white = torch.from_numpy(rng.standard_normal((2, 1, side, side), dtype=np.float32))
+    rows = torch.nn.functional.conv2d(white, kernel[None, None, :, None])
+    smooth = torch.nn.functional.conv2d(rows, kernel[None, None, None, :])
+    intensity = (smooth**2).sum(dim=0)[0]
     return 1.0 + contrast * (intensity / intensity.mean() - 1.0)
 
 
 def mesostructure(rng: Rng, experiment: Experiment, level: float) -> Component:
-    """Draw the correlation peak of a disordered mesophase, half of the time oriented."""
+    """Draw the correlation peak of a disordered mesophase, often oriented."""
     radius = draw_radius(rng, experiment, low=16.0, reach=0.6)
     floor = float(rng.uniform(0.09, 0.28))
-    k = draw_order(rng) if rng.random() < 0.5 else 0
+    k = draw_order(rng) if rng.random() < 0.6 else 0
     sharpness, phase = float(rng.uniform(0.05, 0.5)), _phase(rng)
     angular = (
         rings.angular_profile(experiment.azimuths, order=k, sharpness=sharpness, phase=phase) if k else None
     )
     radial = level * rings.correlation_peak(experiment.radii, center=radius, floor=floor)
-    term = Term(radial=radial, angular=angular)
+    terms: tuple[Term, ...] = (Term(radial=radial),)
+    if angular is not None:
+        # The orientation belongs to the peak; towards the beam the disorder has no direction.
+        share = experiment.radii**4 / (experiment.radii**4 + (0.5 * radius) ** 4)
+        terms = (Term(radial=radial * share, angular=angular), Term(radial=radial * (1.0 - share)))
     width = radius * rings.correlation_peak_width(floor)
     return Component(
         name="mesostructure",
@@ -186,9 +195,9 @@ def mesostructure(rng: Rng, experiment: Experiment, level: float) -> Component:
             "phase": phase,
             "height": level,
         },
-        terms=(term,),
+        terms=terms,
         features=(
-            Feature(kind=FeatureKind.HALO, term=term, radius=radius, width=width, order=k, textured=True),
+            Feature(kind=FeatureKind.HALO, term=terms[0], radius=radius, width=width, order=k, textured=True),
         ),
     )
 
@@ -267,7 +276,7 @@ def _lattice(rng: Rng, experiment: Experiment, level: float, *, growth: float) -
     kind = _lattices()[choice]
     radius = draw_radius(rng, experiment, reach=0.55)
     width = max(radius * math.exp(rng.uniform(math.log(0.01), math.log(0.12))), MIN_FWHM * experiment.scale)
-    disorder = float(rng.uniform(0.01, 0.25))
+    disorder = float(rng.uniform(0.005, 0.15))
     oriented = bool(rng.random() < 0.25)
     sharpness, phase = float(rng.uniform(0.4, 0.92)), _phase(rng)
     shown = [r for r in kind.reflections if r.angles] if oriented else list(kind.reflections)
@@ -392,16 +401,16 @@ def speckled_rings(rng: Rng, experiment: Experiment, level: float) -> Component:
 
 
 WEIGHTS: dict[str, float] = {
-    "symmetry_ring": 0.04,
+    "symmetry_ring": 0.02,
     "symmetry_halo": 0.06,
     "symmetry_rings": 0.1,
-    "sphere": 0.08,
-    "lattice": 0.24,
+    "sphere": 0.06,
+    "lattice": 0.27,
     "distorted_lattice": 0.02,
-    "ad_hoc_rings": 0.24,
+    "ad_hoc_rings": 0.27,
     "speckled_rings": 0.24,
-    "coherent_halo": 0.17,
-    "mesostructure": 0.08,
+    "coherent_halo": 0.18,
+    "mesostructure": 0.07,
 }
 """Relative odds of the structures: the paper's, shifted a little to keep its ratios of positive frames."""
 

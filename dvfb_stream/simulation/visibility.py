@@ -17,18 +17,25 @@ from dvfb_stream.labels import close_under_implication
 from dvfb_stream.simulation.components import Component, Feature, FeatureKind
 from dvfb_stream.simulation.experiment import SECTORS, Experiment
 
-RING_CONTRAST = 0.08
-"""A ring stands out by this share of what lies under it; 8 % is one step of grey in a logarithmic picture."""
+RING_CONTRAST = 0.05
+"""A ring stands out by this share of what lies under it; less drowns in the steps of grey of a picture."""
 HALO_CONTRAST = 0.2
 """A halo has no edges to guide the eye and needs more."""
-RING_DETECTION = 8.0
-"""Signal to noise of all visible sectors together: 5 is the limit for a known place, a search needs more."""
+RING_DETECTION = 9.0
+"""Signal to noise of all visible sectors together, or 81 photons on black; 5 is the limit for a known place,
+and a search needs more."""
+HALO_DETECTION = 20.0
+"""The same for a halo, whose signal is spread over many times the pixels of a ring."""
 RING_SECTORS = 3
 """Sectors of 5° that must be visible: shorter arcs are spots."""
 MODULATION = 0.12
 """Standard deviation of the intensity along the azimuth over its mean: below it, the eye says isotropic."""
-MODULATION_DETECTION = 8.0
+DILUTED_MODULATION = 0.06
+"""The same over the mean of all counts in the same place."""
+MODULATION_DETECTION = 10.0
 """Signal to noise of the modulation along the azimuth."""
+COVERED = 0.4
+"""Share of each flank of a maximum that must be seen in a sector: without both it is a slope, no maximum."""
 FOLD_COVERAGE = 0.75
 """Share of one period, 360°/k, that must be seen before its order can be told."""
 DIFFUSE_PIXELS = 400
@@ -109,78 +116,104 @@ def distinct_rings(rings: Iterable[Feature]) -> int:
 
 
 def _maximum(feature: Feature, total: Tensor, experiment: Experiment) -> Visibility:
-    bins = total.shape[1]
     half = max(0.5 * feature.width, 1.0)
     low, high = max(math.ceil(feature.radius - half), 1), math.floor(feature.radius + half) + 1
     middle = min(max(round(feature.radius), low + 1), high - 1)
-    if high > bins:
+    if high > total.shape[1]:
         return Visibility(visible=False)
-    # Both flanks must be seen, or a maximum cannot be told from a slope.
     area = (2.0 * math.pi / SECTORS) * torch.arange(low, high)
     seen = experiment.bin_transmission[:, low:high]
     inner, outer = slice(0, middle - low), slice(middle - low, None)
-    covered = (seen[:, inner].sum(dim=1) >= 0.5 * area[inner].sum()) & (
-        seen[:, outer].sum(dim=1) >= 0.5 * area[outer].sum()
+    covered = (seen[:, inner].sum(dim=1) >= COVERED * area[inner].sum()) & (
+        seen[:, outer].sum(dim=1) >= COVERED * area[outer].sum()
     )
     if int(covered.sum()) < RING_SECTORS:
         return Visibility(visible=False)
     radial = feature.term.radial[2 * low : 2 * high : 2]
-    signal = (seen * radial).sum(dim=1) * feature.sectors()
-    counts = torch.maximum(total[:, low:high].sum(dim=1), signal)
-    contrast = RING_CONTRAST if feature.kind is FeatureKind.RING else HALO_CONTRAST
+    signals = seen * radial * feature.sectors()[:, None]
+    signal = signals.sum(dim=1)
+    counts = torch.maximum(total[:, low:high].sum(dim=1), signal).clamp(min=1e-9)
+    ring = feature.kind is FeatureKind.RING
+    contrast = RING_CONTRAST if ring else HALO_CONTRAST
     stands_out = covered & (signal > contrast * (counts - signal)) & (signal > 0)
-    noise = (counts / experiment.binning).clamp(min=1e-12)
-    detection = math.sqrt(float((signal**2 / noise)[stands_out].sum()))
-    if int(stands_out.sum()) < RING_SECTORS or detection < RING_DETECTION:
+    detection = math.sqrt(experiment.binning * float((signal**2 / counts)[stands_out].sum()))
+    needed = RING_DETECTION if ring else HALO_DETECTION
+    if int(stands_out.sum()) < RING_SECTORS or detection < needed:
         return Visibility(visible=False)
-    anisotropic, order_known = _modulation(feature.order, signal, seen.sum(dim=1), noise, covered)
+    anisotropic, order_known = _modulation(feature.order, signals, seen, counts, covered, experiment.binning)
     return Visibility(visible=True, anisotropic=anisotropic, order_known=order_known)
 
 
 def _modulation(
-    order: int, signal: Tensor, weight: Tensor, noise: Tensor, covered: Tensor
+    order: int, signals: Tensor, seen: Tensor, counts: Tensor, covered: Tensor, binning: int
 ) -> tuple[bool, bool]:
-    """Whether the signal (SECTORS,) varies visibly over the covered sectors, and whether its period shows."""
+    """Whether a feature visibly varies along the azimuth, and whether enough of its period is seen.
+
+    `signals` and `seen` are its counts and the pixels seen in a band of radii, (SECTORS, radii); `counts`
+    all counts of each sector and `covered` the sectors to compare, (SECTORS,).
+    """
     if order == 0:
         return False, False
-    rate = signal[covered] / weight[covered]
-    mean = float(signal[covered].sum() / weight[covered].sum())
-    deviation = rate - mean
-    detection = math.sqrt(float((deviation**2 * weight[covered] ** 2 / noise[covered]).sum()))
-    # What lies under the ring dilutes its modulation just as it dilutes the ring.
-    modulation = float(deviation.std(correction=0)) / mean
-    anisotropic = modulation >= MODULATION and detection >= MODULATION_DETECTION
+    signals, seen, counts = signals[covered], seen[covered], counts[covered]
+    # Sectors that a detector's edge cuts off see other radii than whole ones: compare radius by radius.
+    mean_rate = signals.sum(dim=0) / seen.sum(dim=0).clamp(min=1e-9)
+    even = (seen * mean_rate).sum(dim=1).clamp(min=1e-9)
+    deviation = signals.sum(dim=1) - even
+    detection = math.sqrt(binning * float((deviation**2 / counts).sum()))
+    anisotropic = (
+        float((deviation / even).std(correction=0)) >= MODULATION
+        and float((deviation / counts).std(correction=0)) >= DILUTED_MODULATION
+        and detection >= MODULATION_DETECTION
+    )
     period = SECTORS / order
     phases = torch.remainder(torch.nonzero(covered)[:, 0].float() + 0.5, period).floor()
-    order_known = torch.bincount(phases.long()).count_nonzero() >= FOLD_COVERAGE * period
+    order_known = int(torch.bincount(phases.long()).count_nonzero()) >= FOLD_COVERAGE * period
     return anisotropic, order_known
 
 
 def _diffuse(feature: Feature, total: Tensor, experiment: Experiment) -> Visibility:
     pixels, seen = experiment.bin_pixels, experiment.bin_transmission
     rates = feature.rates()
-    signal = rates * seen
-    counts = torch.maximum(total, signal)
-    stands_out = (signal > DIFFUSE_CONTRAST * (counts - signal)) & (signal > 0) & (seen > 0.5 * pixels)
-    noise = (counts / experiment.binning).clamp(min=1e-12)
+    signals = rates * seen
+    counts = torch.maximum(total, signals).clamp(min=1e-9)
+    stands_out = (signals > DIFFUSE_CONTRAST * (counts - signals)) & (signals > 0) & (seen > 0.5 * pixels)
     enough = DIFFUSE_PIXELS * experiment.scale**2
-    detection = math.sqrt(float((signal**2 / noise)[stands_out].sum()))
+    detection = math.sqrt(experiment.binning * float((signals**2 / counts)[stands_out].sum()))
     if float(pixels[stands_out].sum()) < enough or detection < DIFFUSE_DETECTION:
         return Visibility(visible=False)
     if feature.kind is FeatureKind.HIGH_Q:
-        # Flat intensity is background: the rise itself must be on the detector.
-        dark = rates < 0.4 * rates.max()
-        bright = stands_out & (rates > 0.7 * rates.max())
-        return Visibility(visible=float(seen[dark].sum()) >= enough and float(pixels[bright].sum()) >= enough)
+        return Visibility(visible=_rise_shows(rates, stands_out, counts, experiment))
     if feature.order == 0:
         return Visibility(visible=True)
     # The band of radii in which a third of the sectors stand out shows the anisotropy.
     band = stands_out.sum(dim=0) * 3 >= (seen > 0).sum(dim=0).clamp(min=1)
     weight = seen[:, band].sum(dim=1)
-    covered = weight >= 0.5 * weight.max()
+    covered = weight > 0.15 * weight.max() if bool(band.any()) else torch.zeros(SECTORS, dtype=torch.bool)
     if not bool(covered.any()):
         return Visibility(visible=True)
     anisotropic, order_known = _modulation(
-        feature.order, signal[:, band].sum(dim=1), weight, noise[:, band].sum(dim=1), covered
+        feature.order,
+        signals[:, band],
+        seen[:, band],
+        counts[:, band].sum(dim=1),
+        covered,
+        experiment.binning,
     )
     return Visibility(visible=True, anisotropic=anisotropic, order_known=order_known)
+
+
+def _rise_shows(rates: Tensor, stands_out: Tensor, counts: Tensor, experiment: Experiment) -> bool:
+    """Whether the dark hole around the beam is seen: flat intensity alone is background."""
+    seen = experiment.bin_transmission
+    enough = DIFFUSE_PIXELS * experiment.scale**2
+    missing = rates.max() - rates
+    # What the hole lacks stands out against the counts that fill it as any diffuse intensity must.
+    lacking = missing * seen
+    dark = (missing > 0.5 * rates.max()) & (lacking > DIFFUSE_CONTRAST * counts)
+    bright = stands_out & (missing < 0.3 * rates.max())
+    detection = math.sqrt(experiment.binning * float((lacking**2 / (counts + lacking))[dark].sum()))
+    return (
+        float(seen[dark].sum()) >= enough
+        and float(seen[bright].sum()) >= enough
+        and detection >= HALO_DETECTION
+    )
