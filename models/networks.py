@@ -114,14 +114,24 @@ class JointNetwork(nn.Module):
         )
         self.output = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, n_labels))
 
-    def heads(self, images: Tensor, coefficients: Tensor) -> dict[str, Tensor]:
-        """Return logits, (B, n_labels), of each view alone and of both: ``image``, ``coefficient``, ``joint``."""
+    def heads(self, images: Tensor, coefficients: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the logits of every head and the activations of the first joint layer.
+
+        Returns
+        -------
+        logits
+            (B, n_labels) each, of each view alone and of both: ``image``, ``coefficient``, ``joint``.
+        hidden
+            (B, hidden).
+        """
         f, g = self.image_network(images), self.coefficient_network(coefficients)
-        return {
+        hidden = self.fully_connected(torch.cat([f, g], dim=1))
+        logits = {
             "image": self.image_head(f),
             "coefficient": self.coefficient_head(g),
-            "joint": self.output(self.fully_connected(torch.cat([f, g], dim=1))),
+            "joint": self.output(hidden),
         }
+        return logits, hidden
 
     def forward(self, images: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
         """Return joint logits, (B, n_labels), and the activations of the first joint layer, (B, hidden)."""

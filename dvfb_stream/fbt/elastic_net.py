@@ -20,6 +20,11 @@ CHECK_EVERY = 10
 """Steps between two certificates. One costs a float64 product with G, about as much as four float32 steps."""
 
 
+FLOAT32_STEPS = 60
+"""Steps taken in float32 before float64 takes over. The well-conditioned reading is done after 20; where rounding
+keeps float32 from being certified (few pixels, hence a weak ridge; the unit-norm reading), float64 goes on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Solution:
     """Coefficients of a batch and the certificate that they are good enough."""
@@ -108,22 +113,24 @@ def solve(
     max_iterations
         Give up certifying after this many steps and return what there is, with its gap.
     """
-    dtype = gram_working.dtype
-    q = projections.to(dtype)
-    lipschitz = (step + l2).to(dtype)[:, None]
-    shrinkage = (l1[:, None] / lipschitz.double()).to(dtype)
-    ridge = l2.to(dtype)[:, None]
-    a = torch.zeros_like(q)
-    point, momentum = a, torch.ones(len(q), 1, dtype=dtype, device=q.device)
+    a = torch.zeros_like(projections, dtype=gram_working.dtype)
+    point, momentum = a, torch.ones(len(a), 1, dtype=a.dtype, device=a.device)
     iterations = 0
     while True:
         objective, gap = objective_and_gap(
             a.double(), gram=gram, projections=projections, energies=energies, l1=l1, l2=l2
         )
         if iterations >= max_iterations or bool((gap <= tolerance * objective).all()):
-            return Solution(a, objective, gap, iterations)
+            return Solution(a.to(gram_working.dtype), objective, gap, iterations)
+        if iterations >= FLOAT32_STEPS and a.dtype != torch.float64:
+            a, point, momentum = a.double(), point.double(), momentum.double()
+        dtype = a.dtype
+        matrix = gram_working if dtype == gram_working.dtype else gram
+        q, ridge = projections.to(dtype), l2.to(dtype)[:, None]
+        lipschitz = (step + l2).to(dtype)[:, None]
+        shrinkage = l1.to(dtype)[:, None] / lipschitz
         for _ in range(min(CHECK_EVERY, max_iterations - iterations)):
-            descent = point + (q - point @ gram_working - ridge * point) / lipschitz
+            descent = point + (q - point @ matrix - ridge * point) / lipschitz
             new = descent.sign() * (descent.abs() - shrinkage).clamp_min(0.0)
             # Momentum that points uphill is dropped, frame by frame.
             uphill = ((point - new) * (new - a)).sum(1, keepdim=True) > 0

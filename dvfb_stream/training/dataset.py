@@ -1,0 +1,152 @@
+"""Simulated frames as the networks see them, computed once and kept in shards, one file an experiment."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dvfb_stream.errors import FrameError, GeometryError
+from dvfb_stream.fbt import FourierBessel, FourierBesselSettings
+from dvfb_stream.labels import LABELS
+from dvfb_stream.models.inputs import halve
+from dvfb_stream.simulation import SimulatedFrame, Simulator
+from dvfb_stream.view import ViewPlan
+
+FRAMES_PER_SHARD = 100
+"""The simulator's experiments have this many frames of one geometry, hence one plan a shard."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """Labelled frames, ready for the networks."""
+
+    images: Tensor
+    """(N, 128, 128) float16, halved views, 0..255."""
+    masks: Tensor
+    """(N, 128, 128) bool, True = valid."""
+    coefficients: Tensor
+    """(N, n_radial, n_orders) complex64."""
+    labels: Tensor
+    """(N, 10) bool, in the order of `LABELS`."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def encode(frames: Iterable[SimulatedFrame], settings: FourierBesselSettings) -> Examples:
+    """Return what the networks are shown of labelled frames; frames of one geometry should be neighbours.
+
+    Frames that no annotator would take (nothing valid, beam too far off) are left out.
+    """
+    parts: list[Examples] = []
+    for geometry, group in itertools.groupby(frames, key=lambda frame: frame.geometry):
+        members = list(group)
+        try:
+            plan = ViewPlan(geometry)
+            views = [plan.view(frame.pixels) for frame in members]
+            # Dead pixels and overflows may differ between views; the estimate takes those valid in all.
+            common = np.logical_and.reduce([view.mask for view in views])
+            fourier_bessel = FourierBessel.from_settings(
+                settings,
+                shape=(plan.size, plan.size),
+                center_x=plan.center_x,
+                center_y=plan.center_y,
+                mask=common,
+            )
+        except (FrameError, GeometryError):
+            continue
+        images = torch.from_numpy(np.stack([view.image for view in views]))
+        masks = torch.from_numpy(common).expand(len(views), -1, -1)
+        halved, halved_masks = halve(images, masks)
+        labels = torch.tensor([[label in frame.labels for label in LABELS] for frame in members])
+        parts.append(Examples(halved.half(), halved_masks, fourier_bessel.estimate(images), labels))
+    return concatenate(parts)
+
+
+def concatenate(parts: Sequence[Examples]) -> Examples:
+    """Return all examples as one."""
+    return Examples(
+        torch.cat([part.images for part in parts]),
+        torch.cat([part.masks for part in parts]),
+        torch.cat([part.coefficients for part in parts]),
+        torch.cat([part.labels for part in parts]),
+    )
+
+
+def build(
+    folder: Path,
+    *,
+    seed: int,
+    count: int,
+    settings: FourierBesselSettings,
+    processes: int = 1,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Examples:
+    """Return `count` simulated frames of `seed`, simulating only the shards that `folder` does not have yet.
+
+    Parameters
+    ----------
+    folder
+        Where shards are kept; one folder a seed and settings.
+    seed
+        Of the simulator.
+    count
+        Frames, rounded up to whole experiments.
+    settings
+        Of the Fourier-Bessel estimate.
+    processes
+        Simulating at a time.
+    report
+        Called with shards done and shards in all.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = [folder / f"{index:05d}.safetensors" for index in range(-(-count // FRAMES_PER_SHARD))]
+    missing = [(path, seed, index, settings) for index, path in enumerate(shards) if not path.exists()]
+    done = len(shards) - len(missing)
+    report(done, len(shards))
+    # Not forked: a forked child of a process that has used torch's threads can hang.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        for finished, _ in enumerate(pool.map(_build_shard, missing), start=1):
+            report(done + finished, len(shards))
+    return concatenate([_read_shard(path) for path in shards])
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _build_shard(task: tuple[Path, int, int, FourierBesselSettings]) -> None:
+    path, seed, index, settings = task
+    simulator = Simulator(seed)
+    first = index * FRAMES_PER_SHARD
+    examples = encode((simulator.frame(first + i) for i in range(FRAMES_PER_SHARD)), settings)
+    partial = path.with_suffix(".partial")
+    save_file(
+        {
+            "images": examples.images,
+            "masks": torch.from_numpy(np.packbits(examples.masks.numpy(), axis=-1)),
+            "coefficients": torch.view_as_real(examples.coefficients),
+            "labels": examples.labels,
+        },
+        partial,
+    )
+    partial.rename(path)
+
+
+def _read_shard(path: Path) -> Examples:
+    tensors = load_file(path)
+    return Examples(
+        tensors["images"],
+        torch.from_numpy(np.unpackbits(tensors["masks"].numpy(), axis=-1)).bool(),
+        torch.view_as_complex(tensors["coefficients"]),
+        tensors["labels"],
+    )

@@ -1,0 +1,253 @@
+"""The estimate against scikit-learn's converged elastic net, and against what the mathematics says."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import ElasticNet
+
+from dvfb_stream.errors import FrameError, GeometryError, SettingsError
+from dvfb_stream.fbt import FourierBessel, PenaltyReading, estimate_printed, rotate
+
+
+def rings(shape, center_x, center_y, *, seed=0):
+    """Log intensities, 0..255, of a plausible pattern with noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    r, phi = np.hypot(x - center_x, y - center_y), np.arctan2(y - center_y, x - center_x)
+    counts = 300 / (1 + (r / 6) ** 2) + 80 * np.exp(-(((r - 25) / 4) ** 2)) * (1 + 0.8 * np.cos(4 * phi)) + 1
+    return 255 * np.log1p(rng.poisson(counts)) / np.log(65536)
+
+
+def gaps(shape, seed=0):
+    rng = np.random.default_rng(seed)
+    mask = rng.random(shape) > 0.05
+    row = int(rng.integers(0, shape[0]))
+    mask[row : row + 5] = False
+    return mask
+
+
+def objective(basis, pixels, a, penalty, l1_ratio):
+    """scikit-learn's, written out."""
+    misfit = ((basis @ a - pixels) ** 2).sum() / (2 * len(pixels))
+    return misfit + penalty * (l1_ratio * np.abs(a).sum() + 0.5 * (1 - l1_ratio) * (a**2).sum())
+
+
+def real_unknowns(coefficients, orders):
+    """Invert the documented convention independently of the package: A = (a_cos - i a_sin)/√2."""
+    parts = []
+    for column, order in enumerate(orders):
+        values = np.asarray(coefficients)[:, column]
+        parts += [values.real] if order == 0 else [np.sqrt(2) * values.real, -np.sqrt(2) * values.imag]
+    return np.concatenate(parts)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    height=st.integers(40, 80),
+    width=st.integers(40, 80),
+    x=st.floats(-0.3, 1.3),
+    y=st.floats(-0.3, 1.3),
+    seed=st.integers(0, 1000),
+    double=st.booleans(),
+)
+def test_objective_is_scikit_learns_converged_one(height, width, x, y, seed, double):
+    shape = (height, width)
+    mask = gaps(shape, seed)
+    plan = FourierBessel(
+        shape, x * width, y * height, radius=90.0, mask=mask, n_radial=10, orders=(0, 2, 4), downsample=1
+    )
+    image = rings(shape, x * width, y * height, seed=seed).astype(np.float64 if double else np.float32)
+    coefficients = plan.estimate(image[None], penalty=1e-4, l1_ratio=0.8)[0].numpy()
+
+    basis, pixels = plan.basis().numpy(), image[plan.fitted_pixels].astype(np.float64)
+    reference = ElasticNet(alpha=1e-4, l1_ratio=0.8, fit_intercept=False, max_iter=100_000, tol=1e-10)
+    reference.fit(basis, pixels)
+    best = objective(basis, pixels, reference.coef_, 1e-4, 0.8)
+    ours = objective(basis, pixels, real_unknowns(coefficients, (0, 2, 4)), 1e-4, 0.8)
+    assert ours <= best * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_unit_norm_reading_reaches_scikit_learns_converged_objective(seed):
+    rng = np.random.default_rng(seed)
+    shape, (x, y) = (64, 64), rng.uniform(0, 64, 2)
+    plan = FourierBessel(
+        shape, x, y, radius=64.0, mask=gaps(shape, seed), n_radial=20, orders=(0, 2, 4, 6), downsample=1
+    )
+    image = rings(shape, x, y, seed=seed)
+    solution = plan.solve(image[None], 1e-4, 0.8, reading=PenaltyReading.UNIT_NORM, tolerance=1e-6)
+
+    basis, pixels = plan.basis().numpy(), image[plan.fitted_pixels]
+    norms = np.linalg.norm(basis, axis=0)
+    seen = norms > 1e-12
+    columns, target = basis[:, seen] / norms[seen], pixels / np.linalg.norm(pixels)
+    # ½‖·‖² + λ R is scikit-learn's 1/(2n)‖·‖² + (λ/n) R.
+    penalty = 1e-4 / len(target)
+    reference = ElasticNet(alpha=penalty, l1_ratio=0.8, fit_intercept=False, max_iter=200_000, tol=1e-12)
+    reference.fit(columns, target)
+    best = objective(columns, target, reference.coef_, penalty, 0.8)
+    scaled = solution.coefficients[0].numpy()[seen] * norms[seen] / np.linalg.norm(pixels)
+    assert objective(columns, target, scaled, penalty, 0.8) <= best * (1 + 1e-6)
+
+
+def test_the_certificate_bounds_the_distance_from_the_minimum():
+    plan = FourierBessel((64, 64), 30.0, 35.0, radius=64.0, n_radial=20, orders=(0, 2, 4), downsample=1)
+    image = rings((64, 64), 30.0, 35.0)[None]
+    best = plan.solve(image, tolerance=1e-12).objective
+    for steps in (1, 3, 10):
+        early = plan.solve(image, tolerance=1e-15, max_iterations=steps)
+        assert (early.objective - early.gap <= best * (1 + 1e-12)).all()
+        assert (early.objective >= best * (1 - 1e-12)).all()
+
+
+def test_the_paper_size_reaches_the_reference_in_float32():
+    """128 x 128 working pixels, 840 unknowns, gaps, off-centre: the objective of scikit-learn within 1e-6."""
+    mask = gaps((256, 256))
+    plan = FourierBessel(center_x=80.3, center_y=141.2, mask=mask)
+    image = rings((256, 256), 80.3, 141.2).astype(np.float32)
+    coefficients = plan.estimate(image[None])[0].numpy()
+    assert coefficients.shape == (40, 11)
+    basis, pixels = plan.basis().numpy(), plan.working_pixels(image[None].astype(np.float64))[0].numpy()
+    reference = ElasticNet(alpha=1e-4, l1_ratio=0.8, fit_intercept=False, max_iter=1000, tol=1e-8).fit(
+        basis, pixels
+    )
+    best = objective(basis, pixels, reference.coef_, 1e-4, 0.8)
+    ours = objective(basis, pixels, real_unknowns(coefficients, range(0, 21, 2)).astype(float), 1e-4, 0.8)
+    assert ours == pytest.approx(best, rel=1e-6)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_turning_the_image_multiplies_coefficients_by_the_phase(turns):
+    """rot90 from columns to rows turns the pattern towards larger azimuth; (5) then gives exp(-i m π/2)."""
+    image = rings((64, 64), 31.5, 31.5, seed=3)
+    image[10:14] += 30  # no symmetry of its own
+    orders = (0, 1, 2, 3, 4)
+    plan = FourierBessel((64, 64), 31.5, 31.5, radius=48.0, n_radial=8, orders=orders, downsample=1)
+    turned = np.rot90(image, turns, axes=(1, 0)).copy()
+    before, after = plan.estimate(np.stack([image, turned]), tolerance=1e-13)
+    phases = np.exp(-1j * np.array(orders) * turns * np.pi / 2)
+    np.testing.assert_allclose(after.numpy(), before.numpy() * phases, atol=1e-6 * float(before.abs().max()))
+    np.testing.assert_allclose(
+        rotate(before, turns * np.pi / 2, orders=orders).numpy(), before.numpy() * phases, rtol=1e-12
+    )
+
+
+def test_a_band_limited_image_is_recovered_behind_gaps_and_off_centre():
+    rng = np.random.default_rng(1)
+    orders = (0, 2, 4)
+    plan = FourierBessel(
+        (96, 96), 40.2, 52.9, radius=60.0, n_radial=12, orders=orders, mask=gaps((96, 96)), downsample=1
+    )
+    truth = rng.normal(size=(1, 12, 3)) + 1j * rng.normal(size=(1, 12, 3))
+    truth[:, :, 0] = truth[:, :, 0].real
+    image = plan.reconstruct(1000 * truth).numpy()
+    recovered = plan.reconstruct(plan.estimate(image, penalty=1e-9)).numpy()
+    np.testing.assert_allclose(
+        recovered[:, plan.fitted_pixels], image[:, plan.fitted_pixels], atol=1e-3 * np.abs(image).max()
+    )
+
+
+def test_reconstruction_is_the_inverse_as_documented():
+    """Σ A_n0 Ψ_n0 + 2 Re Σ A_nm Ψ_nm, with Ψ evaluated by SciPy at one pixel."""
+    from scipy.special import jn_zeros, jv
+
+    plan = FourierBessel((20, 30), 11.3, 7.1, radius=25.0, n_radial=2, orders=(0, 4), downsample=1)
+    coefficients = np.array([[[0.7, 1.5 - 0.4j], [-2.0, 0.3 + 1.1j]]])
+    row, column = 15, 22
+    r, phi = np.hypot(row - 7.1, column - 11.3), np.arctan2(row - 7.1, column - 11.3)
+    expected = 0.0
+    for n in (1, 2):
+        for k, m in enumerate((0, 4)):
+            zero = jn_zeros(m, n)[-1]
+            norm = np.sqrt(25.0**2 * jv(m + 1, zero) ** 2 / 2)
+            psi = jv(m, zero * r / 25.0) / norm * np.exp(1j * m * phi) / np.sqrt(2 * np.pi)
+            expected += (1 if m == 0 else 2) * (coefficients[0, n - 1, k] * psi).real
+    assert plan.reconstruct(coefficients)[0, row, column].item() == pytest.approx(expected, abs=1e-8)
+
+
+def test_printed_form_agrees_with_the_hermitian_one_in_magnitude():
+    """Notes to the paper: on a cropped, masked disk magnitudes correlate at 0.999; m > 0 counts double in print."""
+    plan = FourierBessel(
+        (64, 64), 25.0, 38.0, radius=64.0, mask=gaps((64, 64)), n_radial=20, orders=(0, 2, 4, 6), downsample=1
+    )
+    image = rings((64, 64), 25.0, 38.0)
+    printed = np.abs(estimate_printed(plan, image, sweeps=300))
+    hermitian = np.abs(plan.estimate(image[None])[0].numpy()) * np.array([1, 2, 2, 2])
+    assert np.corrcoef(printed.ravel(), hermitian.ravel())[0, 1] > 0.99
+
+
+def test_downsampling_averages_valid_pixels_of_each_block():
+    mask = np.ones((6, 8), dtype=bool)
+    mask[0, 0] = mask[2:4, 2:4] = False
+    image = np.arange(48.0).reshape(6, 8)
+    image[~mask] = np.nan  # what lies under the mask must not matter
+    plan = FourierBessel((6, 8), 3.5, 2.5, radius=40.0, mask=mask, n_radial=2, orders=(0,), downsample=2)
+    averages = np.full((3, 4), np.nan)
+    for i in range(3):
+        for j in range(4):
+            block, valid = (
+                image[2 * i : 2 * i + 2, 2 * j : 2 * j + 2],
+                mask[2 * i : 2 * i + 2, 2 * j : 2 * j + 2],
+            )
+            averages[i, j] = block[valid].mean() if valid.any() else np.nan
+    assert not plan.fitted_pixels[1, 1]
+    np.testing.assert_allclose(plan.working_pixels(image[None])[0].numpy(), averages[plan.fitted_pixels])
+
+
+def test_the_disk_reaches_the_farthest_edge():
+    """Equation (8): ‖p - O'‖ < max(x, W - x, y, H - y), intersected with r < a."""
+    plan = FourierBessel((50, 70), 10.0, 20.0, radius=45.0, n_radial=3, orders=(0,), downsample=1)
+    y, x = np.mgrid[:50, :70]
+    r = np.hypot(x - 10.0, y - 20.0)
+    np.testing.assert_array_equal(plan.fitted_pixels, (r < 60.0) & (r < 45.0))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32, np.float64, ">i4"])
+def test_all_numeric_types_give_the_same_coefficients(dtype):
+    image = np.random.default_rng(0).integers(0, 200, (1, 32, 32))
+    plan = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=5, downsample=1)
+    reference = plan.estimate(image.astype(np.float64), tolerance=1e-12).numpy()
+    estimated = plan.estimate(image.astype(dtype), tolerance=1e-12).numpy()
+    np.testing.assert_allclose(estimated, reference, atol=1e-5 * np.abs(reference).max())
+
+
+def test_torch_tensors_need_not_be_contiguous():
+    image = torch.rand(32, 32, 2, dtype=torch.float64).permute(2, 0, 1)
+    plan = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=5, downsample=1)
+    np.testing.assert_allclose(plan.estimate(image).numpy(), plan.estimate(image.contiguous()).numpy())
+
+
+def test_an_empty_batch_and_a_blank_image_give_empty_and_zero_coefficients():
+    plan = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=5, downsample=1)
+    assert plan.estimate(np.zeros((0, 32, 32))).shape == (0, 5, 11)
+    for reading in PenaltyReading:
+        assert not plan.estimate(np.zeros((1, 32, 32)), reading=reading).abs().any()
+
+
+def test_not_finite_outside_the_mask_names_the_pixel():
+    plan = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=5, downsample=1)
+    images = np.zeros((2, 32, 32))
+    images[1, 3, 4] = np.inf
+    with pytest.raises(
+        FrameError, match="image 1 has 1 valid pixels that are not finite, the first at row 3, column 4"
+    ):
+        plan.estimate(images)
+
+
+def test_a_centre_too_far_off_is_refused():
+    with pytest.raises(GeometryError, match="x=9000"):
+        FourierBessel((32, 32), 9000.0, 15.5, radius=32.0)
+
+
+def test_wrong_shapes_and_settings_are_refused():
+    plan = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=5, downsample=1)
+    with pytest.raises(FrameError, match=r"\(B, 32, 32\)"):
+        plan.estimate(np.zeros((1, 32, 31)))
+    with pytest.raises(SettingsError, match="l1_ratio"):
+        plan.estimate(np.zeros((1, 32, 32)), l1_ratio=1.5)
+    with pytest.raises(SettingsError, match="orders"):
+        FourierBessel((32, 32), 15.5, 15.5, orders=(2, 2))
+    with pytest.raises(GeometryError, match="boolean"):
+        FourierBessel((32, 32), 15.5, 15.5, mask=np.ones((32, 31), dtype=bool))
