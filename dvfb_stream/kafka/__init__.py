@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""The daemon that annotates the documents a beamline publishes to Kafka."""

@@ -1,0 +1,65 @@
+"""``dvfb daemon``: annotates the documents that a beamline publishes to Kafka, until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dvfb_stream.kafka.daemon import Daemon
+
+
+def daemon(
+    config: Annotated[
+        Path,
+        typer.Option(
+            "--config", help="TOML file: brokers, topics, detectors, sinks, limits.", show_default=False
+        ),
+    ],
+) -> None:
+    """Annotate Bluesky documents from Kafka and store the analysis runs, until SIGTERM or Ctrl-C.
+
+    Ends with exit status 0 after finishing what it has in hand; a second signal ends it at once. Killed or
+    failed, it goes on where it was when started again: no row is missing, none is there twice. API keys come
+    from the environment: TILED_API_KEY, DVFB_KAFKA_PASSWORD.
+    """
+    # Imported here: the other commands need no Kafka; and torch, which takes seconds, comes after all that can
+    # be refused without it.
+    from dvfb_stream.kafka.daemon import Daemon
+    from dvfb_stream.kafka.settings import read_geometries, read_settings
+    from dvfb_stream.kafka.sinks import ConfiguredSinks
+
+    _log_to_stderr()
+    settings = read_settings(config)
+    detectors = read_geometries(settings.detectors, config.parent)
+    with ConfiguredSinks(settings) as sinks:
+        from dvfb_stream.annotator import Annotator
+
+        annotator = Annotator.load(settings.model, device=settings.device)
+        running = Daemon(settings, annotator, detectors=detectors, sinks_for_lane=sinks.for_lane)
+        _stop_on_signals(running)
+        running.run()
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # One line for each request and each heartbeat says nothing that a beamline wants to keep.
+    for chatty in ("httpx", "kafka", "tiled"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _stop_on_signals(running: Daemon) -> None:
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_DFL)
+        running.stop()
+
+    for each in signals:
+        signal.signal(each, stop)

@@ -1,0 +1,166 @@
+"""Opens the Kafka consumer with the settings that were found to work, and follows its rebalances."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from dvfb_stream.errors import DvfbError, MissingExtraError
+from dvfb_stream.kafka.open_runs import OpenRuns
+from dvfb_stream.kafka.settings import KAFKA_PASSWORD_VARIABLE, KafkaSettings, secret
+
+try:
+    from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
+    from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
+    from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+    from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError, RetriableError
+except ImportError as missing:
+    raise MissingExtraError("kafka-python", "kafka") from missing
+
+__all__ = [
+    "Assignment",
+    "BrokerError",
+    "CommitFailedError",
+    "KafkaError",
+    "RebalanceInProgressError",
+    "RetriableError",
+    "TopicPartition",
+    "connection",
+    "listed",
+    "milliseconds",
+    "offsets_to_commit",
+    "open_consumer",
+]
+
+logger = logging.getLogger(__name__)
+
+
+class BrokerError(DvfbError):
+    """The Kafka cluster cannot be reached, or does not let us."""
+
+
+def connection(settings: KafkaSettings) -> dict[str, Any]:
+    """Return kafka-python's settings for reaching the cluster, alike for consumers and producers."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": list(settings.bootstrap_servers),
+        "bootstrap_timeout_ms": milliseconds(settings.bootstrap_timeout),
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.ssl_cafile is not None:
+        options["ssl_cafile"] = str(settings.ssl_cafile)
+    if settings.sasl_mechanism is not None:
+        options["sasl_mechanism"] = settings.sasl_mechanism
+        options["sasl_plain_username"] = settings.sasl_username
+        options["sasl_plain_password"] = secret(KAFKA_PASSWORD_VARIABLE)
+    return options
+
+
+def open_consumer(settings: KafkaSettings) -> KafkaConsumer:
+    """Connect to the cluster; nothing is subscribed yet.
+
+    Raises
+    ------
+    BrokerError
+        When no broker answers in `bootstrap_timeout` seconds, or refuses us.
+    """
+    try:
+        return KafkaConsumer(
+            **connection(settings),
+            group_id=settings.group,
+            # What is stored decides what is committed, see OpenRuns.
+            enable_auto_commit=False,
+            auto_offset_reset=settings.start,
+            isolation_level="read_committed",
+            # A daemon that joins takes over some partitions; the others go on undisturbed.
+            partition_assignment_strategy=(CooperativeStickyAssignor(),),
+            session_timeout_ms=milliseconds(settings.session_timeout),
+            heartbeat_interval_ms=milliseconds(settings.heartbeat_interval),
+            max_poll_interval_ms=milliseconds(settings.max_poll_interval),
+            # Sixteen frames of 4 MiB are 64 MiB: what one poll may bring beyond a queue that is nearly full.
+            max_poll_records=16,
+            max_partition_fetch_bytes=16 << 20,
+            fetch_max_bytes=64 << 20,
+            fetch_max_wait_ms=100,
+            # A topic that a beamline creates later is noticed in half a minute instead of five.
+            metadata_max_age_ms=30_000,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+        )
+    except KafkaError as error:
+        raise BrokerError(
+            f"no Kafka broker answers at {', '.join(settings.bootstrap_servers)} "
+            f"({type(error).__name__}: {error}); check kafka.bootstrap_servers and that the cluster is up"
+        ) from error
+
+
+def milliseconds(seconds: float) -> int:
+    """Return `seconds` as kafka-python wants them."""
+    return round(seconds * 1000)
+
+
+def offsets_to_commit(offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, OffsetAndMetadata]:
+    """Return `offsets` in kafka-python's types."""
+    return {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}
+
+
+def listed(partitions: Collection[TopicPartition]) -> str:
+    """Return the names of partitions, for people."""
+    return ", ".join(f"{p.topic}[{p.partition}]" for p in sorted(partitions)) or "nothing"
+
+
+class Assignment(AsyncConsumerRebalanceListener):  # type: ignore[misc]
+    """The partitions that are ours now, each with its open runs; commits when one is revoked.
+
+    kafka-python tells it of rebalances on its network thread, while the consumer's thread may be in the middle
+    of a batch. So a partition begins paused: the consumer's thread resumes it between two batches, and no
+    record of an earlier ownership can be taken for one of the new.
+
+    Parameters
+    ----------
+    consumer
+        The consumer that it is subscribed with.
+    """
+
+    def __init__(self, consumer: KafkaConsumer) -> None:
+        self._consumer = consumer
+        self._lock = threading.Lock()
+        self._owned: dict[TopicPartition, OpenRuns] = {}
+
+    def owned(self) -> dict[TopicPartition, OpenRuns]:
+        """Return the partitions that are ours now."""
+        with self._lock:
+            return dict(self._owned)
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Own `assigned` from now on, paused."""
+        logger.info("assigned: %s", listed(assigned))
+        self._consumer.pause(*assigned)
+        with self._lock:
+            for partition in assigned:
+                self._owned.setdefault(partition, OpenRuns())
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Commit what is stored of `revoked`; their open runs are the next owner's, from their start."""
+        offsets = self._take_away(revoked)
+        logger.info("revoked: %s", listed(revoked))
+        if not offsets:
+            return
+        try:
+            await self._consumer.commit_async(offsets_to_commit(offsets))
+        except (CommitFailedError, RebalanceInProgressError) as error:
+            logger.warning("the commit before giving up %s came too late: %s", listed(revoked), error)
+        except KafkaError as error:
+            logger.warning("the commit before giving up %s failed: %s", listed(revoked), error)
+
+    async def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
+        """Forget `lost`; they belong to somebody else already, so nothing may be committed for them."""
+        self._take_away(lost)
+        logger.warning("lost: %s; another daemon has them, or will", listed(lost))
+
+    def _take_away(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        with self._lock:
+            gone = {partition: self._owned.pop(partition, None) for partition in partitions}
+        ends = {partition: runs.end() for partition, runs in gone.items() if runs is not None}
+        return {partition: offset for partition, offset in ends.items() if offset is not None}

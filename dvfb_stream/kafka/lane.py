@@ -1,0 +1,136 @@
+"""What one partition's documents go through while the partition is ours: queue, pipeline, sinks.
+
+Each partition has its own lane, so that one which is taken away can be cut off at once and for good, whatever
+is under way in it, while the others go on. Whoever owns it next begins with the open runs' start documents.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.callbacks import AnnotationPipeline, PipelineStats
+from dvfb_stream.frames import Frame, Geometry
+from dvfb_stream.kafka.documents import json_ready
+from dvfb_stream.kafka.feed import DocumentFeed
+from dvfb_stream.kafka.open_runs import OpenRuns, Verdict
+from dvfb_stream.kafka.settings import LimitSettings
+from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate
+
+logger = logging.getLogger(__name__)
+
+Sink = Callable[[str, dict[str, Any]], None]
+
+
+class SharedAnnotator:
+    """An annotator that several lanes use, one at a time."""
+
+    def __init__(self, annotator: SupportsAnnotate) -> None:
+        self._annotator = annotator
+        self._turn = threading.Lock()
+        if hasattr(annotator, "provenance"):
+            self.provenance: Callable[[], dict[str, Any]] = annotator.provenance
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which model annotates."""
+        return self._annotator.identity
+
+    def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
+        """Return one annotation per frame, in their order."""
+        with self._turn:
+            return self._annotator.annotate(frames)
+
+
+class Lane:
+    """The way of one partition's documents to the sinks.
+
+    Parameters
+    ----------
+    annotator
+        Shared with the other lanes.
+    sinks
+        This lane's own.
+    detectors
+        Geometry by data key.
+    runs
+        The partition's open runs. Once they have ended, no sink is called any more.
+    limits
+        What bounds memory.
+    """
+
+    def __init__(
+        self,
+        annotator: SharedAnnotator,
+        *,
+        sinks: Sequence[Sink],
+        detectors: Mapping[str, Geometry] | None,
+        runs: OpenRuns,
+        limits: LimitSettings,
+    ) -> None:
+        self.runs = runs
+        self._sink_failure: Exception | None = None
+        self._pipeline = AnnotationPipeline(
+            annotator,
+            sinks=[self._while_ours(sink) for sink in sinks],
+            detectors=detectors,
+            policy=FullQueuePolicy.BLOCK,
+            batch_size=limits.batch_size,
+            max_wait=limits.max_wait,
+            max_frames=limits.max_frames,
+            max_bytes=limits.max_frame_bytes,
+            on_run_stored=runs.stored,
+            on_sink_failure=self._remember,
+        )
+        self._feed = DocumentFeed(self._pipeline, max_bytes=limits.max_document_bytes)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether fetching from the partition should pause."""
+        return self._feed.is_full
+
+    @property
+    def failure(self) -> Exception | None:
+        """What a sink raised, or the pipeline: the rows after it are not stored, and never will be here."""
+        return self._sink_failure or self._feed.failure
+
+    def put(self, offset: int, name: str, doc: dict[str, Any], *, size: int) -> Verdict:
+        """Take note of a document read at `offset`, and send it on its way if it belongs to an open run."""
+        verdict = self.runs.read(offset, name, doc)
+        if verdict is Verdict.FEED:
+            if name == "start":
+                # Analysis runs copy some of it, and catalogs keep JSON: an array that somebody put under
+                # `sample_name` must not look like a sink that has failed.
+                doc = json_ready(doc)
+            self._feed.put(name, doc, size=size)
+        return verdict
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until the sinks have the rows of all documents put so far; return whether it came in time."""
+        return self._feed.drain(timeout) and self._pipeline.wait(timeout)
+
+    def close(self, timeout: float) -> None:
+        """Cut off the sinks and end the threads, waiting at most `timeout` seconds for what is under way."""
+        # First of all: a closing pipeline gives the frames in its queue rows that say so, and a stored row
+        # is never written again.
+        self.runs.end()
+        self._feed.close()
+        self._pipeline.close(timeout)
+
+    def stats(self) -> PipelineStats:
+        """Return what the pipeline counted."""
+        return self._pipeline.stats()
+
+    def _while_ours(self, sink: Sink) -> Sink:
+        def gate(name: str, doc: dict[str, Any]) -> None:
+            if not self.runs.ended:
+                sink(name, doc)
+
+        return gate
+
+    def _remember(self, error: Exception) -> None:
+        if self._sink_failure is None:
+            self._sink_failure = error

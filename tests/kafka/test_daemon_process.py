@@ -1,0 +1,173 @@
+"""`dvfb daemon` as a process: killed, started again, told to stop, and told nonsense."""
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from dvfb_stream import Annotator, Frame, Geometry
+from dvfb_stream.catalog import read_annotations
+from dvfb_stream.catalog.search import annotations_table
+from dvfb_stream.labels import LABELS
+from tests.kafka.conftest import eventually
+from tests.kafka.publish_run import SHAPE, frame
+
+DVFB = [str(Path(sys.executable).with_name("dvfb"))]
+
+CONFIG = """
+model = "{model}"
+device = "cpu"
+
+[kafka]
+bootstrap_servers = {servers}
+topics = ["{topic}"]
+group = "dvfb-{topic}"
+session_timeout = 1.0
+heartbeat_interval = 0.25
+commit_interval = 0.1
+bootstrap_timeout = 5
+
+[sinks]
+jsonl = "annotations.jsonl"
+
+[sinks.tiled]
+uri = "{tiled}"
+batch_size = 4
+
+[detectors.image]
+shape = [96, 80]
+center_x = 39.5
+center_y = 47.5
+
+[limits]
+batch_size = 2
+"""
+
+
+@pytest.fixture
+def config(tmp_path, tiny_bundle, topic, tiled_server):
+    path = tmp_path / "daemon.toml"
+    path.write_text(
+        CONFIG.format(
+            model=tiny_bundle,
+            servers=list(topic.bootstrap_servers),
+            topic=topic.name,
+            tiled=tiled_server.uri.partition("?")[0],
+        ).replace("'", '"')
+    )
+    return path
+
+
+@pytest.fixture
+def launch(config, tiled_server):
+    """Function that starts the daemon's process; its standard error goes to a file."""
+    processes = []
+
+    def start(**environment):
+        log = (config.parent / f"log-{len(processes)}.txt").open("w+")
+        processes.append((subprocess.Popen(
+            [*DVFB, "daemon", "--config", str(config)],
+            stderr=log,
+            env=os.environ | {"TILED_API_KEY": tiled_server.api_key, "OMP_NUM_THREADS": "1"} | environment,
+        ), log))  # fmt: skip
+        return processes[-1][0]
+
+    yield start
+    for process, log in processes:
+        process.kill()
+        process.wait()
+        log.close()
+
+
+@pytest.fixture
+def publish(topic):
+    """Function that starts a beamline's publisher of one run."""
+    processes = []
+
+    def start(uid, frames, pause_after):
+        script = Path(__file__).with_name("publish_run.py")
+        process = subprocess.Popen(
+            [sys.executable, str(script), ",".join(topic.bootstrap_servers), topic.name, uid, str(frames),
+             str(pause_after)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_killed_in_the_middle_of_a_run_and_started_again_every_row_is_there_once(
+    launch, publish, topic, catalog, tiny_bundle
+):
+    uid, frames = str(uuid.uuid4()), 14
+    beamline = publish(uid, frames, pause_after=9)
+    assert beamline.stdout.readline() == "paused\n"
+
+    daemon = launch()
+    eventually(lambda: len(read_annotations(catalog, uid)) >= 8, timeout=60)
+    daemon.send_signal(signal.SIGKILL)
+    daemon.wait(10)
+    assert topic.committed(f"dvfb-{topic.name}") in (None, 0)
+
+    beamline.communicate("go on\n", timeout=30)
+    assert beamline.returncode == 0
+    daemon = launch()
+    eventually(lambda: topic.committed(f"dvfb-{topic.name}") == frames + 3, timeout=60)
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(30) == 0
+
+    rows = read_annotations(catalog, uid)
+    assert [row["frame"] for row in rows] == list(range(frames))
+    assert {row["status"] for row in rows} == {"ok"}
+    geometry = Geometry(shape=SHAPE, center_x=39.5, center_y=47.5)
+    expected = Annotator.load(tiny_bundle, device="cpu").annotate(
+        [Frame(frame(index), geometry) for index in range(frames)]
+    )
+    for row, annotation in zip(rows, expected, strict=True):
+        assert [row[label] for label in LABELS] == pytest.approx(
+            [annotation.scores[label] for label in LABELS], abs=1e-5
+        )
+
+    stored = catalog[rows[0]["analysis_uid"]]
+    assert stored.metadata["start"]["analysis"]["parent"] == uid
+    assert stored.metadata["start"]["sample_name"] == "silver behenate"
+    assert stored.metadata["stop"]["summary"]["frames"] == frames
+    assert sorted(annotations_table(stored).read(["frame"])["frame"]) == list(range(frames))
+
+
+def last_line(log):
+    return log.read_text().splitlines()[-1]
+
+
+def test_nonsense_in_the_configuration_ends_it_with_one_line(launch, config):
+    config.write_text(config.read_text().replace("topics =", "topic ="))
+    daemon = launch()
+    assert daemon.wait(60) == 1
+    (line,) = (config.parent / "log-0.txt").read_text().splitlines()
+    assert line.startswith("dvfb: error: ")
+    assert "kafka.topics: Field required" in line
+    assert "kafka.topic: Extra inputs are not permitted" in line
+
+
+def test_a_tiled_server_that_does_not_answer_is_said_so(launch, config):
+    config.write_text(config.read_text().replace("http://127.0.0.1:", "http://127.0.0.1:1"))
+    daemon = launch(TILED_RETRY_ATTEMPTS="1")
+    assert daemon.wait(60) == 1
+    line = last_line(config.parent / "log-0.txt")
+    assert line.startswith("dvfb: error: cannot open the Tiled server at sinks.tiled.uri http://127.0.0.1:1")
+
+
+def test_a_wrong_key_is_said_so_and_not_shown(launch, config):
+    daemon = launch(TILED_API_KEY="abad1dea")
+    assert daemon.wait(60) == 1
+    log = (config.parent / "log-0.txt").read_text()
+    assert "check that it is up, and the key in TILED_API_KEY" in last_line(config.parent / "log-0.txt")
+    assert "abad1dea" not in log

@@ -1,0 +1,65 @@
+"""The feed keeps the order, says when it is full, and does not hide a failure."""
+
+import threading
+
+import pytest
+
+from dvfb_stream.kafka.feed import DocumentFeed
+
+
+@pytest.fixture
+def gate():
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+def test_documents_are_handed_over_in_order():
+    seen = []
+    feed = DocumentFeed(lambda name, doc: seen.append((name, doc["n"])), max_bytes=10)
+    for n in range(100):
+        feed.put("event", {"n": n}, size=1)
+    assert feed.drain(10)
+    assert seen == [("event", n) for n in range(100)]
+    feed.close()
+
+
+def test_it_is_full_while_the_pipeline_blocks_and_has_room_again_after(gate):
+    feed = DocumentFeed(lambda name, doc: gate.wait(10), max_bytes=10)
+    feed.put("event", {}, size=9)
+    assert not feed.is_full
+    feed.put("event", {}, size=9)
+    assert feed.is_full
+    assert not feed.drain(0.01)
+    gate.set()
+    assert feed.drain(10)
+    assert not feed.is_full
+    feed.close()
+
+
+def test_what_the_pipeline_raises_is_kept_and_ends_the_handing_over():
+    def fail(name, doc):
+        raise MemoryError("no room")
+
+    feed = DocumentFeed(fail, max_bytes=10)
+    feed.put("event", {}, size=1)
+    assert not feed.drain(10)
+    assert isinstance(feed.failure, MemoryError)
+    feed.put("event", {}, size=100)
+    assert not feed.is_full
+
+
+def test_after_close_nothing_is_handed_over(gate):
+    seen = []
+
+    def slow(name, doc):
+        seen.append(doc)
+        gate.wait(10)
+
+    feed = DocumentFeed(slow, max_bytes=10)
+    feed.put("event", {"n": 0}, size=1)
+    feed.put("event", {"n": 1}, size=1)
+    feed.close()
+    gate.set()
+    assert not feed.drain(1)
+    assert {"n": 1} not in seen

@@ -1,0 +1,92 @@
+"""A configuration file is checked whole before anything starts, and every complaint is one line."""
+
+from pathlib import Path
+
+import pytest
+
+from dvfb_stream.errors import SettingsError
+from dvfb_stream.kafka.settings import read_geometries, read_settings
+
+CONFIG = """
+[kafka]
+bootstrap_servers = ["localhost:9092"]
+topics = ["smi.bluesky.runengine.documents"]
+
+[sinks]
+jsonl = "annotations.jsonl"
+
+[sinks.tiled]
+uri = "http://localhost:8000"
+
+[detectors.pilatus2M_image]
+shape = [1679, 1475]
+center_x = 740.2
+center_y = 1180.9
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "daemon.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_a_short_file_is_enough(config):
+    settings = read_settings(config)
+    assert settings.model == "default"
+    assert settings.kafka.topics == ["smi.bluesky.runengine.documents"]
+    assert settings.sinks.jsonl == config.parent / "annotations.jsonl"
+    assert read_geometries(settings.detectors, config.parent)["pilatus2M_image"].center_x == 740.2
+
+
+def test_the_documented_example_is_valid():
+    page = (Path(__file__).parents[2] / "docs" / "daemon.md").read_text()
+    example = Path(__file__).parents[2] / "docs" / "daemon.toml"
+    assert example.read_text().strip() in page
+    assert read_settings(example).sinks.tiled is not None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("topics", "topic", "kafka.topics: Field required; kafka.topic: Extra inputs are not permitted"),
+        ('["localhost:9092"]', '["a:1", 3]', "kafka.bootstrap_servers.1: Input should be a valid string"),
+        ('["localhost:9092"]', "[]", "kafka.bootstrap_servers: List should have at least 1 item"),
+        ("[sinks]", "api_key = 'hidden'\n[sinks]", "kafka.api_key: Extra inputs are not permitted"),
+        ("[sinks]", "[limits]\nmax_frames = 0\n[sinks]", "limits.max_frames: Input should be greater than 0"),
+        ("http://", "tcp://", "sinks.tiled.uri: Value error, must begin with http:// or https://"),
+        ("http://", "http://u:hidden@", "put it into the environment variable TILED_API_KEY"),
+        (':8000"', ':8000/api/v1?api_key=hidden"', "put it into the environment variable TILED_API_KEY"),
+        ('center_y = 1180.9', "", "detectors.pilatus2M_image: Value error, center_y is missing"),
+        ("[kafka]", "[kafka", "is not TOML"),
+    ],
+)  # fmt: skip
+def test_nonsense_is_refused_by_name_and_without_secrets(config, old, new, complaint):
+    assert old in CONFIG
+    config.write_text(CONFIG.replace(old, new))
+    with pytest.raises(SettingsError) as refused:
+        read_settings(config)
+    message = str(refused.value)
+    assert complaint in message
+    assert str(config) in message
+    assert "\n" not in message
+    assert "hidden" not in message
+
+
+def test_a_daemon_without_any_sink_is_refused(config):
+    config.write_text(CONFIG.replace('jsonl = "annotations.jsonl"', "").replace("[sinks.tiled]", "").replace(
+        'uri = "http://localhost:8000"', ""))  # fmt: skip
+    with pytest.raises(SettingsError, match="name at least one of tiled, jsonl, topic"):
+        read_settings(config)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match="cannot read the configuration"):
+        read_settings(tmp_path / "nothing.toml")
+
+
+def test_a_detector_of_unknown_shape_is_refused_by_name(config):
+    config.write_text(CONFIG.replace("shape = [1679, 1475]", ""))
+    with pytest.raises(SettingsError, match=r"detectors\.pilatus2M_image: the detector's shape is not known"):
+        read_geometries(read_settings(config).detectors, config.parent)
