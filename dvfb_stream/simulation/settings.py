@@ -42,7 +42,7 @@ class SimulationSettings:
     """Share of experiments whose sample scatters diffusely at low q and shows no structure."""
     blank: float = 0.03
     """Share of experiments without a sample."""
-    sample: float = 0.9
+    sample: float = 0.87
     """Probability that a frame of any other experiment shows a structure."""
     diffuse: float = 0.4
     """Probability that a frame of any other experiment may show diffuse scattering."""

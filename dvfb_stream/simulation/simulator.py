@@ -14,9 +14,10 @@ from torch import Tensor
 
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Geometry
-from dvfb_stream.simulation import beamline, scattering, structures
+from dvfb_stream.simulation import beamline
 from dvfb_stream.simulation.components import Component, Term
 from dvfb_stream.simulation.experiment import Experiment, draw_experiment
+from dvfb_stream.simulation.mixture import draw_sample
 from dvfb_stream.simulation.settings import SimulationSettings
 from dvfb_stream.simulation.visibility import labels_of
 
@@ -24,9 +25,6 @@ SATURATION = 2**16 - 1
 """Largest count of a 16 bit detector; it clips there."""
 _EXPERIMENTS_KEPT = 4
 """Experiments held at a time; one of 256 x 256 takes 2.5 MB, and frames are mostly asked for in order."""
-
-PARASITIC = 0.2
-"""Share of frames with a glow around the beamstop; real beamlines rarely go without."""
 
 Rng = np.random.Generator
 
@@ -92,15 +90,14 @@ class Simulator:
         # Exposure times within an experiment differ less than between experiments.
         level = experiment.exposure * 10.0 ** float(rng.normal(0.0, 0.25))
         with torch.inference_mode():
-            drawn = self._draw_sample(rng, experiment, level)
+            drawn = draw_sample(rng, experiment, level, self.settings)
             image = self._scattered(drawn, experiment)
-            surroundings = self._draw_surroundings(rng, experiment, level)
-            image = image + surroundings[0]
-            expected = image.clamp(min=0.0) * experiment.transmission + surroundings[1]
+            before, after, surroundings = self._draw_surroundings(rng, experiment, level)
+            expected = (image + before).clamp(min=0.0) * experiment.transmission + after
             expected = expected.clamp(max=float(SATURATION))
             labels = labels_of(drawn, experiment.in_bins(expected), experiment)
         pixels = self._exposed(rng, expected.numpy(), experiment, level)
-        described = [{"name": part.name, **part.parameters} for part in drawn] + surroundings[2]
+        described = [{"name": part.name, **part.parameters} for part in drawn] + surroundings
         return SimulatedFrame(pixels, experiment.geometry, labels, tuple(described))
 
     def frames(self, start: int, stop: int) -> Iterator[SimulatedFrame]:
@@ -119,20 +116,6 @@ class Simulator:
                 self._experiments.popitem(last=False)
         self._experiments.move_to_end(number)
         return experiment
-
-    def _draw_sample(self, rng: Rng, experiment: Experiment, level: float) -> list[Component]:
-        if experiment.kind == "blank":
-            return []
-        if experiment.kind == "diffuse_only":
-            return scattering.draw_low_q_only(rng, experiment, level) if rng.random() < 0.9 else []
-        drawn: list[Component] = []
-        if rng.random() < PARASITIC:
-            drawn.append(scattering.parasitic(rng, experiment, level))
-        if rng.random() < self.settings.diffuse:
-            drawn += scattering.draw_diffuse(rng, experiment, level)
-        if rng.random() < self.settings.sample:
-            drawn += structures.draw_structures(rng, experiment, level)
-        return drawn
 
     def _scattered(self, drawn: Sequence[Component], experiment: Experiment) -> Tensor:
         """Sum the components on the pixels, in counts before any obstruction."""
