@@ -16,6 +16,7 @@ from dvfb_stream.annotations import Annotation
 from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row, provenance_of
 from dvfb_stream.callbacks.raw_run import Document, DocumentError, Exposure, RawRun, moment, text
 from dvfb_stream.callbacks.writer import AnalysisProgress, AnalysisWriter, RunProgress, Sink, WriterStats
+from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate, Worker, WorkerStats, was_dropped
 
@@ -120,6 +121,9 @@ class AnnotationPipeline:
         on_run_stored: Callable[[str], None] | None = None,
         on_sink_failure: Callable[[Exception], None] | None = None,
     ) -> None:
+        for name, value in (("max_rows", max_rows), ("max_open_runs", max_open_runs)):
+            if value < 1:
+                raise SettingsError(f"{name} must be at least 1, not {value}")
         self._identity = annotator.identity
         self._provenance = provenance_of(annotator)
         self._detectors = None if detectors is None else dict(detectors)

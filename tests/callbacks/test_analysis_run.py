@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+import math
+from uuid import UUID, uuid5
+
+import event_model
+import pytest
+
+from dvfb_stream.callbacks import NAMESPACE
+from dvfb_stream.labels import LABELS
+
+
+def valid(name: str, doc: dict) -> bool:
+    event_model.schema_validators[event_model.DocumentNames[name]].validate(doc)
+    return True
+
+
+@pytest.fixture
+def documents(make_pipeline, recorder, raw_documents):
+    """Return a function that annotates frames of the given brightness and returns the sink and the raw run."""
+
+    def annotate(*values, **start):
+        raw = raw_documents(**start)
+        pipeline = make_pipeline()
+        for name, doc in raw.whole(*values):
+            pipeline(name, doc)
+        assert pipeline.wait(10)
+        return recorder, raw
+
+    return annotate
+
+
+def test_documents_are_in_order_and_valid(documents):
+    sink, _ = documents(10, 90, math.nan)
+    assert [name for name, _ in sink.documents] == ["start", "descriptor", "event", "event", "event", "stop"]
+    assert all(valid(name, doc) for name, doc in sink.documents)
+    (descriptor,) = sink.of("descriptor")
+    assert descriptor["name"] == "annotations"
+    assert all(doc["data"].keys() == descriptor["data_keys"].keys() for doc in sink.of("event"))
+
+
+def test_the_uid_names_raw_run_data_key_and_weights(documents):
+    sink, raw = documents(10)
+    expected = uuid5(NAMESPACE, f"{raw.uid}:primary:image:brightness@{'0' * 64}")
+    assert UUID(sink.of("start")[0]["uid"]) == expected
+
+
+def test_the_namespace_never_changes():
+    assert str(NAMESPACE) == "d3c6b0d5-7b0c-5c2e-9c0e-5a0f7d7f3b11"
+
+
+def test_the_start_says_where_everything_came_from(documents):
+    fields = {"sample_name": "lamella", "proposal": {"id": 3}, "data_session": "pass-1", "beamline_id": "SMI"}
+    sink, raw = documents(10, **fields, tiled_access_tags=["pass-1"], plan_name="count")
+    start = sink.of("start")[0]
+    assert {name: start[name] for name in fields} == fields
+    assert start["scan_id"] == 7
+    assert start["tiled_access_tags"] == ["pass-1"]
+    assert "plan_name" not in start
+    analysis = start["analysis"]
+    assert (analysis["kind"], analysis["parent"]) == ("dvfb-annotation", raw.uid)
+    assert (analysis["stream"], analysis["data_key"]) == ("primary", "image")
+    assert analysis["model"] == {"name": "brightness", "version": "1", "sha256": "0" * 64}
+    assert analysis["labels"] == list(LABELS)
+    assert analysis["software"].keys() == {"dvfb_stream"}
+    assert analysis["geometry"]["shape"] == [4, 6]
+    assert (analysis["geometry"]["center_x"], analysis["geometry"]["center_y"]) == (2.5, 1.5)
+
+
+def test_an_annotator_s_own_account_goes_into_the_start(make_pipeline, recorder, raw_documents, annotator):
+    annotator.provenance = lambda: {"thresholds": {"rings": 0.5}, "fbt": {"n_radial": 40}}
+    pipeline = make_pipeline()
+    for name, doc in raw_documents().whole(10):
+        pipeline(name, doc)
+    assert pipeline.wait(10)
+    analysis = recorder.of("start")[0]["analysis"]
+    assert analysis["thresholds"] == {"rings": 0.5}
+    assert analysis["fbt"] == {"n_radial": 40}
+    assert analysis["model"]["name"] == "brightness"
+
+
+def test_rows_carry_scores_or_the_reason_why_there_are_none(documents):
+    sink, _ = documents(90, math.nan)
+    good, bad = sink.rows()
+    assert good["frame"] == 0
+    assert good["rings"] == good["halo"] == 0.9
+    assert (good["labels"], good["status"], good["reason"]) == ("rings", "ok", "")
+    assert (bad["labels"], bad["status"], bad["reason"]) == ("", "failed", "pixels are not finite")
+    assert all(math.isnan(bad[name]) for name in (*LABELS, "fit_residual", "novelty"))
+
+
+def test_times_are_those_of_the_raw_run(documents):
+    sink, _ = documents(10, 20)
+    assert sink.of("start")[0]["time"] == 1000.0
+    assert sink.of("descriptor")[0]["time"] == 1001.0
+    assert [doc["time"] for doc in sink.of("event")] == [1002.0, 1003.0]
+    assert sink.of("stop")[0]["time"] == 2000.0
+
+
+def test_the_summary_is_what_the_rows_add_up_to(documents):
+    sink, _ = documents(10, 60, math.nan, 80)
+    stop = sink.of("stop")[0]
+    assert stop["num_events"] == {"annotations": 4}
+    summary = stop["summary"]
+    assert (summary["frames"], summary["failed"], summary["dropped"]) == (4, 1, 0)
+    assert summary["rings"] == {"count": 2, "max": pytest.approx(0.8), "mean": pytest.approx(0.5)}
+    assert summary["halo"]["count"] == 0
+    assert summary.keys() == {"frames", "failed", "dropped", *LABELS}
+
+
+def test_a_summary_without_probabilities_has_no_number_for_them(documents):
+    sink, _ = documents(math.nan)
+    summary = sink.of("stop")[0]["summary"]
+    assert summary["rings"] == {"count": 0}
+    json.dumps(sink.of("stop")[0], allow_nan=False)
+    json.dumps(sink.of("start")[0], allow_nan=False)
+
+
+def test_a_replay_gives_equal_documents(make_pipeline, raw_documents):
+    raw = raw_documents().whole(10, 60, 70)
+    replays = []
+    for batch_size in (1, 16):
+        documents = []
+        pipeline = make_pipeline(
+            sinks=[lambda name, doc, to=documents: to.append((name, doc))], batch_size=batch_size
+        )
+        for name, doc in raw:
+            pipeline(name, doc)
+        assert pipeline.wait(10)
+        replays.append(documents)
+    assert replays[0] == replays[1]
+    assert len({doc["uid"] for _, doc in replays[0]}) == len(replays[0]) == 6

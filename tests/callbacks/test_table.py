@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import io
+import math
+
+import pytest
+from rich.console import Console
+
+from dvfb_stream.callbacks import AnnotationTable
+
+
+@pytest.fixture
+def printed(make_pipeline):
+    """Return a function that annotates raw documents and returns what the table printed, line by line."""
+
+    def annotate(*runs, **settings):
+        paper = io.StringIO()
+        pipeline = make_pipeline(sinks=[AnnotationTable(Console(file=paper, width=200))], **settings)
+        for name, doc in (document for run in runs for document in run):
+            pipeline(name, doc)
+        assert pipeline.wait(10)
+        assert pipeline.stats().writer.sink_failures == 0
+        return [[cell.strip() for cell in line.split("|")] for line in paper.getvalue().splitlines()]
+
+    return annotate
+
+
+def test_there_is_a_line_per_frame_and_one_per_run(printed, raw_documents):
+    raw = raw_documents()
+    head, columns, *rows, total = printed(raw.whole(10, 90))
+    assert head == [f"primary · image of run {raw.uid[:8]} · model brightness 1"]
+    assert columns == ["scan", "frame", "residual", "novelty", "status", "labels"]
+    assert rows == [["7", "0", "0.250", "0.500", "ok", ""], ["7", "1", "0.250", "0.500", "ok", "rings 0.90"]]
+    assert total == ["7", "2 frames: rings 1"]
+
+
+def test_a_failed_frame_shows_its_reason(printed, raw_documents):
+    *_, row, total = printed(raw_documents().whole(math.nan))
+    assert row == ["7", "0", "-", "-", "failed", "pixels are not finite"]
+    assert total == ["7", "1 frames, 1 failed: no labels"]
+
+
+def test_reasons_and_names_are_printed_as_they_are(printed, raw_documents):
+    raw = raw_documents(scan_id=8)
+    *_, row, _ = printed([raw.start(), raw.descriptor(), raw.event(image="[red]x[/red]"), raw.stop()])
+    assert "'[red]x[/red]'" in row[-1]
+
+
+def test_rows_of_interleaved_runs_stand_under_their_heads(printed, raw_documents):
+    one, two = raw_documents(scan_id=1), raw_documents(scan_id=2)
+    order = [pair for pairs in zip(one.whole(10, 20), two.whole(30, 40), strict=True) for pair in pairs]
+    lines = printed(order)
+    heads = [line[0] for line in lines if "model brightness" in line[0]]
+    assert {head.split("run ")[1][:8] for head in heads} == {one.uid[:8], two.uid[:8]}
+    assert [line[:2] for line in lines if len(line) == 6 and line[0] == "2"] == [["2", "0"], ["2", "1"]]
+
+
+def test_documents_of_raw_runs_are_left_alone(raw_documents):
+    paper = io.StringIO()
+    table = AnnotationTable(Console(file=paper))
+    for name, doc in raw_documents().whole(10):
+        table(name, doc)
+    assert paper.getvalue() == ""
