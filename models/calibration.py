@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import precision_recall_curve
 
@@ -36,8 +37,7 @@ def fit_label(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> LabelCal
     """
     regression = LogisticRegression(C=1e6).fit(logits[:, None], truth)
     slope, intercept = float(regression.coef_[0, 0]), float(regression.intercept_[0])
-    probabilities = 1.0 / (1.0 + np.exp(-(slope * logits + intercept)))
-    precision, recall, thresholds = precision_recall_curve(truth, probabilities)
+    precision, recall, thresholds = precision_recall_curve(truth, expit(slope * logits + intercept))
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     return LabelCalibration(slope, intercept, float(thresholds[int(np.argmax(f1[:-1]))]))
 
@@ -47,7 +47,7 @@ def probabilities(logits: ArrayLike, calibrations: Sequence[LabelCalibration]) -
     slopes = np.array([c.slope for c in calibrations])
     intercepts = np.array([c.intercept for c in calibrations])
     scaled = np.asarray(logits, dtype=np.float64) * slopes + intercepts
-    return 1.0 / (1.0 + np.exp(-np.clip(scaled, -500, 500)))
+    return np.asarray(expit(scaled), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,4 +90,4 @@ class FeatureDensity:
     def novelty(self, features: ArrayLike) -> NDArray[np.float64]:
         """Return, (B,), the share of held-out frames that are more familiar: 0.5 is ordinary, 1 beyond them all."""
         shares = np.linspace(0, 1, len(self.quantiles))
-        return np.interp(self.squared_distance(features), self.quantiles, shares)
+        return np.asarray(np.interp(self.squared_distance(features), self.quantiles, shares))

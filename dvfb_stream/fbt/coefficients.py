@@ -27,7 +27,7 @@ def complex_from_real(unknowns: Tensor, *, n_radial: int, orders: Sequence[int])
     Tensor
         (B, n_radial, n_orders), complex.
     """
-    blocks = iter(unknowns.split(n_radial, dim=1))
+    blocks = iter(torch.split(unknowns, n_radial, dim=1))
     columns = []
     for order in orders:
         cosine = next(blocks)

@@ -67,5 +67,5 @@ def estimate_printed(
         warnings.simplefilter("ignore", ConvergenceWarning)  # ending early is what the paper does
         solver.fit(stacked, target)  # line 5
     count = psi.shape[1]
-    coefficients = solver.coef_[:count] + 1j * solver.coef_[count:]  # line 6
+    coefficients: NDArray[np.complex128] = solver.coef_[:count] + 1j * solver.coef_[count:]  # line 6
     return coefficients.reshape(len(plan.settings.orders), plan.settings.n_radial).T

@@ -96,8 +96,11 @@ def fit(
         When the checkpoint belongs to other settings or another architecture.
     """
     torch.manual_seed(settings.seed)
-    network = build_network(architecture).to(device=device, memory_format=torch.channels_last)
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging), use_buffers=True)
+    network = _channels_last(build_network(architecture).to(device))
+    averaging = get_ema_multi_avg_fn(settings.averaging)  # type: ignore[no-untyped-call]
+    averaged = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
+    smoothed = averaged.module
+    assert isinstance(smoothed, JointNetwork)
     optimizer = torch.optim.AdamW(
         network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
@@ -121,27 +124,37 @@ def fit(
             rows = order[step * settings.batch_size : (step + 1) * settings.batch_size]
             loss = _loss(network, train, rows, orders, device)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimizer.step()
             averaged.update_parameters(network)
             total += float(loss.detach())
             on_step(step + 1, steps, total / (step + 1))
-        logits, _ = predict(averaged.module, validation, device=device)
+        logits, _ = predict(smoothed, validation, device=device)
         truth = validation.labels.numpy()
         scores = {head: average_precision(values, truth)["mean"] for head, values in logits.items()}
         history.append(Epoch(number, total / max(steps, 1), scores, time.monotonic() - started))
         _save(checkpoint, described, history, network, averaged, optimizer)
         on_epoch(history[-1])
-    result: JointNetwork = averaged.module
-    return result.to("cpu", memory_format=torch.contiguous_format).eval(), history
+    # Copied into a fresh network, whose memory layout is the one that is stored.
+    result = build_network(architecture)
+    result.load_state_dict(smoothed.state_dict())
+    return result.eval(), history
+
+
+def _channels_last(network: JointNetwork) -> JointNetwork:
+    """Lay the convolutions' weights out as the processor's and the GPU's fast kernels want them."""
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def _loss(
     network: JointNetwork, train: Examples, rows: Tensor, orders: tuple[int, ...], device: str
 ) -> Tensor:
     """Binary cross entropy (11), summed over the three heads; each half of the batch under its own symmetry."""
-    images, masks, coefficients = [], [], []
+    images: list[Tensor] = []
+    masks: list[Tensor] = []
+    coefficients: list[Tensor] = []
     for part in rows.chunk(2):
         symmetry = int(torch.randint(SYMMETRIES, ()))
         turned = transform(

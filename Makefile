@@ -1,0 +1,46 @@
+# Two commands from nothing: `make demo` shows the software at work, `make test` proves it.
+# Both make their own virtual environment in .venv and install what they need into it.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# A copy of the package as a wheel installs it, for the tools that read packages from folders.
+LAYOUT := build/layout
+
+# What is there is not fetched again: each stamp is as old as the last installation of its extras.
+$(VENV)/stamp-demo: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
+	touch $@
+
+$(VENV)/stamp-test: $(VENV)/stamp-demo
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+$(VENV)/stamp-lint: $(VENV)/stamp-test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lint]'
+	touch $@
+
+.PHONY: demo test lint format clean
+
+demo: $(VENV)/stamp-demo
+	$(BIN)/dvfb demo
+
+test: $(VENV)/stamp-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/stamp-lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	rm -rf $(LAYOUT) build/lib build/bdist.*
+	$(BIN)/python -m pip install --quiet --no-deps --target $(LAYOUT) .
+	MYPYPATH=$(LAYOUT) $(BIN)/mypy --package dvfb_stream
+	cd $(LAYOUT) && $(abspath $(BIN))/lint-imports --no-cache --config $(CURDIR)/pyproject.toml
+
+format: $(VENV)/stamp-lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build *.egg-info demo-output
