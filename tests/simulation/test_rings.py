@@ -1,0 +1,90 @@
+"""Profiles of rings against their Fourier series, quadrature and textbook widths."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dvfb_stream.simulation import rings
+
+
+def circle(samples=5040):  # a multiple of every order, so that nothing is aliased to a foreign one
+    return torch.arange(samples, dtype=torch.float64) * (2 * math.pi / samples)
+
+
+def foreign_harmonics(profile, order):
+    """Largest azimuthal Fourier amplitude at an order that is no multiple of `order`, relative to the mean."""
+    amplitudes = np.abs(np.fft.rfft(profile.numpy())) / len(profile)
+    foreign = np.arange(len(amplitudes)) % order != 0
+    return amplitudes[foreign].max() / amplitudes[0]
+
+
+@given(
+    order=st.sampled_from(range(2, 21, 2)),
+    sharpness=st.floats(0.02, 0.92),
+    phase=st.floats(0.0, 2 * math.pi),
+)
+def test_an_oriented_profile_repeats_k_times_and_has_the_harmonics_of_the_poisson_kernel(
+    order, sharpness, phase
+):
+    profile = rings.angular_profile(circle(), order=order, sharpness=sharpness, phase=phase)
+    spectrum = np.fft.rfft(profile.numpy()) / len(profile)
+    assert foreign_harmonics(profile, order) < 1e-9
+    for harmonic in range(4):
+        expected = sharpness**harmonic * np.exp(-1j * harmonic * order * phase)
+        assert abs(spectrum[harmonic * order] - expected) < 1e-6
+
+
+def test_an_oriented_profile_has_a_maximum_at_its_phase_and_mirror_symmetry_about_it():
+    offsets = torch.linspace(0.0, math.pi, 200, dtype=torch.float64)
+    left = rings.angular_profile(0.7 - offsets, order=4, sharpness=0.6, phase=0.7)
+    right = rings.angular_profile(0.7 + offsets, order=4, sharpness=0.6, phase=0.7)
+    torch.testing.assert_close(left, right)
+    assert left.argmax() == 0
+
+
+@pytest.mark.parametrize("order", [2, 4, 6])
+def test_grains_keep_the_symmetry_of_their_crystal_and_the_mean_intensity(order):
+    rng = np.random.default_rng(3)
+    profile = rings.grain_profile(
+        circle(),
+        order=order,
+        phases=torch.from_numpy(rng.uniform(0, 2 * math.pi, 7)),
+        weights=torch.from_numpy(rng.lognormal(0, 0.5, 7)),
+        fwhm=math.radians(3.0),
+    )
+    assert foreign_harmonics(profile, order) < 1e-9
+    assert float(profile.mean()) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_a_grain_has_the_width_it_was_given():
+    azimuth = torch.linspace(-0.2, 0.2, 40001, dtype=torch.float64)
+    spot = rings.grain_profile(
+        azimuth, order=4, phases=torch.zeros(1), weights=torch.ones(1), fwhm=math.radians(4.0)
+    )
+    above = azimuth[spot >= spot.max() / 2]
+    assert math.degrees(float(above[-1] - above[0])) == pytest.approx(4.0, rel=0.01)
+
+
+def test_a_ring_has_the_full_width_at_half_maximum_it_was_given():
+    q = torch.linspace(0.0, 2.0, 200001, dtype=torch.float64)
+    above = q[rings.gaussian_peak(q, center=1.0, fwhm=0.3) >= 0.5]
+    assert float(above[-1] - above[0]) == pytest.approx(0.3, abs=1e-4)
+
+
+def test_orders_are_damped_like_a_debye_waller_factor():
+    # exp(-s² q²) at 3 q0 over that at q0, with s² q0² = 0.1
+    assert rings.order_damping(3.0, disorder=0.1) == pytest.approx(math.exp(-0.1 * 9) / math.exp(-0.1))
+
+
+@given(floor=st.floats(0.05, 0.3))
+def test_a_correlation_peak_has_its_height_place_floor_and_width(floor):
+    q = torch.linspace(0.0, 3.0, 300001, dtype=torch.float64)
+    peak = rings.correlation_peak(q, center=1.0, floor=floor)
+    assert float(q[peak.argmax()]) == pytest.approx(1.0, abs=1e-4)
+    assert float(peak[0]) == pytest.approx(floor)
+    above = q[peak >= 0.5]
+    assert float(above[-1] - above[0]) == pytest.approx(rings.correlation_peak_width(floor), abs=1e-4)
