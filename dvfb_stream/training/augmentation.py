@@ -31,6 +31,7 @@ def transform(
     Notes
     -----
     A mirror left to right is φ → π - φ, which maps A_nm to (-1)^m conj(A_nm); a quarter turn is a phase.
+    Exact but for the outermost ring of the disk (8), whose radius is not quite symmetric.
     """
     if symmetry >= 4:
         images, masks = images.flip(-1), masks.flip(-1)

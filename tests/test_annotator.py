@@ -1,0 +1,150 @@
+"""The annotator: one annotation per frame, and one bad frame costs one row."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from dvfb_stream import Annotator, Frame, Geometry, Origin
+from dvfb_stream.errors import BundleError, SettingsError
+from dvfb_stream.labels import LABELS
+from dvfb_stream.view import make_view
+
+GEOMETRY = Geometry(shape=(300, 260), center_x=120.0, center_y=140.5)
+
+
+@pytest.fixture(scope="module")
+def annotator(tiny_bundle):
+    return Annotator.load(tiny_bundle, device="cpu")
+
+
+def frame(seed, geometry=GEOMETRY, **changes):
+    pixels = np.random.default_rng(seed).poisson(30, geometry.shape).astype(np.int32)
+    return Frame(changes.get("pixels", pixels), geometry, changes.get("origin"))
+
+
+def test_annotations_come_in_order_with_origin_and_model(annotator):
+    frames = [
+        frame(i, origin=Origin(run_uid="r", stream="primary", data_key="img", index=i)) for i in range(5)
+    ]
+    annotations = annotator.annotate(frames)
+    assert [a.origin.index for a in annotations] == list(range(5))
+    for a in annotations:
+        assert a.ok
+        assert list(a.scores) == list(LABELS)
+        assert all(0 <= score <= 1 for score in a.scores.values())
+        assert 0 <= a.fit_residual < 1
+        assert a.model == annotator.identity
+
+
+def test_batching_changes_nothing(annotator):
+    other = Geometry(shape=(256, 256), center_x=10.0, center_y=20.0)
+    frames = [frame(0), frame(1, other), frame(2), frame(3, other)]
+    together = annotator.annotate(frames)
+    for one, alone in zip(together, (annotator.annotate([f])[0] for f in frames), strict=True):
+        assert one.scores == pytest.approx(alone.scores, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "reason"),
+    [
+        (np.full(GEOMETRY.shape, np.nan), "not finite"),
+        (np.zeros((3, 3)), r"geometry says"),
+        (np.full(GEOMETRY.shape, -1), "no valid pixel"),
+        (np.full(GEOMETRY.shape, 65535, dtype=np.uint16), "no valid pixel"),
+    ],
+)
+def test_one_bad_frame_costs_one_row(annotator, pixels, reason):
+    good, bad, after = annotator.annotate([frame(0), frame(1, pixels=pixels), frame(2)])
+    assert good.ok
+    assert after.ok
+    assert bad.status == "failed"
+    assert reason in bad.reason
+    assert bad.scores == {}
+    assert math.isnan(bad.novelty)
+
+
+def test_a_centre_far_outside_is_a_row_with_the_reason(annotator):
+    (annotation,) = annotator.annotate([frame(0, Geometry(shape=(64, 64), center_x=1e5, center_y=0))])
+    assert "beam centre" in annotation.reason
+
+
+def test_no_frames_no_annotations(annotator):
+    assert annotator.annotate([]) == []
+
+
+def test_accepted_labels_follow_thresholds_and_implications(annotator):
+    for annotation in annotator.annotate([frame(i) for i in range(8)]):
+        reached = {
+            label for label, score in annotation.scores.items() if score >= annotator.thresholds[label]
+        }
+        assert reached <= set(annotation.labels)
+        if "symmetry_halo" in annotation.labels:
+            assert "halo" in annotation.labels
+        if "symmetry_rings" in annotation.labels:
+            assert "rings" in annotation.labels
+
+
+def test_examination_shows_what_annotation_used(annotator):
+    one = frame(4)
+    examination = annotator.examine(one)
+    np.testing.assert_array_equal(examination.view.image, make_view(one).image)
+    assert examination.coefficients.shape == (40, 11)
+    assert examination.reconstruction.shape == (128, 128)
+    assert examination.annotation.scores == pytest.approx(annotator.annotate([one])[0].scores, abs=1e-5)
+    with_coefficients = annotator.annotate([one], keep_coefficients=True)[0].coefficients
+    np.testing.assert_allclose(with_coefficients, examination.coefficients, rtol=1e-4, atol=1e-2)
+
+
+def test_fit_residual_is_what_the_reconstruction_leaves_unexplained(annotator):
+    """Independently: block averages of the view against the reconstruction on the disk (8)."""
+    one = Frame(
+        frame(5, Geometry(shape=(256, 256), center_x=127.5, center_y=127.5)).pixels,
+        Geometry(shape=(256, 256), center_x=127.5, center_y=127.5),
+    )
+    examination = annotator.examine(one)
+    averages = examination.view.image.reshape(128, 2, 128, 2).mean((1, 3))
+    y, x = np.mgrid[:128, :128]
+    disk = np.hypot(x - 63.5, y - 63.5) < 64.5
+    misfit = ((averages - examination.reconstruction)[disk] ** 2).sum() / (averages[disk] ** 2).sum()
+    assert examination.annotation.fit_residual == pytest.approx(misfit, rel=1e-3)
+
+
+def test_probabilities_are_platt_scaled_logits(annotator):
+    """With slope 1 and intercept 0 the probability is the logistic function of the network's output."""
+    import torch
+
+    from dvfb_stream.fbt import FourierBessel
+    from dvfb_stream.models.inputs import coefficient_input, halve, image_input
+
+    one = Frame(
+        frame(6, Geometry(shape=(256, 256), center_x=100.0, center_y=90.0)).pixels,
+        Geometry(shape=(256, 256), center_x=100.0, center_y=90.0),
+    )
+    view = make_view(one)
+    coefficients = FourierBessel(center_x=100.0, center_y=90.0).estimate(view.image[None])
+    halved = halve(torch.from_numpy(view.image[None]), torch.from_numpy(view.mask[None]))
+    with torch.inference_mode():
+        logits, _ = annotator._network(image_input(*halved), coefficient_input(coefficients))
+    expected = dict(zip(LABELS, expit(logits[0].double().numpy()), strict=True))
+    assert annotator.annotate([one])[0].scores == pytest.approx(expected, abs=1e-5)
+
+
+def test_provenance_is_json_ready_and_complete(annotator):
+    import json
+
+    provenance = json.loads(json.dumps(annotator.provenance()))
+    assert provenance["model"]["sha256"] == annotator.identity.sha256
+    assert provenance["labels"] == list(LABELS)
+    assert provenance["fbt"]["penalty"] == 1e-4
+    assert set(provenance["thresholds"]) == set(LABELS)
+
+
+def test_unknown_models_and_devices_are_refused(tiny_bundle):
+    with pytest.raises(BundleError, match="no model 'nonesuch'"):
+        Annotator.load("nonesuch")
+    with pytest.raises(SettingsError, match="not available"):
+        Annotator.load(tiny_bundle, device="cuda:77")
+    with pytest.raises(SettingsError, match="toaster"):
+        Annotator.load(tiny_bundle, device="toaster")

@@ -1,0 +1,96 @@
+"""From a seed to a bundle, in small; interrupted and resumed it ends the same."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from dvfb_stream import Annotator
+from dvfb_stream.errors import BundleError
+from dvfb_stream.fbt import FourierBesselSettings
+from dvfb_stream.labels import LABELS
+from dvfb_stream.training import FittingSettings, dataset, fitting
+from dvfb_stream.training.recipe import Recipe, train
+
+RECIPE = Recipe(
+    name="small",
+    train_frames=300,
+    validation_frames=300,
+    test_frames=300,
+    architecture={"name": "joint-compact-1", "hidden": 16},
+    fitting=FittingSettings(epochs=2, batch_size=32),
+)
+
+
+class InterruptedFitError(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def bundle_folder(work):
+    """Trained with an interruption after the first epoch."""
+
+    def interrupt(line):
+        if line.startswith("epoch 1"):
+            raise InterruptedFitError
+
+    with pytest.raises(InterruptedFitError):
+        train(RECIPE, work=work, bundle=work / "bundle", say=interrupt)
+    train(RECIPE, work=work, bundle=work / "bundle")
+    return work / "bundle"
+
+
+def test_a_trained_bundle_annotates_and_says_what_it_was_trained_on(bundle_folder):
+    annotator = Annotator.load(bundle_folder)
+    assert annotator.identity.name == "small"
+    facts = json.loads((bundle_folder / "model.json").read_text())["training"]
+    assert facts["frames"]["train"] > 200
+    assert set(facts["test"]["average_precision"]["joint"]) == {*LABELS, "mean"}
+    card = (bundle_folder / "CARD.md").read_text()
+    for label in LABELS:
+        assert label in card
+    assert "No real frame was used" in card
+
+
+def test_an_interrupted_fit_ends_with_the_weights_of_an_uninterrupted_one(bundle_folder, work, tmp_path):
+    uninterrupted = train(
+        RECIPE,
+        work=_with_shards_of(work, tmp_path),
+        bundle=tmp_path / "bundle",
+    )
+    resumed = Annotator.load(bundle_folder).identity
+    assert uninterrupted.identity.sha256 == resumed.sha256
+
+
+def _with_shards_of(work, tmp_path):
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "shards").symlink_to(work / "shards")
+    return tmp_path / "again"
+
+
+def test_a_checkpoint_of_other_settings_is_refused(bundle_folder, work):
+    other = dataclasses.replace(RECIPE, fitting=FittingSettings(epochs=2, batch_size=16))
+    with pytest.raises(BundleError, match="checkpoint"):
+        train(other, work=work, bundle=work / "other")
+
+
+def test_the_same_seed_gives_the_same_examples_from_stored_shards_and_afresh(bundle_folder, work, tmp_path):
+    settings = FourierBesselSettings()
+    stored = dataset.build(work / "shards" / "test", seed=3, count=100, settings=settings)
+    fresh = dataset.build(tmp_path, seed=3, count=100, settings=settings)
+    assert torch.equal(stored.images, fresh.images)
+    assert torch.equal(stored.labels, fresh.labels)
+    assert torch.allclose(stored.coefficients, fresh.coefficients, atol=1e-2)
+
+
+def test_the_schedule_rises_and_falls():
+    rates = [fitting._one_cycle(p / 100) for p in range(101)]
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[-1] < 0.01
