@@ -18,11 +18,15 @@ from dvfb_stream.errors import FrameError, GeometryError
 from dvfb_stream.fbt import FourierBessel, FourierBesselSettings
 from dvfb_stream.labels import LABELS
 from dvfb_stream.models.inputs import halve
-from dvfb_stream.simulation import SimulatedFrame, Simulator
+from dvfb_stream.simulation import SimulatedFrame, SimulationSettings, Simulator
 from dvfb_stream.view import ViewPlan
 
 FRAMES_PER_SHARD = 100
-"""The simulator's experiments have this many frames of one geometry, hence one plan a shard."""
+"""Two experiments, hence two plans."""
+
+FRAMES_PER_EXPERIMENT = 50
+"""Frames that share centre and mask. Half the simulator's default: twice the geometries to learn from, at the price
+of twice the plans."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,7 +130,7 @@ def _one_thread() -> None:
 
 def _build_shard(task: tuple[Path, int, int, FourierBesselSettings]) -> None:
     path, seed, index, settings = task
-    simulator = Simulator(seed)
+    simulator = Simulator(seed, settings=SimulationSettings(frames_per_experiment=FRAMES_PER_EXPERIMENT))
     first = index * FRAMES_PER_SHARD
     examples = encode((simulator.frame(first + i) for i in range(FRAMES_PER_SHARD)), settings)
     partial = path.with_suffix(".partial")
