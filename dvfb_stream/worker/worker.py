@@ -109,6 +109,7 @@ class Worker:
         self._held: dict[int, _Entry] = {}  # by number, hence oldest first; includes the batch in work
         self._held_bytes = 0
         self._next_number = 0
+        self._kept_waiting = 0  # calls of `submit` that wait for room
         self._drain_up_to = -1
         self._closed = False
         self._received = self._annotated = self._failed = self._dropped = self._batches = (
@@ -124,8 +125,11 @@ class Worker:
         """
         n_bytes = int(frame.pixels.nbytes)
         with self._changed:
-            if self._policy is FullQueuePolicy.BLOCK:
+            if self._policy is FullQueuePolicy.BLOCK and not self._has_room(n_bytes):
+                self._kept_waiting += 1
+                self._changed.notify_all()
                 self._changed.wait_for(lambda: self._closed or self._has_room(n_bytes))
+                self._kept_waiting -= 1
             self._received += 1
             if self._closed:
                 self._failed += 1
@@ -214,7 +218,8 @@ class Worker:
             or self._closed
             or oldest.number <= self._drain_up_to
             or now - oldest.admitted_at >= self._max_wait
-            # Nobody can add to the batch any more: waiting for its age would only hold up who submits.
+            # Nobody can add to the batch now: waiting for its age would only hold up who submits.
+            or self._kept_waiting > 0
             or not self._has_room(oldest.n_bytes)
         )
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import event_model
 import numpy as np
@@ -217,6 +220,26 @@ def test_documents_after_the_end_are_left_out(live, recorder, raw_documents):
     for name, doc in raw_documents().whole(10):
         live(name, doc)
     assert recorder.documents == []
+
+
+def test_a_process_that_ends_without_closing_still_has_its_last_rows():
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from conftest import SHAPE, BrightnessAnnotator, RawDocuments
+from dvfb_stream.callbacks import AnnotationTable, LiveAnnotator
+from dvfb_stream.frames import Geometry
+
+detectors = {{"image": Geometry(shape=SHAPE, center_x=0, center_y=0)}}
+live = LiveAnnotator(BrightnessAnnotator(), sinks=[AnnotationTable()], detectors=detectors, max_wait=60)
+for name, doc in RawDocuments().whole(10, 90):
+    live(name, doc)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "2 frames: rings 1" in ended.stdout
+    assert ended.stderr == ""
 
 
 def test_it_can_be_subscribed_because_it_is_hashable(live):

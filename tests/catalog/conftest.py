@@ -10,17 +10,26 @@ import pytest
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row
-from dvfb_stream.catalog import embedded_server
+from dvfb_stream.catalog import TiledSink, embedded_server
 from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import LABELS
 
 Documents = list[tuple[str, dict[str, Any]]]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """One server for all tests of a module; each test writes into a container of its own."""
+@pytest.fixture(scope="package")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, analysis_documents: Callable[..., Documents]
+) -> Iterator[Any]:
+    """One server for all tests here, started a second time on its folder; each test has a container of its own.
+
+    In the container `kept` lies a run from before the restart.
+    """
     folder: Path = tmp_path_factory.mktemp("tiled")
+    with embedded_server(folder) as client:
+        sink = TiledSink(client.create_container(key="kept"))
+        for name, doc in analysis_documents(0.9, raw_uid="before the restart"):
+            sink(name, doc)
     with embedded_server(folder) as client:
         yield client
 

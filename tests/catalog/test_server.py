@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from dvfb_stream.catalog import TiledSink, embedded_server, find_runs
+from dvfb_stream.catalog import find_runs
 
 
-def test_a_folder_served_again_still_holds_its_runs(tmp_path, analysis_documents):
-    with embedded_server(tmp_path / "catalog") as client:
-        sink = TiledSink(client)
-        for name, doc in analysis_documents(0.9):
-            sink(name, doc)
-    with embedded_server(tmp_path / "catalog") as client:
-        assert find_runs(client, "rings") == ["raw-1"]
+def test_a_folder_served_again_still_holds_its_runs(server):
+    assert find_runs(server["kept"], "rings") == ["before the restart"]
+
+
+def test_the_server_listens_on_this_machine_alone(server):
+    assert "//127.0.0.1:" in server.uri

@@ -228,6 +228,15 @@ def test_a_frame_larger_than_the_queue_is_annotated_when_nothing_else_is_held(in
     assert all(annotation.ok for annotation in inbox.annotations)
 
 
+def test_a_frame_that_waits_for_room_does_not_wait_for_the_age_of_what_is_held(inbox):
+    with Worker(Echo(), max_bytes=3 * BYTES, max_wait=60) as worker:
+        worker.submit(frame(0), inbox)
+        large = Geometry(shape=(8, 4), center_x=0, center_y=0)
+        worker.submit(frame(1, large), inbox)
+        assert inbox.indices == [0]
+    assert inbox.indices == [0, 1]
+
+
 def test_a_queue_smaller_than_a_batch_does_not_wait_for_the_batch(inbox):
     with Worker(Echo(), batch_size=16, max_frames=2, max_wait=PATIENCE) as worker:
         for index in range(6):
