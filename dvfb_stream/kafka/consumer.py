@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -121,10 +122,14 @@ class Assignment(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     ----------
     consumer
         The consumer that it is subscribed with.
+    patience
+        Seconds that a partition which is revoked is held for a write under way, so that its next owner finds
+        the rows of it stored. Heartbeats pause meanwhile: it must be well below the session timeout.
     """
 
-    def __init__(self, consumer: KafkaConsumer) -> None:
+    def __init__(self, consumer: KafkaConsumer, *, patience: float) -> None:
         self._consumer = consumer
+        self._patience = patience
         self._lock = threading.Lock()
         self._owned: dict[TopicPartition, OpenRuns] = {}
 
@@ -143,7 +148,16 @@ class Assignment(AsyncConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Commit what is stored of `revoked`; their open runs are the next owner's, from their start."""
-        offsets = self._take_away(revoked)
+        gone = self._take_away(revoked)
+        offsets = {
+            partition: offset for partition, runs in gone.items() if (offset := runs.end()) is not None
+        }
+        deadline = time.monotonic() + self._patience
+        for partition, runs in gone.items():
+            if not runs.settle(max(0.0, deadline - time.monotonic())):
+                logger.warning(
+                    "a write of %s outlasts its revocation: rows may be stored twice", listed([partition])
+                )
         logger.info("revoked: %s", listed(revoked))
         if not offsets:
             return
@@ -156,11 +170,10 @@ class Assignment(AsyncConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
         """Forget `lost`; they belong to somebody else already, so nothing may be committed for them."""
-        self._take_away(lost)
+        for runs in self._take_away(lost).values():
+            runs.end()
         logger.warning("lost: %s; another daemon has them, or will", listed(lost))
 
-    def _take_away(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+    def _take_away(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, OpenRuns]:
         with self._lock:
-            gone = {partition: self._owned.pop(partition, None) for partition in partitions}
-        ends = {partition: runs.end() for partition, runs in gone.items() if runs is not None}
-        return {partition: offset for partition, offset in ends.items() if offset is not None}
+            return {p: self._owned.pop(p) for p in partitions if p in self._owned}

@@ -135,7 +135,7 @@ class Daemon:
         """
         kafka = self._settings.kafka
         consumer = open_consumer(kafka)
-        assignment = Assignment(consumer)
+        assignment = Assignment(consumer, patience=kafka.session_timeout / 3)
         logger.info("reading %s as group %r", ", ".join(kafka.topics), kafka.group)
         try:
             consumer.subscribe(topics=list(kafka.topics), listener=assignment)

@@ -125,11 +125,7 @@ class Lane:
         return self._pipeline.stats()
 
     def _while_ours(self, sink: Sink) -> Sink:
-        def gate(name: str, doc: dict[str, Any]) -> None:
-            if not self.runs.ended:
-                sink(name, doc)
-
-        return gate
+        return lambda name, doc: self.runs.write(lambda: sink(name, doc))
 
     def _remember(self, error: Exception) -> None:
         if self._sink_failure is None:

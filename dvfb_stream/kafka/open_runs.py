@@ -42,8 +42,8 @@ class OpenRuns:
     """The raw runs of one partition that were begun and are not stored, while the partition is ours.
 
     One object lives from an assignment of the partition to its revocation. Documents come on the consumer's
-    thread, runs are stored on a pipeline's, the end comes on the Kafka client's: safe from all of them. No
-    call blocks.
+    thread, runs are stored on a pipeline's, the end comes on the Kafka client's: safe from all of them. Only
+    `write` and `settle` may block.
 
     Parameters
     ----------
@@ -54,6 +54,8 @@ class OpenRuns:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
+        # Held while a sink is called: whoever takes it after the end knows that no write is under way.
+        self._writing = threading.Lock()
         self._position: int | None = None
         self._ended = False
         self._runs: dict[str, _OpenRun] = {}
@@ -73,6 +75,19 @@ class OpenRuns:
         with self._lock:
             self._ended = True
             return self._committable()
+
+    def write(self, action: Callable[[], None]) -> None:
+        """Call `action`, which stores a document, unless the partition was taken away."""
+        with self._writing:
+            if not self._ended:
+                action()
+
+    def settle(self, timeout: float) -> bool:
+        """After `end`: wait until no write is under way, at most `timeout` seconds; return whether it is so."""
+        if not self._writing.acquire(timeout=timeout):
+            return False
+        self._writing.release()
+        return True
 
     def skip(self, offset: int) -> None:
         """Take note of a record that is no document: it was read, and nothing waits for it."""

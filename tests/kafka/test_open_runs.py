@@ -1,5 +1,7 @@
 """A partition is never committed past the start of a run that is not stored."""
 
+import threading
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
@@ -127,6 +129,26 @@ def test_a_silent_run_is_given_up_and_lets_the_commit_go():
     assert runs.give_up(100.0) == ["silent"]
     assert runs.committable() == 2
     assert runs.read(5, *stop("silent")) is Verdict.UNKNOWN_RUN
+
+
+def test_whoever_ends_it_can_wait_for_a_write_under_way(runs):
+    writing, go_on, written = threading.Event(), threading.Event(), []
+
+    def write():
+        writing.set()
+        go_on.wait(10)
+        written.append("first")
+
+    thread = threading.Thread(target=lambda: runs.write(write))
+    thread.start()
+    assert writing.wait(10)
+    runs.end()
+    assert not runs.settle(0.01)
+    go_on.set()
+    assert runs.settle(10)
+    thread.join(10)
+    runs.write(lambda: written.append("second"))
+    assert written == ["first"]
 
 
 class Partition(RuleBasedStateMachine):
