@@ -1,1 +1,5 @@
-"""Placeholder."""
+"""The command ``dvfb``."""
+
+from dvfb_stream.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,275 @@
+"""``dvfb annotate``: labels, probabilities and figures for detector files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dvfb_stream.cli.terminal import ProgressBar, WrongCallError, quiet_libraries, report_error, report_note
+
+if TYPE_CHECKING:
+    from dvfb_stream.annotator import Annotator
+    from dvfb_stream.cli.figures import FigureFiles
+    from dvfb_stream.cli.frames import Row
+    from dvfb_stream.cli.rows import Form
+    from dvfb_stream.files import DetectorDescription
+
+GEOMETRY = "Geometry: where the direct beam is, which pixels count"
+OUTPUT = "Output"
+MODEL = "Model"
+
+
+def annotate(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILES",
+            help="Detector images: tif, cbf, edf and all else that fabio reads, multi-frame files included; "
+            "file.h5::/path for an HDF5 image (rows, columns) or stack (frames, rows, columns).",
+            show_default=False,
+        ),
+    ],
+    *,
+    center_x: Annotated[
+        float | None,
+        typer.Option(
+            help="Direct beam in pixels from the left; the centre of the first pixel is 0, so a program that counts "
+            "from the pixel's edge (pyFAI, Fit2D) says 0.5 more. May lie off the image.",
+            rich_help_panel=GEOMETRY,
+            show_default=False,
+        ),
+    ] = None,
+    center_y: Annotated[
+        float | None,
+        typer.Option(
+            help="Direct beam in pixels from the top row, the first in the file.",
+            rich_help_panel=GEOMETRY,
+            show_default=False,
+        ),
+    ] = None,
+    poni: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="pyFAI geometry, instead of the two centres; the gaps of the detector it names are masked.",
+            rich_help_panel=GEOMETRY,
+            show_default=False,
+        ),
+    ] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Mask of the frame's shape, as npy, text, tif, edf or file.h5::/path. 0 (False) means valid, 1 "
+            "(True, or any other number) masked: the convention of pyFAI and Fit2D, boolean npy files included. "
+            "Give it again for further masks; a pixel counts if none masks it. Negative pixels and the detector's "
+            "overflow value are always masked.",
+            rich_help_panel=GEOMETRY,
+            show_default=False,
+        ),
+    ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="pyFAI's name of the detector, to mask the gaps between its modules: Pilatus1M, Eiger2_4M, ...",
+            rich_help_panel=GEOMETRY,
+            show_default=False,
+        ),
+    ] = None,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="One JSON object a line and frame, instead of tables.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="A header and one line a frame.", rich_help_panel=OUTPUT)
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the rows there instead of to stdout; a name in .json, .jsonl or .csv chooses the form.",
+            rich_help_panel=OUTPUT,
+            show_default=False,
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Draw the frame with its mask and beam centre, its reconstruction from the coefficients, the "
+            "coefficients and the probabilities; with several frames to FILE-0.png, FILE-1.png, ... in the order "
+            "of the rows.",
+            rich_help_panel=OUTPUT,
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Model bundle: a name that `dvfb models` lists, or a folder.", rich_help_panel=MODEL
+        ),
+    ] = "default",
+    device: Annotated[
+        str,
+        typer.Option(help="auto (a GPU where there is one), cpu, cuda, cuda:1, ...", rich_help_panel=MODEL),
+    ] = "auto",
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Frames read and annotated at a time; bounds memory.", rich_help_panel=MODEL
+        ),
+    ] = 16,
+) -> None:
+    """Say which of ten physical characteristics each frame of detector files shows, and how far to trust it.
+
+    The beam centre must be given, by --center-x and --center-y or by --poni; it is never guessed. All files
+    share one geometry. A file that cannot be read costs one line on stderr, a frame that cannot be annotated
+    (all masked, not finite, of another shape) has status "failed" and its reason; the others are annotated, and
+    the exit status is 1.
+
+    Fit residual: share of the image that the Fourier-Bessel coefficients leave unexplained, 0 to 1. Novelty:
+    share of the simulated frames that look more familiar to the model than this one; near 1, do not trust it.
+
+    dvfb annotate run7_*.tif --center-x 302.7 --center-y 530.9
+
+    dvfb annotate scan.h5::/entry/data/data --poni agbh.poni --mask beamstop.edf --json > rows.jsonl
+
+    dvfb annotate frame.cbf --center-x 795 --center-y 1303 --detector Pilatus2M --plot frame.png
+    """
+    description = _description(center_x, center_y, poni, mask or [], detector)
+    form = _form(json=json, csv=csv, output=output)
+    with quiet_libraries():
+        failed = _annotate(files, description, form, output, plot, model, device, batch_size)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _description(
+    center_x: float | None, center_y: float | None, poni: Path | None, masks: list[str], detector: str | None
+) -> DetectorDescription:
+    if poni is None and center_x is None and center_y is None:
+        raise WrongCallError(
+            "the beam centre is missing: give --center-x and --center-y in pixels, or --poni"
+        )
+    if poni is not None and (center_x is not None or center_y is not None):
+        raise WrongCallError("give the beam centre once: by --center-x and --center-y, or by --poni")
+    if poni is None and (center_x is None or center_y is None):
+        missing = "--center-x" if center_x is None else "--center-y"
+        raise WrongCallError(f"{missing} is missing: a beam centre has two coordinates")
+    from pydantic import ValidationError
+
+    from dvfb_stream.files import DetectorDescription
+
+    try:
+        return DetectorDescription(
+            center_x=center_x, center_y=center_y, poni=poni, mask=tuple(masks), detector=detector
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + "-".join(str(part) for part in first["loc"][:1]).replace("_", "-")
+        raise WrongCallError(f"{option}: {first['msg']}, not {first['input']}") from error
+
+
+def _form(*, json: bool, csv: bool, output: Path | None) -> Form:
+    from dvfb_stream.cli.rows import Form
+
+    if json and csv:
+        raise WrongCallError("give one of --json and --csv")
+    if json or csv:
+        return Form.JSON if json else Form.CSV
+    by_name = {".json": Form.JSON, ".jsonl": Form.JSON, ".csv": Form.CSV}
+    return by_name.get(output.suffix.lower(), Form.TABLE) if output is not None else Form.TABLE
+
+
+def _annotate(
+    files: list[str],
+    description: DetectorDescription,
+    form: Form,
+    output: Path | None,
+    plot: Path | None,
+    model: str,
+    device: str,
+    batch_size: int,
+) -> bool:
+    """Do the work; whether anything failed."""
+    from dvfb_stream.cli.figures import FigureFiles
+    from dvfb_stream.cli.frames import annotate_files
+    from dvfb_stream.cli.rows import open_output, row_writer
+
+    inputs: list[str | Path] = [
+        *files,
+        *description.mask,
+        *([description.poni] if description.poni is not None else []),
+    ]
+    figures = None if plot is None else FigureFiles(plot, inputs)
+    loaded = description.load()
+    with open_output(output, inputs) as stream, ProgressBar(len(files)) as progress:
+        # Last: it takes seconds, and all that a user may have got wrong is known by now.
+        from dvfb_stream.annotator import Annotator
+
+        annotator = Annotator.load(model, device=device)
+        reporter = _Reporter(progress)
+        writer = row_writer(form, stream)
+        shared_terminal = stream is sys.stdout and sys.stdout.isatty()
+        for row in annotate_files(annotator, files, loaded, batch_size=batch_size, events=reporter):
+            if shared_terminal:
+                with progress.out_of_the_way():
+                    writer.write(row)
+            else:
+                writer.write(row)
+            if figures is not None and row.annotation.ok:
+                numbered = len(files) > 1 or row.count > 1
+                with progress.out_of_the_way():
+                    _plot(annotator, row, figures, row.number if numbered else None)
+            progress.advance()
+        writer.finish()
+    return reporter.failures > 0
+
+
+class _Reporter:
+    """Counts and tells failures, with the progress bar out of the way."""
+
+    def __init__(self, progress: ProgressBar) -> None:
+        self._progress = progress
+        self.failures = 0
+
+    def opened(self, frames: int) -> None:
+        """Correct the progress bar."""
+        self._progress.opened(frames)
+
+    def failed(self, message: str) -> None:
+        """Write the line and count it."""
+        self.failures += 1
+        with self._progress.out_of_the_way():
+            report_error(message)
+
+
+def _plot(annotator: Annotator, row: Row, figures: FigureFiles, number: int | None) -> None:
+    from dvfb_stream.cli.figures import FramePicture, draw_frame
+
+    assert row.frame is not None
+    seen = annotator.examine(row.frame)
+    annotation = row.annotation
+    orders = annotator.provenance()["fbt"]["orders"]
+    picture = FramePicture(
+        title=row.file if row.count == 1 else f"{row.file} frame {row.index}",
+        image=seen.view.image,
+        mask=seen.view.mask,
+        center_x=seen.view.center_x,
+        center_y=seen.view.center_y,
+        reconstruction=seen.reconstruction,
+        coefficients=seen.coefficients,
+        orders=orders,
+        scores=annotation.scores,
+        thresholds=annotator.thresholds,
+        labels=annotation.labels,
+        remark=f"fit residual {annotation.fit_residual:.3f} · novelty {annotation.novelty:.2f} · "
+        f"model {annotation.model}",
+    )
+    report_note(f"wrote {figures.save(draw_frame(picture), number)}")

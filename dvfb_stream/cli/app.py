@@ -1,0 +1,107 @@
+"""Which commands ``dvfb`` has, and how their errors reach the terminal: one line on stderr and an exit status."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated, NoReturn
+
+import typer
+
+from dvfb_stream.cli.annotate import annotate
+from dvfb_stream.cli.daemon import daemon
+from dvfb_stream.cli.models import models
+from dvfb_stream.cli.search import search
+from dvfb_stream.cli.terminal import report_error
+from dvfb_stream.errors import DvfbError
+
+# Commands import torch, Tiled and the like when they run, so that --help answers at once.
+COMMANDS = (
+    annotate,
+    daemon,
+    models,
+    search,
+)
+
+# typer brings its own copy of click since 0.20 or so; what its usage errors are called is the same in both.
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+app = typer.Typer(
+    name="dvfb",
+    help="Annotate X-ray scattering images with the physical characteristics they show.",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _unwrapped(text: str | None) -> str:
+    """Join the lines of each paragraph: the terminal's width, not the source's, is where help breaks."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (text or "").split("\n\n"))
+
+
+for command in COMMANDS:
+    app.command(help=_unwrapped(command.__doc__))(command)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
+    if wanted:
+        typer.echo(f"dvfb_stream {version('dvfb-stream')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    *,
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Write to stderr what the libraries log.")
+    ] = False,
+) -> None:
+    if verbose:
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and leave with its exit status.
+
+    0: all is well; 1: something failed, said in one line on stderr each; 2: the command was called wrongly;
+    130: interrupted.
+
+    Parameters
+    ----------
+    arguments
+        Words after ``dvfb``; None: those of the process.
+    """
+    try:
+        status = app(None if arguments is None else list(arguments), prog_name="dvfb", standalone_mode=False)
+        sys.stdout.flush()
+    except _UsageError as error:
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context is not None else "dvfb"
+        report_error(f"{getattr(error, 'format_message', error.__str__)()} (see {where} --help)")
+        status = 2
+    except DvfbError as error:
+        report_error(str(error))
+        status = 1
+    except (KeyboardInterrupt, typer.Abort):
+        report_error("interrupted")
+        status = 130
+    except BrokenPipeError:
+        # Who read our output has gone; Python would complain once more while it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except OSError as error:
+        report_error(f"{error.filename or 'input or output failed'}: {error.strerror or error}")
+        status = 1
+    raise SystemExit(status or 0)

@@ -1,0 +1,121 @@
+"""What a user sees on stderr: one line for an error or a note, and a progress bar that makes way for both."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+FEWEST_FRAMES = 5
+"""A progress bar for fewer would be gone before it is read."""
+
+
+class WrongCallError(typer.BadParameter):
+    """Options that do not go together; told in its own words alone, exit status 2."""
+
+    def format_message(self) -> str:
+        """Return the message without click's preamble."""
+        return self.message
+
+
+def report_error(message: str) -> None:
+    """Write one line on stderr that says what is wrong."""
+    _line("dvfb: error: " + " ".join(message.split()))
+
+
+def report_note(message: str) -> None:
+    """Write one line on stderr for information."""
+    _line(message)
+
+
+def _line(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep off stderr what fabio, pyFAI and others log or warn about; ``--verbose`` shows it."""
+    root = logging.getLogger()
+    silence = None if root.handlers else logging.NullHandler()
+    if silence is None:
+        yield
+        return
+    root.addHandler(silence)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.removeHandler(silence)
+
+
+class ProgressBar:
+    """Frames done of frames known so far, on stderr, where that is a terminal and the frames are not few.
+
+    Its total grows while files are opened: how many frames a file has is not known before.
+    """
+
+    def __init__(self, files: int) -> None:
+        self._total = files
+        self._done = 0
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def opened(self, frames: int) -> None:
+        """Correct the total by a file of so many frames, or 0 for one that cannot be read."""
+        self._total += frames - 1
+        self._show()
+
+    def advance(self) -> None:
+        """Count a frame as done."""
+        self._done += 1
+        self._show()
+
+    def out_of_the_way(self) -> AbstractContextManager[None]:
+        """Take the bar off the terminal while something else is written to it."""
+        return nullcontext() if self._progress is None else self._paused(self._progress)
+
+    @contextmanager
+    def _paused(self, progress: Progress) -> Iterator[None]:
+        progress.stop()
+        try:
+            yield
+        finally:
+            progress.start()
+
+    def _show(self) -> None:
+        if self._progress is None and self._total >= FEWEST_FRAMES and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+            self._progress = Progress(
+                *Progress.get_default_columns()[:2],
+                MofNCompleteColumn(),
+                "frames",
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._progress.add_task("annotating")
+            self._progress.start()
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=self._done, total=self._total)

@@ -1,0 +1,84 @@
+"""A figure shows the arrays it is given, where they belong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgba
+
+from dvfb_stream.cli.figures import ACCEPTED_COLOUR, FramePicture, draw_frame
+from dvfb_stream.labels import LABELS
+
+
+@pytest.fixture
+def picture() -> FramePicture:
+    rng = np.random.default_rng(0)
+    mask = np.ones((64, 64), bool)
+    mask[30:34] = False
+    return FramePicture(
+        title="frame.tif",
+        image=rng.random((64, 64), dtype=np.float32) * 100,
+        mask=mask,
+        center_x=20.0,
+        center_y=40.0,
+        reconstruction=rng.random((32, 32), dtype=np.float32) * 100,
+        coefficients=(rng.normal(size=(40, 11)) + 1j * rng.normal(size=(40, 11))).astype(np.complex64),
+        orders=range(0, 21, 2),
+        scores={label: 0.05 + 0.09 * place for place, label in enumerate(LABELS)},
+        thresholds=dict.fromkeys(LABELS, 0.5),
+        labels=LABELS[5:],
+        remark="fit residual 0.1",
+    )
+
+
+def test_masked_pixels_have_no_value_and_the_centre_is_marked(picture: FramePicture) -> None:
+    view, rebuilt = draw_frame(picture).axes[:2]
+    shown = view.images[0].get_array()
+    np.testing.assert_array_equal(np.ma.getmaskarray(shown), ~picture.mask)
+    for axes in (view, rebuilt):
+        (centre,) = axes.lines
+        assert (centre.get_xdata()[0], centre.get_ydata()[0]) == (20.0, 40.0)
+        # Rows run down, as on the detector.
+        assert axes.get_ylim() == (63.5, -0.5)
+    assert view.images[0].get_extent() == rebuilt.images[0].get_extent()
+    assert view.images[0].get_clim() == rebuilt.images[0].get_clim()
+
+
+def test_a_centre_off_the_view_is_told_instead(picture: FramePicture) -> None:
+    view = draw_frame(replace(picture, center_x=-300.0)).axes[0]
+    assert not view.lines
+    assert "off the view, at x = -300, y = 40" in view.get_xlabel()
+
+
+def test_coefficients_are_on_a_logarithmic_scale_with_orders_across(picture: FramePicture) -> None:
+    axes = draw_frame(picture).axes[2]
+    shown = np.asarray(axes.images[0].get_array())
+    amplitudes = np.abs(picture.coefficients)
+    assert shown.shape == (40, 11)
+    assert shown.max() == pytest.approx(1)
+    # Undoing the logarithm gives the amplitudes back, up to their common scale.
+    np.testing.assert_allclose(
+        np.expm1(shown * np.log(256)) / 255, amplitudes / amplitudes.max(), rtol=1e-4, atol=1e-6
+    )
+    assert [text.get_text() for text in axes.get_xticklabels()] == [str(order) for order in range(0, 21, 2)]
+
+
+def test_bars_are_the_probabilities_and_accepted_ones_stand_out(picture: FramePicture) -> None:
+    axes = draw_frame(picture).axes[3]
+    bars = axes.patches
+    assert [bar.get_width() for bar in bars] == pytest.approx(list(picture.scores.values()))
+    stands_out = [bar.get_facecolor() == to_rgba(ACCEPTED_COLOUR) for bar in bars]
+    assert stands_out == [label in picture.labels for label in LABELS]
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_flat_and_dark_frames_can_be_drawn(picture: FramePicture, value: float, tmp_path) -> None:
+    flat = replace(
+        picture,
+        image=np.full_like(picture.image, value),
+        coefficients=np.zeros_like(picture.coefficients),
+        title="a $name with_odd {characters}.tif",
+    )
+    draw_frame(flat).savefig(tmp_path / "flat.png")

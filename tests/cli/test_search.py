@@ -1,0 +1,65 @@
+"""``dvfb search`` answers from a real Tiled server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dvfb_stream.catalog import embedded_server
+
+
+@pytest.fixture(scope="module")
+def catalog_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address, with its key in the environment, of a catalog with three annotated runs."""
+    folder: Path = tmp_path_factory.mktemp("tiled")
+    with embedded_server(folder) as client, pytest.MonkeyPatch.context() as patch:
+        for uid, frames in (("many", 5), ("few", 1), ("none", 0)):
+            client.create_container(
+                key=f"annotation-{uid}",
+                metadata={
+                    "start": {"analysis": {"kind": "dvfb-annotation", "parent": uid}},
+                    "stop": {"summary": {"frames": 9, "four_fold": {"count": frames}}},
+                },
+            )
+        patch.setenv("TILED_API_KEY", client.context.api_key)
+        yield client.uri
+
+
+def test_runs_are_printed_one_a_line(dvfb, catalog_uri: str) -> None:
+    outcome = dvfb("search", catalog_uri, "four_fold")
+    assert outcome.status == 0
+    assert outcome.stderr == ""
+    assert sorted(outcome.stdout.split()) == ["few", "many"]
+
+
+def test_min_frames_and_json(dvfb, catalog_uri: str) -> None:
+    outcome = dvfb("search", catalog_uri, "Four-Fold", "--min-frames", 2, "--json")
+    assert outcome.rows == [{"label": "four_fold", "min_frames": 2, "runs": ["many"]}]
+
+
+def test_finding_nothing_is_no_error(dvfb, catalog_uri: str) -> None:
+    outcome = dvfb("search", catalog_uri, "halo")
+    assert (outcome.status, outcome.stdout, outcome.stderr) == (0, "", "")
+
+
+def test_an_unknown_label_is_answered_with_the_known_ones(dvfb) -> None:
+    outcome = dvfb("search", "http://localhost:1", "five_fold")
+    assert outcome.status == 2
+    assert "unknown label 'five_fold'; the labels are diffuse_low_q" in outcome.errors[0]
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:1/api/v1", "no address"])
+def test_a_server_that_is_not_there(dvfb_process, uri: str) -> None:
+    outcome = dvfb_process("search", uri, "four_fold")
+    assert outcome.status == 1
+    (error,) = outcome.errors
+    assert f"the catalog {uri} cannot be searched" in error
+
+
+def test_a_wrong_key(dvfb, catalog_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILED_API_KEY", "0123")
+    outcome = dvfb("search", catalog_uri, "four_fold")
+    assert outcome.status == 1
+    assert "TILED_API_KEY" in outcome.errors[0]
