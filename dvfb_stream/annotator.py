@@ -17,7 +17,7 @@ from torch import Tensor
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.errors import FrameError, GeometryError, SettingsError
 from dvfb_stream.fbt import FourierBessel, PlanCache
-from dvfb_stream.frames import Frame
+from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.labels import LABELS, close_under_implication
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
 from dvfb_stream.models.calibration import probabilities
@@ -134,7 +134,7 @@ class Annotator:
             indices = [index for index, _ in members]
             group = [view for _, view in members]
             try:
-                plan = self._plan(group[0])
+                plan = self._plan(group[0], frames[indices[0]].geometry)
             except GeometryError as error:
                 annotations.update({index: self._failed(frames[index], error) for index in indices})
                 continue
@@ -154,7 +154,7 @@ class Annotator:
             When the frame cannot be annotated.
         """
         view = self._views.get(frame.geometry).view(frame.pixels)
-        plan = self._plan(view)
+        plan = self._plan(view, frame.geometry)
         (result,) = self._infer(plan, [view])
         annotation = self._annotation(frame, *result, keep_coefficients=True)
         coefficients = annotation.coefficients
@@ -162,18 +162,27 @@ class Annotator:
         reconstruction = plan.reconstruct(coefficients[None])[0].cpu().numpy()
         return Examination(view, coefficients, reconstruction, annotation)
 
-    def _plan(self, view: View) -> FourierBessel:
+    def _plan(self, view: View, geometry: Geometry) -> FourierBessel:
         key = (view.center_x, view.center_y, np.packbits(view.mask).tobytes())
-        return self._plans.get(
-            key,
-            lambda: FourierBessel.from_settings(
-                self._fbt,
-                shape=(view.mask.shape[0], view.mask.shape[1]),
-                center_x=view.center_x,
-                center_y=view.center_y,
-                mask=view.mask,
-                device=self.device,
-            ),
+        try:
+            return self._plans.get(key, lambda: self._build_plan(view))
+        except GeometryError as error:
+            # The plan speaks of view pixels; who gave the centre gave it in detector pixels.
+            rows, columns = geometry.shape
+            raise GeometryError(
+                f"the beam centre x={geometry.center_x:g}, y={geometry.center_y:g} lies so far from the valid pixels "
+                f"of this {columns} x {rows} (width x height) detector that no basis function reaches them; "
+                "check the centre (in detector pixels) and the mask"
+            ) from error
+
+    def _build_plan(self, view: View) -> FourierBessel:
+        return FourierBessel.from_settings(
+            self._fbt,
+            shape=(view.mask.shape[0], view.mask.shape[1]),
+            center_x=view.center_x,
+            center_y=view.center_y,
+            mask=view.mask,
+            device=self.device,
         )
 
     @torch.inference_mode()

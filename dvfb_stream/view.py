@@ -29,8 +29,13 @@ FULL_SCALE = math.log1p(65535.0)
 MAXIMUM = 255.0
 """Image value of that maximum; the scale on which the penalty of (9) is stated."""
 
-LEAST_COVERAGE = 1e-6
-"""Share of a view pixel's area below which valid pixels count as rounding errors of the overlap."""
+LEAST_COVERAGE = 0.25
+"""Share of the frame's area under a view pixel that must be valid. Scattered dead pixels leave more, so that frames
+of one geometry keep one mask; of a gap seven pixels wide between two modules of a 1-megapixel detector at least one
+view pixel across keeps less, so that the gap stays visible."""
+
+ROUNDING = 1e-5
+"""Of the overlaps in float32: exactly a quarter is enough, and touching is not overlapping."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +80,7 @@ class ViewPlan:
         self.center_y = (geometry.center_y + 0.5) / self.scale + top - 0.5
         self._down = _overlap(rows, self.scale, top, size)
         self._across = _overlap(columns, self.scale, left, size)
-        self._footprint = self.scale**2
+        self._area = self._sum(np.ones(geometry.shape, dtype=np.float32))
 
     @cached_property
     def _coverage(self) -> NDArray[np.float32]:
@@ -135,10 +140,10 @@ class ViewPlan:
         else:
             coverage = self._coverage
         counts = np.where(valid, pixels, 0).astype(np.float32)
-        mask = coverage > LEAST_COVERAGE * self._footprint
+        mask = (coverage > (LEAST_COVERAGE - ROUNDING) * self._area) & (self._area > ROUNDING)
         if not mask.any():
             raise FrameError(
-                "no valid pixel is left: all are masked, negative or at the detector's overflow value; "
+                "no valid pixel is left: nearly all are masked, negative or at the detector's overflow value; "
                 "check the mask (True = valid) and the exposure"
             )
         mean = self._sum(counts)

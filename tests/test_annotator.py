@@ -67,7 +67,7 @@ def test_one_bad_frame_costs_one_row(annotator, pixels, reason):
 
 def test_a_centre_far_outside_is_a_row_with_the_reason(annotator):
     (annotation,) = annotator.annotate([frame(0, Geometry(shape=(64, 64), center_x=1e5, center_y=0))])
-    assert "beam centre" in annotation.reason
+    assert "beam centre x=100000, y=0 lies so far from the valid pixels of this 64 x 64" in annotation.reason
 
 
 def test_no_frames_no_annotations(annotator):
