@@ -167,14 +167,13 @@ def _loss(
         for collected, tensor in zip((images, masks, coefficients), turned, strict=True):
             collected.append(tensor)
     truth = torch.cat([train.labels[part] for part in rows.chunk(2)]).float().to(device)
+    # Standardised in float32; only the network itself runs in bfloat16.
+    image_view = image_input(torch.cat(images).to(device).float(), torch.cat(masks).to(device))
+    coefficient_view = coefficient_input(torch.cat(coefficients).to(device))
     with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
         heads, _ = network.heads(
-            image_input(torch.cat(images).to(device).float(), torch.cat(masks).to(device)).contiguous(
-                memory_format=torch.channels_last
-            ),
-            coefficient_input(torch.cat(coefficients).to(device)).contiguous(
-                memory_format=torch.channels_last
-            ),
+            image_view.contiguous(memory_format=torch.channels_last),
+            coefficient_view.contiguous(memory_format=torch.channels_last),
         )
     losses = [
         nn.functional.binary_cross_entropy_with_logits(logits.float(), truth) for logits in heads.values()
