@@ -189,17 +189,8 @@ def test_when_a_second_daemon_joins_every_row_is_still_there_once(make_topic, ca
     for partition, run in enumerate(runs):
         topic.send(*run.documents[:12], partition=partition)
 
-    # Tiled's embedded server shares one DuckDB connection between requests; two at a time roll one another back.
-    turn = threading.Lock()
-
     def sinks():
-        sink = TiledSink(catalog, batch_size=4)
-
-        def in_turn(name, doc):
-            with turn:
-                sink(name, doc)
-
-        return [in_turn]
+        return [TiledSink(catalog, batch_size=4)]
 
     first = start_daemon(sinks_for_lane=sinks, topic=topic)
     eventually(lambda: first.stats().frames == 20)
