@@ -1,7 +1,6 @@
 """Publishes one run as a beamline does: event-model's documents through bluesky_kafka's own publisher.
 
-A process of its own, because importing bluesky_kafka replaces msgpack's decoder in the whole process; tests
-import this module for the frames alone.
+A process of its own, because importing bluesky_kafka replaces msgpack's decoder in the whole process.
 Usage: publish_run.py SERVERS TOPIC UID FRAMES PAUSE_AFTER; prints "paused" after so many events and goes on
 when a line comes in.
 """
@@ -10,6 +9,8 @@ import sys
 import uuid
 
 import numpy as np
+from bluesky_kafka import Publisher
+from event_model import compose_run
 
 SHAPE = (96, 80)
 
@@ -19,9 +20,6 @@ def frame(index):
 
 
 def main(servers, topic, uid, frames, pause_after):
-    from bluesky_kafka import Publisher
-    from event_model import compose_run
-
     publish = Publisher(topic, servers, key=str(uuid.uuid4()), producer_config={"enable.idempotence": True})
     run = compose_run(uid=uid, metadata={"scan_id": 1, "sample_name": "silver behenate"})
     publish("start", run.start_doc)
