@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dvfb_stream.frames import Geometry
-from dvfb_stream.simulation import beamline
+from dvfb_stream.simulation.physics import beamline
 from dvfb_stream.simulation.settings import BINNINGS, SimulationSettings
 
 Rng = np.random.Generator

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Geometry
-from dvfb_stream.simulation import beamline
 from dvfb_stream.simulation.components import Component, Term
 from dvfb_stream.simulation.experiment import Experiment, draw_experiment
-from dvfb_stream.simulation.mixture import draw_sample
+from dvfb_stream.simulation.physics import beamline
+from dvfb_stream.simulation.sample.mixture import draw_sample
 from dvfb_stream.simulation.settings import SimulationSettings
 from dvfb_stream.simulation.visibility import labels_of
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from dvfb_stream.simulation import SimulationSettings, rings
+from dvfb_stream.simulation import SimulationSettings
 from dvfb_stream.simulation.components import Component, Feature, FeatureKind, Term
 from dvfb_stream.simulation.experiment import Experiment, draw_experiment
+from dvfb_stream.simulation.physics import rings
 from dvfb_stream.simulation.visibility import distinct_rings, labels_of
 
 PLAIN = SimulationSettings(gaps=0.0, window=0.0, masked_beamstop=0.0, middle=1.0, binning=1)

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvfb_stream.simulation import rings
 from dvfb_stream.simulation.components import Component, Feature, FeatureKind, Term
 from dvfb_stream.simulation.experiment import Experiment
+from dvfb_stream.simulation.physics import rings
 
 Rng = np.random.Generator
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvfb_stream.simulation import particles, rings
 from dvfb_stream.simulation.components import Component, Feature, FeatureKind, Term
 from dvfb_stream.simulation.experiment import Experiment
-from dvfb_stream.simulation.structures import MAX_ORDERS, MIN_FWHM, draw_phase, draw_radius, peak
+from dvfb_stream.simulation.physics import particles, rings
+from dvfb_stream.simulation.sample.structures import MAX_ORDERS, MIN_FWHM, draw_phase, draw_radius, peak
 
 Rng = np.random.Generator
 

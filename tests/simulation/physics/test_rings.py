@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvfb_stream.simulation import rings
+from dvfb_stream.simulation.physics import rings
 
 
 def circle(samples=5040):  # a multiple of every order, so that nothing is aliased to a foreign one

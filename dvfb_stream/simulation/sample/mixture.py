@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dvfb_stream.simulation import crystals, scattering, structures
 from dvfb_stream.simulation.components import Component
 from dvfb_stream.simulation.experiment import Experiment
+from dvfb_stream.simulation.sample import crystals, scattering, structures
 from dvfb_stream.simulation.settings import SimulationSettings
 
 Rng = np.random.Generator

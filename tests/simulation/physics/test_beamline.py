@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dvfb_stream.simulation import beamline
+from dvfb_stream.simulation.physics import beamline
 
 
 def test_a_pilatus_1m_at_its_own_resolution_has_the_gaps_of_its_manual():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dvfb_stream.simulation import diffuse
+from dvfb_stream.simulation.physics import diffuse
 
 
 def slope(law, q):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import spherical_jn
 
-from dvfb_stream.simulation import particles
+from dvfb_stream.simulation.physics import particles
 
 
 def ratios_squared(lattice):
