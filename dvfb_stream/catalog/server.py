@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dvfb_stream.errors import MissingExtraError
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -34,8 +37,26 @@ def embedded_server(folder: str | Path) -> Iterator[Any]:
     except ImportError as error:
         raise MissingExtraError(error.name or "tiled", "tiled") from error
     with SimpleTiledServer(directory=str(folder)) as server:
+        _give_each_request_a_connection(server)
         client = from_uri(server.uri)
         try:
             yield client
         finally:
             client.context.close()
+
+
+def _give_each_request_a_connection(server: Any) -> None:
+    """Keep reading a table from rolling back, or hanging, the append of rows that goes on meanwhile.
+
+    In Tiled 0.2 all requests of this server share one DuckDB connection; readers and writers at the same time are
+    what a live run is about.
+    """
+    import sqlalchemy.pool
+
+    storage = server.storage
+    try:
+        clone = storage._adbc_connection.adbc_clone
+    except AttributeError:
+        logger.warning("this Tiled keeps its tables in another way; its pool of connections is left as it is")
+        return
+    storage.__dict__["_connection_pool"] = sqlalchemy.pool.QueuePool(clone)

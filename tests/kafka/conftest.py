@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import msgpack_numpy
 import numpy as np
@@ -132,16 +133,12 @@ def topic(make_topic):
 @pytest.fixture(scope="module")
 def tiled_server(tmp_path_factory):
     """A real Tiled server in this process; `.uri` carries its key."""
-    import sqlalchemy.pool
-    from tiled.server import SimpleTiledServer
+    from dvfb_stream.catalog import embedded_server
 
     # Not for the whole session: of two servers in a process, Tiled 0.2 lets in the clients of the newer only.
-    with SimpleTiledServer(directory=str(tmp_path_factory.mktemp("tiled"))) as server:
-        # All its requests share one DuckDB connection. Reading a table while rows are appended, as these tests
-        # do, then rolls back the append, or hangs both; with a connection for each request neither happens.
-        storage = server.storage
-        storage.__dict__["_connection_pool"] = sqlalchemy.pool.QueuePool(storage._adbc_connection.adbc_clone)
-        yield server
+    with embedded_server(tmp_path_factory.mktemp("tiled")) as client:
+        key = client.context.api_key
+        yield SimpleNamespace(uri=f"{client.context.api_uri}?api_key={key}", api_key=key)
 
 
 @pytest.fixture
