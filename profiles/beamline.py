@@ -1,0 +1,152 @@
+"""The description of a beamline: a TOML file that says which data keys are detectors and where results go."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from dvfb_stream.errors import DvfbError, SettingsError
+from dvfb_stream.files import DetectorDescription
+from dvfb_stream.frames import Geometry
+
+BEAMLINE_VARIABLE = "DVFB_BEAMLINE"
+"""Environment variable that names the TOML file of the beamline."""
+CATALOG_VARIABLE = "TILED_URI"
+"""Environment variable with the address of a Tiled container; it wins over what the description says."""
+
+SIMULATED = Path(__file__).parent / "beamlines" / "simulated.toml"
+"""The beamline of those who have none."""
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Described(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class CatalogDescription(_Described):
+    """Where analysis runs are stored: on a Tiled server, or in a folder that this process serves itself."""
+
+    uri: Text | None = None
+    """Address of a Tiled server or of a container on it, without the API key: that is in ``TILED_API_KEY``."""
+    folder: Path | None = None
+    """Folder of an embedded Tiled server, for trying things out; one process at a time."""
+    batch_size: PositiveInt = 50
+    """Rows written at a time. A stopped run is always written out; smaller shows rows of a live run sooner."""
+
+    @field_validator("uri")
+    @classmethod
+    def _no_secret(cls, uri: str | None) -> str | None:
+        if uri is not None:
+            parts = urlsplit(uri)
+            if parts.scheme not in ("http", "https") or not parts.netloc:
+                raise ValueError("must begin with http:// or https://")
+            if "api_key" in parse_qs(parts.query) or parts.password:
+                raise ValueError("must not contain a key; put it into the environment variable TILED_API_KEY")
+        return uri
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.uri is None) == (self.folder is None):
+            raise ValueError("give one of uri and folder")
+        return self
+
+
+class SimulationDescription(_Described):
+    """A simulated detector in place of real ones."""
+
+    detector: Text = "det"
+    """Name of the device; its data key is ``<detector>_image``, and its geometry need not be given."""
+    seed: NonNegativeInt = 0
+    """Seed of the frames and of the geometry."""
+
+
+class BeamlineDescription(_Described):
+    """The whole file."""
+
+    name: Text
+    """Of the beamline; run start documents carry it as `beamline_id`."""
+    model: Text = "default"
+    """Name or folder of the model bundle."""
+    device: Text = "auto"
+    """Where the model runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1``."""
+    policy: Literal["drop-newest", "block"] = "drop-newest"
+    """When the queue is full: give the frame a row that says so, or let the plan wait."""
+    max_frames: PositiveInt = 256
+    """Frames that may wait to be annotated."""
+    max_bytes: PositiveInt = 1 << 30
+    """Bytes of the frames that may wait to be annotated."""
+    catalog: CatalogDescription
+    """Where analysis runs are stored."""
+    detectors: dict[str, DetectorDescription] = {}
+    """Geometry by data key."""
+    simulation: SimulationDescription | None = None
+    """Present: the profile makes a simulated detector and a motor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beamline:
+    """A beamline's description, read and checked."""
+
+    path: Path
+    """The file."""
+    description: BeamlineDescription
+    geometries: dict[str, Geometry]
+    """Geometry by data key, of the described detectors."""
+
+    @property
+    def model(self) -> str:
+        """Name or folder of the model bundle; a folder beside the file is found from anywhere."""
+        beside = self.path.parent / self.description.model
+        return str(beside) if (beside / "model.json").is_file() else self.description.model
+
+
+def read_beamline(path: str | Path | None = None) -> Beamline:
+    """Return the beamline that a TOML file describes; relative paths in it start from its folder.
+
+    Parameters
+    ----------
+    path
+        None: the file that the environment variable DVFB_BEAMLINE names, or else the simulated beamline.
+
+    Raises
+    ------
+    SettingsError
+        When the file cannot be read, is not TOML, says something unknown, or a detector's geometry cannot be had.
+    """
+    path = Path(path or os.environ.get(BEAMLINE_VARIABLE) or SIMULATED).expanduser().resolve()
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read the beamline {path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the beamline {path} is not TOML: {error}") from error
+    try:
+        description = BeamlineDescription.model_validate(content)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}" for fault in error.errors()
+        )
+        raise SettingsError(f"the beamline {path} is refused: {faults}") from error
+    geometries = {}
+    for key, detector in description.detectors.items():
+        try:
+            geometries[key] = detector.geometry(folder=path.parent)
+        except DvfbError as error:
+            raise SettingsError(f"the beamline {path} is refused: detectors.{key}: {error}") from error
+    return Beamline(path=path, description=description, geometries=geometries)

@@ -1,0 +1,109 @@
+"""The catalog of a session: a Tiled server elsewhere, or one inside this process that ends when the process does."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from dvfb_stream.catalog import embedded_server
+from dvfb_stream.errors import SettingsError
+from dvfb_stream.profiles.beamline import CATALOG_VARIABLE, Beamline
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def open_catalog(beamline: Beamline) -> Iterator[Any]:
+    """Give a client of the beamline's catalog, while the context lasts; TILED_URI wins over its description.
+
+    Raises
+    ------
+    SettingsError
+        When the server does not answer, or the folder cannot be served.
+    """
+    described = beamline.description.catalog
+    uri = os.environ.get(CATALOG_VARIABLE) or described.uri
+    if uri:
+        with _connected(uri) as client:
+            yield client
+    else:
+        assert described.folder is not None  # the description saw to it
+        with served_folder(beamline.path.parent / described.folder.expanduser()) as client:
+            yield client
+
+
+@contextmanager
+def served_folder(folder: Path) -> Iterator[Any]:
+    """Serve a folder by an embedded Tiled server, which no other process does meanwhile, and give a client.
+
+    Raises
+    ------
+    SettingsError
+        When another process serves it, or it cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise SettingsError(f"the catalog {folder} cannot be written to: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            # Its tables are DuckDB's, which one process may open; Tiled's client would retry for 45 s.
+            raise SettingsError(
+                f"the catalog {folder} is served by another process; end that one, or use another folder"
+            ) from None
+        with embedded_server(folder) as client:
+            yield client
+
+
+@contextmanager
+def _connected(uri: str) -> Iterator[Any]:
+    from tiled.client import from_uri
+
+    try:
+        client = from_uri(uri)  # takes the key from TILED_API_KEY
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise SettingsError(
+            f"the catalog {uri.partition('?')[0]} cannot be opened ({reason}); is the server running, and is "
+            "TILED_API_KEY set where it asks for a key?"
+        ) from error
+    try:
+        yield client
+    finally:
+        client.context.close()
+
+
+def last_scan_id(client: Any) -> int:
+    """Return the highest scan number among the runs of a catalog, 0 where there are none.
+
+    A RunEngine that starts from it does not give a number again: ``RunEngine({"scan_id": last_scan_id(catalog)})``.
+    """
+    numbers = client.distinct("start.scan_id")["metadata"]["start.scan_id"]
+    return max((entry["value"] for entry in numbers if isinstance(entry["value"], int)), default=0)
+
+
+def close_before_exit(opened: ExitStack) -> None:
+    """Close what is in `opened` as soon as the main thread has ended, before Python waits for other threads.
+
+    The embedded server's thread is not a daemon: Python waits for it, and only then calls what `atexit` knows,
+    so closing it there would come too late and the process would hang. Processes of `multiprocessing`, such as
+    the worker of the queue server, never call `atexit` at all.
+    """
+
+    def close() -> None:
+        threading.main_thread().join()
+        try:
+            opened.close()
+        except Exception:  # nobody is left to catch it
+            logger.exception("closing the session failed")
+
+    threading.Thread(target=close, name="dvfb-close", daemon=False).start()

@@ -1,0 +1,70 @@
+"""The two lines by which a beamline's own start-up gets live annotation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from dvfb_stream.callbacks import LiveAnnotator, Sink
+from dvfb_stream.catalog import TiledSink
+from dvfb_stream.frames import Geometry
+from dvfb_stream.profiles.beamline import Beamline, read_beamline
+from dvfb_stream.profiles.catalogs import close_before_exit, open_catalog
+
+SECONDS_AT_EXIT = 10.0
+"""How long a session that ends waits for the last rows."""
+
+
+def annotate_live(
+    RE: Any,
+    beamline: Beamline | str | Path | None = None,
+    *,
+    catalog: Any = None,
+    detectors: Mapping[str, Geometry] | None = None,
+    sinks: Sequence[Sink] = (),
+) -> LiveAnnotator:
+    """Annotate every run of a RunEngine from now on, as a beamline's description says, and return the callback.
+
+    Parameters
+    ----------
+    RE
+        The RunEngine; the callback is subscribed to it.
+    beamline
+        A description or the path of its TOML file; None: see `read_beamline`.
+    catalog
+        Tiled client of the container for the analysis runs; None: opened as the description says, and closed
+        when the process ends, after the callback.
+    detectors
+        Geometries besides the described ones, by data key.
+    sinks
+        Called with the analysis documents before the catalog is: an `AnnotationTable` for example.
+
+    Raises
+    ------
+    SettingsError
+        When the description is refused, or the catalog cannot be opened.
+    BundleError
+        When the model cannot be loaded.
+    """
+    if not isinstance(beamline, Beamline):
+        beamline = read_beamline(beamline)
+    description = beamline.description
+    with ExitStack() as opened:
+        client = opened.enter_context(open_catalog(beamline)) if catalog is None else catalog
+        live = LiveAnnotator(
+            beamline.model,
+            sinks=[*sinks, TiledSink(client, batch_size=description.catalog.batch_size)],
+            # None rather than nothing: then rows say which data keys look like images and want a geometry.
+            detectors={**beamline.geometries, **(detectors or {})} or None,
+            policy=description.policy,
+            device=description.device,
+            max_frames=description.max_frames,
+            max_bytes=description.max_bytes,
+        )
+        if catalog is None:
+            opened.callback(live.close, SECONDS_AT_EXIT)
+            close_before_exit(opened.pop_all())
+    RE.subscribe(live)
+    return live
