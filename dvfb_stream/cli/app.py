@@ -13,7 +13,9 @@ import typer
 
 from dvfb_stream.cli.annotate import annotate
 from dvfb_stream.cli.daemon import daemon
+from dvfb_stream.cli.demo import demo
 from dvfb_stream.cli.models import models
+from dvfb_stream.cli.profile import profile
 from dvfb_stream.cli.search import search
 from dvfb_stream.cli.terminal import report_error
 from dvfb_stream.errors import DvfbError
@@ -22,7 +24,9 @@ from dvfb_stream.errors import DvfbError
 COMMANDS = (
     annotate,
     daemon,
+    demo,
     models,
+    profile,
     search,
 )
 
