@@ -96,7 +96,8 @@ class Presentation:
         self._print(f"{len(found)} of the {total} runs in the catalog:")
         runs = [run.metadata for run in annotated.search(In("start.analysis.parent", found)).values()]
         runs.sort(key=lambda run: run["start"]["time"], reverse=True)
-        table = Table("run", "scan", "sample")
+        table = Table("run", "scan")
+        table.add_column("sample", no_wrap=True)
         for title in ("frames", "4-fold", "highest probability", "really 4-fold"):
             table.add_column(title, justify="right")
         for run in runs[:MOST_RUNS_SHOWN]:
