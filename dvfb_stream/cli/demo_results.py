@@ -98,8 +98,8 @@ class Presentation:
         runs.sort(key=lambda run: run["start"]["time"], reverse=True)
         table = Table("run", "scan")
         table.add_column("sample", no_wrap=True)
-        for title in ("frames", "4-fold", "highest probability", "really 4-fold"):
-            table.add_column(title, justify="right")
+        for title in ("frames", "4-fold", "highest\nprobability", "really\n4-fold"):
+            table.add_column(title, justify="right", no_wrap=True)
         for run in runs[:MOST_RUNS_SHOWN]:
             start, summary = run["start"], run["stop"]["summary"]
             uid = start["analysis"]["parent"]
