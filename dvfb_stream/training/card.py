@@ -10,7 +10,7 @@ from dvfb_stream.training.evaluation import precision_table
 
 def write_card(name: str, version: str, facts: Mapping[str, Any]) -> str:
     """Return the text of `CARD.md` from the training facts that `model.json` holds."""
-    frames, test = facts["frames"], facts["test"]
+    frames, seeds, test = facts["frames"], facts["simulator_seeds"], facts["test"]
     return f"""# Model `{name}` {version}
 
 Joint double-view network (image CNN and Fourier-Bessel coefficient CNN with common fully connected layers), in
@@ -18,17 +18,22 @@ compact form. Input: one detector frame with its geometry; output: a probability
 
 ## Trained on
 
-Simulated frames alone: {frames["train"]} frames of the simulator of `dvfb_stream.simulation`, seed
-{facts["simulator_seeds"]["train"]}; {frames["validation"]} frames of seed
-{facts["simulator_seeds"]["validation"]} for calibration and thresholds. No real frame was used, neither to train
-nor to choose. {facts["fitting"]["epochs"]} epochs in {facts["fitting_seconds"] / 60:.0f} minutes on
-{facts["machine"]}, torch {facts["software"]["torch"]}, {facts["date"]}.
+Simulated frames alone, of `dvfb_stream.simulation`. No real frame was used, neither to train nor to choose.
+
+| | |
+| --- | --- |
+| training | {frames["train"]} frames, simulator seed {seeds["train"]} |
+| calibration and thresholds | {frames["validation"]} frames, seed {seeds["validation"]} |
+| test | {frames["test"]} frames, seed {seeds["test"]} |
+| fit | {facts["fitting"]["epochs"]} epochs in {facts["fitting_seconds"] / 60:.0f} minutes |
+| machine | {facts["machine"]}, torch {facts["software"]["torch"]} |
+| date | {facts["date"]} |
 
 ## Average precision on simulated frames never seen
 
-{frames["test"]} frames of seed {facts["simulator_seeds"]["test"]}: other experiments, hence other centres, masks
-and samples, but the same simulator. "Image alone" and "coefficients alone" are the heads of the two sub-networks,
-trained in the same pass. A ranking without knowledge scores the share of positives.
+Test frames come from other experiments than training frames, hence have other centres, masks and samples, but they
+come from the same simulator. "Image alone" and "coefficients alone" are the heads of the two sub-networks, trained in
+the same pass. A ranking without knowledge scores the share of positives.
 
 {precision_table(test["average_precision"], test["positive_ratio"])}
 
