@@ -11,9 +11,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dvfb_stream.cli.annotate import annotate
+from dvfb_stream.cli.annotate.command import annotate
 from dvfb_stream.cli.daemon import daemon
-from dvfb_stream.cli.demo import demo
+from dvfb_stream.cli.demo.command import demo
 from dvfb_stream.cli.models import models
 from dvfb_stream.cli.profile import profile
 from dvfb_stream.cli.search import search

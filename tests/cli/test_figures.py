@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 
-from dvfb_stream.cli.figures import ACCEPTED_COLOUR, FramePicture, draw_frame
+from dvfb_stream.cli.annotate.figures import ACCEPTED_COLOUR, FramePicture, draw_frame
 from dvfb_stream.labels import LABELS
 
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
-from dvfb_stream.cli.frames import annotate_files
+from dvfb_stream.cli.annotate.frames import annotate_files
 from dvfb_stream.files import DetectorDescription
 from dvfb_stream.frames import Frame
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from dvfb_stream.annotations import Annotation
-from dvfb_stream.cli.frames import Row
+from dvfb_stream.cli.annotate.frames import Row
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.files.reading import DATASET_SEPARATOR
 from dvfb_stream.labels import LABELS, TITLES

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.cli.rows import refuse_inputs
+from dvfb_stream.cli.annotate.rows import refuse_inputs
 from dvfb_stream.errors import MissingExtraError, SettingsError
 from dvfb_stream.labels import TITLES
 

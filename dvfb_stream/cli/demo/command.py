@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvfb_stream.cli.annotate import _description
+from dvfb_stream.cli.geometry_options import detector_description
 from dvfb_stream.cli.terminal import WrongCallError
 from dvfb_stream.errors import SettingsError
 
 if TYPE_CHECKING:
-    from dvfb_stream.cli.demo_results import Presentation
+    from dvfb_stream.cli.demo.results import Presentation
     from dvfb_stream.profiles.scans import Scan
 
 FRAMES = 40
@@ -121,12 +121,12 @@ def demo(
         raise WrongCallError(
             f"{given[0].partition('=')[0]} describes frames of your own; name them by --images"
         )
-    description = _description(center_x, center_y, poni, mask or [], detector) if files else None
+    description = detector_description(center_x, center_y, poni, mask or [], detector) if files else None
 
     _prepare(output)
     with _logged_to(output / "demo.log"):
         # Here, not above: it takes seconds, and what a user got wrong is mostly known by now.
-        from dvfb_stream.cli.demo_results import Presentation
+        from dvfb_stream.cli.demo.results import Presentation
         from dvfb_stream.profiles.exposures import RecordedExposures
         from dvfb_stream.profiles.scans import Scan, scans_of_samples
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvfb_stream.cli.geometry_options import detector_description
 from dvfb_stream.cli.terminal import ProgressBar, WrongCallError, quiet_libraries, report_error, report_note
 
 if TYPE_CHECKING:
     from dvfb_stream.annotator import Annotator
-    from dvfb_stream.cli.figures import FigureFiles
-    from dvfb_stream.cli.frames import Row
-    from dvfb_stream.cli.rows import Form
+    from dvfb_stream.cli.annotate.figures import FigureFiles
+    from dvfb_stream.cli.annotate.frames import Row
+    from dvfb_stream.cli.annotate.rows import Form
     from dvfb_stream.files import DetectorDescription
 
 GEOMETRY = "Geometry: where the direct beam is, which pixels count"
@@ -142,7 +143,7 @@ def annotate(
 
     dvfb annotate frame.cbf --center-x 795 --center-y 1303 --detector Pilatus2M --plot frame.png
     """
-    description = _description(center_x, center_y, poni, mask or [], detector)
+    description = detector_description(center_x, center_y, poni, mask or [], detector)
     form = _form(json=json, csv=csv, output=output)
     with quiet_libraries():
         failed = _annotate(files, description, form, output, plot, model, device, batch_size)
@@ -150,34 +151,8 @@ def annotate(
         raise typer.Exit(1)
 
 
-def _description(
-    center_x: float | None, center_y: float | None, poni: Path | None, masks: list[str], detector: str | None
-) -> DetectorDescription:
-    if poni is None and center_x is None and center_y is None:
-        raise WrongCallError(
-            "the beam centre is missing: give --center-x and --center-y in pixels, or --poni"
-        )
-    if poni is not None and (center_x is not None or center_y is not None):
-        raise WrongCallError("give the beam centre once: by --center-x and --center-y, or by --poni")
-    if poni is None and (center_x is None or center_y is None):
-        missing = "--center-x" if center_x is None else "--center-y"
-        raise WrongCallError(f"{missing} is missing: a beam centre has two coordinates")
-    from pydantic import ValidationError
-
-    from dvfb_stream.files import DetectorDescription
-
-    try:
-        return DetectorDescription(
-            center_x=center_x, center_y=center_y, poni=poni, mask=tuple(masks), detector=detector
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = "--" + "-".join(str(part) for part in first["loc"][:1]).replace("_", "-")
-        raise WrongCallError(f"{option}: {first['msg']}, not {first['input']}") from error
-
-
 def _form(*, json: bool, csv: bool, output: Path | None) -> Form:
-    from dvfb_stream.cli.rows import Form
+    from dvfb_stream.cli.annotate.rows import Form
 
     if json and csv:
         raise WrongCallError("give one of --json and --csv")
@@ -198,9 +173,9 @@ def _annotate(
     batch_size: int,
 ) -> bool:
     """Do the work; whether anything failed."""
-    from dvfb_stream.cli.figures import FigureFiles
-    from dvfb_stream.cli.frames import annotate_files
-    from dvfb_stream.cli.rows import open_output, row_writer
+    from dvfb_stream.cli.annotate.figures import FigureFiles
+    from dvfb_stream.cli.annotate.frames import annotate_files
+    from dvfb_stream.cli.annotate.rows import open_output, row_writer
 
     inputs: list[str | Path] = [
         *files,
@@ -251,7 +226,7 @@ class _Reporter:
 
 
 def _plot(annotator: Annotator, row: Row, figures: FigureFiles, number: int | None) -> None:
-    from dvfb_stream.cli.figures import FramePicture, draw_frame
+    from dvfb_stream.cli.annotate.figures import FramePicture, draw_frame
 
     assert row.frame is not None
     seen = annotator.examine(row.frame)

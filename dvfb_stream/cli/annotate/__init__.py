@@ -1,0 +1,1 @@
+"""``dvfb annotate``: files read ahead, rows written as they come, figures."""

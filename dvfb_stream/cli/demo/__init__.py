@@ -1,0 +1,1 @@
+"""``dvfb demo``: the command, what it prints, the contact sheet."""
