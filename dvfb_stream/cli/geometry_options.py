@@ -3,12 +3,64 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from dvfb_stream.cli.terminal import WrongCallError
 
 if TYPE_CHECKING:
     from dvfb_stream.files import DetectorDescription
+
+PANEL = "Geometry: where the direct beam is, which pixels count"
+
+CenterX = Annotated[
+    float | None,
+    typer.Option(
+        help="Direct beam in pixels from the left; the centre of the first pixel is 0, so a program that counts "
+        "from the pixel's edge (pyFAI, Fit2D) says 0.5 more. May lie off the image.",
+        rich_help_panel=PANEL,
+        show_default=False,
+    ),
+]
+CenterY = Annotated[
+    float | None,
+    typer.Option(
+        help="Direct beam in pixels from the top row, the first in the file.",
+        rich_help_panel=PANEL,
+        show_default=False,
+    ),
+]
+Poni = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="pyFAI geometry, instead of the two centres; the gaps of the detector it names are masked.",
+        rich_help_panel=PANEL,
+        show_default=False,
+    ),
+]
+Masks = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILE",
+        help="Mask of the frame's shape, as npy, text, tif, edf or file.h5::/path. 0 (False) means valid, 1 "
+        "(True, or any other number) masked: the convention of pyFAI and Fit2D, boolean npy files included. "
+        "Give it again for further masks; a pixel counts if none masks it. Negative pixels and the detector's "
+        "overflow value are always masked.",
+        rich_help_panel=PANEL,
+        show_default=False,
+    ),
+]
+DetectorName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="pyFAI's name of the detector, to mask the gaps between its modules: Pilatus1M, Eiger2_4M, ...",
+        rich_help_panel=PANEL,
+        show_default=False,
+    ),
+]
 
 
 def detector_description(

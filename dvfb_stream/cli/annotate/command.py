@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvfb_stream.cli.geometry_options import detector_description
+from dvfb_stream.cli.geometry_options import (
+    CenterX,
+    CenterY,
+    DetectorName,
+    Masks,
+    Poni,
+    detector_description,
+)
 from dvfb_stream.cli.terminal import ProgressBar, WrongCallError, quiet_libraries, report_error, report_note
 
 if TYPE_CHECKING:
@@ -18,7 +25,6 @@ if TYPE_CHECKING:
     from dvfb_stream.cli.annotate.rows import Form
     from dvfb_stream.files import DetectorDescription
 
-GEOMETRY = "Geometry: where the direct beam is, which pixels count"
 OUTPUT = "Output"
 MODEL = "Model"
 
@@ -34,53 +40,11 @@ def annotate(
         ),
     ],
     *,
-    center_x: Annotated[
-        float | None,
-        typer.Option(
-            help="Direct beam in pixels from the left; the centre of the first pixel is 0, so a program that counts "
-            "from the pixel's edge (pyFAI, Fit2D) says 0.5 more. May lie off the image.",
-            rich_help_panel=GEOMETRY,
-            show_default=False,
-        ),
-    ] = None,
-    center_y: Annotated[
-        float | None,
-        typer.Option(
-            help="Direct beam in pixels from the top row, the first in the file.",
-            rich_help_panel=GEOMETRY,
-            show_default=False,
-        ),
-    ] = None,
-    poni: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="pyFAI geometry, instead of the two centres; the gaps of the detector it names are masked.",
-            rich_help_panel=GEOMETRY,
-            show_default=False,
-        ),
-    ] = None,
-    mask: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Mask of the frame's shape, as npy, text, tif, edf or file.h5::/path. 0 (False) means valid, 1 "
-            "(True, or any other number) masked: the convention of pyFAI and Fit2D, boolean npy files included. "
-            "Give it again for further masks; a pixel counts if none masks it. Negative pixels and the detector's "
-            "overflow value are always masked.",
-            rich_help_panel=GEOMETRY,
-            show_default=False,
-        ),
-    ] = None,
-    detector: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="pyFAI's name of the detector, to mask the gaps between its modules: Pilatus1M, Eiger2_4M, ...",
-            rich_help_panel=GEOMETRY,
-            show_default=False,
-        ),
-    ] = None,
+    center_x: CenterX = None,
+    center_y: CenterY = None,
+    poni: Poni = None,
+    mask: Masks = None,
+    detector: DetectorName = None,
     json: Annotated[
         bool,
         typer.Option(

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvfb_stream.cli.geometry_options import detector_description
+from dvfb_stream.cli.geometry_options import (
+    CenterX,
+    CenterY,
+    DetectorName,
+    Masks,
+    Poni,
+    detector_description,
+)
 from dvfb_stream.cli.terminal import WrongCallError
 from dvfb_stream.errors import SettingsError
 
@@ -57,41 +64,11 @@ def demo(
             show_default=False,
         ),
     ] = None,
-    center_x: Annotated[
-        float | None,
-        typer.Option(help="Direct beam in pixels from the left.", rich_help_panel=IMAGES, show_default=False),
-    ] = None,
-    center_y: Annotated[
-        float | None,
-        typer.Option(help="Direct beam in pixels from the top.", rich_help_panel=IMAGES, show_default=False),
-    ] = None,
-    poni: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="pyFAI geometry, instead of the two centres.",
-            rich_help_panel=IMAGES,
-            show_default=False,
-        ),
-    ] = None,
-    mask: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Mask, 1 = masked; may be given again.",
-            rich_help_panel=IMAGES,
-            show_default=False,
-        ),
-    ] = None,
-    detector: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="pyFAI's name of the detector, to mask its gaps.",
-            rich_help_panel=IMAGES,
-            show_default=False,
-        ),
-    ] = None,
+    center_x: CenterX = None,
+    center_y: CenterY = None,
+    poni: Poni = None,
+    mask: Masks = None,
+    detector: DetectorName = None,
     more_images: Annotated[
         list[str] | None,
         typer.Argument(
