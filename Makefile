@@ -7,19 +7,23 @@ BIN := $(VENV)/bin
 # A copy of the package as a wheel installs it, for the tools that read packages from folders.
 LAYOUT := build/layout
 
+# Errors only: setuptools warns at length of folders named like the package, which is how this one is laid out.
+SILENTLY := --quiet --quiet
+
 # What is there is not fetched again: each stamp is as old as the last installation of its extras.
 $(VENV)/stamp-demo: pyproject.toml constraints.txt
+	@echo 'Installing into $(VENV): a minute or two.'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
+	$(BIN)/python -m pip install $(SILENTLY) --upgrade pip
+	$(BIN)/python -m pip install $(SILENTLY) --constraint constraints.txt --editable '.[all]'
 	touch $@
 
 $(VENV)/stamp-test: $(VENV)/stamp-demo
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install $(SILENTLY) --constraint constraints.txt --editable '.[test]'
 	touch $@
 
 $(VENV)/stamp-lint: $(VENV)/stamp-test
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lint]'
+	$(BIN)/python -m pip install $(SILENTLY) --constraint constraints.txt --editable '.[lint]'
 	touch $@
 
 .PHONY: demo test lint format clean
@@ -34,7 +38,7 @@ lint: $(VENV)/stamp-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	rm -rf $(LAYOUT) build/lib build/bdist.*
-	$(BIN)/python -m pip install --quiet --no-deps --target $(LAYOUT) .
+	$(BIN)/python -m pip install $(SILENTLY) --no-deps --target $(LAYOUT) .
 	MYPYPATH=$(LAYOUT) $(BIN)/mypy --package dvfb_stream
 	cd $(LAYOUT) && $(abspath $(BIN))/lint-imports --no-cache --config $(CURDIR)/pyproject.toml
 
