@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from dvfb_stream.catalog import embedded_server
+from dvfb_stream.catalog import connect, embedded_server
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.profiles.beamline import CATALOG_VARIABLE, Beamline
 
@@ -66,16 +66,7 @@ def served_folder(folder: Path) -> Iterator[Any]:
 
 @contextmanager
 def _connected(uri: str) -> Iterator[Any]:
-    from tiled.client import from_uri
-
-    try:
-        client = from_uri(uri)  # takes the key from TILED_API_KEY
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise SettingsError(
-            f"the catalog {uri.partition('?')[0]} cannot be opened ({reason}); is the server running, and is "
-            "TILED_API_KEY set where it asks for a key?"
-        ) from error
+    client = connect(uri)
     try:
         yield client
     finally:

@@ -10,8 +10,9 @@ try:
 except ImportError as error:
     raise MissingExtraError(error.name or "tiled", "tiled") from error
 
+from dvfb_stream.catalog.connection import connect
 from dvfb_stream.catalog.search import find_runs, read_annotations
 from dvfb_stream.catalog.server import embedded_server
 from dvfb_stream.catalog.sink import TiledSink
 
-__all__ = ["TiledSink", "embedded_server", "find_runs", "read_annotations"]
+__all__ = ["TiledSink", "connect", "embedded_server", "find_runs", "read_annotations"]

@@ -10,17 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dvfb_stream.errors import DvfbError, MissingExtraError
+from dvfb_stream.errors import DvfbError, MissingExtraError, SettingsError
 from dvfb_stream.kafka.consumer import KafkaError, connection
 from dvfb_stream.kafka.documents import json_ready
 from dvfb_stream.kafka.lane import Sink
-from dvfb_stream.kafka.settings import (
-    TILED_KEY_VARIABLE,
-    DaemonSettings,
-    KafkaSettings,
-    TiledSettings,
-    secret,
-)
+from dvfb_stream.kafka.settings import DaemonSettings, KafkaSettings, TiledSettings
 
 try:
     from kafka import KafkaProducer
@@ -40,7 +34,8 @@ class JsonLinesSink:
     """Appends ``[name, document]`` to a file, one a line; on the disk when a run stops.
 
     What is not a number (the scores of a failed frame) is null. A daemon that starts again repeats the
-    documents of the runs that were open: equal uids, equal documents.
+    documents of the runs that were open: equal uids, equal documents. A line that a killed daemon left torn
+    stays, by itself; what it was to say is among what is repeated.
 
     Parameters
     ----------
@@ -56,6 +51,8 @@ class JsonLinesSink:
     def __init__(self, path: Path) -> None:
         try:
             self._file = path.open("a", encoding="utf-8")
+            if _is_torn(path):
+                self._file.write("\n")
         except OSError as error:
             raise StorageError(f"cannot write sinks.jsonl {path}: {error.strerror or error}") from error
         self._turn = threading.Lock()
@@ -181,23 +178,20 @@ class ConfiguredSinks:
         self.close()
 
 
+def _is_torn(path: Path) -> bool:
+    if not path.is_file():  # a pipe has no end to look at
+        return False
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read(1) not in (b"", b"\n")
+
+
 def _tiled_sink(settings: TiledSettings) -> Sink:
-    try:
-        import httpx
-        from tiled.client import from_uri
-    except ImportError as missing:
-        raise MissingExtraError("tiled", "tiled") from missing
-    from dvfb_stream.catalog import TiledSink
+    from dvfb_stream.catalog import TiledSink, connect
 
     try:
-        client = from_uri(settings.uri, api_key=secret(TILED_KEY_VARIABLE))
-    except (httpx.HTTPError, OSError, ValueError) as error:
-        raise StorageError(
-            f"cannot open the Tiled server at sinks.tiled.uri {settings.uri}: {type(error).__name__}: "
-            f"{_first_line(error)}; check that it is up, and the key in {TILED_KEY_VARIABLE}"
-        ) from error
+        client = connect(settings.uri)
+    except SettingsError as error:
+        raise StorageError(f"sinks.tiled: {error}") from error
     return TiledSink(client, batch_size=settings.batch_size)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0]

@@ -155,12 +155,12 @@ def test_a_tiled_server_that_does_not_answer_is_said_so(launch, config):
     daemon = launch(TILED_RETRY_ATTEMPTS="1")
     assert daemon.wait(60) == 1
     line = last_line(config.parent / "log-0.txt")
-    assert line.startswith("dvfb: error: cannot open the Tiled server at sinks.tiled.uri http://127.0.0.1:1")
+    assert line.startswith("dvfb: error: sinks.tiled: the catalog http://127.0.0.1:1")
 
 
 def test_a_wrong_key_is_said_so_and_not_shown(launch, config):
     daemon = launch(TILED_API_KEY="abad1dea")
     assert daemon.wait(60) == 1
     log = (config.parent / "log-0.txt").read_text()
-    assert "check that it is up, and the key in TILED_API_KEY" in last_line(config.parent / "log-0.txt")
+    assert "cannot be opened (401: Invalid API key" in last_line(config.parent / "log-0.txt")
     assert "abad1dea" not in log

@@ -33,6 +33,17 @@ def test_a_file_gets_one_document_a_line_in_plain_json(tmp_path):
     assert lines == EXPECTED * 2
 
 
+def test_a_line_torn_by_a_kill_does_not_spoil_the_next(tmp_path):
+    path = tmp_path / "annotations.jsonl"
+    path.write_text('["start", {"ui')
+    sink = JsonLinesSink(path)
+    sink(*START)
+    sink.close()
+    torn, whole = path.read_text().splitlines()
+    assert torn == '["start", {"ui'
+    assert tuple(json.loads(whole)) == START
+
+
 def test_a_file_that_cannot_be_written_is_said_so(tmp_path):
     with pytest.raises(StorageError, match="No such file or directory"):
         JsonLinesSink(tmp_path / "missing" / "annotations.jsonl")

@@ -1,0 +1,29 @@
+"""Opens a container on a Tiled server, and says in one line why it cannot be opened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dvfb_stream.errors import SettingsError
+
+
+def connect(uri: str) -> Any:
+    """Return a Tiled client of the container at `uri`; the API key is taken from ``TILED_API_KEY``.
+
+    A server that does not answer is tried for as long as Tiled's client is told to (``TILED_RETRY_TIMEOUT``).
+
+    Raises
+    ------
+    SettingsError
+        When nobody answers there, what answers is not Tiled, or it does not let us in.
+    """
+    from tiled.client import from_uri
+
+    try:
+        return from_uri(uri)
+    except Exception as error:  # httpx's family, Tiled's, and a RuntimeError where the key is missing
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise SettingsError(
+            f"the catalog {uri.partition('?')[0]} cannot be opened ({reason}); is the server running, and is "
+            "TILED_API_KEY set where it asks for a key?"
+        ) from error
