@@ -32,7 +32,8 @@ class TiledSink:
     """A sink that writes analysis runs into a Tiled container, each frame once however often it comes.
 
     - A run that is not there is written as it comes.
-    - A run that is there with its stop is left alone.
+    - A run that is there with its stop is left alone, whatever it says; if it was made with another geometry, a
+      warning in the log says so, and how to have it made anew.
     - A run that is there without a stop, because a process was killed, gets the rows that are missing, and then
       its stop.
 
@@ -118,6 +119,8 @@ class TiledSink:
             frames = set() if table is None else {int(frame) for frame in table.read(["frame"])["frame"]}
             logger.info("analysis run %s is stored in part: %d frames are there", uid, len(frames))
             self._open[uid] = _OpenRun(writer=self._writer(ResumedContainer(self._client)), frames=frames)
+        if stored is not None:
+            _warn_of_another_geometry(stored, doc)
         writer = self._open[uid].writer
         if writer is not None:
             writer("start", doc)
@@ -148,3 +151,19 @@ class TiledSink:
         run = self._open.pop(uid, None)
         if run is not None:
             self._run_of_descriptor.pop(run.descriptor_uid, None)
+
+
+def _warn_of_another_geometry(stored: Any, start: Mapping[str, Any]) -> None:
+    """Say that a corrected beam centre does not correct what is stored: the uid does not depend on the geometry."""
+    before = stored.metadata["start"].get("analysis", {}).get("geometry")
+    now = start.get("analysis", {}).get("geometry")
+    if before != now:
+        logger.warning(
+            "analysis run %s is stored already, with another geometry (%s) than the present one (%s); the rows that "
+            "are there stay. To have it made anew, delete it: "
+            "client.delete_contents([%r], recursive=True, external_only=False)",
+            start["uid"],
+            before,
+            now,
+            start["uid"],
+        )

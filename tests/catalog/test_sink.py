@@ -51,6 +51,24 @@ def test_a_stored_run_is_left_alone(client, analysis_documents):
     assert stored_rows(client, documents[0][1]["uid"]) == 7
 
 
+def test_a_stored_run_of_another_geometry_is_left_alone_and_said_so(client, analysis_documents, caplog):
+    documents = analysis_documents(*SCORES)
+    send(TiledSink(client), documents)
+    send(TiledSink(client), documents)
+    assert "another geometry" not in caplog.text
+
+    start = documents[0][1]
+    moved = start | {"analysis": start["analysis"] | {"geometry": {"center_x": 3.5}}}
+    send(TiledSink(client), [("start", moved), *documents[1:]])
+    assert stored_rows(client, start["uid"]) == 7
+    assert "stored already, with another geometry" in caplog.text
+
+    client.delete_contents([start["uid"]], recursive=True, external_only=False)  # as the message says
+    send(TiledSink(client), [("start", moved), *documents[1:]])
+    assert client[start["uid"]].metadata["start"]["analysis"]["geometry"] == {"center_x": 3.5}
+    assert stored_rows(client, start["uid"]) == 7
+
+
 # Up to the start alone, the descriptor, one batch, one batch and a half, all rows but no stop.
 @pytest.mark.parametrize("n_documents", [1, 2, 4, 6, 9])
 def test_a_run_cut_off_by_a_kill_gets_the_missing_rows_and_its_stop(client, analysis_documents, n_documents):
