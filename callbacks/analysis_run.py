@@ -34,7 +34,7 @@ def provenance_of(annotator: SupportsAnnotate) -> dict[str, Any]:
         "labels": list(LABELS),
         "thresholds": {},
         "fbt": {},
-        "software": {"dvfb_stream": metadata.version("dvfb-stream")},
+        "software": {"dvfb-stream": metadata.version("dvfb-stream")},
     }
     describe = getattr(annotator, "provenance", None)
     return account | (describe() if callable(describe) else {})

@@ -54,7 +54,8 @@ class LiveAnnotator:
     BundleError
         When the model cannot be loaded.
     SettingsError
-        When the policy does not exist, or a bound is not positive.
+        When the policy does not exist, a bound is not positive, a sink cannot be called, or a detector's geometry
+        is none.
     """
 
     def __init__(

@@ -83,8 +83,9 @@ class AnnotationPipeline:
         Called as `sink(name, doc)` from one thread, in document order within an analysis run. Each gets its
         own copies. One that raises gets nothing more of that analysis run; the others go on.
     detectors
-        Geometry of each data key that holds frames; other data keys are left alone. None: whatever looks like
-        an image gets rows that say which geometry is missing, and how to give it.
+        Geometry of each data key that holds frames; other data keys are left alone, and the log says so once
+        where a stream has images under others only. None: whatever looks like an image gets rows that say which
+        geometry is missing, and how to give it.
     policy, batch_size, max_wait, max_frames, max_bytes
         See `dvfb_stream.worker.Worker`.
     max_rows
@@ -102,7 +103,7 @@ class AnnotationPipeline:
     Raises
     ------
     SettingsError
-        When a bound is not positive.
+        When a bound is not positive, a sink cannot be called, or a detector's geometry is none.
     """
 
     def __init__(
@@ -124,6 +125,13 @@ class AnnotationPipeline:
         for name, value in (("max_rows", max_rows), ("max_open_runs", max_open_runs)):
             if value < 1:
                 raise SettingsError(f"{name} must be at least 1, not {value}")
+        if not isinstance(sinks, Sequence) or not all(callable(sink) for sink in sinks):
+            raise SettingsError(
+                f"sinks must be a list of what can be called as sink(name, doc), not {sinks!r}"
+            )
+        for key, geometry in (detectors or {}).items():
+            if not isinstance(geometry, Geometry):
+                raise SettingsError(f"detectors[{key!r}] must be a Geometry, not {geometry!r}")
         self._identity = annotator.identity
         self._provenance = provenance_of(annotator)
         self._detectors = None if detectors is None else dict(detectors)
@@ -138,6 +146,7 @@ class AnnotationPipeline:
         self._lock = threading.Lock()
         self._runs: OrderedDict[str, _OpenRun] = OrderedDict()  # by the raw run's uid
         self._run_of_descriptor: dict[str, str] = {}  # uids
+        self._mentioned: set[str] = set()  # data keys
         self._closed = False
         self._documents = self._malformed = self._frames = self._unreadable = 0
         self._abandoned_runs = self._stored_runs = self._callback_failures = 0
@@ -231,8 +240,10 @@ class AnnotationPipeline:
             case "start":
                 self._begin(doc)
             case "descriptor":
-                self._open_run(text(doc, "run_start")).raw.add_descriptor(doc)
-                self._remember(text(doc, "uid"), text(doc, "run_start"))
+                run = self._open_run(text(doc, "run_start"))
+                run.raw.add_descriptor(doc)
+                self._remember(text(doc, "uid"), run.raw.uid)
+                self._mention(run.raw.overlooked_images(doc))
             case "stream_resource":
                 self._open_run(text(doc, "run_start")).raw.add_stream_resource(doc)
             case "event":
@@ -330,6 +341,17 @@ class AnnotationPipeline:
     def _remember(self, descriptor: str, uid: str) -> None:
         with self._lock:
             self._run_of_descriptor[descriptor] = uid
+
+    def _mention(self, overlooked: Sequence[str]) -> None:
+        news = [key for key in overlooked if key not in self._mentioned][:_REFUSALS_LOGGED]
+        if news and len(self._mentioned) < _REFUSALS_LOGGED:
+            self._mentioned.update(news)
+            logger.warning(
+                "images under %s are not annotated: only %s are described as detectors; give these data keys a "
+                "geometry, or correct the names",
+                ", ".join(map(repr, news)),
+                ", ".join(map(repr, self._detectors or ())) or "no data keys",
+            )
 
     def _refuse(self, name: object, doc: object, error: Exception) -> None:
         with self._lock:

@@ -93,6 +93,21 @@ class RawRun:
             stream=stream, time=moment(doc, default=self.time), data_keys=data_keys
         )
 
+    def overlooked_images(self, descriptor: Document) -> list[str]:
+        """Return the data keys that look like images in a descriptor of which no data key has a geometry.
+
+        A beamline may leave some of its cameras alone; a stream in which it leaves all of them alone is more
+        likely a name that was mistyped.
+        """
+        data_keys = mapping(descriptor, "data_keys")
+        if self._detectors is None or not self._detectors.keys().isdisjoint(data_keys):
+            return []
+        return [
+            str(key)
+            for key, spec in data_keys.items()
+            if isinstance(spec, Mapping) and _is_described_image(spec)
+        ]
+
     def add_stream_resource(self, doc: Document) -> None:
         """Learn which data key the pixels of a stream resource belong to."""
         self._stream_resources[text(doc, "uid")] = text(doc, "data_key")
@@ -186,14 +201,18 @@ class RawRun:
             return key in self._detectors
         if isinstance(value, np.ndarray):
             return value.ndim in (2, 3)
-        shape = spec.get("shape")
-        return spec.get("dtype") == "array" and isinstance(shape, list | tuple) and len(shape) in (2, 3)
+        return _is_described_image(spec)
 
     def _descriptor(self, doc: Document) -> _Descriptor:
         uid = text(doc, "descriptor")
         if uid not in self._descriptors:
             raise DocumentError(f"the descriptor {uid!r} is not known in run {self.uid}")
         return self._descriptors[uid]
+
+
+def _is_described_image(spec: Document) -> bool:
+    shape = spec.get("shape")
+    return spec.get("dtype") == "array" and isinstance(shape, list | tuple) and len(shape) in (2, 3)
 
 
 def _not_read(key: str, document: str) -> str:

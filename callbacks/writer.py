@@ -18,8 +18,9 @@ Sink = Callable[[str, dict[str, Any]], object]
 """Anything that takes Bluesky documents: `sink(name, doc)`; what it returns is ignored."""
 
 _OVERFLOW = 10
-"""Rows for which nobody can wait (those of dropped frames) may fill the backlog this many times over. Beyond,
-sinks have been stuck for so long that memory matters more than the rows: the run is given up."""
+"""Rows for which nobody can wait (those of dropped frames) may fill the backlog this many times over, and as many
+may wait for the row of a frame before them. Beyond, sinks or the annotator have been stuck for so long that memory
+matters more than the rows: the run is given up."""
 
 
 @dataclass(slots=True, eq=False)
@@ -201,6 +202,16 @@ class AnalysisWriter:
         if progress.given_up or row.index < progress.next_index:
             return  # a raw run that is delivered again gives its rows again
         progress.early.setdefault(row.index, row)
+        if len(progress.early) > self._max_rows * _OVERFLOW:
+            logger.error(
+                "frame %d of the %s is stuck: it is given up", progress.next_index, progress.analysis
+            )
+            with self._changed:
+                self._lost_rows += len(progress.early)
+            progress.early.clear()
+            progress.given_up = progress.run.broken = True
+            self._end_what_is_complete(progress.run)
+            return
         while (row_in_turn := progress.early.pop(progress.next_index, None)) is not None:
             try:
                 event = progress.analysis.event(row_in_turn)

@@ -63,7 +63,7 @@ def test_the_start_says_where_everything_came_from(documents):
     assert (analysis["stream"], analysis["data_key"]) == ("primary", "image")
     assert analysis["model"] == {"name": "brightness", "version": "1", "sha256": "0" * 64}
     assert analysis["labels"] == list(LABELS)
-    assert analysis["software"].keys() == {"dvfb_stream"}
+    assert analysis["software"].keys() == {"dvfb-stream"}
     assert analysis["geometry"]["shape"] == [4, 6]
     assert (analysis["geometry"]["center_x"], analysis["geometry"]["center_y"]) == (2.5, 1.5)
 

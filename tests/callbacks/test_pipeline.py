@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dvfb_stream.annotations import Annotation
+from dvfb_stream.callbacks import AnnotationPipeline
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Geometry
 from dvfb_stream.worker import FullQueuePolicy
@@ -146,6 +147,19 @@ def test_a_frame_without_geometry_says_how_to_give_it(make_pipeline, recorder, r
     assert pipeline.stats().unreadable == 1
 
 
+def test_a_stream_whose_images_have_no_geometry_is_mentioned_once(
+    make_pipeline, recorder, raw_documents, geometry, caplog
+):
+    pipeline = make_pipeline(detectors={"image": geometry})
+    for keys in (("imgae", "motor"), ("imgae",), ("image", "webcam")):
+        raw = raw_documents()
+        send(pipeline, [raw.start(), raw.descriptor(*keys), raw.stop()])
+    assert pipeline.wait(PATIENCE)
+    (mention,) = [record.getMessage() for record in caplog.records if "not annotated" in record.getMessage()]
+    assert mention.startswith("images under 'imgae', 'motor' are not annotated: only 'image' are described")
+    assert recorder.documents == []
+
+
 def test_frames_that_a_full_queue_drops_have_rows_and_are_counted(
     make_pipeline, recorder, raw_documents, gate
 ):
@@ -245,6 +259,23 @@ def test_a_stuck_sink_holds_up_the_worker_and_not_the_scan(make_pipeline, raw_do
     assert stats.open_runs == stats.stored_runs == 0
 
 
+def test_rows_that_wait_for_a_stuck_frame_do_not_fill_the_memory(
+    make_pipeline, recorder, raw_documents, gate, caplog
+):
+    pipeline = make_pipeline(policy=FullQueuePolicy.DROP_NEWEST, max_frames=1, max_rows=2)
+    with caplog.at_level(logging.ERROR):
+        for name, doc in raw_documents().whole(*range(60)):
+            pipeline(name, doc)
+            pipeline._writer.wait(PATIENCE)  # the backlog is empty: what is kept waits for the first frame
+    assert "frame 0 of the analysis run" in caplog.text
+    gate.set()
+    assert pipeline.wait(PATIENCE)
+    stats = pipeline.stats()
+    assert stats.writer.lost_rows > 0
+    assert recorder.documents == []
+    assert stats.open_runs == stats.stored_runs == 0
+
+
 def test_a_run_delivered_again_while_open_is_not_written_twice(make_pipeline, recorder, raw_documents):
     raw = raw_documents()
     documents = raw.whole(10, 20, 30)
@@ -321,6 +352,19 @@ def test_bounds_out_of_range_are_refused(make_pipeline):
     for name in ("batch_size", "max_rows", "max_open_runs"):
         with pytest.raises(SettingsError, match=name):
             make_pipeline(**{name: 0})
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"sinks": print}, "sinks must be a list"),
+        ({"sinks": ["a"]}, "sinks must be a list"),
+        ({"detectors": {"image": (4, 6)}}, r"detectors\['image'\] must be a Geometry, not \(4, 6\)"),
+    ],
+)
+def test_what_can_be_no_sink_or_geometry_is_refused_at_once(annotator, settings, complaint):
+    with pytest.raises(SettingsError, match=complaint):
+        AnnotationPipeline(annotator, **{"sinks": [], **settings})
 
 
 def test_geometries_of_two_detectors_do_not_mix(make_pipeline, recorder, raw_documents):
