@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, field
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,8 @@ class Geometry:
     Raises
     ------
     GeometryError
-        When the shape is not two positive integers, the centre is not finite, or the mask has another shape
-        or type or leaves nothing.
+        When the shape is not two positive integers, the centre is not two finite numbers, or the mask has
+        another shape or type or leaves nothing.
     """
 
     shape: tuple[int, int]
@@ -57,10 +58,18 @@ class Geometry:
     """SHA-256 of shape, centre and mask, hexadecimal."""
 
     def __post_init__(self) -> None:
-        shape = tuple(int(length) for length in self.shape)
+        try:
+            shape = tuple(index(length) for length in self.shape)
+        except TypeError:  # no sequence, or of something other than integers
+            shape = ()
         if len(shape) != 2 or min(shape) < 1:
             raise GeometryError(f"shape must be two positive integers (rows, columns), not {self.shape!r}")
-        center_x, center_y = float(self.center_x), float(self.center_y)
+        try:
+            center_x, center_y = float(self.center_x), float(self.center_y)
+        except (TypeError, ValueError) as error:
+            raise GeometryError(
+                f"the beam centre must be two numbers, not x={self.center_x!r}, y={self.center_y!r}"
+            ) from error
         if not (math.isfinite(center_x) and math.isfinite(center_y)):
             raise GeometryError(f"the beam centre must be finite, not x={center_x}, y={center_y}")
         mask = None if self.mask is None else _frozen_mask(self.mask, shape)

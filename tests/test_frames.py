@@ -32,6 +32,10 @@ def test_the_mask_cannot_be_changed_afterwards():
     [
         ({"shape": (0, 5)}, "two positive integers"),
         ({"shape": (5,)}, "two positive integers"),
+        ({"shape": 5}, "two positive integers"),
+        ({"shape": (4.5, 6)}, "two positive integers"),
+        ({"center_y": None}, "two numbers"),
+        ({"center_x": "left"}, "two numbers"),
         ({"center_x": float("nan")}, "finite"),
         ({"mask": np.ones((4, 6), dtype=int)}, "boolean"),
         ({"mask": np.ones((6, 4), dtype=bool)}, r"\(6, 4\), but frames have shape \(4, 6\)"),

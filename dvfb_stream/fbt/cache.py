@@ -41,7 +41,8 @@ class PlanCache:
     @property
     def nbytes(self) -> int:
         """Bytes held by all plans."""
-        return sum(plan.nbytes for plan in self._plans.values())
+        # A copy taken at once: another thread may add a plan while this one adds up.
+        return sum(plan.nbytes for plan in tuple(self._plans.values()))
 
     def __len__(self) -> int:
         return len(self._plans)

@@ -18,6 +18,7 @@ from dvfb_stream.fbt.coefficients import complex_from_real, real_from_complex
 from dvfb_stream.fbt.elastic_net import Solution
 from dvfb_stream.fbt.pixels import WorkingGrid, block_sum
 from dvfb_stream.fbt.settings import FourierBesselSettings, PenaltyReading
+from dvfb_stream.frames import Geometry
 
 MAX_ITERATIONS = 5000
 """Steps after which the solver returns without its certificate. The per-sample reading takes 10 to 40; the
@@ -48,9 +49,10 @@ class FourierBessel:
     Raises
     ------
     GeometryError
-        When no valid pixel lies within the disk (8) and the basis' support r < a.
+        When the shape, centre or mask is none, or no valid pixel lies within the disk (8) and the basis'
+        support r < a.
     SettingsError
-        When a setting is out of range.
+        When a setting is of a wrong type or out of range.
 
     Notes
     -----
@@ -82,21 +84,22 @@ class FourierBessel:
         device: str | torch.device = "cpu",
     ) -> None:
         self.settings = FourierBesselSettings(
-            radius=radius, n_radial=n_radial, orders=tuple(orders), downsample=downsample
+            radius=radius,
+            n_radial=n_radial,
+            orders=orders,  # type: ignore[arg-type]  # checked and made a tuple there
+            downsample=downsample,
         )
-        self.shape = (int(shape[0]), int(shape[1]))
-        self.center_x, self.center_y = float(center_x), float(center_y)
+        # A geometry knows what no image can have; a plan differs from it in having a mask in any case.
+        geometry = Geometry(shape=shape, center_x=center_x, center_y=center_y, mask=mask)
+        self.shape = geometry.shape
+        self.center_x, self.center_y = geometry.center_x, geometry.center_y
         self.device = torch.device(device)
-        self.grid = WorkingGrid.of(self.shape, self.center_x, self.center_y, downsample)
-        valid = np.ones(self.shape, dtype=bool) if mask is None else np.asarray(mask)
-        if valid.shape != self.shape or valid.dtype != np.bool_:
-            raise GeometryError(
-                f"the mask must be boolean of shape {self.shape}, not {valid.dtype} of shape {valid.shape}"
-            )
+        self.grid = WorkingGrid.of(self.shape, self.center_x, self.center_y, self.settings.downsample)
+        valid = np.ones(self.shape, dtype=bool) if geometry.mask is None else geometry.mask
         self._valid = torch.from_numpy(valid.copy()).to(self.device)
-        self._block_counts = block_sum(self._valid.to(torch.float32), downsample)
+        self._block_counts = block_sum(self._valid.to(torch.float32), self.settings.downsample)
         self._r, self._azimuth = self.grid.polar()
-        self._radius = radius / downsample
+        self._radius = self.settings.radius / self.settings.downsample
         fitted = (
             (self._block_counts.cpu().numpy() > 0)  # mask (12), on the window P of (7)
             & (self._r < self.grid.disk_radius())  # P_D of (8)
@@ -254,6 +257,12 @@ class FourierBessel:
             return Solution(pixels.new_zeros(0, self.unknowns), nothing, nothing, 0)
         projections = (pixels @ self.basis(pixels.dtype)).double()
         energies = pixels.double().square().sum(1)
+        overflown = ~(torch.isfinite(energies) & torch.isfinite(projections).all(1))
+        if bool(overflown.any()):
+            raise FrameError(
+                f"image {int(overflown.nonzero()[0])} holds values too large to be squared and summed in "
+                f"{pixels.dtype}; scale the images"
+            )
         gram, unit = self._gram, torch.ones_like(projections)
         strength = settings.penalty
         if settings.reading is PenaltyReading.PER_SAMPLE:
@@ -309,7 +318,8 @@ class FourierBessel:
         tolerance
             The objective is certified to lie at most this share of itself above its minimum.
         max_iterations
-            Bound on the solver's steps.
+            Bound on the solver's steps. Where it is reached first, coefficients come without the certificate;
+            `solve` returns them with the gap that is left. A penalty of 0 is never certified.
 
         Returns
         -------
@@ -320,9 +330,9 @@ class FourierBessel:
         Raises
         ------
         FrameError
-            When the shape is wrong or a valid pixel is not finite.
+            When the shape or type is wrong, or a valid pixel is not finite or too large to be squared.
         SettingsError
-            When a setting is out of range.
+            When a setting is of a wrong type or out of range.
         """
         solution = self.solve(
             images, penalty, l1_ratio, reading=reading, tolerance=tolerance, max_iterations=max_iterations
@@ -337,18 +347,30 @@ class FourierBessel:
         Parameters
         ----------
         coefficients
-            (B, n_radial, n_orders), complex.
+            (B, n_radial, n_orders), complex, or real where all imaginary parts are zero.
 
         Returns
         -------
         Tensor
             (B, rows, columns) of working pixels, masked ones and those outside the disk (8) included: there it
             is what the coefficients predict. Zero where r >= a.
+
+        Raises
+        ------
+        SettingsError
+            When the shape is wrong.
         """
-        coefficients = torch.as_tensor(coefficients, device=self.device)
+        if not isinstance(coefficients, Tensor):
+            # A copy: NumPy's arrays may be read-only or run backwards, which torch's may not.
+            coefficients = torch.from_numpy(np.array(coefficients, order="C"))
+        coefficients = coefficients.to(self.device)
         expected = (self.settings.n_radial, len(self.settings.orders))
         if coefficients.ndim != 3 or tuple(coefficients.shape[1:]) != expected:
-            raise SettingsError(f"coefficients must have shape (B, {expected[0]}, {expected[1]})")
+            raise SettingsError(
+                f"coefficients must have shape (B, {expected[0]}, {expected[1]}), not {tuple(coefficients.shape)}"
+            )
+        if not coefficients.is_complex():
+            coefficients = torch.complex(coefficients.double(), torch.zeros_like(coefficients).double())
         unknowns = real_from_complex(coefficients, orders=self.settings.orders)
         everywhere = self._build_basis(np.ones(self.grid.shape, dtype=bool)).to(unknowns.dtype)
         return (unknowns @ everywhere.T).reshape(-1, *self.grid.shape)

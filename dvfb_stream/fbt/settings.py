@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
+from numbers import Real
+from operator import index
 from typing import Any
 
 from dvfb_stream.errors import SettingsError
@@ -26,7 +29,7 @@ class FourierBesselSettings:
     Raises
     ------
     SettingsError
-        When a value is out of range.
+        When a value is of a wrong type or out of range.
     """
 
     radius: float = 256.0
@@ -48,15 +51,35 @@ class FourierBesselSettings:
     right to about the root of it; the per-sample reading gets there in 20 steps, the unit-norm one in thousands."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "orders", tuple(int(order) for order in self.orders))
-        object.__setattr__(self, "reading", PenaltyReading(self.reading))
+        try:
+            # `index` takes NumPy's integers and refuses 2.5, which `int` would silently round down.
+            object.__setattr__(self, "n_radial", index(self.n_radial))
+            object.__setattr__(self, "orders", tuple(index(order) for order in self.orders))
+            object.__setattr__(self, "downsample", index(self.downsample))
+        except TypeError as error:
+            raise SettingsError(
+                "Fourier-Bessel settings n_radial, orders and downsample must be integers, not "
+                f"{self.n_radial!r}, {self.orders!r} and {self.downsample!r}"
+            ) from error
+        for name in ("radius", "penalty", "l1_ratio", "tolerance"):
+            value = getattr(self, name)
+            if not isinstance(value, Real):
+                raise SettingsError(f"Fourier-Bessel setting {name} must be a number, not {value!r}")
+            object.__setattr__(self, name, float(value))
+        try:
+            object.__setattr__(self, "reading", PenaltyReading(self.reading))
+        except ValueError as error:
+            known = ", ".join(reading.value for reading in PenaltyReading)
+            raise SettingsError(
+                f"Fourier-Bessel setting reading must be one of {known}, not {self.reading!r}"
+            ) from error
         for name, good, rule in (
-            ("radius", self.radius > 0, "positive"),
+            ("radius", 0 < self.radius < math.inf, "positive and finite"),
             ("n_radial", self.n_radial >= 1, "at least 1"),
             ("downsample", self.downsample >= 1, "at least 1"),
-            ("penalty", self.penalty >= 0, "not negative"),
+            ("penalty", 0 <= self.penalty < math.inf, "finite and not negative"),
             ("l1_ratio", 0 <= self.l1_ratio <= 1, "between 0 and 1"),
-            ("tolerance", self.tolerance > 0, "positive"),
+            ("tolerance", 0 < self.tolerance < math.inf, "positive and finite"),
             (
                 "orders",
                 bool(self.orders) and min(self.orders) >= 0 and len(set(self.orders)) == len(self.orders),
@@ -84,7 +107,4 @@ class FourierBesselSettings:
         unknown = set(values).difference(field.name for field in fields(cls))
         if unknown:
             raise SettingsError(f"unknown Fourier-Bessel settings: {', '.join(sorted(unknown))}")
-        try:
-            return cls(**values)
-        except (TypeError, ValueError) as error:
-            raise SettingsError(f"bad Fourier-Bessel settings {dict(values)!r}: {error}") from error
+        return cls(**values)

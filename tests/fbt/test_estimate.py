@@ -249,5 +249,72 @@ def test_wrong_shapes_and_settings_are_refused():
         plan.estimate(np.zeros((1, 32, 32)), l1_ratio=1.5)
     with pytest.raises(SettingsError, match="orders"):
         FourierBessel((32, 32), 15.5, 15.5, orders=(2, 2))
-    with pytest.raises(GeometryError, match="boolean"):
+    with pytest.raises(GeometryError, match=r"the mask has shape \(32, 31\)"):
         FourierBessel((32, 32), 15.5, 15.5, mask=np.ones((32, 31), dtype=bool))
+    with pytest.raises(GeometryError, match="the mask must be boolean"):
+        FourierBessel((32, 32), 15.5, 15.5, mask=np.ones((32, 32), dtype=int))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_radial": 2.5}, "must be integers"),
+        ({"downsample": 1.5}, "must be integers"),
+        ({"orders": [0.5]}, "must be integers"),
+        ({"orders": 4}, "must be integers"),
+        ({"orders": []}, "orders must be distinct"),
+        ({"orders": [-2]}, "orders must be distinct"),
+        ({"radius": float("inf")}, "radius must be positive and finite"),
+        ({"radius": "256"}, "radius must be a number"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(arguments, message):
+    with pytest.raises(SettingsError, match=message):
+        FourierBessel((32, 32), 15.5, 15.5, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"penalty": float("inf")}, "penalty must be finite"),
+        ({"penalty": "weak"}, "penalty must be a number"),
+        ({"reading": "loud"}, "reading must be one of per_sample, unit_norm"),
+    ],
+)
+def test_penalties_that_mean_nothing_are_refused(arguments, message):
+    plan = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=2, orders=(0,))
+    with pytest.raises(SettingsError, match=message):
+        plan.estimate(np.zeros((1, 32, 32)), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"shape": (32, 32, 3)}, "two positive integers"),
+        ({"shape": (0, 32)}, "two positive integers"),
+        ({"center_x": float("nan")}, "must be finite"),
+        ({"mask": np.zeros((32, 32), dtype=bool)}, "leaves no valid pixel"),
+    ],
+)
+def test_geometries_that_no_image_has_are_refused(arguments, message):
+    with pytest.raises(GeometryError, match=message):
+        FourierBessel(**{"shape": (32, 32), "center_x": 15.5, "center_y": 15.5, **arguments})
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_values_whose_squares_overflow_are_refused_and_not_made_nan(dtype):
+    plan = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=2, orders=(0, 2))
+    images = np.zeros((2, 32, 32), dtype=dtype)
+    images[1] = np.finfo(dtype).max
+    with pytest.raises(FrameError, match=r"image 1 (holds values too large|has .* not finite)"):
+        plan.estimate(images)
+
+
+def test_reconstruction_takes_any_array_of_the_right_shape():
+    plan = FourierBessel((20, 20), 9.5, 9.5, radius=20.0, n_radial=3, orders=(0, 2))
+    coefficients = np.random.default_rng(0).normal(size=(2, 3, 2))
+    expected = plan.reconstruct(coefficients.astype(complex)).numpy()
+    np.testing.assert_allclose(plan.reconstruct(coefficients).numpy(), expected)
+    np.testing.assert_allclose(plan.reconstruct(coefficients[::-1]).numpy(), expected[::-1])
+    with pytest.raises(SettingsError, match=r"\(B, 3, 2\), not \(3, 2\)"):
+        plan.reconstruct(coefficients[0])
