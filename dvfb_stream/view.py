@@ -82,6 +82,15 @@ class ViewPlan:
         self._across = _overlap(columns, self.scale, left, size)
         self._area = self._sum(np.ones(geometry.shape, dtype=np.float32))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the plan holds, its geometry's mask and the coverage it will have computed included."""
+        mask = self.geometry.mask
+        overlaps: int = sum(
+            part.nbytes for overlap in (self._down, self._across) for part in (overlap.data, overlap.indices)
+        )
+        return 2 * int(self._area.nbytes) + overlaps + (0 if mask is None else int(mask.nbytes))
+
     @cached_property
     def _coverage(self) -> NDArray[np.float32]:
         """Detector pixels' worth of valid area under each view pixel, for the geometry's mask alone."""
@@ -109,9 +118,13 @@ class ViewPlan:
         Raises
         ------
         FrameError
-            When the shape or type is wrong, a pixel outside the mask is not finite, or none is valid.
+            When the shape or type is wrong, a pixel outside the mask is not finite or too large for float32,
+            or none is valid.
         """
-        pixels = np.asarray(pixels)
+        try:
+            pixels = np.asarray(pixels)
+        except ValueError as error:  # rows of unequal length
+            raise FrameError(f"pixels must be an array of {self.geometry.shape}: {error}") from error
         if pixels.shape != self.geometry.shape:
             raise FrameError(
                 f"the frame has shape {pixels.shape}, but its geometry says {self.geometry.shape}; "
@@ -139,7 +152,8 @@ class ViewPlan:
             coverage = self._sum(valid.astype(np.float32))
         else:
             coverage = self._coverage
-        counts = np.where(valid, pixels, 0).astype(np.float32)
+        with np.errstate(over="ignore"):  # told apart below, with a reason for the frame's row
+            counts = np.where(valid, pixels, 0).astype(np.float32)
         mask = (coverage > (LEAST_COVERAGE - ROUNDING) * self._area) & (self._area > ROUNDING)
         if not mask.any():
             raise FrameError(
@@ -147,6 +161,11 @@ class ViewPlan:
                 "check the mask (True = valid) and the exposure"
             )
         mean = self._sum(counts)
+        if not np.isfinite(mean).all():
+            raise FrameError(
+                f"pixels reach {np.max(pixels, where=valid, initial=0):g}, too large for counts; "
+                "check the type and byte order of the file"
+            )
         np.divide(mean, coverage, out=mean, where=mask)
         image = np.where(mask, np.log1p(mean) * (MAXIMUM / FULL_SCALE), np.float32(0)).astype(np.float32)
         return View(image, mask, self.center_x, self.center_y)
@@ -168,23 +187,29 @@ def _overlap(length: int, scale: float, offset: float, size: int) -> csr_array:
 
 
 class ViewPlans:
-    """View plans of the geometries seen last.
+    """View plans of the geometries seen last, bounded in bytes.
 
     Parameters
     ----------
-    max_plans
-        How many are kept; one holds a 256 x 256 coverage and two small sparse matrices, below 1 MB.
+    max_bytes
+        Plans used least recently are let go while the sum of `ViewPlan.nbytes` is above this; the plan asked for
+        last is kept in any case. One takes half a megabyte and its geometry's mask, a byte for each pixel.
     """
 
-    def __init__(self, max_plans: int = 64) -> None:
-        self.max_plans = max_plans
+    def __init__(self, max_bytes: int = 64 << 20) -> None:
+        self.max_bytes = max_bytes
         self._plans: OrderedDict[Geometry, ViewPlan] = OrderedDict()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by all plans."""
+        return sum(plan.nbytes for plan in self._plans.values())
 
     def get(self, geometry: Geometry) -> ViewPlan:
         """Return the plan of `geometry`."""
         plan = self._plans.pop(geometry, None) or ViewPlan(geometry)
         self._plans[geometry] = plan
-        if len(self._plans) > self.max_plans:
+        while len(self._plans) > 1 and self.nbytes > self.max_bytes:
             self._plans.popitem(last=False)
         return plan
 

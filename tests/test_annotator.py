@@ -1,12 +1,15 @@
 """The annotator: one annotation per frame, and one bad frame costs one row."""
 
+import json
 import math
+import shutil
 
 import numpy as np
 import pytest
 from scipy.special import expit
 
 from dvfb_stream import Annotator, Frame, Geometry, Origin
+from dvfb_stream.annotator import INFERENCE_FRAMES
 from dvfb_stream.errors import BundleError, SettingsError
 from dvfb_stream.labels import LABELS
 from dvfb_stream.view import make_view
@@ -53,6 +56,8 @@ def test_batching_changes_nothing(annotator):
         (np.zeros((3, 3)), r"geometry says"),
         (np.full(GEOMETRY.shape, -1), "no valid pixel"),
         (np.full(GEOMETRY.shape, 65535, dtype=np.uint16), "no valid pixel"),
+        (np.full(GEOMETRY.shape, 1e39), "too large for counts"),
+        ([[1], [1, 2]], "an array of"),
     ],
 )
 def test_one_bad_frame_costs_one_row(annotator, pixels, reason):
@@ -68,6 +73,24 @@ def test_one_bad_frame_costs_one_row(annotator, pixels, reason):
 def test_a_centre_far_outside_is_a_row_with_the_reason(annotator):
     (annotation,) = annotator.annotate([frame(0, Geometry(shape=(64, 64), center_x=1e5, center_y=0))])
     assert "beam centre x=100000, y=0 lies so far from the valid pixels of this 64 x 64" in annotation.reason
+
+
+def test_more_frames_than_go_through_the_network_at_once(annotator):
+    few = [frame(i) for i in range(3)]
+    many = annotator.annotate(few * ((INFERENCE_FRAMES + 5) // 3 + 1))
+    for start in range(0, len(many), 3):
+        for one, alone in zip(many[start : start + 3], many[:3], strict=True):
+            assert one.scores == pytest.approx(alone.scores, abs=1e-5)
+
+
+def test_a_bundle_trained_on_other_views_is_refused(tiny_bundle, tmp_path):
+    """Size and intensity scale belong to the model as its weights do."""
+    for number, view in enumerate(({"size": 128}, {"size": 256, "full_scale": 3.0}, {"colour": "red"})):
+        folder = shutil.copytree(tiny_bundle, tmp_path / str(number))
+        description = json.loads((folder / "model.json").read_text())
+        (folder / "model.json").write_text(json.dumps({**description, "view": view}))
+        with pytest.raises(BundleError, match="trained on views with"):
+            Annotator.load(folder)
 
 
 def test_no_frames_no_annotations(annotator):
@@ -132,8 +155,6 @@ def test_probabilities_are_platt_scaled_logits(annotator):
 
 
 def test_provenance_is_json_ready_and_complete(annotator):
-    import json
-
     provenance = json.loads(json.dumps(annotator.provenance()))
     assert provenance["model"]["sha256"] == annotator.identity.sha256
     assert provenance["labels"] == list(LABELS)

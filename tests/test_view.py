@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from dvfb_stream import Frame, Geometry
 from dvfb_stream.errors import FrameError
-from dvfb_stream.view import FULL_SCALE, VIEW_SIZE, ViewPlan, make_view
+from dvfb_stream.view import FULL_SCALE, VIEW_SIZE, ViewPlan, ViewPlans, make_view
 
 
 def counts_of(view):
@@ -140,8 +140,23 @@ def test_not_a_number_is_named_outside_the_mask_and_ignored_under_it():
         (np.ones((20, 30), dtype=complex), "complex128"),
         (np.full((20, 30), -1), "no valid pixel"),
         (np.full((20, 30), "a"), "integer or floating"),
+        (np.full((20, 30), 1e39), r"pixels reach 1e\+39, too large"),
+        ([[1], [1, 2]], r"an array of \(20, 30\)"),
     ],
 )
 def test_pixels_that_cannot_be_seen_are_refused(pixels, message):
     with pytest.raises(FrameError, match=message):
         make_view(Frame(pixels, Geometry(shape=(20, 30), center_x=3, center_y=4)))
+
+
+def test_view_plans_are_kept_within_a_bound_of_bytes():
+    """A mask takes a byte for each pixel of the detector, whatever the size of the view."""
+    mask = np.ones((1000, 1000), dtype=bool)
+    geometries = [Geometry(shape=(1000, 1000), center_x=x, center_y=0, mask=mask) for x in range(5)]
+    assert ViewPlan(geometries[0]).nbytes > mask.nbytes
+    plans = ViewPlans(max_bytes=int(2.5 * ViewPlan(geometries[0]).nbytes))
+    first = plans.get(geometries[0])
+    for geometry in geometries[1:]:
+        plans.get(geometry)
+        assert plans.nbytes <= plans.max_bytes
+        assert plans.get(geometries[0]) is first
