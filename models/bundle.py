@@ -25,6 +25,9 @@ from dvfb_stream.models.networks import JointNetwork, build_network
 FORMAT = 1
 """Version of the layout of `model.json`."""
 
+LARGEST = 1e30
+"""Magnitude of a calibration's numbers beyond which they are none; NaN is not below it either."""
+
 DENSITY_PREFIX = "density."
 """Tensors of the feature density lie beside the network's in the weights file, under this prefix."""
 
@@ -166,7 +169,7 @@ def read_description(folder: Path) -> BundleDescription:
         if (
             not isinstance(calibration, dict)
             or set(calibration) != {field.name for field in fields(LabelCalibration)}
-            or not all(isinstance(v, int | float) and np.isfinite(v) for v in calibration.values())
+            or not all(isinstance(v, int | float) and abs(v) <= LARGEST for v in calibration.values())
         ):
             raise BundleError(
                 f"{path}: the calibration of {label} needs finite slope, intercept and threshold"
@@ -195,7 +198,7 @@ def load_bundle(folder: Path) -> Bundle:
             "the weights were altered or belong to another model; restore the bundle from its source"
         )
     try:
-        FourierBesselSettings.from_dict(description.fbt)
+        fbt = FourierBesselSettings.from_dict(description.fbt)
         tensors = load_tensors(weights)
         density = FeatureDensity(
             **{
@@ -205,6 +208,18 @@ def load_bundle(folder: Path) -> Bundle:
         )
         network = build_network(description.architecture)
         network.load_state_dict(tensors)
-    except (SafetensorError, KeyError, RuntimeError, SettingsError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, SettingsError) as error:
         raise BundleError(f"{folder}: the weights do not fit model.json: {error}") from error
+    for name in ("mean", "cholesky"):
+        lengths = getattr(density, name).shape
+        if set(lengths) != {network.hidden}:
+            raise BundleError(
+                f"{folder}: the density's {name} has shape {lengths}, but the network has {network.hidden} features"
+            )
+    estimated, expected = (fbt.n_radial, len(fbt.orders)), network.coefficient_network.shape
+    if estimated != expected:
+        raise BundleError(
+            f"{folder}: the network takes {expected[0]} x {expected[1]} coefficients, "
+            f"but fbt in model.json makes {estimated[0]} x {estimated[1]}"
+        )
     return Bundle(description, network.eval(), density)

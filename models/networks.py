@@ -71,6 +71,7 @@ class CoefficientNetwork(nn.Module):
     ) -> None:
         super().__init__()
         first, second, third, fourth = widths
+        self.shape = (n_radial, n_orders)
         self.convolutions = nn.Sequential(
             _convolution(COEFFICIENT_CHANNELS, first, 3),
             _convolution(first, second, 3),
@@ -105,6 +106,7 @@ class JointNetwork(nn.Module):
 
     def __init__(self, n_labels: int = 10, *, hidden: int = 256, dropout: float = 0.5) -> None:
         super().__init__()
+        self.hidden = hidden
         self.image_network = ImageNetwork()
         self.coefficient_network = CoefficientNetwork()
         self.image_head = _head(self.image_network.features, hidden, n_labels, dropout)
@@ -165,11 +167,11 @@ def build_network(architecture: Mapping[str, Any]) -> JointNetwork:
     """
     parameters = dict(architecture)
     name = parameters.pop("name", None)
-    if name not in ARCHITECTURES:
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         raise BundleError(
             f"unknown network architecture {name!r}; this version of dvfb_stream knows {', '.join(ARCHITECTURES)}"
         )
     try:
         return ARCHITECTURES[name](**parameters)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise BundleError(f"parameters {parameters} do not fit the architecture {name}: {error}") from error

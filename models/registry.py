@@ -39,7 +39,8 @@ def find_bundle(model: str | os.PathLike[str]) -> Path:
         When there is none.
     """
     folder = Path(model)
-    if (folder / "model.json").is_file():
+    # Unlike Path.is_file, this one finds names that no file system would take merely absent.
+    if os.path.isfile(folder / "model.json"):
         return folder
     named = dict(bundle_folders())
     if str(model) in named:

@@ -1,11 +1,13 @@
 """Bundles: what is incomplete, altered or of another format is refused, with the reason."""
 
+import hashlib
 import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from dvfb_stream.errors import BundleError
 from dvfb_stream.models import bundle_folders, find_bundle, load_bundle
@@ -47,7 +49,12 @@ def test_one_changed_byte_of_the_weights_is_noticed(copy):
         ({"architecture": {"name": "vgg"}}, "unknown network architecture 'vgg'"),
         ({"architecture": {"name": "joint-compact-1", "hidden": 64}}, "do not fit"),
         ({"architecture": {"name": "joint-compact-1", "depth": 64}}, "do not fit"),
+        ({"architecture": {"name": ["joint-compact-1"]}}, "unknown network architecture"),
+        ({"architecture": {"name": "joint-compact-1", "dropout": 5}}, "do not fit"),
         ({"fbt": {"radius": -1}}, "radius"),
+        ({"fbt": {"reading": "loud"}}, "reading must be one of"),
+        ({"fbt": {"n_radial": 41}}, "takes 40 x 11 coefficients, but fbt in model.json makes 41 x 11"),
+        ({"fbt": {"orders": [0, 2]}}, "makes 40 x 2"),
         ({"fbt": {"lambda": 1}}, "unknown Fourier-Bessel settings: lambda"),
         ({"calibration": {}}, "diffuse_low_q"),
         ({"version": 3}, "version must be"),
@@ -78,3 +85,26 @@ def test_bundles_are_found_by_folder_and_by_name(tiny_bundle, monkeypatch):
     assert ("tiny", tiny_bundle) in list(bundle_folders())
     with pytest.raises(BundleError, match=r"no model 'tina'.*tiny"):
         find_bundle("tina")
+
+
+@pytest.mark.parametrize("number", [10**400, float("nan"), float("inf"), "1"])
+def test_a_calibration_needs_numbers(copy, number):
+    calibration = json.loads((copy / "model.json").read_text())["calibration"]
+    calibration["rings"]["slope"] = number
+    change(copy, calibration=calibration)
+    with pytest.raises(BundleError, match="calibration of rings"):
+        load_bundle(copy)
+
+
+def test_a_name_that_no_file_can_have_is_an_unknown_model():
+    with pytest.raises(BundleError, match="no model"):
+        find_bundle("x" * 5000)
+
+
+def test_a_density_of_another_network_is_refused(copy):
+    path = copy / "weights.safetensors"
+    tensors = load_file(path)
+    save_file({**tensors, "density.mean": tensors["density.mean"][:-1].clone()}, path)
+    change(copy, weights_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    with pytest.raises(BundleError, match=r"density's mean has shape \(31,\), but the network has 32"):
+        load_bundle(copy)
