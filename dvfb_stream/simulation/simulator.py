@@ -34,7 +34,8 @@ class SimulatedFrame:
     """One frame of the simulated beamline and what it shows."""
 
     pixels: NDArray[Any]
-    """(H, W) counts: int32 with binning 1, else float32 means over the binned pixels. Invalid pixels are 0."""
+    """(H, W) counts: int32 where the settings ask for binning 1, else float32 means over the binned pixels. Invalid
+    pixels are 0."""
     geometry: Geometry
     labels: tuple[str, ...]
     """What is visible, in the order of `LABELS`; docs/labels.md defines it."""

@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
             on_shard=lambda which, done, total: lines.now_and_then(f"{which}: {done} of {total} shards"),
             on_step=lambda step, steps, loss: lines.now_and_then(f"step {step} of {steps}, loss {loss:.4f}"),
         )
-    except DvfbError as error:
+    except (DvfbError, OSError) as error:
         sys.stderr.write(f"training: error: {error}\n")
         return 1
     except KeyboardInterrupt:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dvfb_stream.errors import FrameError, GeometryError
+from dvfb_stream.errors import FrameError, GeometryError, SettingsError
 from dvfb_stream.fbt import FourierBessel, FourierBesselSettings
 from dvfb_stream.labels import LABELS
 from dvfb_stream.models.inputs import halve
@@ -49,7 +49,7 @@ class Examples:
 def encode(frames: Iterable[SimulatedFrame], settings: FourierBesselSettings) -> Examples:
     """Return what the networks are shown of labelled frames; frames of one geometry should be neighbours.
 
-    Frames that no annotator would take (nothing valid, beam too far off) are left out.
+    Where no annotator would take a frame (nothing valid, beam too far off), its geometry's frames are left out.
     """
     parts: list[Examples] = []
     for geometry, group in itertools.groupby(frames, key=lambda frame: frame.geometry):
@@ -104,14 +104,21 @@ def build(
     seed
         Of the simulator.
     count
-        Frames, rounded up to whole experiments.
+        Frames, at least 1, rounded up to whole shards.
     settings
         Of the Fourier-Bessel estimate.
     processes
         Simulating at a time.
     report
         Called with shards done and shards in all.
+
+    Raises
+    ------
+    SettingsError
+        When `count` is below 1.
     """
+    if count < 1:
+        raise SettingsError(f"at least 1 frame must be simulated, not {count}")
     folder.mkdir(parents=True, exist_ok=True)
     shards = [folder / f"{index:05d}.safetensors" for index in range(-(-count // FRAMES_PER_SHARD))]
     missing = [(path, seed, index, settings) for index, path in enumerate(shards) if not path.exists()]

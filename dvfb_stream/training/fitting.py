@@ -94,7 +94,13 @@ def fit(
     ------
     BundleError
         When the checkpoint belongs to other settings or another architecture.
+    SettingsError
+        When there are fewer training frames than a batch has.
     """
+    if len(train) < settings.batch_size:
+        raise SettingsError(
+            f"{len(train)} training frames do not fill one batch of {settings.batch_size}; simulate more"
+        )
     torch.manual_seed(settings.seed)
     network = _channels_last(build_network(architecture).to(device))
     averaging = get_ema_multi_avg_fn(settings.averaging)  # type: ignore[no-untyped-call]
@@ -133,7 +139,7 @@ def fit(
         logits, _ = predict(smoothed, validation, device=device)
         truth = validation.labels.numpy()
         scores = {head: average_precision(values, truth)["mean"] for head, values in logits.items()}
-        history.append(Epoch(number, total / max(steps, 1), scores, time.monotonic() - started))
+        history.append(Epoch(number, total / steps, scores, time.monotonic() - started))
         _save(checkpoint, described, history, network, averaged, optimizer)
         on_epoch(history[-1])
     # Copied into a fresh network, whose memory layout is the one that is stored.

@@ -78,7 +78,11 @@ def train(
     ------
     SettingsError
         When a label does not occur in the training, validation or test frames.
+    OSError
+        When a folder cannot be written; for the bundle's, before anything is simulated.
     """
+    # Better refused now than after the fit.
+    bundle.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     counts = {
         "train": recipe.train_frames,

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from dvfb_stream import Annotator
-from dvfb_stream.errors import BundleError
+from dvfb_stream.errors import BundleError, SettingsError
 from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.labels import LABELS
 from dvfb_stream.training import FittingSettings, dataset, fitting
+from dvfb_stream.training.__main__ import main
 from dvfb_stream.training.recipe import Recipe, train
 
 RECIPE = Recipe(
@@ -87,6 +88,25 @@ def test_the_same_seed_gives_the_same_examples_from_stored_shards_and_afresh(bun
     assert torch.equal(stored.images, fresh.images)
     assert torch.equal(stored.labels, fresh.labels)
     assert torch.allclose(stored.coefficients, fresh.coefficients, atol=1e-2)
+
+
+def test_what_cannot_end_well_is_refused_at_the_start(work, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    arguments = ["--bundle", str(tmp_path / "file"), "--work", str(tmp_path / "work")]
+    assert main(arguments) == 1
+    assert "training: error:" in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
+    assert (
+        main(["--bundle", str(tmp_path / "new"), "--work", str(tmp_path / "work"), "--train-frames", "0"])
+        == 1
+    )
+    assert "at least 1 frame must be simulated, not 0" in capsys.readouterr().err
+
+
+def test_fewer_frames_than_a_batch_are_refused(bundle_folder, work, tmp_path):
+    wide = dataclasses.replace(RECIPE, fitting=FittingSettings(epochs=1, batch_size=201))
+    with pytest.raises(SettingsError, match="200 training frames do not fill one batch of 201"):
+        train(wide, work=_with_shards_of(work, tmp_path), bundle=tmp_path / "bundle")
 
 
 def test_the_schedule_rises_and_falls():
