@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from dvfb_stream.errors import DvfbError, SettingsError
-from dvfb_stream.files import DetectorDescription
+from dvfb_stream.files import DetectorDescription, faults_in
 from dvfb_stream.frames import Geometry
 
 BEAMLINE_VARIABLE = "DVFB_BEAMLINE"
@@ -139,10 +139,8 @@ def read_beamline(path: str | Path | None = None) -> Beamline:
     try:
         description = BeamlineDescription.model_validate(content)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}" for fault in error.errors()
-        )
-        raise SettingsError(f"the beamline {path} is refused: {faults}") from error
+        # from None: the message says it all, and IPython would print pydantic's traceback before it.
+        raise SettingsError(f"the beamline {path} is refused: {faults_in(error)}") from None
     geometries = {}
     for key, detector in description.detectors.items():
         try:

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from dvfb_stream.errors import DvfbError, SettingsError
-from dvfb_stream.files import DetectorDescription
+from dvfb_stream.files import DetectorDescription, faults_in
 from dvfb_stream.frames import Geometry
 from dvfb_stream.kafka.documents import MAX_MESSAGE_BYTES
 
@@ -172,10 +172,8 @@ def read_settings(path: Path) -> DaemonSettings:
     try:
         return DaemonSettings.model_validate(content, context={"folder": path.parent})
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}" for fault in error.errors()
-        )
-        raise SettingsError(f"the configuration {path} is refused: {faults}") from error
+        # from None: the message says it all, and IPython would print pydantic's traceback before it.
+        raise SettingsError(f"the configuration {path} is refused: {faults_in(error)}") from None
 
 
 def read_geometries(detectors: Mapping[str, DetectorDescription], folder: Path) -> dict[str, Geometry]:

@@ -50,15 +50,15 @@ def test_the_documented_example_is_valid():
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("topics", "topic", "kafka.topics: Field required; kafka.topic: Extra inputs are not permitted"),
+        ("topics", "topic", "kafka.topics: Field required; kafka.topic: there is no such key"),
         ('["localhost:9092"]', '["a:1", 3]', "kafka.bootstrap_servers.1: Input should be a valid string"),
         ('["localhost:9092"]', "[]", "kafka.bootstrap_servers: List should have at least 1 item"),
-        ("[sinks]", "api_key = 'hidden'\n[sinks]", "kafka.api_key: Extra inputs are not permitted"),
+        ("[sinks]", "api_key = 'hidden'\n[sinks]", "kafka.api_key: there is no such key"),
         ("[sinks]", "[limits]\nmax_frames = 0\n[sinks]", "limits.max_frames: Input should be greater than 0"),
-        ("http://", "tcp://", "sinks.tiled.uri: Value error, must begin with http:// or https://"),
+        ("http://", "tcp://", "sinks.tiled.uri: must begin with http:// or https://"),
         ("http://", "http://u:hidden@", "put it into the environment variable TILED_API_KEY"),
         (':8000"', ':8000/api/v1?api_key=hidden"', "put it into the environment variable TILED_API_KEY"),
-        ('center_y = 1180.9', "", "detectors.pilatus2M_image: Value error, center_y is missing"),
+        ('center_y = 1180.9', "", "detectors.pilatus2M_image: center_y is missing"),
         ("[kafka]", "[kafka", "is not TOML"),
     ],
 )  # fmt: skip
