@@ -148,11 +148,6 @@ class FourierBessel:
         return plan
 
     @property
-    def working_shape(self) -> tuple[int, int]:
-        """(rows, columns) of working pixels."""
-        return self.grid.shape
-
-    @property
     def fitted_pixels(self) -> NDArray[np.bool_]:
         """Working pixels that enter the fit: valid, inside the disk (8) and the basis' support."""
         return self._fitted.copy()
