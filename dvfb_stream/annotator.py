@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
-from dvfb_stream.errors import BundleError, FrameError, GeometryError, SettingsError
-from dvfb_stream.fbt import FourierBessel, PlanCache
+from dvfb_stream.errors import BundleError, FrameError, GeometryError
+from dvfb_stream.fbt import FourierBessel, PlanCache, find_device
 from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.labels import LABELS, close_under_implication
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
@@ -69,7 +69,7 @@ class Annotator:
     ) -> None:
         _check_view(bundle)
         self._bundle = bundle
-        self.device = _device(device)
+        self.device = find_device(device)
         self._network = bundle.network.to(self.device).eval()
         self._calibrations = bundle.calibrations
         self._fbt = bundle.fbt_settings
@@ -253,18 +253,6 @@ def _check_view(bundle: Bundle) -> None:
                 f"dvfb_stream makes them with {made.get(name, f'no {name}')}; retrain it or install the version "
                 "that trained it"
             )
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise SettingsError(f"device {name!r} is not available here: {reason}; use auto or cpu") from error
-    return device
 
 
 def _version(package: str) -> str:

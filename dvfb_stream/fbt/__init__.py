@@ -2,6 +2,7 @@
 
 from dvfb_stream.fbt.cache import PlanCache
 from dvfb_stream.fbt.coefficients import complex_from_real, real_from_complex, rotate
+from dvfb_stream.fbt.device import find_device
 from dvfb_stream.fbt.elastic_net import Solution
 from dvfb_stream.fbt.log_scaling import log_scale, log_unscale, normalise
 from dvfb_stream.fbt.plan import FourierBessel
@@ -16,6 +17,7 @@ __all__ = [
     "Solution",
     "complex_from_real",
     "estimate_printed",
+    "find_device",
     "log_scale",
     "log_unscale",
     "normalise",

@@ -15,6 +15,7 @@ from dvfb_stream.errors import FrameError, GeometryError, SettingsError
 from dvfb_stream.fbt import elastic_net
 from dvfb_stream.fbt.basis import real_basis
 from dvfb_stream.fbt.coefficients import complex_from_real, real_from_complex
+from dvfb_stream.fbt.device import find_device
 from dvfb_stream.fbt.elastic_net import Solution
 from dvfb_stream.fbt.pixels import WorkingGrid, block_sum
 from dvfb_stream.fbt.settings import FourierBesselSettings, PenaltyReading
@@ -44,7 +45,7 @@ class FourierBessel:
         Images are first averaged over the valid pixels of d x d blocks; from there on lengths, the radius and
         the disk (8) included, are in working pixels.
     device
-        Where the estimate runs: ``cpu``, ``cuda``, or any torch device.
+        Where the estimate runs: ``cpu``, ``cuda``, ``auto``, or any torch device.
 
     Raises
     ------
@@ -93,7 +94,7 @@ class FourierBessel:
         geometry = Geometry(shape=shape, center_x=center_x, center_y=center_y, mask=mask)
         self.shape = geometry.shape
         self.center_x, self.center_y = geometry.center_x, geometry.center_y
-        self.device = torch.device(device)
+        self.device = find_device(device)
         self.grid = WorkingGrid.of(self.shape, self.center_x, self.center_y, self.settings.downsample)
         valid = np.ones(self.shape, dtype=bool) if geometry.mask is None else geometry.mask
         self._valid = torch.from_numpy(valid.copy()).to(self.device)

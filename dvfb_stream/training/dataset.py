@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dvfb_stream.errors import FrameError, GeometryError, SettingsError
@@ -27,6 +29,10 @@ FRAMES_PER_SHARD = 100
 FRAMES_PER_EXPERIMENT = 50
 """Frames that share centre and mask. Half the simulator's default: twice the geometries to learn from, at the price
 of twice the plans."""
+
+
+ORIGIN_KEY = "origin"
+"""Metadata of a shard file, by which shards of other settings are told."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +121,7 @@ def build(
     Raises
     ------
     SettingsError
-        When `count` is below 1.
+        When `count` is below 1, or `folder` holds shards of another seed or other settings, or damaged ones.
     """
     if count < 1:
         raise SettingsError(f"at least 1 frame must be simulated, not {count}")
@@ -128,7 +134,7 @@ def build(
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
         for finished, _ in enumerate(pool.map(_build_shard, missing), start=1):
             report(done + finished, len(shards))
-    return concatenate([_read_shard(path) for path in shards])
+    return concatenate([_read_shard(path, _origin(seed, settings)) for path in shards])
 
 
 def _one_thread() -> None:
@@ -149,12 +155,29 @@ def _build_shard(task: tuple[Path, int, int, FourierBesselSettings]) -> None:
             "labels": examples.labels,
         },
         partial,
+        metadata={ORIGIN_KEY: _origin(seed, settings)},
     )
     partial.rename(path)
 
 
-def _read_shard(path: Path) -> Examples:
-    tensors = load_file(path)
+def _origin(seed: int, settings: FourierBesselSettings) -> str:
+    """Describe what a shard's content follows from, besides its place in the row."""
+    return json.dumps(
+        {"seed": seed, "frames_per_experiment": FRAMES_PER_EXPERIMENT, "fbt": settings.as_dict()}
+    )
+
+
+def _read_shard(path: Path, origin: str) -> Examples:
+    try:
+        with safe_open(path, "pt") as file:
+            stored = (file.metadata() or {}).get(ORIGIN_KEY)
+            if stored != origin:
+                raise SettingsError(
+                    f"{path} was simulated with {stored}, not with {origin}; choose another folder or delete it"
+                )
+            tensors = {key: file.get_tensor(key) for key in ("images", "masks", "coefficients", "labels")}
+    except SafetensorError as error:
+        raise SettingsError(f"{path} is damaged ({error}); delete it, it will be simulated again") from error
     return Examples(
         tensors["images"],
         torch.from_numpy(np.unpackbits(tensors["masks"].numpy(), axis=-1)).bool(),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -222,9 +222,14 @@ def _restore(
     averaged: nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> list[Epoch]:
-    with safe_open(path, "pt") as file:
-        state = json.loads(file.metadata()["state"])
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    try:
+        with safe_open(path, "pt") as file:
+            state = json.loads(file.metadata()["state"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"the checkpoint {path} is damaged ({error}); delete it to begin the fit anew"
+        ) from error
     history = [Epoch(**epoch) for epoch in state.pop("history")]
     if state != described:
         raise BundleError(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.fbt import FourierBesselSettings
+from dvfb_stream.fbt import FourierBesselSettings, find_device
 from dvfb_stream.labels import LABELS
 from dvfb_stream.models import Bundle, save_bundle
 from dvfb_stream.models.calibration import FeatureDensity, fit_label, probabilities
@@ -77,12 +77,14 @@ def train(
     Raises
     ------
     SettingsError
-        When a label does not occur in the training, validation or test frames.
+        When the device does not exist, shards of other settings are in the way, or a label does not occur in the
+        training, validation or test frames.
     OSError
         When a folder cannot be written; for the bundle's, before anything is simulated.
     """
     # Better refused now than after the fit.
     bundle.mkdir(parents=True, exist_ok=True)
+    find_device(device)  # before an hour of simulation, not after
     started = time.monotonic()
     counts = {
         "train": recipe.train_frames,

@@ -318,3 +318,8 @@ def test_reconstruction_takes_any_array_of_the_right_shape():
     np.testing.assert_allclose(plan.reconstruct(coefficients[::-1]).numpy(), expected[::-1])
     with pytest.raises(SettingsError, match=r"\(B, 3, 2\), not \(3, 2\)"):
         plan.reconstruct(coefficients[0])
+
+
+def test_an_unknown_device_is_refused():
+    with pytest.raises(SettingsError, match="nope"):
+        FourierBessel((32, 32), 15.5, 15.5, device="nope")

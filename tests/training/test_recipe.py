@@ -81,6 +81,30 @@ def test_a_checkpoint_of_other_settings_is_refused(bundle_folder, work):
         train(other, work=work, bundle=work / "other")
 
 
+def test_a_damaged_checkpoint_is_named(bundle_folder, work, tmp_path):
+    folder = _with_shards_of(work, tmp_path)
+    (folder / "checkpoint.safetensors").write_bytes(b"not a checkpoint")
+    with pytest.raises(BundleError, match="damaged"):
+        train(RECIPE, work=folder, bundle=tmp_path / "bundle")
+
+
+def test_shards_of_another_seed_or_damaged_are_refused(bundle_folder, work, tmp_path):
+    shards = work / "shards" / "test"
+    with pytest.raises(SettingsError, match="was simulated with"):
+        dataset.build(shards, seed=4, count=100, settings=FourierBesselSettings())
+    with pytest.raises(SettingsError, match="was simulated with"):
+        dataset.build(shards, seed=3, count=100, settings=FourierBesselSettings(penalty=1e-3))
+    (tmp_path / "00000.safetensors").write_bytes((shards / "00000.safetensors").read_bytes()[:500])
+    with pytest.raises(SettingsError, match="damaged"):
+        dataset.build(tmp_path, seed=3, count=100, settings=FourierBesselSettings())
+
+
+def test_an_unknown_device_is_refused_before_anything_is_simulated(tmp_path):
+    with pytest.raises(SettingsError, match="toaster"):
+        train(RECIPE, work=tmp_path / "work", bundle=tmp_path / "bundle", device="toaster")
+    assert not (tmp_path / "work").exists()
+
+
 def test_the_same_seed_gives_the_same_examples_from_stored_shards_and_afresh(bundle_folder, work, tmp_path):
     settings = FourierBesselSettings()
     stored = dataset.build(work / "shards" / "test", seed=3, count=100, settings=settings)
