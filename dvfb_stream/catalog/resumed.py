@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
+
+from tiled.client.utils import ClientError
+
+_CONFLICT = 409
 
 
 class ResumedContainer:
@@ -35,14 +41,25 @@ class ResumedContainer:
 
     def create_container(self, key: str, **description: Any) -> Self:
         """Return the container `key`, created if it is not there."""
-        there = self._container.get(key)
-        if there is None:  # not `or`: an empty container is false
-            there = self._container.create_container(key=key, **description)
-        return type(self)(there)
+        # Tried first, because mostly it is not there.
+        create = partial(self._container.create_container, key=key, **description)
+        return type(self)(self._created_or_found(key, create))
 
     def create_appendable_table(self, schema: Any, key: str, **description: Any) -> Any:
         """Return the table `key`, created if it is not there."""
+        # Looked for first: the server makes a table's storage before it finds that the table is there.
         there = self._container.get(key)
         if there is None:
-            there = self._container.create_appendable_table(schema=schema, key=key, **description)
+            create = partial(self._container.create_appendable_table, schema=schema, key=key, **description)
+            there = self._created_or_found(key, create)
         return there
+
+    def _created_or_found(self, key: str, create: Callable[[], Any]) -> Any:
+        try:
+            return create()
+        except ClientError as error:
+            # It may come to be there at any moment: by another writer of the same run, or by a request of our
+            # own whose answer was lost.
+            if error.response.status_code != _CONFLICT:
+                raise
+            return self._container[key]

@@ -40,7 +40,8 @@ class TiledSink:
     Rows are written `batch_size` at a time, so that they can be seen while the raw run goes on; the last ones
     come with the stop. Call it from one thread at a time. When Tiled does not answer, its client tries for 45 s
     (`TILED_RETRY_TIMEOUT`); then the call raises, and that run must be delivered again from its start. A row that
-    Tiled stored though its answer was lost may then be there twice: readers take each frame once.
+    Tiled stored though its answer was lost may then be there twice, and so may the rows of a run that two sinks write
+    at the same time: readers take each frame once.
 
     Parameters
     ----------
@@ -110,7 +111,7 @@ class TiledSink:
             return  # delivered again while open: its rows are known by their frames
         stored = self._client.get(uid)
         if stored is None:
-            self._open[uid] = _OpenRun(writer=self._writer(self._client), frames=set())
+            self._open[uid] = _OpenRun(writer=self._writer(), frames=set())
         elif stored.metadata.get("stop"):
             logger.info("analysis run %s is stored already", uid)
             self._open[uid] = _OpenRun(writer=None, frames=set())
@@ -118,7 +119,7 @@ class TiledSink:
             table = annotations_table(stored)
             frames = set() if table is None else {int(frame) for frame in table.read(["frame"])["frame"]}
             logger.info("analysis run %s is stored in part: %d frames are there", uid, len(frames))
-            self._open[uid] = _OpenRun(writer=self._writer(ResumedContainer(self._client)), frames=frames)
+            self._open[uid] = _OpenRun(writer=self._writer(), frames=frames)
         if stored is not None:
             _warn_of_another_geometry(stored, doc)
         writer = self._open[uid].writer
@@ -129,9 +130,9 @@ class TiledSink:
             logger.warning("more than %d runs are open; %s stays incomplete", self._max_open_runs, oldest)
             self._forget(oldest)
 
-    def _writer(self, client: Any) -> TiledWriter:
+    def _writer(self) -> TiledWriter:
         # Our documents are well-formed by construction; normalising would copy and validate every row.
-        return TiledWriter(client, normalizer=None, batch_size=self._batch_size)
+        return TiledWriter(ResumedContainer(self._client), normalizer=None, batch_size=self._batch_size)
 
     def _run_of(self, name: str, doc: Mapping[str, Any]) -> str:
         match name:

@@ -16,6 +16,22 @@ def send(sink: TiledSink, documents: list[tuple[str, dict[str, Any]]]) -> None:
         sink(name, doc)
 
 
+class _Blind:
+    """A container that seems to lack what has just come to be there."""
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._container, name)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._container[key]
+
+    def get(self, key: str) -> None:
+        return None
+
+
 def stored_rows(client: Any, uid: str) -> int:
     return len(client[uid]["annotations"].base["internal"].read())
 
@@ -67,6 +83,18 @@ def test_a_stored_run_of_another_geometry_is_left_alone_and_said_so(client, anal
     send(TiledSink(client), [("start", moved), *documents[1:]])
     assert client[start["uid"]].metadata["start"]["analysis"]["geometry"] == {"center_x": 3.5}
     assert stored_rows(client, start["uid"]) == 7
+
+
+def test_two_sinks_that_write_the_same_run_at_a_time_store_it_once(client, analysis_documents):
+    documents = analysis_documents(*SCORES)
+    first, second = TiledSink(client, batch_size=2), TiledSink(_Blind(client), batch_size=3)
+    send(first, documents[:2])
+    send(second, documents[:2])  # it looked before the first one had written
+    for document in documents[2:]:
+        send(first, [document])
+        send(second, [document])
+    assert client[documents[0][1]["uid"]].metadata["stop"]["summary"]["frames"] == len(SCORES)
+    assert [row["frame"] for row in read_annotations(client, "raw-1")] == list(range(len(SCORES)))
 
 
 # Up to the start alone, the descriptor, one batch, one batch and a half, all rows but no stop.
