@@ -121,7 +121,7 @@ class TiledSink:
             logger.info("analysis run %s is stored in part: %d frames are there", uid, len(frames))
             self._open[uid] = _OpenRun(writer=self._writer(), frames=frames)
         if stored is not None:
-            _warn_of_another_geometry(stored, doc)
+            _warn_of_what_stays(stored, doc)
         writer = self._open[uid].writer
         if writer is not None:
             writer("start", doc)
@@ -154,17 +154,21 @@ class TiledSink:
             self._run_of_descriptor.pop(run.descriptor_uid, None)
 
 
-def _warn_of_another_geometry(stored: Any, start: Mapping[str, Any]) -> None:
-    """Say that a corrected beam centre does not correct what is stored: the uid does not depend on the geometry."""
+def _warn_of_what_stays(stored: Any, start: Mapping[str, Any]) -> None:
+    """Say what a mended set-up does not mend: the uid depends on data and model alone, so that the rows stay."""
     before = stored.metadata["start"].get("analysis", {}).get("geometry")
     now = start.get("analysis", {}).get("geometry")
+    summary = (stored.metadata.get("stop") or {}).get("summary") or {}
+    blemishes = []
     if before != now:
+        blemishes.append(f"with another geometry ({before}) than the present one ({now})")
+    if summary.get("failed"):
+        blemishes.append(f"with {summary['failed']} of {summary.get('frames')} rows failed")
+    if blemishes:
         logger.warning(
-            "analysis run %s is stored already, with another geometry (%s) than the present one (%s); the rows that "
-            "are there stay. To have it made anew, delete it: "
+            "analysis run %s is stored already, %s; the rows that are there stay. To have it made anew, delete it: "
             "client.delete_contents([%r], recursive=True, external_only=False)",
             start["uid"],
-            before,
-            now,
+            " and ".join(blemishes),
             start["uid"],
         )

@@ -49,7 +49,7 @@ def daemon(
 def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # One line for each request and each heartbeat says nothing that a beamline wants to keep.
-    for chatty in ("httpx", "kafka", "tiled"):
+    for chatty in ("httpx", "kafka", "numexpr", "tiled"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json as json_format
 import os
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from dvfb_stream.cli.terminal import WrongCallError, quiet_libraries
+from dvfb_stream.errors import DvfbError
 from dvfb_stream.labels import LABELS
 
 
 def search(
-    catalog_uri: Annotated[
+    catalog: Annotated[
         str,
         typer.Argument(
-            help="Tiled container with the analysis runs, for example http://localhost:8000/api/v1/metadata/raw.",
+            help="Where the analysis runs are: a Tiled container, for example "
+            "http://localhost:8000/api/v1/metadata/raw, or a folder that the demo or the profile has filled.",
             show_default=False,
         ),
     ],
@@ -38,12 +43,14 @@ def search(
     found is no error.
 
     dvfb search http://localhost:8000/api/v1/metadata/raw four_fold --min-frames 3
+
+    dvfb search demo-output/catalog four_fold
     """
     wanted = label.replace("-", "_").lower()
     if wanted not in LABELS:
         raise WrongCallError(f"unknown label {label!r}; the labels are {', '.join(LABELS)}")
     with quiet_libraries():
-        runs = _find(catalog_uri, wanted, min_frames)
+        runs = _find(catalog, wanted, min_frames)
     if json:
         typer.echo(json_format.dumps({"label": wanted, "min_frames": min_frames, "runs": runs}))
     else:
@@ -51,26 +58,42 @@ def search(
             typer.echo(uid)
 
 
-def _find(catalog_uri: str, label: str, min_frames: int) -> list[str]:
+def _find(catalog: str, label: str, min_frames: int) -> list[str]:
     # Tiled's client would try ten times, for half a minute, before it says that nobody answers; read at its import.
     os.environ.setdefault("TILED_RETRY_ATTEMPTS", "1")
-    from tiled.client import from_uri
-
     from dvfb_stream.catalog import find_runs
-    from dvfb_stream.errors import DvfbError
 
-    try:
-        # from_uri reads TILED_API_KEY itself; a key never stands in the command line, where others can see it.
-        client = from_uri(catalog_uri)
+    with _opened(catalog) as client:
         try:
             return find_runs(client, label, min_frames)
+        except DvfbError:
+            raise
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise DvfbError(
+                f"the catalog {catalog} cannot be searched ({reason}); is it the address of a container?"
+            ) from error
+
+
+@contextmanager
+def _opened(catalog: str) -> Iterator[Any]:
+    """Give a client of a server elsewhere, or of a folder served meanwhile."""
+    if "://" in catalog:
+        from dvfb_stream.catalog import connect
+
+        # It reads TILED_API_KEY itself; a key never stands in the command line, where others can see it.
+        client = connect(catalog)
+        try:
+            yield client
         finally:
             client.context.close()
-    except DvfbError:
-        raise
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    elif Path(catalog).is_dir():
+        from dvfb_stream.profiles.catalogs import served_folder
+
+        with served_folder(Path(catalog)) as client:
+            yield client
+    else:
         raise DvfbError(
-            f"the catalog {catalog_uri} cannot be searched ({reason}); is the server running, the address that of a "
-            "container, and TILED_API_KEY set where it asks for a key?"
-        ) from error
+            f"no catalog {catalog!r}: it is neither an address (http://...) nor a folder; "
+            "the order is `dvfb search CATALOG LABEL`"
+        )

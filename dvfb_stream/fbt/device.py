@@ -24,8 +24,13 @@ def find_device(name: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+    except RuntimeError as error:  # torch's message lists twenty kinds of device
+        raise SettingsError(f"unknown device {name!r}; use auto, cpu, cuda, cuda:1, ...") from error
+    try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise SettingsError(f"device {name!r} is not available here: {reason}; use auto or cpu") from error
+        raise SettingsError(
+            f"device {str(name)!r} is not available here: {reason}; use auto or cpu"
+        ) from error
     return device

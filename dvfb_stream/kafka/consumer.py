@@ -66,6 +66,10 @@ def open_consumer(settings: KafkaSettings) -> KafkaConsumer:
     BrokerError
         When no broker answers in `bootstrap_timeout` seconds, or refuses us.
     """
+    # Each attempt to connect is logged as an error of its own; what they come to is raised below.
+    library = logging.getLogger("kafka")
+    level = library.level
+    library.setLevel(logging.CRITICAL)
     try:
         return KafkaConsumer(
             **connection(settings),
@@ -94,6 +98,8 @@ def open_consumer(settings: KafkaSettings) -> KafkaConsumer:
             f"no Kafka broker answers at {', '.join(settings.bootstrap_servers)} "
             f"({type(error).__name__}: {error}); check kafka.bootstrap_servers and that the cluster is up"
         ) from error
+    finally:
+        library.setLevel(level)
 
 
 def milliseconds(seconds: float) -> int:

@@ -85,6 +85,14 @@ def test_a_stored_run_of_another_geometry_is_left_alone_and_said_so(client, anal
     assert stored_rows(client, start["uid"]) == 7
 
 
+def test_a_stored_run_with_failed_rows_is_left_alone_and_said_so(client, analysis_documents, caplog):
+    documents = analysis_documents(0.5, None, 0.5)
+    send(TiledSink(client), documents)
+    assert "stored already" not in caplog.text
+    send(TiledSink(client), documents)
+    assert "stored already, with 1 of 3 rows failed" in caplog.text
+
+
 def test_two_sinks_that_write_the_same_run_at_a_time_store_it_once(client, analysis_documents):
     documents = analysis_documents(*SCORES)
     first, second = TiledSink(client, batch_size=2), TiledSink(_Blind(client), batch_size=3)

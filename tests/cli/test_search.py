@@ -50,16 +50,16 @@ def test_an_unknown_label_is_answered_with_the_known_ones(dvfb) -> None:
     assert "unknown label 'five_fold'; the labels are diffuse_low_q" in outcome.errors[0]
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:1/api/v1", "no address"])
-def test_a_server_that_is_not_there(dvfb_process, uri: str) -> None:
-    outcome = dvfb_process("search", uri, "four_fold")
+def test_a_server_that_is_not_there(dvfb_process) -> None:
+    outcome = dvfb_process("search", "http://127.0.0.1:1/api/v1", "four_fold")
     assert outcome.status == 1
     (error,) = outcome.errors
-    assert f"the catalog {uri} cannot be searched" in error
+    assert "the catalog http://127.0.0.1:1/api/v1 cannot be opened" in error
 
 
-def test_a_wrong_key(dvfb, catalog_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TILED_API_KEY", "0123")
-    outcome = dvfb("search", catalog_uri, "four_fold")
+def test_neither_an_address_nor_a_folder(dvfb) -> None:
+    outcome = dvfb("search", "four_fold", "rings")
     assert outcome.status == 1
-    assert "TILED_API_KEY" in outcome.errors[0]
+    (error,) = outcome.errors
+    assert "no catalog 'four_fold'" in error
+    assert "dvfb search CATALOG LABEL" in error
