@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
-from urllib.parse import parse_qs, urlsplit
+from typing import Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
     NonNegativeInt,
     PositiveInt,
-    ValidationError,
-    field_validator,
     model_validator,
 )
 
-from dvfb_stream.errors import DvfbError, SettingsError
-from dvfb_stream.files import DetectorDescription, faults_in
+from dvfb_stream.files import DetectorDescription
+from dvfb_stream.files.settings_file import ServerAddress, Settings, Text, read_geometries, read_settings_file
 from dvfb_stream.frames import Geometry
 
 BEAMLINE_VARIABLE = "DVFB_BEAMLINE"
@@ -32,33 +25,16 @@ CATALOG_VARIABLE = "TILED_URI"
 SIMULATED = Path(__file__).parent / "beamlines" / "simulated.toml"
 """The beamline of those who have none."""
 
-Text = Annotated[str, Field(min_length=1)]
 
-
-class _Described(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class CatalogDescription(_Described):
+class CatalogDescription(Settings):
     """Where analysis runs are stored: on a Tiled server, or in a folder that this process serves itself."""
 
-    uri: Text | None = None
+    uri: ServerAddress | None = None
     """Address of a Tiled server or of a container on it, without the API key: that is in ``TILED_API_KEY``."""
     folder: Path | None = None
     """Folder of an embedded Tiled server, for trying things out; one process at a time."""
     batch_size: PositiveInt = 50
     """Rows written at a time. A stopped run is always written out; smaller shows rows of a live run sooner."""
-
-    @field_validator("uri")
-    @classmethod
-    def _no_secret(cls, uri: str | None) -> str | None:
-        if uri is not None:
-            parts = urlsplit(uri)
-            if parts.scheme not in ("http", "https") or not parts.netloc:
-                raise ValueError("must begin with http:// or https://")
-            if "api_key" in parse_qs(parts.query) or parts.password:
-                raise ValueError("must not contain a key; put it into the environment variable TILED_API_KEY")
-        return uri
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -67,7 +43,7 @@ class CatalogDescription(_Described):
         return self
 
 
-class SimulationDescription(_Described):
+class SimulationDescription(Settings):
     """A simulated detector in place of real ones."""
 
     detector: Text = "det"
@@ -76,7 +52,7 @@ class SimulationDescription(_Described):
     """Seed of the frames and of the geometry."""
 
 
-class BeamlineDescription(_Described):
+class BeamlineDescription(Settings):
     """The whole file."""
 
     name: Text
@@ -93,7 +69,7 @@ class BeamlineDescription(_Described):
     """Bytes of the frames that may wait to be annotated."""
     catalog: CatalogDescription
     """Where analysis runs are stored."""
-    detectors: dict[str, DetectorDescription] = {}
+    detectors: dict[str, DetectorDescription] = Field(default_factory=dict)
     """Geometry by data key."""
     simulation: SimulationDescription | None = None
     """Present: the profile makes a simulated detector and a motor."""
@@ -130,21 +106,6 @@ def read_beamline(path: str | Path | None = None) -> Beamline:
         When the file cannot be read, is not TOML, says something unknown, or a detector's geometry cannot be had.
     """
     path = Path(path or os.environ.get(BEAMLINE_VARIABLE) or SIMULATED).expanduser().resolve()
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"cannot read the beamline {path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the beamline {path} is not TOML: {error}") from error
-    try:
-        description = BeamlineDescription.model_validate(content)
-    except ValidationError as error:
-        # from None: the message says it all, and IPython would print pydantic's traceback before it.
-        raise SettingsError(f"the beamline {path} is refused: {faults_in(error)}") from None
-    geometries = {}
-    for key, detector in description.detectors.items():
-        try:
-            geometries[key] = detector.geometry(folder=path.parent)
-        except DvfbError as error:
-            raise SettingsError(f"the beamline {path} is refused: detectors.{key}: {error}") from error
+    description = read_settings_file(path, BeamlineDescription, what="beamline")
+    geometries = read_geometries(description.detectors, path, what="beamline")
     return Beamline(path=path, description=description, geometries=geometries)

@@ -30,13 +30,14 @@ def daemon(
     """
     # Imported here: the other commands need no Kafka; and torch, which takes seconds, comes after all that can
     # be refused without it.
+    from dvfb_stream.files.settings_file import read_geometries
     from dvfb_stream.kafka.daemon import Daemon
-    from dvfb_stream.kafka.settings import read_geometries, read_settings
+    from dvfb_stream.kafka.settings import read_settings
     from dvfb_stream.kafka.sinks import ConfiguredSinks
 
     _log_to_stderr()
     settings = read_settings(config)
-    detectors = read_geometries(settings.detectors, config.parent)
+    detectors = read_geometries(settings.detectors, config, what="configuration")
     with ConfiguredSinks(settings) as sinks:
         from dvfb_stream.annotator import Annotator
 

@@ -8,23 +8,12 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dvfb_stream.errors import GeometryError
 from dvfb_stream.files.detectors import detector_mask, read_poni
 from dvfb_stream.files.masks import read_mask
 from dvfb_stream.frames import Geometry
-
-
-def faults_in(error: ValidationError) -> str:
-    """Return, in one line, where a file that people wrote is wrong and why: ``detectors.saxs: ...; model: ...``."""
-    return "; ".join(
-        f"{'.'.join(map(str, fault['loc'])) or 'file'}: "
-        + {"extra_forbidden": "there is no such key"}.get(
-            fault["type"], fault["msg"].removeprefix("Value error, ")
-        )
-        for fault in error.errors(include_url=False)
-    )
 
 
 class DetectorDescription(BaseModel):

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import os
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     ValidationInfo,
     field_validator,
 )
 
-from dvfb_stream.errors import DvfbError, SettingsError
-from dvfb_stream.files import DetectorDescription, faults_in
-from dvfb_stream.frames import Geometry
+from dvfb_stream.files import DetectorDescription
+from dvfb_stream.files.settings_file import ServerAddress, Settings, Text, read_settings_file
 from dvfb_stream.kafka.documents import MAX_MESSAGE_BYTES
 
 TILED_KEY_VARIABLE = "TILED_API_KEY"
@@ -37,16 +30,11 @@ def _from_folder(path: Path, info: ValidationInfo) -> Path:
     return folder / path
 
 
-Text = Annotated[str, Field(min_length=1)]
 FilePath = Annotated[Path, AfterValidator(_from_folder)]
 """A path that starts from the configuration file's folder where it is relative."""
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class KafkaSettings(_Settings):
+class KafkaSettings(Settings):
     """Where documents come from."""
 
     bootstrap_servers: Annotated[list[Text], Field(min_length=1)]
@@ -79,28 +67,16 @@ class KafkaSettings(_Settings):
     """Who logs in."""
 
 
-class TiledSettings(_Settings):
+class TiledSettings(Settings):
     """The Tiled server that analysis runs are stored on."""
 
-    uri: Text
+    uri: ServerAddress
     """Address of the server, or of a container on it, without the API key: that is in ``TILED_API_KEY``."""
     batch_size: PositiveInt = 50
     """Rows written at a time. A stopped run is always written out; smaller shows rows of a live run sooner."""
 
-    @field_validator("uri")
-    @classmethod
-    def _no_secret(cls, uri: str) -> str:
-        parts = urlsplit(uri)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ValueError("must begin with http:// or https://")
-        if "api_key" in parse_qs(parts.query) or parts.password:
-            raise ValueError(
-                f"must not contain a key; put it into the environment variable {TILED_KEY_VARIABLE}"
-            )
-        return uri
 
-
-class SinkSettings(_Settings):
+class SinkSettings(Settings):
     """Where analysis documents go; at least one."""
 
     tiled: TiledSettings | None = None
@@ -111,7 +87,7 @@ class SinkSettings(_Settings):
     """Kafka topic on the same cluster, in the wire format of the raw documents; a restart may repeat them."""
 
 
-class LimitSettings(_Settings):
+class LimitSettings(Settings):
     """What bounds memory, and how long things may take."""
 
     batch_size: PositiveInt = 16
@@ -131,7 +107,7 @@ class LimitSettings(_Settings):
     """Seconds that a daemon told to stop gives the frames in its hands."""
 
 
-class DaemonSettings(_Settings):
+class DaemonSettings(Settings):
     """The whole configuration file of ``dvfb daemon``."""
 
     model: Text = "default"
@@ -142,7 +118,7 @@ class DaemonSettings(_Settings):
     """Where documents come from."""
     sinks: SinkSettings
     """Where analysis documents go."""
-    detectors: dict[str, DetectorDescription] = {}
+    detectors: dict[str, DetectorDescription] = Field(default_factory=dict)
     """Geometry by data key. Empty: no frame can be annotated, and each one's row says so."""
     limits: LimitSettings = LimitSettings()
     """What bounds memory, and how long things may take."""
@@ -163,34 +139,7 @@ def read_settings(path: Path) -> DaemonSettings:
     SettingsError
         When the file cannot be read, is not TOML, or says something that a daemon does not know.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"cannot read the configuration {path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the configuration {path} is not TOML: {error}") from error
-    try:
-        return DaemonSettings.model_validate(content, context={"folder": path.parent})
-    except ValidationError as error:
-        # from None: the message says it all, and IPython would print pydantic's traceback before it.
-        raise SettingsError(f"the configuration {path} is refused: {faults_in(error)}") from None
-
-
-def read_geometries(detectors: Mapping[str, DetectorDescription], folder: Path) -> dict[str, Geometry]:
-    """Return the geometry of each data key; relative paths in the descriptions start from `folder`.
-
-    Raises
-    ------
-    SettingsError
-        When a file is missing or wrong, or nothing tells the detector's shape.
-    """
-    geometries = {}
-    for key, description in detectors.items():
-        try:
-            geometries[key] = description.geometry(folder=folder)
-        except DvfbError as error:
-            raise SettingsError(f"detectors.{key}: {error}") from error
-    return geometries
+    return read_settings_file(path, DaemonSettings, what="configuration")
 
 
 def secret(variable: str) -> str | None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.kafka.settings import read_geometries, read_settings
+from dvfb_stream.files.settings_file import read_geometries
+from dvfb_stream.kafka.settings import read_settings
 
 CONFIG = """
 [kafka]
@@ -37,7 +38,9 @@ def test_a_short_file_is_enough(config):
     assert settings.model == "default"
     assert settings.kafka.topics == ["smi.bluesky.runengine.documents"]
     assert settings.sinks.jsonl == config.parent / "annotations.jsonl"
-    assert read_geometries(settings.detectors, config.parent)["pilatus2M_image"].center_x == 740.2
+    assert (
+        read_geometries(settings.detectors, config, what="configuration")["pilatus2M_image"].center_x == 740.2
+    )
 
 
 def test_the_documented_example_is_valid():
@@ -89,4 +92,4 @@ def test_a_missing_file_is_refused(tmp_path):
 def test_a_detector_of_unknown_shape_is_refused_by_name(config):
     config.write_text(CONFIG.replace("shape = [1679, 1475]", ""))
     with pytest.raises(SettingsError, match=r"detectors\.pilatus2M_image: the detector's shape is not known"):
-        read_geometries(read_settings(config).detectors, config.parent)
+        read_geometries(read_settings(config).detectors, config, what="configuration")
