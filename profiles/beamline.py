@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import (
+    Field,
     NonNegativeInt,
     PositiveInt,
     model_validator,
