@@ -89,12 +89,23 @@ class ViewPlan:
         overlaps: int = sum(
             part.nbytes for overlap in (self._down, self._across) for part in (overlap.data, overlap.indices)
         )
-        return 2 * int(self._area.nbytes) + overlaps + (0 if mask is None else int(mask.nbytes))
+        return (
+            2 * int(self._area.nbytes) + self.size**2 + overlaps + (0 if mask is None else int(mask.nbytes))
+        )
 
     @cached_property
     def _coverage(self) -> NDArray[np.float32]:
         """Detector pixels' worth of valid area under each view pixel, for the geometry's mask alone."""
         return self._sum(self._static_validity.astype(np.float32))
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_]:
+        """(size, size), True = valid under the geometry's mask; a single frame may lose more."""
+        return self._covered(self._coverage)
+
+    def _covered(self, coverage: NDArray[np.float32]) -> NDArray[np.bool_]:
+        covered: NDArray[np.bool_] = coverage > (LEAST_COVERAGE - ROUNDING) * self._area
+        return covered & (self._area > ROUNDING)
 
     @property
     def _static_validity(self) -> NDArray[np.bool_]:
@@ -154,7 +165,7 @@ class ViewPlan:
             coverage = self._coverage
         with np.errstate(over="ignore"):  # told apart below, with a reason for the frame's row
             counts = np.where(valid, pixels, 0).astype(np.float32)
-        mask = (coverage > (LEAST_COVERAGE - ROUNDING) * self._area) & (self._area > ROUNDING)
+        mask = self._covered(coverage)
         if not mask.any():
             raise FrameError(
                 "no valid pixel is left: nearly all are masked, negative or at the detector's overflow value; "

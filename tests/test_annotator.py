@@ -169,3 +169,23 @@ def test_unknown_models_and_devices_are_refused(tiny_bundle):
         Annotator.load(tiny_bundle, device="cuda:77")
     with pytest.raises(SettingsError, match="toaster"):
         Annotator.load(tiny_bundle, device="toaster")
+
+
+def test_frames_that_lose_pixels_of_their_own_share_the_geometrys_plan(tiny_bundle):
+    """A saturated beam that flickers must not cost a plan a frame; the result is that of a plan of its own."""
+    geometry = Geometry(shape=(256, 256), center_x=120.0, center_y=110.0)
+    frames = []
+    for i in range(6):
+        pixels = np.random.default_rng(i).poisson(30, geometry.shape).astype(np.uint16)
+        pixels[100 + i : 108 + i, 117:125] = 65535
+        frames.append(Frame(pixels, geometry))
+    annotator = Annotator.load(tiny_bundle, device="cpu")
+    together = annotator.annotate(frames)
+    held = {id(plan._bases) for plan in annotator._plans._plans.values()}
+    assert len(held) == 1
+    for frame, found in zip(frames, together, strict=True):
+        lost = frame.pixels == 65535
+        own = Geometry(shape=(256, 256), center_x=120.0, center_y=110.0, mask=~lost)
+        (expected,) = Annotator.load(tiny_bundle, device="cpu").annotate([Frame(frame.pixels, own)])
+        assert found.scores == pytest.approx(expected.scores, abs=1e-4)
+        assert found.fit_residual == pytest.approx(expected.fit_residual, rel=1e-3)

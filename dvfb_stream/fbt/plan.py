@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -114,6 +115,9 @@ class FourierBessel:
             )
         self._fitted = fitted
         self._rows = torch.from_numpy(np.flatnonzero(fitted)).to(self.device)
+        # Pixels whose rows of U are held, and which of them are fitted; None: all. They differ in `without`.
+        self._held = fitted
+        self._kept: Tensor | None = None
         self._lock = threading.Lock()
         self._bases: dict[torch.dtype, Tensor] = {}
         basis = self._build_basis(fitted)
@@ -160,7 +164,7 @@ class FourierBessel:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the plan holds; grows when float64 images are first seen."""
+        """Bytes that the plan holds, shared bases included; grows when float64 images are first seen."""
         tensors = [self._gram, self._valid, self._block_counts, self._rows, *self._bases.values()]
         return (
             sum(tensor.nbytes for tensor in tensors)
@@ -180,12 +184,66 @@ class FourierBessel:
         )
         return torch.from_numpy(basis).to(self.device)
 
+    def without(self, lost: NDArray[np.bool_]) -> FourierBessel:
+        """Return the plan of the same images with further pixels invalid, without building a basis.
+
+        Where single frames lose pixels (overflow, a flickering module), the basis stays and the Gram matrix
+        loses the rows of the working pixels that have no valid pixel left: exact, and as cheap as those are few.
+
+        Parameters
+        ----------
+        lost
+            (H, W) boolean, True where a pixel is invalid besides those of the mask.
+
+        Raises
+        ------
+        GeometryError
+            When the shape is wrong, or no fitted pixel is left.
+        """
+        if lost.shape != self.shape or lost.dtype != np.bool_:
+            raise GeometryError(
+                f"lost pixels must be boolean of shape {self.shape}, not {lost.dtype} {lost.shape}"
+            )
+        plan = copy.copy(self)  # shares the bases and their lock
+        plan._valid = self._valid & ~torch.from_numpy(lost.copy()).to(self.device)
+        plan._block_counts = block_sum(plan._valid.to(torch.float32), self.settings.downsample)
+        plan._fitted = self._fitted & (plan._block_counts.cpu().numpy() > 0)
+        if not plan._fitted.any():
+            raise GeometryError("no valid pixel within the radius of the basis is left")
+        plan._rows = torch.from_numpy(np.flatnonzero(plan._fitted)).to(self.device)
+        plan._kept = torch.from_numpy(np.flatnonzero(plan._fitted[self._held])).to(self.device)
+        gone = self._build_basis(self._fitted & ~plan._fitted)
+        plan._gram = self._gram - gone.T @ gone
+        plan._scales = plan._gram.diagonal().clamp_min(0.0).sqrt()
+        # Taking rows away only shrinks the eigenvalues of G, so that its largest still bounds them; scaled to
+        # unit norm it is another matrix.
+        plan._largest_eigenvalues = {
+            PenaltyReading.PER_SAMPLE: self._largest_eigenvalue(PenaltyReading.PER_SAMPLE, self._gram)
+        }
+        return plan
+
     def basis(self, dtype: torch.dtype = torch.float64) -> Tensor:
         """Return U, (n fitted pixels, J): the real orthonormal basis on the fitted pixels, row-major."""
+        held = self._held_basis(dtype)
+        return held if self._kept is None else held[self._kept]
+
+    def _held_basis(self, dtype: torch.dtype) -> Tensor:
         with self._lock:
             if dtype not in self._bases:
-                self._bases[dtype] = self._build_basis(self._fitted).to(dtype)
+                self._bases[dtype] = self._build_basis(self._held).to(dtype)
             return self._bases[dtype]
+
+    def _project(self, pixels: Tensor) -> Tensor:
+        """Uᵀ of fitted pixels, (B, J); rows that are held but not fitted meet zeros."""
+        held = self._held_basis(pixels.dtype)
+        if self._kept is not None:
+            pixels = pixels.new_zeros(len(pixels), len(held)).index_copy(1, self._kept, pixels)
+        return pixels @ held
+
+    def _synthesise(self, unknowns: Tensor) -> Tensor:
+        """U of unknowns on the fitted pixels, (B, n)."""
+        everywhere = unknowns @ self._held_basis(unknowns.dtype).T
+        return everywhere if self._kept is None else everywhere[:, self._kept]
 
     def working_pixels(self, images: ArrayLike | Tensor) -> Tensor:
         """Return the intensities that are fitted, (B, n): block averages over valid pixels, on the fitted pixels.
@@ -251,7 +309,7 @@ class FourierBessel:
         if len(pixels) == 0:
             nothing = torch.zeros(0, dtype=torch.float64, device=self.device)
             return Solution(pixels.new_zeros(0, self.unknowns), nothing, nothing, 0)
-        projections = (pixels @ self.basis(pixels.dtype)).double()
+        projections = self._project(pixels).double()
         energies = pixels.double().square().sum(1)
         overflown = ~(torch.isfinite(energies) & torch.isfinite(projections).all(1))
         if bool(overflown.any()):
@@ -378,7 +436,7 @@ class FourierBessel:
         """
         pixels = self.working_pixels(images)
         unknowns = real_from_complex(coefficients, orders=self.settings.orders).to(pixels.dtype)
-        residual = pixels - unknowns @ self.basis(pixels.dtype).T
+        residual = pixels - self._synthesise(unknowns)
         energies = pixels.square().sum(1)
         return residual.square().sum(1) / torch.where(energies > 0, energies, torch.ones_like(energies))
 

@@ -323,3 +323,43 @@ def test_reconstruction_takes_any_array_of_the_right_shape():
 def test_an_unknown_device_is_refused():
     with pytest.raises(SettingsError, match="nope"):
         FourierBessel((32, 32), 15.5, 15.5, device="nope")
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    seed=st.integers(0, 1000), downsample=st.integers(1, 3), share=st.floats(0.001, 0.4), double=st.booleans()
+)
+def test_a_plan_without_lost_pixels_is_the_plan_of_what_is_left(seed, downsample, share, double):
+    """Taken out of the Gram matrix or never put in: the same coefficients, in both readings."""
+    rng = np.random.default_rng(seed)
+    shape, mask = (45, 52), gaps((45, 52), seed)
+    lost = rng.random(shape) < share
+    lost[10 : 10 + 2 * downsample, 20 : 20 + 2 * downsample] = True
+    image = rings(shape, 20.0, 25.0, seed=seed).astype(np.float64 if double else np.float32)[None]
+    image[:, lost] = np.nan
+
+    def plan(valid):
+        return FourierBessel(
+            shape, 20.0, 25.0, radius=60.0, mask=valid, n_radial=8, orders=(0, 2), downsample=downsample
+        )
+
+    derived, afresh = plan(mask).without(lost), plan(mask & ~lost)
+    np.testing.assert_array_equal(derived.fitted_pixels, afresh.fitted_pixels)
+    np.testing.assert_allclose(derived.basis().numpy(), afresh.basis().numpy())
+    # In float32 the stiff reading's coefficients are not determined to better than its rounding errors.
+    for reading in PenaltyReading if double else [PenaltyReading.PER_SAMPLE]:
+        expected = afresh.estimate(image, reading=reading, tolerance=1e-12)
+        found = derived.estimate(image, reading=reading, tolerance=1e-12)
+        atol = (1e-5 if double else 2e-4) * float(expected.abs().max())
+        np.testing.assert_allclose(found, expected, atol=atol)
+        np.testing.assert_allclose(
+            derived.unexplained(image, expected), afresh.unexplained(image, expected), rtol=1e-3, atol=1e-6
+        )
+
+
+def test_a_plan_that_loses_everything_is_refused():
+    plan = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=5)
+    with pytest.raises(GeometryError, match="no valid pixel"):
+        plan.without(np.ones((32, 32), dtype=bool))
+    with pytest.raises(GeometryError, match=r"\(32, 32\)"):
+        plan.without(np.ones((31, 32), dtype=bool))
