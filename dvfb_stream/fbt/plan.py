@@ -12,13 +12,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from dvfb_stream.errors import FrameError, GeometryError, SettingsError
+from dvfb_stream.errors import FrameError, SettingsError
 from dvfb_stream.fbt import elastic_net
 from dvfb_stream.fbt.basis import real_basis
 from dvfb_stream.fbt.coefficients import complex_from_real, real_from_complex
 from dvfb_stream.fbt.device import find_device
 from dvfb_stream.fbt.elastic_net import Solution
-from dvfb_stream.fbt.pixels import WorkingGrid, block_sum
+from dvfb_stream.fbt.pixels import FittedPixels, WorkingGrid
 from dvfb_stream.fbt.settings import FourierBesselSettings, PenaltyReading
 from dvfb_stream.frames import Geometry
 
@@ -97,30 +97,21 @@ class FourierBessel:
         self.center_x, self.center_y = geometry.center_x, geometry.center_y
         self.device = find_device(device)
         self.grid = WorkingGrid.of(self.shape, self.center_x, self.center_y, self.settings.downsample)
-        valid = np.ones(self.shape, dtype=bool) if geometry.mask is None else geometry.mask
-        self._valid = torch.from_numpy(valid.copy()).to(self.device)
-        self._block_counts = block_sum(self._valid.to(torch.float32), self.settings.downsample)
-        self._r, self._azimuth = self.grid.polar()
         self._radius = self.settings.radius / self.settings.downsample
-        fitted = (
-            (self._block_counts.cpu().numpy() > 0)  # mask (12), on the window P of (7)
-            & (self._r < self.grid.disk_radius())  # P_D of (8)
-            & (self._r < self._radius)  # support of (4)
+        self._r, self._azimuth = self.grid.polar()
+        self._pixels = FittedPixels(
+            self.grid,
+            np.ones(self.shape, dtype=bool) if geometry.mask is None else geometry.mask,
+            radius=self._radius,
+            downsample=self.settings.downsample,
+            device=self.device,
         )
-        if not fitted.any():
-            raise GeometryError(
-                f"the beam centre x={self.center_x:g}, y={self.center_y:g} lies so far from the valid pixels of "
-                f"this {self.shape[1]} x {self.shape[0]} (width x height) image that none is within the radius "
-                f"{radius:g} of the basis; check the centre and the mask"
-            )
-        self._fitted = fitted
-        self._rows = torch.from_numpy(np.flatnonzero(fitted)).to(self.device)
         # Pixels whose rows of U are held, and which of them are fitted; None: all. They differ in `without`.
-        self._held = fitted
+        self._held = self._pixels.fitted
         self._kept: Tensor | None = None
         self._lock = threading.Lock()
         self._bases: dict[torch.dtype, Tensor] = {}
-        basis = self._build_basis(fitted)
+        basis = self._build_basis(self._held)
         self._gram = basis.T @ basis
         self._bases[torch.float32] = basis.to(torch.float32)
         self._scales = self._gram.diagonal().sqrt()
@@ -155,7 +146,7 @@ class FourierBessel:
     @property
     def fitted_pixels(self) -> NDArray[np.bool_]:
         """Working pixels that enter the fit: valid, inside the disk (8) and the basis' support."""
-        return self._fitted.copy()
+        return self._pixels.fitted.copy()
 
     @property
     def unknowns(self) -> int:
@@ -165,13 +156,8 @@ class FourierBessel:
     @property
     def nbytes(self) -> int:
         """Bytes that the plan holds, shared bases included; grows when float64 images are first seen."""
-        tensors = [self._gram, self._valid, self._block_counts, self._rows, *self._bases.values()]
-        return (
-            sum(tensor.nbytes for tensor in tensors)
-            + self._r.nbytes
-            + self._azimuth.nbytes
-            + self._fitted.nbytes
-        )
+        tensors = sum(tensor.nbytes for tensor in (self._gram, *self._bases.values()))
+        return tensors + self._pixels.nbytes + self._r.nbytes + self._azimuth.nbytes
 
     def _build_basis(self, pixels: NDArray[np.bool_]) -> Tensor:
         """U of the given working pixels, (P, J), float64: the basis cropped to the window, Algorithm 1 line 1."""
@@ -200,19 +186,10 @@ class FourierBessel:
         GeometryError
             When the shape is wrong, or no fitted pixel is left.
         """
-        if lost.shape != self.shape or lost.dtype != np.bool_:
-            raise GeometryError(
-                f"lost pixels must be boolean of shape {self.shape}, not {lost.dtype} {lost.shape}"
-            )
         plan = copy.copy(self)  # shares the bases and their lock
-        plan._valid = self._valid & ~torch.from_numpy(lost.copy()).to(self.device)
-        plan._block_counts = block_sum(plan._valid.to(torch.float32), self.settings.downsample)
-        plan._fitted = self._fitted & (plan._block_counts.cpu().numpy() > 0)
-        if not plan._fitted.any():
-            raise GeometryError("no valid pixel within the radius of the basis is left")
-        plan._rows = torch.from_numpy(np.flatnonzero(plan._fitted)).to(self.device)
-        plan._kept = torch.from_numpy(np.flatnonzero(plan._fitted[self._held])).to(self.device)
-        gone = self._build_basis(self._fitted & ~plan._fitted)
+        plan._pixels = self._pixels.without(lost)
+        plan._kept = torch.from_numpy(np.flatnonzero(plan._pixels.fitted[self._held])).to(self.device)
+        gone = self._build_basis(self._pixels.fitted & ~plan._pixels.fitted)
         plan._gram = self._gram - gone.T @ gone
         plan._scales = plan._gram.diagonal().clamp_min(0.0).sqrt()
         # Taking rows away only shrinks the eigenvalues of G, so that its largest still bounds them; scaled to
@@ -258,22 +235,7 @@ class FourierBessel:
         FrameError
             When the shape is wrong, or a valid pixel is not finite; pixels under the mask may hold anything.
         """
-        tensor = _as_floating(images, self.device)
-        if tensor.ndim != 3 or tuple(tensor.shape[1:]) != self.shape:
-            raise FrameError(
-                f"images must have shape (B, {self.shape[0]}, {self.shape[1]}), not {tuple(tensor.shape)}"
-            )
-        tensor = torch.where(self._valid, tensor, torch.zeros((), dtype=tensor.dtype, device=self.device))
-        bad = ~torch.isfinite(tensor)
-        if bool(bad.any()):
-            image, row, column = (int(i) for i in bad.nonzero()[0])
-            raise FrameError(
-                f"image {image} has {int(bad[image].sum())} valid pixels that are not finite, the first at "
-                f"row {row}, column {column}; mask them"
-            )
-        sums = block_sum(tensor, self.settings.downsample)
-        averages = sums / self._block_counts.clamp_min(1).to(tensor.dtype)
-        return averages.flatten(1)[:, self._rows]
+        return self._pixels.averages(images)
 
     def solve(
         self,
@@ -446,17 +408,3 @@ class FourierBessel:
                 # A hair above, so that rounding cannot make the step too long.
                 self._largest_eigenvalues[reading] = float(torch.linalg.eigvalsh(gram)[-1]) * (1 + 1e-6)
             return self._largest_eigenvalues[reading]
-
-
-def _as_floating(images: ArrayLike | Tensor, device: torch.device) -> Tensor:
-    if isinstance(images, Tensor):
-        tensor = images
-    else:
-        array = np.asarray(images)
-        if array.dtype.kind not in "iufb":
-            raise FrameError(f"images must be integer or floating, not {array.dtype}")
-        double = array.dtype.kind == "f" and array.dtype.itemsize >= 8
-        tensor = torch.from_numpy(np.array(array, dtype=np.float64 if double else np.float32, order="C"))
-    if tensor.is_complex():
-        raise FrameError("images must be real")
-    return tensor.to(device=device, dtype=torch.float64 if tensor.dtype == torch.float64 else torch.float32)
