@@ -33,6 +33,9 @@ COMMANDS = (
 # typer brings its own copy of click since 0.20 or so; what its usage errors are called is the same in both.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, by the shell's convention: 128 + SIGINT."""
+
 app = typer.Typer(
     name="dvfb",
     help="Annotate X-ray scattering images with the physical characteristics they show.",
@@ -90,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         status = app(None if arguments is None else list(arguments), prog_name="dvfb", standalone_mode=False)
         sys.stdout.flush()
+        if status == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+            report_error("interrupted")
     except _UsageError as error:
         context = getattr(error, "ctx", None)
         where = context.command_path if context is not None else "dvfb"
@@ -100,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = 1
     except (KeyboardInterrupt, typer.Abort):
         report_error("interrupted")
-        status = 130
+        status = INTERRUPTED
     except BrokenPipeError:
         # Who read our output has gone; Python would complain once more while it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
