@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.errors import BundleError, FrameError, GeometryError
-from dvfb_stream.fbt import FourierBessel, PlanCache, find_device
+from dvfb_stream.fbt import FourierBessel, PlanCache, complex_from_real, find_device
 from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.labels import LABELS, close_under_implication
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
@@ -143,7 +142,7 @@ class Annotator:
             except (FrameError, GeometryError) as error:
                 annotations[index] = self._failed(frame, error)
                 continue
-            # Pixels that this frame alone has lost (overflow, negative) make a geometry of their own.
+            # A frame that alone has lost pixels (overflow, negative) has a plan, hence a batch, of its own.
             key = (frame.geometry, np.packbits(view.mask).tobytes())
             views.setdefault(key, []).append((index, view))
         for members in views.values():
@@ -232,8 +231,11 @@ class Annotator:
         """Probabilities, fit residual, novelty and coefficients of views that share a plan."""
         images = torch.from_numpy(np.stack([view.image for view in views])).to(self.device)
         masks = torch.from_numpy(np.stack([view.mask for view in views])).to(self.device)
-        coefficients: Tensor = plan.estimate(images)
-        residuals = plan.unexplained(images, coefficients).cpu().numpy()
+        solution = plan.solve(images)
+        coefficients = complex_from_real(
+            solution.coefficients, n_radial=self._fbt.n_radial, orders=self._fbt.orders
+        )
+        residuals = solution.unexplained.cpu().numpy()
         logits, hidden = self._network(image_input(*halve(images, masks)), coefficient_input(coefficients))
         scores = probabilities(logits.cpu().numpy(), self._calibrations)
         novelties = self._bundle.density.novelty(hidden.cpu().numpy())

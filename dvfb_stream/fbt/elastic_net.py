@@ -35,6 +35,8 @@ class Solution:
     """(B,) P(a), float64."""
     gap: Tensor
     """(B,) bound of `objective_and_gap`: P(a) minus its minimum is at most this, float64."""
+    unexplained: Tensor
+    """(B,) ‖Ua - y‖² / ‖y‖², 0 for y = 0; float64."""
     iterations: int
     """Steps taken by the batch."""
 
@@ -121,7 +123,12 @@ def solve(
             a.double(), gram=gram, projections=projections, energies=energies, l1=l1, l2=l2
         )
         if iterations >= max_iterations or bool((gap <= tolerance * objective).all()):
-            return Solution(a.to(gram_working.dtype), objective, gap, iterations)
+            # P(a) less its penalties is half the misfit: no further product with G.
+            misfit = 2 * objective - 2 * l1 * a.double().abs().sum(1) - l2 * a.double().square().sum(1)
+            unexplained = misfit.clamp_min(0.0) / torch.where(
+                energies > 0, energies, torch.ones_like(energies)
+            )
+            return Solution(a.to(gram_working.dtype), objective, gap, unexplained, iterations)
         if iterations >= FLOAT32_STEPS and a.dtype != torch.float64:
             a, point, momentum = a.double(), point.double(), momentum.double()
         dtype = a.dtype

@@ -131,18 +131,7 @@ class FittedPixels:
         )
 
     def averages(self, images: ArrayLike | Tensor) -> Tensor:
-        """Return the intensities that are fitted, (B, n): block averages over valid pixels, row-major.
-
-        Parameters
-        ----------
-        images
-            (B, H, W), NumPy or torch, integer or floating. float64 stays float64, all else becomes float32.
-
-        Raises
-        ------
-        FrameError
-            When the shape is wrong, or a valid pixel is not finite; pixels under the mask may hold anything.
-        """
+        """Return the intensities that are fitted, (B, n), as `FourierBessel.working_pixels` describes."""
         tensor = _as_floating(images, self._device)
         if tensor.ndim != 3 or tuple(tensor.shape[1:]) != self.shape:
             raise FrameError(

@@ -217,11 +217,6 @@ class FourierBessel:
             pixels = pixels.new_zeros(len(pixels), len(held)).index_copy(1, self._kept, pixels)
         return pixels @ held
 
-    def _synthesise(self, unknowns: Tensor) -> Tensor:
-        """U of unknowns on the fitted pixels, (B, n)."""
-        everywhere = unknowns @ self._held_basis(unknowns.dtype).T
-        return everywhere if self._kept is None else everywhere[:, self._kept]
-
     def working_pixels(self, images: ArrayLike | Tensor) -> Tensor:
         """Return the intensities that are fitted, (B, n): block averages over valid pixels, on the fitted pixels.
 
@@ -270,7 +265,7 @@ class FourierBessel:
         pixels = self.working_pixels(images)
         if len(pixels) == 0:
             nothing = torch.zeros(0, dtype=torch.float64, device=self.device)
-            return Solution(pixels.new_zeros(0, self.unknowns), nothing, nothing, 0)
+            return Solution(pixels.new_zeros(0, self.unknowns), nothing, nothing, nothing, 0)
         projections = self._project(pixels).double()
         energies = pixels.double().square().sum(1)
         overflown = ~(torch.isfinite(energies) & torch.isfinite(projections).all(1))
@@ -308,6 +303,7 @@ class FourierBessel:
             coefficients=solution.coefficients * unit.to(solution.coefficients.dtype),
             objective=solution.objective * scale,
             gap=solution.gap * scale,
+            unexplained=solution.unexplained,
             iterations=solution.iterations,
         )
 
@@ -390,17 +386,6 @@ class FourierBessel:
         unknowns = real_from_complex(coefficients, orders=self.settings.orders)
         everywhere = self._build_basis(np.ones(self.grid.shape, dtype=bool)).to(unknowns.dtype)
         return (unknowns @ everywhere.T).reshape(-1, *self.grid.shape)
-
-    def unexplained(self, images: ArrayLike | Tensor, coefficients: Tensor) -> Tensor:
-        """Return ‖U a - I‖² / ‖I‖² over the fitted pixels, (B,), the share the coefficients leave unexplained.
-
-        0 for an image of zeros.
-        """
-        pixels = self.working_pixels(images)
-        unknowns = real_from_complex(coefficients, orders=self.settings.orders).to(pixels.dtype)
-        residual = pixels - self._synthesise(unknowns)
-        energies = pixels.square().sum(1)
-        return residual.square().sum(1) / torch.where(energies > 0, energies, torch.ones_like(energies))
 
     def _largest_eigenvalue(self, reading: PenaltyReading, gram: Tensor) -> float:
         with self._lock:

@@ -352,9 +352,25 @@ def test_a_plan_without_lost_pixels_is_the_plan_of_what_is_left(seed, downsample
         found = derived.estimate(image, reading=reading, tolerance=1e-12)
         atol = (1e-5 if double else 2e-4) * float(expected.abs().max())
         np.testing.assert_allclose(found, expected, atol=atol)
-        np.testing.assert_allclose(
-            derived.unexplained(image, expected), afresh.unexplained(image, expected), rtol=1e-3, atol=1e-6
+
+
+@pytest.mark.parametrize("reading", PenaltyReading)
+@pytest.mark.parametrize("lost", [False, True])
+def test_the_solution_says_what_it_leaves_unexplained(reading, lost):
+    """‖Ua - y‖² / ‖y‖², worked out from basis and pixels."""
+    plan = FourierBessel((48, 48), 20.0, 25.0, radius=60.0, n_radial=8, orders=(0, 2), downsample=1)
+    if lost:
+        plan = plan.without(np.random.default_rng(0).random((48, 48)) < 0.02)
+    images = np.stack([rings((48, 48), 20.0, 25.0, seed=seed) for seed in range(3)])
+    for double in (True, False):
+        solution = plan.solve(
+            images if double else images.astype(np.float32), reading=reading, tolerance=1e-7
         )
+        pixels = plan.working_pixels(images).numpy()
+        misfit = solution.coefficients.double().numpy() @ plan.basis().numpy().T - pixels
+        expected = (misfit**2).sum(1) / (pixels**2).sum(1)
+        np.testing.assert_allclose(solution.unexplained, expected, rtol=1e-6 if double else 1e-3)
+    assert plan.solve(np.zeros((1, 48, 48)), reading=reading).unexplained.tolist() == [0.0]
 
 
 def test_a_plan_that_loses_everything_is_refused():
