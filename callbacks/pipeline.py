@@ -14,6 +14,7 @@ from typing import Self, TypeVar
 
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row, provenance_of
+from dvfb_stream.callbacks.left_out import LeftOut
 from dvfb_stream.callbacks.raw_run import Document, DocumentError, Exposure, RawRun, moment, text
 from dvfb_stream.callbacks.writer import AnalysisProgress, AnalysisWriter, RunProgress, Sink, WriterStats
 from dvfb_stream.errors import SettingsError
@@ -23,9 +24,6 @@ from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate, Worker, Worker
 logger = logging.getLogger(__name__)
 
 _News = TypeVar("_News")
-
-_REFUSALS_LOGGED = 100
-"""A daemon that joins in the middle of a run meets thousands of documents that it cannot place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,9 +144,9 @@ class AnnotationPipeline:
         self._lock = threading.Lock()
         self._runs: OrderedDict[str, _OpenRun] = OrderedDict()  # by the raw run's uid
         self._run_of_descriptor: dict[str, str] = {}  # uids
-        self._mentioned: set[str] = set()  # data keys
+        self._left_out = LeftOut()
         self._closed = False
-        self._documents = self._malformed = self._frames = self._unreadable = 0
+        self._documents = self._frames = self._unreadable = 0
         self._abandoned_runs = self._stored_runs = self._callback_failures = 0
 
         self._worker = Worker(
@@ -170,8 +168,8 @@ class AnnotationPipeline:
                 self._documents += 1
             try:
                 self._take(name, doc)
-            except Exception as error:  # noqa: BLE001 - logged in _refuse; nothing may reach a RunEngine from here
-                self._refuse(name, doc, error)
+            except Exception as error:  # noqa: BLE001 - logged there; nothing may reach a RunEngine from here
+                self._left_out.document(name, doc, error)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the sinks were offered the rows of all frames seen so far, and the stops now due.
@@ -210,7 +208,7 @@ class AnnotationPipeline:
         with self._lock:
             return PipelineStats(
                 documents=self._documents,
-                malformed=self._malformed,
+                malformed=self._left_out.documents,
                 frames=self._frames,
                 unreadable=self._unreadable,
                 open_runs=len(self._runs),
@@ -243,7 +241,7 @@ class AnnotationPipeline:
                 run = self._open_run(text(doc, "run_start"))
                 run.raw.add_descriptor(doc)
                 self._remember(text(doc, "uid"), run.raw.uid)
-                self._mention(run.raw.overlooked_images(doc))
+                self._left_out.images(run.raw.overlooked_images(doc), described=self._detectors or ())
             case "stream_resource":
                 self._open_run(text(doc, "run_start")).raw.add_stream_resource(doc)
             case "event":
@@ -341,29 +339,6 @@ class AnnotationPipeline:
     def _remember(self, descriptor: str, uid: str) -> None:
         with self._lock:
             self._run_of_descriptor[descriptor] = uid
-
-    def _mention(self, overlooked: Sequence[str]) -> None:
-        news = [key for key in overlooked if key not in self._mentioned][:_REFUSALS_LOGGED]
-        if news and len(self._mentioned) < _REFUSALS_LOGGED:
-            self._mentioned.update(news)
-            logger.warning(
-                "images under %s are not annotated: only %s are described as detectors; give these data keys a "
-                "geometry, or correct the names",
-                ", ".join(map(repr, news)),
-                ", ".join(map(repr, self._detectors or ())) or "no data keys",
-            )
-
-    def _refuse(self, name: object, doc: object, error: Exception) -> None:
-        with self._lock:
-            self._malformed += 1
-            count = self._malformed
-        if count > _REFUSALS_LOGGED:
-            return
-        known = isinstance(error, DocumentError)
-        uid = doc.get("uid") if isinstance(doc, Mapping) else None
-        logger.warning("a document (%r, uid %r) is left out: %s", name, uid, error, exc_info=not known)
-        if count == _REFUSALS_LOGGED:
-            logger.warning("further documents that are left out are only counted")
 
     # -- rows, on the worker's thread; or on the caller's, where there is nothing to annotate --------------
 
