@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dvfb_stream.callbacks import Sink
 from dvfb_stream.frames import Geometry
 from dvfb_stream.kafka.consumer import (
     Assignment,
@@ -24,7 +25,7 @@ from dvfb_stream.kafka.consumer import (
     open_consumer,
 )
 from dvfb_stream.kafka.documents import MessageError, decode
-from dvfb_stream.kafka.lane import Lane, SharedAnnotator, Sink
+from dvfb_stream.kafka.lane import Lane, SharedAnnotator
 from dvfb_stream.kafka.open_runs import Verdict
 from dvfb_stream.kafka.settings import DaemonSettings
 from dvfb_stream.kafka.sinks import StorageError

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
-from dvfb_stream.callbacks import AnnotationPipeline, PipelineStats
+from dvfb_stream.callbacks import AnnotationPipeline, PipelineStats, Sink
 from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.kafka.documents import json_ready
 from dvfb_stream.kafka.feed import DocumentFeed
@@ -21,8 +21,6 @@ from dvfb_stream.kafka.settings import LimitSettings
 from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate
 
 logger = logging.getLogger(__name__)
-
-Sink = Callable[[str, dict[str, Any]], None]
 
 
 class SharedAnnotator:

@@ -76,7 +76,7 @@ class OpenRuns:
             self._ended = True
             return self._committable()
 
-    def write(self, action: Callable[[], None]) -> None:
+    def write(self, action: Callable[[], object]) -> None:
         """Call `action`, which stores a document, unless the partition was taken away."""
         with self._writing:
             if not self._ended:

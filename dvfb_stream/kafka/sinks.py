@@ -10,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from dvfb_stream.callbacks import Sink
 from dvfb_stream.errors import DvfbError, MissingExtraError, SettingsError
 from dvfb_stream.kafka.consumer import KafkaError, connection
 from dvfb_stream.kafka.documents import json_ready
-from dvfb_stream.kafka.lane import Sink
 from dvfb_stream.kafka.settings import DaemonSettings, KafkaSettings, TiledSettings
 
 try:

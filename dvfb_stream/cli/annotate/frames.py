@@ -6,26 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.annotations import Annotation
 from dvfb_stream.errors import FrameError, GeometryError
 from dvfb_stream.files import Detector, open_frames
 from dvfb_stream.frames import Frame
+from dvfb_stream.worker import SupportsAnnotate
 
 MOST_REASONS = 5
 """Different reasons told of one file; thousands of frames may each fail for one of their own."""
-
-
-class SupportsAnnotate(Protocol):
-    """What is needed of an annotator."""
-
-    @property
-    def identity(self) -> ModelIdentity:
-        """Which model it is."""
-        ...
-
-    def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
-        """Return one annotation per frame, in order."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
