@@ -63,9 +63,17 @@ class ProgressBar:
     """Frames done of frames known so far, on stderr, where that is a terminal and the frames are not few.
 
     Its total grows while files are opened: how many frames a file has is not known before.
+
+    Parameters
+    ----------
+    files
+        How many files there are.
+    doing
+        What is done to the frames, in a word.
     """
 
-    def __init__(self, files: int) -> None:
+    def __init__(self, files: int, doing: str) -> None:
+        self._doing = doing
         self._total = files
         self._done = 0
         self._progress: Progress | None = None
@@ -115,7 +123,25 @@ class ProgressBar:
                 console=Console(stderr=True),
                 transient=True,
             )
-            self._task = self._progress.add_task("annotating")
+            self._task = self._progress.add_task(self._doing)
             self._progress.start()
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=self._done, total=self._total)
+
+
+class FailureReporter:
+    """Counts and tells failures, with the progress bar out of the way."""
+
+    def __init__(self, progress: ProgressBar) -> None:
+        self._progress = progress
+        self.failures = 0
+
+    def opened(self, frames: int) -> None:
+        """Correct the progress bar."""
+        self._progress.opened(frames)
+
+    def failed(self, message: str) -> None:
+        """Write the line and count it."""
+        self.failures += 1
+        with self._progress.out_of_the_way():
+            report_error(message)

@@ -16,13 +16,19 @@ from dvfb_stream.cli.geometry_options import (
     Poni,
     detector_description,
 )
-from dvfb_stream.cli.terminal import ProgressBar, WrongCallError, quiet_libraries, report_error, report_note
+from dvfb_stream.cli.terminal import (
+    FailureReporter,
+    ProgressBar,
+    WrongCallError,
+    quiet_libraries,
+    report_note,
+)
 
 if TYPE_CHECKING:
     from dvfb_stream.annotator import Annotator
-    from dvfb_stream.cli.annotate.figures import FigureFiles
     from dvfb_stream.cli.annotate.frames import Row
     from dvfb_stream.cli.annotate.rows import Form
+    from dvfb_stream.cli.output_files import NumberedFigures
     from dvfb_stream.files import DetectorDescription
 
 OUTPUT = "Output"
@@ -137,23 +143,23 @@ def _annotate(
     batch_size: int,
 ) -> bool:
     """Do the work; whether anything failed."""
-    from dvfb_stream.cli.annotate.figures import FigureFiles
     from dvfb_stream.cli.annotate.frames import annotate_files
     from dvfb_stream.cli.annotate.rows import open_output, row_writer
+    from dvfb_stream.cli.output_files import NumberedFigures
 
     inputs: list[str | Path] = [
         *files,
         *description.mask,
         *([description.poni] if description.poni is not None else []),
     ]
-    figures = None if plot is None else FigureFiles(plot, inputs)
+    figures = None if plot is None else NumberedFigures(plot, inputs, option="plot")
     loaded = description.load()
-    with open_output(output, inputs) as stream, ProgressBar(len(files)) as progress:
+    with open_output(output, inputs) as stream, ProgressBar(len(files), "annotating") as progress:
         # Last: it takes seconds, and all that a user may have got wrong is known by now.
         from dvfb_stream.annotator import Annotator
 
         annotator = Annotator.load(model, device=device)
-        reporter = _Reporter(progress)
+        reporter = FailureReporter(progress)
         writer = row_writer(form, stream)
         shared_terminal = stream is sys.stdout and sys.stdout.isatty()
         for row in annotate_files(annotator, files, loaded, batch_size=batch_size, events=reporter):
@@ -171,25 +177,7 @@ def _annotate(
     return reporter.failures > 0
 
 
-class _Reporter:
-    """Counts and tells failures, with the progress bar out of the way."""
-
-    def __init__(self, progress: ProgressBar) -> None:
-        self._progress = progress
-        self.failures = 0
-
-    def opened(self, frames: int) -> None:
-        """Correct the progress bar."""
-        self._progress.opened(frames)
-
-    def failed(self, message: str) -> None:
-        """Write the line and count it."""
-        self.failures += 1
-        with self._progress.out_of_the_way():
-            report_error(message)
-
-
-def _plot(annotator: Annotator, row: Row, figures: FigureFiles, number: int | None) -> None:
+def _plot(annotator: Annotator, row: Row, figures: NumberedFigures, number: int | None) -> None:
     from dvfb_stream.cli.annotate.figures import FramePicture, draw_frame
 
     assert row.frame is not None
@@ -198,10 +186,7 @@ def _plot(annotator: Annotator, row: Row, figures: FigureFiles, number: int | No
     orders = annotator.provenance()["fbt"]["orders"]
     picture = FramePicture(
         title=row.file if row.count == 1 else f"{row.file} frame {row.index}",
-        image=seen.view.image,
-        mask=seen.view.mask,
-        center_x=seen.view.center_x,
-        center_y=seen.view.center_y,
+        view=seen.view,
         reconstruction=seen.reconstruction,
         coefficients=seen.coefficients,
         orders=orders,

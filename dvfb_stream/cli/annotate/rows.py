@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +14,8 @@ from typing import IO, Protocol
 
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.cli.annotate.frames import Row
+from dvfb_stream.cli.output_files import refuse_inputs
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.files.reading import DATASET_SEPARATOR
 from dvfb_stream.labels import LABELS, TITLES
 
 
@@ -220,11 +219,3 @@ def open_output(path: Path | None, inputs: Sequence[str | Path]) -> Iterator[IO[
         raise SettingsError(f"output {path} cannot be written: {error.strerror or error}") from error
     with stream:
         yield stream
-
-
-def refuse_inputs(path: Path, inputs: Sequence[str | Path]) -> None:
-    """Raise SettingsError when writing `path` would destroy one of the files that are read."""
-    for given in inputs:
-        file = str(given).partition(DATASET_SEPARATOR)[0]
-        if path.exists() and os.path.exists(file) and os.path.samefile(path, file):
-            raise SettingsError(f"output {path} is one of the files to read; give another name")

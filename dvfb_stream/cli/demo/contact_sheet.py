@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.cli.annotate.figures import COLOUR_MAP, MASK_COLOUR
+from dvfb_stream.cli.figures.panels import COLOUR_MAP, MASK_COLOUR, intensity_range
 from dvfb_stream.errors import MissingExtraError
 
 try:
@@ -125,14 +125,12 @@ def _draw_legend(figure: Figure, runs: Sequence[SheetRun], *, x: float, y: float
 
 
 def _draw_frame(axes: Axes, frame: SheetFrame, size: float) -> None:
-    visible = frame.image[frame.mask]
-    # The brightest thousandth is the direct beam's neighbourhood, or hot pixels.
-    low, high = (float(b) for b in np.quantile(visible, (0.001, 0.999))) if visible.size else (0.0, 1.0)
+    low, high = intensity_range(frame.image, frame.mask)
     axes.imshow(
         np.ma.array(frame.image, mask=~frame.mask),
         cmap=colormaps[COLOUR_MAP].with_extremes(bad=MASK_COLOUR),
         vmin=low,
-        vmax=max(high, low + 1e-6),
+        vmax=high,
         interpolation="antialiased",
     )
     axes.set_axis_off()

@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgba
 
 from dvfb_stream.cli.annotate.figures import ACCEPTED_COLOUR, FramePicture, draw_frame
 from dvfb_stream.labels import LABELS
+from dvfb_stream.view import View
 
 
 @pytest.fixture
@@ -19,10 +20,7 @@ def picture() -> FramePicture:
     mask[30:34] = False
     return FramePicture(
         title="frame.tif",
-        image=rng.random((64, 64), dtype=np.float32) * 100,
-        mask=mask,
-        center_x=20.0,
-        center_y=40.0,
+        view=View(rng.random((64, 64), dtype=np.float32) * 100, mask, center_x=20.0, center_y=40.0),
         reconstruction=rng.random((32, 32), dtype=np.float32) * 100,
         coefficients=(rng.normal(size=(40, 11)) + 1j * rng.normal(size=(40, 11))).astype(np.complex64),
         orders=range(0, 21, 2),
@@ -36,7 +34,7 @@ def picture() -> FramePicture:
 def test_masked_pixels_have_no_value_and_the_centre_is_marked(picture: FramePicture) -> None:
     view, rebuilt = draw_frame(picture).axes[:2]
     shown = view.images[0].get_array()
-    np.testing.assert_array_equal(np.ma.getmaskarray(shown), ~picture.mask)
+    np.testing.assert_array_equal(np.ma.getmaskarray(shown), ~picture.view.mask)
     for axes in (view, rebuilt):
         (centre,) = axes.lines
         assert (centre.get_xdata()[0], centre.get_ydata()[0]) == (20.0, 40.0)
@@ -47,7 +45,7 @@ def test_masked_pixels_have_no_value_and_the_centre_is_marked(picture: FramePict
 
 
 def test_a_centre_off_the_view_is_told_instead(picture: FramePicture) -> None:
-    view = draw_frame(replace(picture, center_x=-300.0)).axes[0]
+    view = draw_frame(replace(picture, view=replace(picture.view, center_x=-300.0))).axes[0]
     assert not view.lines
     assert "off the view, at x = -300, y = 40" in view.get_xlabel()
 
@@ -77,7 +75,7 @@ def test_bars_are_the_probabilities_and_accepted_ones_stand_out(picture: FramePi
 def test_flat_and_dark_frames_can_be_drawn(picture: FramePicture, value: float, tmp_path) -> None:
     flat = replace(
         picture,
-        image=np.full_like(picture.image, value),
+        view=replace(picture.view, image=np.full_like(picture.view.image, value)),
         coefficients=np.zeros_like(picture.coefficients),
         title="a $name with_odd {characters}.tif",
     )

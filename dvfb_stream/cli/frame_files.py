@@ -1,0 +1,126 @@
+"""Frames of the files a command is given: read one at a time, in order, and what became of those that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from dvfb_stream.errors import FrameError, GeometryError
+from dvfb_stream.files import Detector, open_frames
+from dvfb_stream.frames import Frame
+
+MOST_REASONS = 5
+"""Different reasons told of one file; thousands of frames may each fail for one of their own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FramePlace:
+    """Which frame of which file."""
+
+    position: int
+    """Of the file among those given, from 0; a file may be given twice."""
+    file: str
+    """As it was given, ``::/path`` included."""
+    index: int
+    """Of the frame in the file, from 0."""
+    count: int
+    """Frames in the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameRead(FramePlace):
+    """A frame, or why there is none."""
+
+    frame: Frame | None = field(default=None, repr=False)
+    reason: str = ""
+
+
+class Events(Protocol):
+    """What is told while frames are read."""
+
+    def opened(self, frames: int) -> None:
+        """Call when a file was opened and so many of its frames will be read; 0 where it cannot be read."""
+        ...
+
+    def failed(self, message: str) -> None:
+        """Call with one line for a file that cannot be read, or for frames of a file that failed alike."""
+        ...
+
+
+def _all_frames(file: str, count: int) -> Sequence[int]:
+    return range(count)
+
+
+def read_all(
+    files: Sequence[str],
+    detector: Detector,
+    events: Events,
+    choose: Callable[[str, int], Sequence[int]] = _all_frames,
+) -> Iterator[FrameRead]:
+    """Yield the frames of `files` in order; a file that cannot be opened has none.
+
+    Parameters
+    ----------
+    files
+        As `open_frames` takes them.
+    detector
+        Geometry of all frames.
+    events
+        Who is told what was opened and what cannot be.
+    choose
+        Given a file and how many frames it has: the indices of those to read. May raise FrameError, which
+        costs the file.
+    """
+    for position, file in enumerate(files):
+        try:
+            with open_frames(file) as frames:
+                chosen = choose(file, frames.count)
+                events.opened(len(chosen))
+                for index in chosen:
+                    place = {"position": position, "file": file, "index": index, "count": frames.count}
+                    try:
+                        pixels = frames.read(index)
+                        shape = (pixels.shape[0], pixels.shape[1])
+                        frame = Frame(pixels, detector.geometry(shape))
+                    except (FrameError, GeometryError) as error:
+                        yield FrameRead(**place, reason=str(error))  # type: ignore[arg-type]
+                    else:
+                        yield FrameRead(**place, frame=frame)  # type: ignore[arg-type]
+        except FrameError as error:
+            events.opened(0)
+            events.failed(str(error))
+
+
+class Failures:
+    """Gathers the failed frames of one file by their reason, and tells them in a line each when the next begins."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self._position = -1
+        self._file = ""
+        self._count = 0
+        self._indices: dict[str, list[int]] = {}
+
+    def see(self, place: FramePlace, reason: str | None) -> None:
+        """Take a frame into account; None: it did not fail."""
+        if place.position != self._position:
+            self.tell()
+            self._position, self._file, self._count = place.position, place.file, place.count
+        if reason is not None:
+            self._indices.setdefault(reason, []).append(place.index)
+
+    def tell(self) -> None:
+        """Tell what failed in the file seen last."""
+        for reason, indices in list(self._indices.items())[:MOST_REASONS]:
+            if self._count == 1:
+                where = self._file
+            elif len(indices) == 1:
+                where = f"{self._file} frame {indices[0]}"
+            else:
+                where = f"{self._file}: {len(indices)} of {self._count} frames, the first is {indices[0]}"
+            self._events.failed(reason if reason.startswith(where) else f"{where}: {reason}")
+        if len(self._indices) > MOST_REASONS:
+            more = len(self._indices) - MOST_REASONS
+            self._events.failed(f"{self._file}: and {more} further reasons, which the rows give")
+        self._indices.clear()
