@@ -3,18 +3,21 @@
 from dvfb_stream.fbt.cache import PlanCache
 from dvfb_stream.fbt.coefficients import complex_from_real, real_from_complex, rotate
 from dvfb_stream.fbt.device import find_device
-from dvfb_stream.fbt.elastic_net import Solution
+from dvfb_stream.fbt.elastic_net import Projections, Solution
 from dvfb_stream.fbt.log_scaling import log_scale, log_unscale, normalise
 from dvfb_stream.fbt.plan import FourierBessel
 from dvfb_stream.fbt.printed import estimate_printed
-from dvfb_stream.fbt.settings import FourierBesselSettings, PenaltyReading
+from dvfb_stream.fbt.settings import CentreRounding, FourierBesselSettings, PenaltyReading, Solver
 
 __all__ = [
+    "CentreRounding",
     "FourierBessel",
     "FourierBesselSettings",
     "PenaltyReading",
     "PlanCache",
+    "Projections",
     "Solution",
+    "Solver",
     "complex_from_real",
     "estimate_printed",
     "find_device",

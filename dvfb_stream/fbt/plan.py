@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import threading
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,19 +14,27 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from dvfb_stream.errors import FrameError, SettingsError
-from dvfb_stream.fbt import elastic_net
+from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt.basis import real_basis
 from dvfb_stream.fbt.coefficients import complex_from_real, real_from_complex
 from dvfb_stream.fbt.device import find_device
-from dvfb_stream.fbt.elastic_net import Solution
-from dvfb_stream.fbt.pixels import FittedPixels, WorkingGrid
-from dvfb_stream.fbt.settings import FourierBesselSettings, PenaltyReading
+from dvfb_stream.fbt.elastic_net import PenalisedFit, Projections, Solution
+from dvfb_stream.fbt.projection import (
+    FittedPixels,
+    FoldedProjection,
+    PlainProjection,
+    WorkingGrid,
+    gram_matrix,
+)
+from dvfb_stream.fbt.settings import CentreRounding, FourierBesselSettings, PenaltyReading, Solver
 from dvfb_stream.frames import Geometry
 
 MAX_ITERATIONS = 5000
-"""Steps after which the solver returns without its certificate. The per-sample reading takes 10 to 40; the
+"""Steps after which the solver returns without its certificate. The per-sample reading takes about 10; the
 unit-norm reading, ill-conditioned by its nature, up to some thousands."""
+
+FITS_KEPT = 4
+"""Penalties for which a plan keeps what the solver derived from the Gram matrix: some 10 MB each."""
 
 
 class FourierBessel:
@@ -63,6 +73,8 @@ class FourierBessel:
 
         1/(2n) ‖U a - I‖² + penalty · (l1_ratio ‖a‖₁ + ½ (1 - l1_ratio) ‖a‖²)
 
+    Threads may share a plan.
+
     Examples
     --------
     >>> plan = FourierBessel(shape=(64, 64), center_x=31.5, center_y=31.5, radius=64.0, n_radial=5)
@@ -85,20 +97,20 @@ class FourierBessel:
         downsample: int = 2,
         device: str | torch.device = "cpu",
     ) -> None:
+        # A geometry knows what no image can have; a plan differs from it in having a mask in any case.
+        geometry = Geometry(shape=shape, center_x=center_x, center_y=center_y, mask=mask)
         self.settings = FourierBesselSettings(
+            view_shape=geometry.shape,
             radius=radius,
             n_radial=n_radial,
             orders=orders,  # type: ignore[arg-type]  # checked and made a tuple there
             downsample=downsample,
         )
-        # A geometry knows what no image can have; a plan differs from it in having a mask in any case.
-        geometry = Geometry(shape=shape, center_x=center_x, center_y=center_y, mask=mask)
         self.shape = geometry.shape
         self.center_x, self.center_y = geometry.center_x, geometry.center_y
         self.device = find_device(device)
         self.grid = WorkingGrid.of(self.shape, self.center_x, self.center_y, self.settings.downsample)
         self._radius = self.settings.radius / self.settings.downsample
-        self._r, self._azimuth = self.grid.polar()
         self._pixels = FittedPixels(
             self.grid,
             np.ones(self.shape, dtype=bool) if geometry.mask is None else geometry.mask,
@@ -106,31 +118,37 @@ class FourierBessel:
             downsample=self.settings.downsample,
             device=self.device,
         )
-        # Pixels whose rows of U are held, and which of them are fitted; None: all. They differ in `without`.
-        self._held = self._pixels.fitted
-        self._kept: Tensor | None = None
         self._lock = threading.Lock()
-        self._bases: dict[torch.dtype, Tensor] = {}
-        basis = self._build_basis(self._held)
-        self._gram = basis.T @ basis
-        self._bases[torch.float32] = basis.to(torch.float32)
-        self._scales = self._gram.diagonal().sqrt()
-        self._largest_eigenvalues: dict[PenaltyReading, float] = {}
+        self._projections: dict[torch.dtype, FoldedProjection | PlainProjection] = {}
+        self._projection(torch.float32)
+        self._set_gram(torch.from_numpy(self._gram_of(self._pixels.fitted)).to(self.device))
 
     @classmethod
     def from_settings(
         cls,
         settings: FourierBesselSettings,
         *,
-        shape: tuple[int, int],
+        shape: tuple[int, int] | None = None,
         center_x: float,
         center_y: float,
         mask: NDArray[np.bool_] | None = None,
         device: str | torch.device = "cpu",
     ) -> FourierBessel:
-        """Return the plan of `settings` for one geometry; penalties of `settings` become `estimate`'s defaults."""
+        """Return the plan of `settings` for one geometry; penalties of `settings` become `estimate`'s defaults.
+
+        Parameters
+        ----------
+        settings
+            All choices; the centre is rounded where they say so.
+        shape
+            (H, W) of the images; None: the settings' view.
+        center_x, center_y, mask, device
+            As for the class.
+        """
+        if settings.center_rounding is CentreRounding.PIXEL and math.isfinite(center_x + center_y):
+            center_x, center_y = math.floor(center_x + 0.5), math.floor(center_y + 0.5)
         plan = cls(
-            shape,
+            settings.view_shape if shape is None else shape,
             center_x,
             center_y,
             settings.radius,
@@ -140,41 +158,37 @@ class FourierBessel:
             settings.downsample,
             device,
         )
-        plan.settings = settings
+        plan.settings = settings.changed(view_shape=plan.shape)
         return plan
 
     @property
     def fitted_pixels(self) -> NDArray[np.bool_]:
-        """Working pixels that enter the fit: valid, inside the disk (8) and the basis' support."""
+        """(rows, columns) working pixels that enter the fit: valid, inside the disk (8) and the support of (4)."""
         return self._pixels.fitted.copy()
 
     @property
     def unknowns(self) -> int:
         """J, the number of real unknowns."""
-        return int(self._gram.shape[0])
+        orders = self.settings.orders
+        return self.settings.n_radial * (2 * len(orders) - (0 in orders))
+
+    @property
+    def gram(self) -> Tensor:
+        """G = UᵀU over the fitted pixels, (J, J), float64."""
+        return self._gram
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the plan holds, shared bases included; grows when float64 images are first seen."""
-        tensors = sum(tensor.nbytes for tensor in (self._gram, *self._bases.values()))
-        return tensors + self._pixels.nbytes + self._r.nbytes + self._azimuth.nbytes
-
-    def _build_basis(self, pixels: NDArray[np.bool_]) -> Tensor:
-        """U of the given working pixels, (P, J), float64: the basis cropped to the window, Algorithm 1 line 1."""
-        basis = real_basis(
-            self._r[pixels],
-            self._azimuth[pixels],
-            radius=self._radius,
-            n_radial=self.settings.n_radial,
-            orders=self.settings.orders,
-        )
-        return torch.from_numpy(basis).to(self.device)
+        """Bytes that the plan holds, shared parts included; grows as types and penalties are first used."""
+        with self._lock:
+            parts = [*self._projections.values(), *self._fits.values()]
+        return self._gram.nbytes + self._pixels.nbytes + sum(part.nbytes for part in parts)
 
     def without(self, lost: NDArray[np.bool_]) -> FourierBessel:
-        """Return the plan of the same images with further pixels invalid, without building a basis.
+        """Return the plan of the same images with further pixels invalid, sharing all that it can.
 
-        Where single frames lose pixels (overflow, a flickering module), the basis stays and the Gram matrix
-        loses the rows of the working pixels that have no valid pixel left: exact, and as cheap as those are few.
+        Where single frames lose pixels (overflow, a flickering module), the projection stays and the Gram matrix
+        loses the working pixels that have no valid pixel left: exact, and as cheap as those are few.
 
         Parameters
         ----------
@@ -186,36 +200,18 @@ class FourierBessel:
         GeometryError
             When the shape is wrong, or no fitted pixel is left.
         """
-        plan = copy.copy(self)  # shares the bases and their lock
+        plan = copy.copy(self)  # shares the projections and their lock
         plan._pixels = self._pixels.without(lost)
-        plan._kept = torch.from_numpy(np.flatnonzero(plan._pixels.fitted[self._held])).to(self.device)
-        gone = self._build_basis(self._pixels.fitted & ~plan._pixels.fitted)
-        plan._gram = self._gram - gone.T @ gone
-        plan._scales = plan._gram.diagonal().clamp_min(0.0).sqrt()
-        # Taking rows away only shrinks the eigenvalues of G, so that its largest still bounds them; scaled to
-        # unit norm it is another matrix.
-        plan._largest_eigenvalues = {
-            PenaltyReading.PER_SAMPLE: self._largest_eigenvalue(PenaltyReading.PER_SAMPLE, self._gram)
-        }
+        gone = self._gram_of(self._pixels.fitted & ~plan._pixels.fitted)
+        plan._set_gram(self._gram - torch.from_numpy(gone).to(self.device))
         return plan
 
     def basis(self, dtype: torch.dtype = torch.float64) -> Tensor:
-        """Return U, (n fitted pixels, J): the real orthonormal basis on the fitted pixels, row-major."""
-        held = self._held_basis(dtype)
-        return held if self._kept is None else held[self._kept]
+        """Return U, (n fitted pixels, J): the real orthonormal basis on the fitted pixels, row-major.
 
-    def _held_basis(self, dtype: torch.dtype) -> Tensor:
-        with self._lock:
-            if dtype not in self._bases:
-                self._bases[dtype] = self._build_basis(self._held).to(dtype)
-            return self._bases[dtype]
-
-    def _project(self, pixels: Tensor) -> Tensor:
-        """Uᵀ of fitted pixels, (B, J); rows that are held but not fitted meet zeros."""
-        held = self._held_basis(pixels.dtype)
-        if self._kept is not None:
-            pixels = pixels.new_zeros(len(pixels), len(held)).index_copy(1, self._kept, pixels)
-        return pixels @ held
+        Computed at each call: the estimate itself has no need of it.
+        """
+        return torch.from_numpy(self._basis_on(self._pixels.fitted)).to(self.device, dtype)
 
     def working_pixels(self, images: ArrayLike | Tensor) -> Tensor:
         """Return the intensities that are fitted, (B, n): block averages over valid pixels, on the fitted pixels.
@@ -230,7 +226,25 @@ class FourierBessel:
         FrameError
             When the shape is wrong, or a valid pixel is not finite; pixels under the mask may hold anything.
         """
-        return self._pixels.averages(images)
+        return self._pixels.values(self._pixels.averages(images).averages)
+
+    @torch.no_grad()
+    def project(self, images: ArrayLike | Tensor) -> Projections:
+        """Return Uᵀy of the fitted pixels y of each image, with ‖y‖²: all that the estimate needs of the images.
+
+        Parameters and errors are those of `estimate`.
+        """
+        working = self._pixels.averages(images)
+        projection = self._projection(working.averages.dtype)
+        return Projections(projection.project(working.averages), working.energies, self._pixels.count)
+
+    def transform(self, images: ArrayLike | Tensor) -> Tensor:
+        """Return Σ I Ψ*_nm over the fitted pixels: the transform (5) of what is seen, by the sum over pixels.
+
+        On a full disk these are the coefficients, to the accuracy of the sum; with gaps `estimate` is what
+        recovers them. Parameters, shape and errors are those of `estimate`.
+        """
+        return self._complex(self.project(images).values)
 
     def solve(
         self,
@@ -239,73 +253,49 @@ class FourierBessel:
         l1_ratio: float | None = None,
         *,
         reading: PenaltyReading | str | None = None,
+        solver: Solver | str | None = None,
         tolerance: float | None = None,
         max_iterations: int = MAX_ITERATIONS,
+        start: Tensor | NDArray[Any] | None = None,
     ) -> Solution:
         """Minimise (9) and return the real unknowns with the certificate of the solver.
 
         Parameters are those of `estimate`. In the unit-norm reading the unknowns, the objective and the gap
         are those of the scaled problem's minimum, the unknowns scaled back so that U a approximates the image.
         """
-        settings = FourierBesselSettings.from_dict(
-            {
-                **self.settings.as_dict(),
-                **{
-                    name: value
-                    for name, value in (
-                        ("penalty", penalty),
-                        ("l1_ratio", l1_ratio),
-                        ("reading", reading),
-                        ("tolerance", tolerance),
-                    )
-                    if value is not None
-                },
-            }
+        settings = self.settings.changed(
+            penalty=penalty, l1_ratio=l1_ratio, reading=reading, solver=solver, tolerance=tolerance
         )
-        pixels = self.working_pixels(images)
-        if len(pixels) == 0:
-            nothing = torch.zeros(0, dtype=torch.float64, device=self.device)
-            return Solution(pixels.new_zeros(0, self.unknowns), nothing, nothing, nothing, 0)
-        projections = self._project(pixels).double()
-        energies = pixels.double().square().sum(1)
-        overflown = ~(torch.isfinite(energies) & torch.isfinite(projections).all(1))
-        if bool(overflown.any()):
-            raise FrameError(
-                f"image {int(overflown.nonzero()[0])} holds values too large to be squared and summed in "
-                f"{pixels.dtype}; scale the images"
-            )
-        gram, unit = self._gram, torch.ones_like(projections)
-        strength = settings.penalty
-        if settings.reading is PenaltyReading.PER_SAMPLE:
-            strength *= pixels.shape[1]
-        else:
-            # Functions that no fitted pixel sees have no norm to divide by; they stay at zero.
-            seen = torch.where(self._scales > 1e-12, self._scales, torch.full_like(self._scales, torch.inf))
-            norms = energies.sqrt()
-            norms = torch.where(norms > 0, norms, torch.ones_like(norms))
-            gram = gram / seen / seen[:, None]
-            projections = projections / seen / norms[:, None]
-            unit = norms[:, None] / seen
-            energies = energies / norms.square()
-        solution = elastic_net.solve(
-            gram=gram,
-            gram_working=gram.to(pixels.dtype),
-            step=self._largest_eigenvalue(settings.reading, gram),
-            projections=projections,
-            energies=energies,
-            l1=torch.full_like(energies, strength * settings.l1_ratio),
-            l2=torch.full_like(energies, strength * (1 - settings.l1_ratio)),
-            tolerance=settings.tolerance,
-            max_iterations=max_iterations,
+        return self.solve_projected(
+            self.project(images), settings, max_iterations=max_iterations, start=start
         )
-        scale = 1.0 / pixels.shape[1] if settings.reading is PenaltyReading.PER_SAMPLE else 1.0
-        return Solution(
-            coefficients=solution.coefficients * unit.to(solution.coefficients.dtype),
-            objective=solution.objective * scale,
-            gap=solution.gap * scale,
-            unexplained=solution.unexplained,
-            iterations=solution.iterations,
-        )
+
+    @torch.no_grad()
+    def solve_projected(
+        self,
+        projections: Projections,
+        settings: FourierBesselSettings | None = None,
+        *,
+        max_iterations: int = MAX_ITERATIONS,
+        start: Tensor | NDArray[Any] | None = None,
+    ) -> Solution:
+        """Minimise (9) given what `project` returned; of `settings`, penalties, solver and tolerance count."""
+        settings = self.settings if settings is None else settings
+        if max_iterations < 1:
+            raise SettingsError(f"max_iterations must be at least 1, not {max_iterations!r}")
+        if len(projections) == 0:
+            nothing = projections.energies
+            return Solution(projections.values, nothing, nothing, nothing, 0)
+        first: Tensor | None = None
+        if start is not None:
+            first = self._unknowns(start).to(projections.values.dtype)
+            if len(first) not in (1, len(projections)):
+                raise SettingsError(
+                    f"start holds {len(first)} sets of coefficients for {len(projections)} images; "
+                    "give one, or one for each"
+                )
+            first = first.expand(len(projections), -1)
+        return self._fit(settings).solve(projections, settings, max_iterations=max_iterations, start=first)
 
     def estimate(
         self,
@@ -314,8 +304,10 @@ class FourierBessel:
         l1_ratio: float | None = None,
         *,
         reading: PenaltyReading | str | None = None,
+        solver: Solver | str | None = None,
         tolerance: float | None = None,
         max_iterations: int = MAX_ITERATIONS,
+        start: Tensor | NDArray[Any] | None = None,
     ) -> Tensor:
         """Return the Fourier-Bessel coefficients of partly seen images: Algorithm 1 in its Hermitian form.
 
@@ -327,11 +319,16 @@ class FourierBessel:
             λ and α of (9); None: the plan's settings, 1e-4 and 0.8 unless stated.
         reading
             Scale of the penalty, `dvfb_stream.fbt.PenaltyReading`.
+        solver
+            `dvfb_stream.fbt.Solver`; the coefficients are the same to the tolerance.
         tolerance
             The objective is certified to lie at most this share of itself above its minimum.
         max_iterations
             Bound on the solver's steps. Where it is reached first, coefficients come without the certificate;
-            `solve` returns them with the gap that is left. A penalty of 0 is never certified.
+            `solve` returns them with the gap that is left.
+        start
+            (B or 1, n_radial, n_orders) coefficients to start from, those of the scan's previous frame say. The
+            result is the same to the tolerance; the steps are fewer where frames are alike.
 
         Returns
         -------
@@ -347,12 +344,18 @@ class FourierBessel:
             When a setting is of a wrong type or out of range.
         """
         solution = self.solve(
-            images, penalty, l1_ratio, reading=reading, tolerance=tolerance, max_iterations=max_iterations
+            images,
+            penalty,
+            l1_ratio,
+            reading=reading,
+            solver=solver,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            start=start,
         )
-        return complex_from_real(
-            solution.coefficients, n_radial=self.settings.n_radial, orders=self.settings.orders
-        )
+        return self._complex(solution.coefficients)
 
+    @torch.no_grad()
     def reconstruct(self, coefficients: Tensor | NDArray[Any]) -> Tensor:
         """Return Σ_n A_n0 Ψ_n0 + 2 Re Σ_{m>0} A_nm Ψ_nm, the inverse (6), on all working pixels.
 
@@ -372,6 +375,14 @@ class FourierBessel:
         SettingsError
             When the shape is wrong.
         """
+        unknowns = self._unknowns(coefficients)
+        return self._projection(unknowns.dtype).synthesise(unknowns)
+
+    def _complex(self, unknowns: Tensor) -> Tensor:
+        return complex_from_real(unknowns, n_radial=self.settings.n_radial, orders=self.settings.orders)
+
+    def _unknowns(self, coefficients: Tensor | NDArray[Any]) -> Tensor:
+        """Real unknowns of coefficients as users hand them over."""
         if not isinstance(coefficients, Tensor):
             # A copy: NumPy's arrays may be read-only or run backwards, which torch's may not.
             coefficients = torch.from_numpy(np.array(coefficients, order="C"))
@@ -383,13 +394,59 @@ class FourierBessel:
             )
         if not coefficients.is_complex():
             coefficients = torch.complex(coefficients.double(), torch.zeros_like(coefficients).double())
-        unknowns = real_from_complex(coefficients, orders=self.settings.orders)
-        everywhere = self._build_basis(np.ones(self.grid.shape, dtype=bool)).to(unknowns.dtype)
-        return (unknowns @ everywhere.T).reshape(-1, *self.grid.shape)
+        return real_from_complex(coefficients, orders=self.settings.orders)
 
-    def _largest_eigenvalue(self, reading: PenaltyReading, gram: Tensor) -> float:
+    def _basis_on(self, pixels: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """U of the given working pixels, (P, J): the basis cropped to the window, Algorithm 1 line 1."""
+        r, azimuth = self.grid.polar()
+        return real_basis(
+            r[pixels],
+            azimuth[pixels],
+            radius=self._radius,
+            n_radial=self.settings.n_radial,
+            orders=self.settings.orders,
+        )
+
+    def _gram_of(self, pixels: NDArray[np.bool_]) -> NDArray[np.float64]:
+        r, azimuth = self.grid.polar()
+        return gram_matrix(
+            r[pixels],
+            azimuth[pixels],
+            radius=self._radius,
+            n_radial=self.settings.n_radial,
+            orders=self.settings.orders,
+        )
+
+    def _set_gram(self, gram: Tensor) -> None:
+        self._gram = gram
+        self._fits: OrderedDict[tuple[PenaltyReading, float, float], PenalisedFit] = OrderedDict()
+
+    def _fit(self, settings: FourierBesselSettings) -> PenalisedFit:
+        """Return what the solver derives from G for one penalty, kept for those used last."""
+        key = (settings.reading, settings.penalty, settings.l1_ratio)
         with self._lock:
-            if reading not in self._largest_eigenvalues:
-                # A hair above, so that rounding cannot make the step too long.
-                self._largest_eigenvalues[reading] = float(torch.linalg.eigvalsh(gram)[-1]) * (1 + 1e-6)
-            return self._largest_eigenvalues[reading]
+            fit = self._fits.pop(key, None) or PenalisedFit(self._gram, self._pixels.count, settings)
+            self._fits[key] = fit
+            while len(self._fits) > FITS_KEPT:
+                self._fits.popitem(last=False)
+            return fit
+
+    def _projection(self, dtype: torch.dtype) -> FoldedProjection | PlainProjection:
+        """Return the fold, or the plain product where the grid is so small that this takes fewer multiplications."""
+        with self._lock:
+            if dtype not in self._projections:
+                chosen: FoldedProjection | PlainProjection = FoldedProjection(
+                    self.grid,
+                    radius=self._radius,
+                    n_radial=self.settings.n_radial,
+                    orders=self.settings.orders,
+                    dtype=dtype,
+                    device=self.device,
+                )
+                inside = self.grid.polar()[0] < self._radius
+                if np.count_nonzero(inside) * self.unknowns < chosen.products:
+                    basis = torch.from_numpy(self._basis_on(inside)).to(self.device, dtype)
+                    places = torch.from_numpy(np.flatnonzero(inside)).to(self.device)
+                    chosen = PlainProjection(basis, places, self.grid.shape)
+                self._projections[dtype] = chosen
+            return self._projections[dtype]

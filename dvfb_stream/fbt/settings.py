@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from numbers import Real
 from operator import index
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Self
 
 from dvfb_stream.errors import SettingsError
 
@@ -22,9 +25,29 @@ class PenaltyReading(StrEnum):
     """½ ‖Ũã - Ĩ‖² + λ R(ã) with image and columns of unit norm: how the authors' code is understood."""
 
 
+class Solver(StrEnum):
+    """What minimises (9); each stops on the same certificate, so that coefficients agree to the tolerance."""
+
+    ADMM = "admm"
+    """Over-relaxed ADMM: the fewest steps in both readings; factorises the Gram matrix once a geometry."""
+    FISTA = "fista"
+    """FISTA with adaptive restart: nothing to factorise, more steps."""
+
+
+class CentreRounding(StrEnum):
+    """Where the basis is centred."""
+
+    EXACT = "exact"
+    """On the beam centre as it is given, between pixels where it lies there."""
+    PIXEL = "pixel"
+    """On the pixel of the view that is nearest to it, as the authors do."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FourierBesselSettings:
     """Settings of the Fourier-Bessel estimate; the defaults are the paper's with the per-sample reading.
+
+    `preset` gives the named ones, `digest` a short name for any.
 
     Raises
     ------
@@ -32,6 +55,10 @@ class FourierBesselSettings:
         When a value is of a wrong type or out of range.
     """
 
+    view_shape: tuple[int, int] = (256, 256)
+    """(H, W) of the views that are encoded."""
+    center_rounding: CentreRounding = CentreRounding.EXACT
+    """Whether the beam centre is rounded first."""
     radius: float = 256.0
     """a, radius of the disk in view pixels."""
     n_radial: int = 40
@@ -46,34 +73,49 @@ class FourierBesselSettings:
     """α of (9)."""
     reading: PenaltyReading = PenaltyReading.PER_SAMPLE
     """Scale of λ."""
+    solver: Solver = Solver.ADMM
+    """What minimises (9)."""
     tolerance: float = 1e-8
     """The objective is certified to lie at most this share of itself above its minimum. Coefficients are then
-    right to about the root of it; the per-sample reading gets there in 20 steps, the unit-norm one in thousands."""
+    right to about the root of it."""
 
     def __post_init__(self) -> None:
         try:
             # `index` takes NumPy's integers and refuses 2.5, which `int` would silently round down.
+            object.__setattr__(self, "view_shape", tuple(index(length) for length in self.view_shape))
             object.__setattr__(self, "n_radial", index(self.n_radial))
             object.__setattr__(self, "orders", tuple(index(order) for order in self.orders))
             object.__setattr__(self, "downsample", index(self.downsample))
         except TypeError as error:
             raise SettingsError(
-                "Fourier-Bessel settings n_radial, orders and downsample must be integers, not "
-                f"{self.n_radial!r}, {self.orders!r} and {self.downsample!r}"
+                "Fourier-Bessel settings view_shape, n_radial, orders and downsample must be integers, not "
+                f"{self.view_shape!r}, {self.n_radial!r}, {self.orders!r} and {self.downsample!r}"
             ) from error
         for name in ("radius", "penalty", "l1_ratio", "tolerance"):
             value = getattr(self, name)
             if not isinstance(value, Real):
                 raise SettingsError(f"Fourier-Bessel setting {name} must be a number, not {value!r}")
             object.__setattr__(self, name, float(value))
-        try:
-            object.__setattr__(self, "reading", PenaltyReading(self.reading))
-        except ValueError as error:
-            known = ", ".join(reading.value for reading in PenaltyReading)
-            raise SettingsError(
-                f"Fourier-Bessel setting reading must be one of {known}, not {self.reading!r}"
-            ) from error
+        choices: tuple[tuple[str, type[StrEnum]], ...] = (
+            ("reading", PenaltyReading),
+            ("solver", Solver),
+            ("center_rounding", CentreRounding),
+        )
+        for name, kind in choices:
+            value = getattr(self, name)
+            try:
+                object.__setattr__(self, name, kind(value))
+            except ValueError as error:
+                known = ", ".join(member.value for member in kind)
+                raise SettingsError(
+                    f"Fourier-Bessel setting {name} must be one of {known}, not {value!r}"
+                ) from error
         for name, good, rule in (
+            (
+                "view_shape",
+                len(self.view_shape) == 2 and min(self.view_shape) >= 1,
+                "two positive integers",
+            ),
             ("radius", 0 < self.radius < math.inf, "positive and finite"),
             ("n_radial", self.n_radial >= 1, "at least 1"),
             ("downsample", self.downsample >= 1, "at least 1"),
@@ -93,7 +135,42 @@ class FourierBesselSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready mapping."""
-        return {**asdict(self), "orders": list(self.orders), "reading": self.reading.value}
+        plain = {
+            name: value.value if isinstance(value, StrEnum) else value for name, value in asdict(self).items()
+        }
+        return {**plain, "view_shape": list(self.view_shape), "orders": list(self.orders)}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the settings as canonical JSON, hexadecimal: equal for settings that mean the same."""
+        canonical = json.dumps(self.as_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def changed(self, **changes: Any) -> Self:
+        """Return these settings with some changed; a change to None is none.
+
+        Raises
+        ------
+        SettingsError
+            When a value is of a wrong type or out of range.
+        """
+        changes = {name: value for name, value in changes.items() if value is not None}
+        return replace(self, **changes) if changes else self
+
+    @classmethod
+    def preset(cls, name: str) -> FourierBesselSettings:
+        """Return the settings of a name: ``default``, or ``paper`` for the authors' reading.
+
+        Raises
+        ------
+        SettingsError
+            When there is none of that name.
+        """
+        if name not in PRESETS:
+            raise SettingsError(
+                f"there are no Fourier-Bessel settings named {name!r}; known: {', '.join(PRESETS)}"
+            )
+        return PRESETS[name]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FourierBesselSettings:
@@ -108,3 +185,16 @@ class FourierBesselSettings:
         if unknown:
             raise SettingsError(f"unknown Fourier-Bessel settings: {', '.join(sorted(unknown))}")
         return cls(**values)
+
+
+PRESETS: Mapping[str, FourierBesselSettings] = MappingProxyType(
+    {
+        "default": FourierBesselSettings(),
+        # Intensities and columns of unit norm, unscaled λ, the centre on a pixel. Solved to a tolerance that shows
+        # in no figure instead of being ended after 20 sweeps; `dvfb_stream.fbt.estimate_early_stopped` is that.
+        "paper": FourierBesselSettings(
+            reading=PenaltyReading.UNIT_NORM, center_rounding=CentreRounding.PIXEL, tolerance=1e-6
+        ),
+    }
+)
+"""Settings with a name."""

@@ -46,6 +46,16 @@ class WorkingGrid:
         return max(self.center_x, columns - self.center_x, self.center_y, rows - self.center_y)
 
 
+@dataclass(frozen=True, slots=True)
+class WorkingImages:
+    """Images as the fit sees them."""
+
+    averages: Tensor
+    """(B, rows, columns) block averages over valid pixels; zero where a working pixel is not fitted."""
+    energies: Tensor
+    """(B,) ‖y‖², the sum of their squares; float64."""
+
+
 class FittedPixels:
     """The working pixels that enter the fit, and their intensities in an image.
 
@@ -66,6 +76,8 @@ class FittedPixels:
     ----------
     fitted
         (rows, columns) boolean map of working pixels.
+    count
+        n, how many these are.
 
     Raises
     ------
@@ -103,12 +115,18 @@ class FittedPixels:
                 f"{self.shape[0]} (width x height) image that none is within the radius {radius * downsample:g} of "
                 "the basis; check the centre and the mask"
             )
+        self.count = int(np.count_nonzero(self.fitted))
         self._rows = torch.from_numpy(np.flatnonzero(self.fitted)).to(device)
+        # Mask, disk and the number of valid pixels of each block in one factor a pixel.
+        per_block = torch.from_numpy(self.fitted).to(device) / self._counts.clamp_min(1)
+        self._weights = _enlarged(per_block, downsample, self.shape) * self._valid
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return sum(t.nbytes for t in (self._valid, self._counts, self._rows)) + int(self.fitted.nbytes)
+        return (
+            sum(t.nbytes for t in (self._valid, self._counts, self._rows, self._weights)) + self.fitted.nbytes
+        )
 
     def without(self, lost: NDArray[np.bool_]) -> FittedPixels:
         """Return what is left when further pixels of the image, (H, W), are invalid.
@@ -130,23 +148,78 @@ class FittedPixels:
             device=self._device,
         )
 
-    def averages(self, images: ArrayLike | Tensor) -> Tensor:
-        """Return the intensities that are fitted, (B, n), as `FourierBessel.working_pixels` describes."""
+    def averages(self, images: ArrayLike | Tensor) -> WorkingImages:
+        """Return what is fitted of each image: block averages over valid pixels, zero where none is fitted.
+
+        Parameters
+        ----------
+        images
+            (B, H, W), NumPy or torch, integer or floating. float64 stays float64, all else becomes float32.
+
+        Raises
+        ------
+        FrameError
+            When the shape or type is wrong, a valid pixel is not finite, or squares overflow. Pixels that are
+            not valid may hold anything.
+        """
         tensor = _as_floating(images, self._device)
         if tensor.ndim != 3 or tuple(tensor.shape[1:]) != self.shape:
             raise FrameError(
                 f"images must have shape (B, {self.shape[0]}, {self.shape[1]}), not {tuple(tensor.shape)}"
             )
-        tensor = torch.where(self._valid, tensor, torch.zeros((), dtype=tensor.dtype, device=self._device))
-        bad = ~torch.isfinite(tensor)
+        averages = self._weighted_sums(tensor)
+        energies = _energies(averages)
+        # What is not finite, masked or not, shows in the sum of squares: nobody pays for looking at pixels twice
+        # but those who have such pixels.
+        if not bool(torch.isfinite(energies).all()):
+            averages = self._weighted_sums(self._finite(tensor))
+            energies = _energies(averages)
+            overflown = ~torch.isfinite(energies)
+            if bool(overflown.any()):
+                raise FrameError(
+                    f"image {int(overflown.nonzero()[0])} holds values too large to be squared and summed in "
+                    f"{averages.dtype}; scale the images"
+                )
+        return WorkingImages(averages, energies)
+
+    def values(self, averages: Tensor) -> Tensor:
+        """Return the fitted pixels alone, (B, n), row-major, of (B, rows, columns)."""
+        return averages.flatten(1)[:, self._rows]
+
+    def _weighted_sums(self, images: Tensor) -> Tensor:
+        """Sum each block, pixel by pixel weighted. Rows first: they are contiguous, and half is left for the rest."""
+        weights, d = self._weights.to(images.dtype), self._downsample
+        rows, columns = self.shape
+        if rows % d or columns % d:
+            padding = (0, -columns % d, 0, -rows % d)
+            images, weights = (torch.nn.functional.pad(t, padding) for t in (images, weights))
+        sums = images[:, ::d] * weights[::d]
+        for row in range(1, d):
+            sums.addcmul_(images[:, row::d], weights[row::d])
+        if d == 1:
+            return sums
+        totals = sums[..., ::d] + sums[..., 1::d]
+        for column in range(2, d):
+            totals += sums[..., column::d]
+        return totals
+
+    def _finite(self, images: Tensor) -> Tensor:
+        """Return `images` with zeros under the mask.
+
+        Raises
+        ------
+        FrameError
+            When a valid pixel is not finite.
+        """
+        images = torch.where(self._valid, images, torch.zeros((), dtype=images.dtype, device=self._device))
+        bad = ~torch.isfinite(images)
         if bool(bad.any()):
             image, row, column = (int(i) for i in bad.nonzero()[0])
             raise FrameError(
                 f"image {image} has {int(bad[image].sum())} valid pixels that are not finite, the first at "
                 f"row {row}, column {column}; mask them"
             )
-        sums = block_sum(tensor, self._downsample)
-        return (sums / self._counts.clamp_min(1).to(tensor.dtype)).flatten(1)[:, self._rows]
+        return images
 
 
 def block_sum(images: Tensor, downsample: int) -> Tensor:
@@ -156,6 +229,17 @@ def block_sum(images: Tensor, downsample: int) -> Tensor:
     rows, columns = images.shape[-2:]
     padded = torch.nn.functional.pad(images, (0, -columns % downsample, 0, -rows % downsample))
     return padded.unfold(-2, downsample, downsample).unfold(-2, downsample, downsample).sum((-2, -1))
+
+
+def _enlarged(blocks: Tensor, downsample: int, shape: tuple[int, int]) -> Tensor:
+    """Repeat each block's value on its pixels, (H, W)."""
+    pixels = blocks.repeat_interleave(downsample, 0).repeat_interleave(downsample, 1)
+    return pixels[: shape[0], : shape[1]].contiguous()
+
+
+def _energies(averages: Tensor) -> Tensor:
+    """‖y‖² of each image, (B,), float64, of sums in the type of the pixels."""
+    return torch.linalg.vector_norm(averages, dim=(1, 2)).double().square()
 
 
 def _as_floating(images: ArrayLike | Tensor, device: torch.device) -> Tensor:

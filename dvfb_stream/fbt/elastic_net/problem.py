@@ -1,0 +1,152 @@
+"""The elastic net (9) of many frames that share one Gram matrix, and how far a solution is from the minimum.
+
+In terms of the Gram matrix G = UᵀU, the projections q = Uᵀy and the energy ‖y‖² of each frame, (9) reads
+
+    P(a) = ½‖y‖² - qᵀa + ½aᵀGa + κ₁‖a‖₁ + ½κ₂‖a‖²
+
+so that after the projection the pixels are never touched again.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import eigsh
+from torch import Tensor
+
+SLACK = 1.01
+"""Share by which a largest eigenvalue is raised, for the Lanczos method and rounding approach it from below."""
+
+
+class Quadratic:
+    """What P shares among frames: G, the ridge κ₂, and what solvers derive from them; safe to share by threads.
+
+    Parameters
+    ----------
+    gram
+        (J, J) G, float64.
+    l1, l2
+        κ₁ and κ₂ of P.
+    """
+
+    def __init__(self, gram: Tensor, *, l1: float, l2: float) -> None:
+        self.gram = gram
+        self.l1 = l1
+        self.l2 = l2
+        self._lock = threading.Lock()
+        self._largest: float | None = None
+        self._casts: dict[torch.dtype, Tensor] = {torch.float64: gram}
+        self._inverses: dict[tuple[float, torch.dtype], Tensor] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, G itself excluded."""
+        derived = [*self._inverses.values(), *self._casts.values()]
+        return sum(tensor.nbytes for tensor in derived if tensor is not self.gram)
+
+    @property
+    def largest_eigenvalue(self) -> float:
+        """Bound on the eigenvalues of G, a hair above the largest."""
+        with self._lock:
+            if self._largest is None:
+                self._largest = SLACK * _largest_eigenvalue(self.gram)
+            return self._largest
+
+    def gram_in(self, dtype: torch.dtype) -> Tensor:
+        """G in a working type."""
+        with self._lock:
+            if dtype not in self._casts:
+                self._casts[dtype] = self.gram.to(dtype)
+            return self._casts[dtype]
+
+    def inverse(self, shift: float, dtype: torch.dtype) -> Tensor:
+        """(G + (κ₂ + shift) 1)⁻¹ in a working type; computed in float64, for κ₂ + shift > 0."""
+        with self._lock:
+            if (shift, dtype) not in self._inverses:
+                shifted = self.gram + (self.l2 + shift) * torch.eye(
+                    len(self.gram), dtype=self.gram.dtype, device=self.gram.device
+                )
+                self._inverses[shift, dtype] = torch.cholesky_inverse(torch.linalg.cholesky(shifted)).to(
+                    dtype
+                )
+            return self._inverses[shift, dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """Coefficients of a batch and the certificate that they are good enough."""
+
+    coefficients: Tensor
+    """(B, J) real coefficients."""
+    objective: Tensor
+    """(B,) P(a), float64."""
+    gap: Tensor
+    """(B,) bound of `certify`: P(a) minus its minimum is at most this, float64."""
+    unexplained: Tensor
+    """(B,) ‖Ua - y‖² / ‖y‖², 0 for y = 0; float64."""
+    iterations: int
+    """Steps that the slowest frame of the batch took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Where some coefficients stand."""
+
+    objective: Tensor
+    """(B,) P(a)."""
+    gap: Tensor
+    """(B,) bound on P(a) - min P."""
+    misfit: Tensor
+    """(B,) ‖Ua - y‖²."""
+
+
+def certify(a: Tensor, quadratic: Quadratic, projections: Tensor, energies: Tensor) -> Certificate:
+    """Return P(a) and a bound on its distance from the minimum, the smaller of two.
+
+    - The duality gap: the elastic net is the lasso of [U; √κ₂ 1] and [y; 0], and the residual, scaled until it
+      is feasible, is a point of that lasso's dual. First order in the error of a.
+    - Strong convexity: P(a) - min P <= ‖g‖² / (2κ₂) for every subgradient g at a. Second order in the error of
+      a, so that float32 iterates can be certified; useless without a ridge.
+
+    Parameters
+    ----------
+    a, projections
+        (B, J) float64.
+    quadratic
+        G, κ₁ and κ₂.
+    energies
+        (B,) ‖y‖², float64.
+    """
+    l1, l2 = quadratic.l1, quadratic.l2
+    gram_a = a @ quadratic.gram
+    fit = (projections * a).sum(1)
+    misfit = (energies - 2 * fit + (a * gram_a).sum(1)).clamp_min(0.0)
+    ridge = l2 * a.square().sum(1)
+    objective = 0.5 * (misfit + ridge) + l1 * a.abs().sum(1)
+
+    descent = projections - gram_a - l2 * a
+    steepest = descent.abs().amax(1)
+    # A dual point's scale: the best one, as far as it is feasible.
+    feasible = torch.where(steepest > l1, l1 / steepest, torch.ones_like(steepest))
+    residual_energy = misfit + ridge
+    best = torch.where(residual_energy > 0, (energies - fit) / residual_energy, torch.ones_like(steepest))
+    scale = torch.minimum(torch.maximum(best, -feasible), feasible)
+    dual = scale * (energies - fit) - 0.5 * scale.square() * residual_energy
+    gap = (objective - dual).clamp_min(0.0)
+    if l2 > 0:
+        # Of all subgradients the shortest: towards the sign of a where it has one, as far as κ₁ allows elsewhere.
+        subgradient = descent - torch.where(a != 0, l1 * a.sign(), descent.clamp(-l1, l1))
+        gap = torch.minimum(gap, subgradient.square().sum(1) / (2 * l2))
+    return Certificate(objective, gap, misfit)
+
+
+def _largest_eigenvalue(matrix: Tensor) -> float:
+    """Largest eigenvalue of a symmetric matrix without negative ones, to some 1e-3, by the Lanczos method."""
+    dense = matrix.cpu().numpy()
+    if len(dense) == 1 or not dense.any():
+        return float(dense.max())
+    start = np.ones(len(dense))  # instead of a random vector: the same plan does the same steps
+    return float(eigsh(dense, k=1, v0=start, tol=1e-3, return_eigenvectors=False)[0])

@@ -1,0 +1,112 @@
+"""The two readings of the penalty in (9), brought to one form for the solvers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dvfb_stream.fbt.elastic_net.problem import Quadratic, Solution
+from dvfb_stream.fbt.elastic_net.solve import solve
+from dvfb_stream.fbt.settings import FourierBesselSettings, PenaltyReading
+
+UNSEEN = 1e-12
+"""Norm of a function of the basis on the fitted pixels below which they do not see it; it then stays at zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Projections:
+    """All that the estimate needs to know of images."""
+
+    values: Tensor
+    """(B, J) Uᵀy, in the type of the images."""
+    energies: Tensor
+    """(B,) ‖y‖², float64."""
+    pixels: int
+    """n, fitted pixels of each image."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+class PenalisedFit:
+    """(9) for one Gram matrix and one set of penalties.
+
+    Parameters
+    ----------
+    gram
+        (J, J) G, float64.
+    pixels
+        n, fitted pixels.
+    settings
+        Penalties and their reading.
+    """
+
+    def __init__(self, gram: Tensor, pixels: int, settings: FourierBesselSettings) -> None:
+        l1, l2 = settings.penalty * settings.l1_ratio, settings.penalty * (1 - settings.l1_ratio)
+        self._norms: Tensor | None = None
+        self._scale = 1.0
+        if settings.reading is PenaltyReading.PER_SAMPLE:
+            # Solvers minimise n times the objective: ½‖Ua - y‖² + nλ R(a).
+            self._scale = 1.0 / pixels
+            self.quadratic = Quadratic(gram, l1=l1 * pixels, l2=l2 * pixels)
+        else:
+            norms = gram.diagonal().clamp_min(0.0).sqrt()
+            self._norms = torch.where(norms > UNSEEN, norms, torch.full_like(norms, torch.inf))
+            self.quadratic = Quadratic(gram / self._norms / self._norms[:, None], l1=l1, l2=l2)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held besides G."""
+        scaled = 0 if self._norms is None else self.quadratic.gram.nbytes + self._norms.nbytes
+        return scaled + self.quadratic.nbytes
+
+    def solve(
+        self,
+        projections: Projections,
+        settings: FourierBesselSettings,
+        *,
+        max_iterations: int,
+        start: Tensor | None = None,
+    ) -> Solution:
+        """Return the minimum: unknowns that fit the images as they are, objective and gap in the reading's scale.
+
+        Parameters
+        ----------
+        projections
+            Of the images.
+        settings
+            Solver and tolerance.
+        max_iterations
+            Bound on the solver's steps.
+        start
+            (B, J) unknowns to start from, in the unit of the images; None: zero.
+        """
+        values, energies = projections.values, projections.energies
+        unit = None
+        if self._norms is not None:
+            lengths = torch.where(energies > 0, energies, torch.ones_like(energies)).sqrt()
+            unit = (1.0 / (self._norms * lengths[:, None])).to(values.dtype)
+            values = values * unit
+            energies = energies / lengths.square()
+            # In units of the scaled problem a column's norm and the image's length change places.
+            unit = (lengths[:, None] / self._norms).to(values.dtype)
+            if start is not None:
+                start = torch.where(unit > 0, start / unit, torch.zeros_like(start))
+        solution = solve(
+            self.quadratic,
+            values,
+            energies,
+            solver=settings.solver,
+            tolerance=settings.tolerance,
+            max_iterations=max_iterations,
+            start=start,
+        )
+        return Solution(
+            solution.coefficients if unit is None else solution.coefficients * unit,
+            solution.objective * self._scale,
+            solution.gap * self._scale,
+            solution.unexplained,
+            solution.iterations,
+        )

@@ -1,0 +1,16 @@
+"""From pixels to what the estimate needs of them: block averages, projections Uᵀy, the Gram matrix UᵀU."""
+
+from dvfb_stream.fbt.projection.folded import FoldedProjection
+from dvfb_stream.fbt.projection.gram import gram_matrix
+from dvfb_stream.fbt.projection.pixels import FittedPixels, WorkingGrid, WorkingImages, block_sum
+from dvfb_stream.fbt.projection.plain import PlainProjection
+
+__all__ = [
+    "FittedPixels",
+    "FoldedProjection",
+    "PlainProjection",
+    "WorkingGrid",
+    "WorkingImages",
+    "block_sum",
+    "gram_matrix",
+]
