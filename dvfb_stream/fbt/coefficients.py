@@ -1,4 +1,8 @@
-"""Coefficients: the complex A_nm of the paper and the real unknowns that the estimate solves for."""
+"""Coefficients: the A_nm of the paper, the real unknowns that the estimate solves for, and what they say.
+
+A real image needs orders m >= 0 alone, because A_{n,-m} = (-1)^m conj(A_nm). Coefficients without the orders below
+zero that stand for (6) with them are called Hermitian here: f = Σ A_n0 Ψ_n0 + 2 Re Σ_{m>0} A_nm Ψ_nm.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from dvfb_stream.errors import SettingsError
 
 
 def complex_from_real(unknowns: Tensor, *, n_radial: int, orders: Sequence[int]) -> Tensor:
@@ -18,16 +24,16 @@ def complex_from_real(unknowns: Tensor, *, n_radial: int, orders: Sequence[int])
     Parameters
     ----------
     unknowns
-        (B, J), laid out as the columns of `dvfb_stream.fbt.basis.real_basis`.
+        (..., J), laid out as the columns of `dvfb_stream.fbt.basis.real_basis`.
     n_radial, orders
         Extent of A.
 
     Returns
     -------
     Tensor
-        (B, n_radial, n_orders), complex.
+        (..., n_radial, n_orders), complex.
     """
-    blocks = iter(torch.split(unknowns, n_radial, dim=1))
+    blocks = iter(torch.split(unknowns, n_radial, dim=-1))
     columns = []
     for order in orders:
         cosine = next(blocks)
@@ -35,22 +41,22 @@ def complex_from_real(unknowns: Tensor, *, n_radial: int, orders: Sequence[int])
             columns.append(torch.complex(cosine, torch.zeros_like(cosine)))
         else:
             columns.append(torch.complex(cosine, -next(blocks)) / math.sqrt(2.0))
-    return torch.stack(columns, dim=2)
+    return torch.stack(columns, dim=-1)
 
 
 def real_from_complex(coefficients: Tensor, *, orders: Sequence[int]) -> Tensor:
-    """Return the real unknowns, (B, J), of complex coefficients, (B, n_radial, n_orders).
+    """Return the real unknowns, (..., J), of complex coefficients, (..., n_radial, n_orders).
 
     The imaginary part of m = 0 has no place in a real image and is dropped.
     """
     blocks = []
     for column, order in enumerate(orders):
-        values = coefficients[:, :, column]
+        values = coefficients[..., column]
         if order == 0:
             blocks.append(values.real)
         else:
             blocks += [values.real * math.sqrt(2.0), -values.imag * math.sqrt(2.0)]
-    return torch.cat(blocks, dim=1)
+    return torch.cat(blocks, dim=-1)
 
 
 def rotate(coefficients: Tensor, angle: float, *, orders: Sequence[int]) -> Tensor:
@@ -69,3 +75,146 @@ def rotate(coefficients: Tensor, angle: float, *, orders: Sequence[int]) -> Tens
     """
     phases = torch.tensor(orders, dtype=coefficients.real.dtype, device=coefficients.device) * -angle
     return coefficients * torch.polar(torch.ones_like(phases), phases)
+
+
+def energy_per_order(coefficients: Tensor, *, orders: Sequence[int]) -> Tensor:
+    """Return how much of the image's energy ∫∫ f² r dr dφ each angular order holds.
+
+    By Parseval's theorem it is Σ_n A_n0² for m = 0 and 2 Σ_n |A_nm|² above, the negative order included. The image
+    is the one that the coefficients predict on the whole disk r < a, seen or not; turning it changes nothing.
+
+    Parameters
+    ----------
+    coefficients
+        (..., n_radial, n_orders), complex or real, Hermitian.
+    orders
+        m >= 0 of each column.
+
+    Returns
+    -------
+    Tensor
+        (..., n_orders), real, in the unit of f² times that of r².
+
+    Raises
+    ------
+    SettingsError
+        When coefficients and orders do not belong together or an order is negative.
+    """
+    return _energies(coefficients, orders).sum(-2)
+
+
+def energy_per_radial_index(coefficients: Tensor, *, orders: Sequence[int]) -> Tensor:
+    """Return how much of the image's energy ∫∫ f² r dr dφ each radial index holds, (..., n_radial).
+
+    A_n0² + 2 Σ_{m>0} |A_nm|²; all else as in `energy_per_order`.
+    """
+    return _energies(coefficients, orders).sum(-1)
+
+
+def with_negative_orders(coefficients: Tensor, *, orders: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
+    """Return the coefficients of all orders in (6), for those of a real image with m >= 0.
+
+    A_{n,-m} = (-1)^m conj(A_nm), because J_{-m} = (-1)^m J_m makes Ψ_{n,-m} = (-1)^m conj(Ψ_nm).
+
+    Parameters
+    ----------
+    coefficients
+        (..., n_radial, n_orders), complex, Hermitian; the imaginary part of m = 0 is dropped.
+    orders
+        m >= 0 of each column.
+
+    Returns
+    -------
+    coefficients
+        (..., n_radial, 2 · n_orders), one column less where 0 is among the orders.
+    orders
+        m of each column, ascending from the lowest negative one.
+
+    Raises
+    ------
+    SettingsError
+        When coefficients and orders do not belong together or an order is negative.
+    """
+    _check_hermitian(coefficients, orders)
+    columns = {}
+    for column, order in enumerate(orders):
+        values = coefficients[..., column]
+        columns[-order] = values.conj() * (-1) ** order
+        columns[order] = values if order else values.real.to(values.dtype)
+    both = tuple(sorted(columns))
+    return torch.stack([columns[order] for order in both], dim=-1), both
+
+
+def hermitian_from_printed(coefficients: Tensor, *, orders: Sequence[int]) -> Tensor:
+    """Return the Hermitian coefficients that those of Algorithm 1 as printed estimate.
+
+    The printed form fits I by ΨA over m >= 0 with complex A, and asks Im ΨA = 0 of as many rows again. Without the
+    orders below zero it cannot fit I; the two requests meet half way, at A = P_nm of (5), where Re ΨA holds order 0
+    and half of all above. So it estimates the Hermitian coefficients themselves, not twice them: what is
+    left to do is to drop the imaginary part of m = 0, and to sum A with its negative orders instead of Re ΨA.
+
+    Parameters
+    ----------
+    coefficients
+        (..., n_radial, n_orders), complex, of `estimate_printed`.
+    orders
+        m >= 0 of each column.
+
+    Returns
+    -------
+    Tensor
+        (..., n_radial, n_orders), complex.
+
+    Raises
+    ------
+    SettingsError
+        When coefficients and orders do not belong together or an order is negative.
+
+    Notes
+    -----
+    Exact on full circles: wherever the fitted pixels fill whole circles about the beam (to 1 %, as round as those
+    are), orders do not mix, and both forms solve the same normal equations of each order, whatever part of r < a
+    is seen. Penalties differ: at λ per sample the printed form, with 2n rows, has the ridge of the Hermitian form
+    at 2λ; its L1 term is that at 2λ for m = 0 and at 2√2 λ above, where the Hermitian unknowns are √2 times the
+    parts of A. In unit norm the ridge is the same, and L1 that at λ and √2 λ.
+
+    Where arcs are missing it holds in part: over an arc, orders m >= 0 alone can fit I, and the weaker the penalty
+    the further they drift. Measured at the paper's size (128 x 128 working pixels, 40 x 11 coefficients, λ = 1e-4,
+    α = 0.8, converged) on a pattern of rings with noise, for m > 0 the correlation of magnitudes and the ratio of
+    norms, printed to Hermitian:
+
+    ============================  ===================  ===================  ===================
+    beam (pixels of 256 x 256)    per sample, same λ   printed with λ / 2   unit norm, same λ
+    ============================  ===================  ===================  ===================
+    centred                       0.999, 0.82          1.000, 1.00          0.984, 0.98
+    centred, gaps of 12 pixels    0.982, 0.88          0.986, 0.93          0.71, 0.92
+    at (80, 141)                  0.974, 0.74          0.991, 0.91          0.982, 1.00
+    at (80, 141), gaps            0.980, 0.72          0.977, 0.80          0.93, 1.17
+    at (5, 10), a quarter seen    0.995, 0.72          0.981, 0.94          0.72, 6.5
+    ============================  ===================  ===================  ===================
+
+    With m = 0, which dominates, magnitudes correlate above 0.99 throughout, but for 0.93 in the last entry.
+    """
+    _check_hermitian(coefficients, orders)
+    zero = torch.tensor([order == 0 for order in orders], device=coefficients.device)
+    return torch.where(zero, coefficients.real.to(coefficients.dtype), coefficients)
+
+
+def _energies(coefficients: Tensor, orders: Sequence[int]) -> Tensor:
+    """Energy of each pair (n, ±m), (..., n_radial, n_orders): its squared real unknowns."""
+    _check_hermitian(coefficients, orders)
+    zero = torch.tensor([order == 0 for order in orders], device=coefficients.device)
+    return torch.where(zero, coefficients.real.square(), 2 * coefficients.abs().square())
+
+
+def _check_hermitian(coefficients: Tensor, orders: Sequence[int]) -> None:
+    if coefficients.ndim < 2 or coefficients.shape[-1] != len(orders):
+        raise SettingsError(
+            f"coefficients of the orders {tuple(orders)!r} must have shape (..., n_radial, {len(orders)}), not "
+            f"{tuple(coefficients.shape)}"
+        )
+    if any(order < 0 for order in orders):
+        raise SettingsError(
+            f"orders of Hermitian coefficients must not be negative, and are {tuple(orders)!r}; leave out those "
+            "below 0, which follow from those above"
+        )
