@@ -11,6 +11,7 @@ from scipy.special import expit
 from dvfb_stream import Annotator, Frame, Geometry, Origin
 from dvfb_stream.annotator import INFERENCE_FRAMES
 from dvfb_stream.errors import BundleError, SettingsError
+from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.labels import LABELS
 from dvfb_stream.view import make_view
 
@@ -159,6 +160,7 @@ def test_provenance_is_json_ready_and_complete(annotator):
     assert provenance["model"]["sha256"] == annotator.identity.sha256
     assert provenance["labels"] == list(LABELS)
     assert provenance["fbt"]["penalty"] == 1e-4
+    assert provenance["fbt"]["sha256"] == FourierBesselSettings.from_dict(provenance["fbt"]).digest
     assert set(provenance["thresholds"]) == set(LABELS)
 
 

@@ -18,14 +18,12 @@ from sklearn.linear_model import ElasticNet
 
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt.coefficients import complex_from_real
+from dvfb_stream.fbt.elastic_net.readings import UNSEEN
 from dvfb_stream.fbt.plan import FourierBessel
 from dvfb_stream.fbt.settings import FourierBesselSettings, PenaltyReading
 
 SWEEPS = 20
 """Sweeps of coordinate descent after which the paper ends the solver (section 4.1)."""
-
-UNSEEN = 1e-12
-"""Norm on the fitted pixels up to which a function, of norm 1 on the whole disk, counts as not seen by them."""
 
 
 def complex_basis(plan: FourierBessel) -> NDArray[np.complex128]:

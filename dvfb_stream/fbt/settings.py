@@ -15,6 +15,9 @@ from typing import Any, Self
 
 from dvfb_stream.errors import SettingsError
 
+MAX_RADIAL = 1200
+"""Roots of J_m that SciPy gives."""
+
 
 class PenaltyReading(StrEnum):
     """How λ of (9) compares with the data term; the paper leaves it open."""
@@ -117,7 +120,7 @@ class FourierBesselSettings:
                 "two positive integers",
             ),
             ("radius", 0 < self.radius < math.inf, "positive and finite"),
-            ("n_radial", self.n_radial >= 1, "at least 1"),
+            ("n_radial", 1 <= self.n_radial <= MAX_RADIAL, f"from 1 to {MAX_RADIAL}"),
             ("downsample", self.downsample >= 1, "at least 1"),
             ("penalty", 0 <= self.penalty < math.inf, "finite and not negative"),
             ("l1_ratio", 0 <= self.l1_ratio <= 1, "between 0 and 1"),
@@ -134,17 +137,19 @@ class FourierBesselSettings:
                 )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready mapping."""
+        """Return a JSON-ready mapping with the `digest` as ``sha256``: what bundles and analysis runs store."""
+        return {**self._values(), "sha256": self.digest}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all values as canonical JSON, hexadecimal."""
+        return _digest(self._values())
+
+    def _values(self) -> dict[str, Any]:
         plain = {
             name: value.value if isinstance(value, StrEnum) else value for name, value in asdict(self).items()
         }
         return {**plain, "view_shape": list(self.view_shape), "orders": list(self.orders)}
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the settings as canonical JSON, hexadecimal: equal for settings that mean the same."""
-        canonical = json.dumps(self.as_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
 
     def changed(self, **changes: Any) -> Self:
         """Return these settings with some changed; a change to None is none.
@@ -174,17 +179,29 @@ class FourierBesselSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FourierBesselSettings:
-        """Return the settings of `as_dict`; unknown keys are refused.
+        """Return the settings of `as_dict`. What is not there takes its default.
 
         Raises
         ------
         SettingsError
-            When a key is unknown or a value is of a wrong type or out of range.
+            When a key is unknown, a value is of a wrong type or out of range, or the digest is another's.
         """
-        unknown = set(values).difference(field.name for field in fields(cls))
+        choices = {name: value for name, value in values.items() if name != "sha256"}
+        unknown = set(choices).difference(field.name for field in fields(cls))
         if unknown:
             raise SettingsError(f"unknown Fourier-Bessel settings: {', '.join(sorted(unknown))}")
-        return cls(**values)
+        settings = cls(**choices)
+        # Of what is there, not of what it means: a version that knows more settings still reads it.
+        if "sha256" in values and values["sha256"] != (found := _digest(choices)):
+            raise SettingsError(
+                f"Fourier-Bessel settings have SHA-256 {found[:12]}…, but say {str(values['sha256'])[:12]}…: "
+                "they were altered; restore them from their source"
+            )
+        return settings
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 PRESETS: Mapping[str, FourierBesselSettings] = MappingProxyType(

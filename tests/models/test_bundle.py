@@ -55,6 +55,7 @@ def test_one_changed_byte_of_the_weights_is_noticed(copy):
         ({"fbt": {"reading": "loud"}}, "reading must be one of"),
         ({"fbt": {"n_radial": 41}}, "takes 40 x 11 coefficients, but fbt in model.json makes 41 x 11"),
         ({"fbt": {"orders": [0, 2]}}, "makes 40 x 2"),
+        ({"fbt": {"penalty": 1e-4, "sha256": "0" * 64}}, "altered"),
         ({"fbt": {"lambda": 1}}, "unknown Fourier-Bessel settings: lambda"),
         ({"calibration": {}}, "diffuse_low_q"),
         ({"version": 3}, "version must be"),

@@ -9,7 +9,7 @@ from scipy.special import jn_zeros, jv
 
 from dvfb_stream.errors import FrameError, SettingsError
 from dvfb_stream.fbt import FourierBessel
-from dvfb_stream.fbt.transform import inverse_transform, synthesise, transform
+from dvfb_stream.fbt.quadrature import inverse_transform, synthesise, transform
 
 RADII = st.floats(0.01, 1000.0)
 SEEDS = st.integers(0, 1000)
@@ -211,8 +211,8 @@ def test_a_real_functions_negative_orders_follow_from_the_positive_ones(orders, 
     [
         ({"radius": 0.0}, r"radius must be positive and finite, not 0\.0"),
         ({"radius": np.inf}, "radius must be positive and finite, not inf"),
-        ({"n_radial": 0}, "n_radial must be at least 1, not 0"),
-        ({"n_radial": 1201}, "n_radial must be at most 1200, not 1201"),
+        ({"n_radial": 0}, "n_radial must be from 1 to 1200, not 0"),
+        ({"n_radial": 1201}, "n_radial must be from 1 to 1200, not 1201"),
         ({"orders": ()}, r"distinct, and at least one, not \(\)"),
         ({"orders": (2, 2)}, r"distinct, and at least one, not \(2, 2\)"),
         ({"orders": (1.5,)}, r"integers, not \(1\.5,\)"),

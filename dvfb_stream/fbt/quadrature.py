@@ -18,9 +18,6 @@ from scipy.special import jn_zeros, jv, roots_legendre
 from dvfb_stream.errors import FrameError, SettingsError
 from dvfb_stream.fbt.settings import FourierBesselSettings
 
-MAX_RADIAL = 1200
-"""Roots of J_m that SciPy gives."""
-
 RADIAL_TAIL = 32
 """Nodes beyond the highest root, see `transform`. A Bessel function's Legendre coefficients fall faster than
 exponentially past the degree that follows its oscillations; a few times the cube root of that degree is enough."""
@@ -223,10 +220,7 @@ def _radial(r: NDArray[np.float64], *, radius: float, order: int, n_radial: int)
 
 
 def _disk(radius: float, n_radial: int) -> FourierBesselSettings:
-    settings = FourierBesselSettings(radius=radius, n_radial=n_radial)
-    if settings.n_radial > MAX_RADIAL:
-        raise SettingsError(f"n_radial must be at most {MAX_RADIAL}, not {n_radial}")
-    return settings
+    return FourierBesselSettings(radius=radius, n_radial=n_radial)
 
 
 def _distinct(orders: Iterable[int]) -> tuple[int, ...]:
