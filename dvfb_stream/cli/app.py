@@ -14,6 +14,7 @@ import typer
 from dvfb_stream.cli.annotate.command import annotate
 from dvfb_stream.cli.daemon import daemon
 from dvfb_stream.cli.demo.command import demo
+from dvfb_stream.cli.figures.command import FIGURES
 from dvfb_stream.cli.models import models
 from dvfb_stream.cli.profile import profile
 from dvfb_stream.cli.search import search
@@ -51,6 +52,17 @@ def _unwrapped(text: str | None) -> str:
 
 for command in COMMANDS:
     app.command(help=_unwrapped(command.__doc__))(command)
+
+figures = typer.Typer(help="Draw the paper's figures: the basis functions, the masked estimate of any frame.")
+app.add_typer(figures, name="figures")
+for command in FIGURES:
+    figures.command(help=_unwrapped(command.__doc__))(command)
+
+
+@figures.callback(invoke_without_command=True)
+def _figures(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it

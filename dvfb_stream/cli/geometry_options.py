@@ -94,3 +94,9 @@ def detector_description(
         first = error.errors()[0]
         option = "--" + "-".join(str(part) for part in first["loc"][:1]).replace("_", "-")
         raise WrongCallError(f"{option}: {first['msg']}, not {first['input']}") from error
+
+
+def files_read(files: list[str], description: DetectorDescription) -> list[str | Path]:
+    """Return all files that a command reads, frames and geometry: none of them may be written to."""
+    poni = [] if description.poni is None else [description.poni]
+    return [*files, *description.mask, *poni]

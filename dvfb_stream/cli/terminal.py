@@ -145,3 +145,8 @@ class FailureReporter:
         self.failures += 1
         with self._progress.out_of_the_way():
             report_error(message)
+
+    def noted(self, message: str) -> None:
+        """Write a line for information."""
+        with self._progress.out_of_the_way():
+            report_note(message)

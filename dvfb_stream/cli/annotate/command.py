@@ -15,6 +15,7 @@ from dvfb_stream.cli.geometry_options import (
     Masks,
     Poni,
     detector_description,
+    files_read,
 )
 from dvfb_stream.cli.terminal import (
     FailureReporter,
@@ -147,11 +148,7 @@ def _annotate(
     from dvfb_stream.cli.annotate.rows import open_output, row_writer
     from dvfb_stream.cli.output_files import NumberedFigures
 
-    inputs: list[str | Path] = [
-        *files,
-        *description.mask,
-        *([description.poni] if description.poni is not None else []),
-    ]
+    inputs = files_read(files, description)
     figures = None if plot is None else NumberedFigures(plot, inputs, option="plot")
     loaded = description.load()
     with open_output(output, inputs) as stream, ProgressBar(len(files), "annotating") as progress:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.cli.figures.panels import blank_figure, draw_magnitudes, draw_reconstruction, draw_view
+from dvfb_stream.cli.figures.panels import (
+    draw_magnitudes,
+    draw_reconstruction,
+    draw_view,
+    intensity_range,
+    new_figure,
+)
 from dvfb_stream.labels import TITLES
 from dvfb_stream.view import View
 
@@ -51,12 +57,13 @@ def draw_frame(picture: FramePicture) -> Figure:
     MissingExtraError
         When matplotlib is not installed.
     """
-    figure = blank_figure(15, 4.6)
+    figure = new_figure(15, 4.6, "constrained")
     view, rebuilt, amplitudes, bars = figure.subplots(1, 4, width_ratios=(1, 1, 0.62, 0.9))
     figure.suptitle(f"{picture.title}\n{picture.remark}", fontsize=10, parse_math=False)
     draw_view(view, picture.view)
     view.set_title("view (log intensity; masked: blue)", fontsize=9)
-    draw_reconstruction(rebuilt, picture.reconstruction, picture.view)
+    colours = intensity_range(picture.view.image, picture.view.mask)
+    draw_reconstruction(rebuilt, picture.reconstruction, picture.view, colours)
     rebuilt.set_title("reconstruction from the coefficients", fontsize=9)
     draw_magnitudes(figure, amplitudes, picture.coefficients, picture.orders)
     _draw_scores(picture, bars)

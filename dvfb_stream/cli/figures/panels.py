@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from dvfb_stream.errors import MissingExtraError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
     from dvfb_stream.view import View
 
@@ -22,8 +23,8 @@ MASK_COLOUR = "#5b8db8"
 CENTRE_COLOUR = "#39ff88"
 
 
-def blank_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of so many inches whose panels lay themselves out.
+def new_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
+    """Return an empty figure of so many inches; with the layout "constrained" its panels lay themselves out.
 
     Raises
     ------
@@ -34,7 +35,7 @@ def blank_figure(width: float, height: float) -> Figure:
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError("matplotlib", "files") from None
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout=layout)
 
 
 def intensity_range(image: NDArray[np.float32], mask: NDArray[np.bool_]) -> tuple[float, float]:
@@ -47,9 +48,11 @@ def intensity_range(image: NDArray[np.float32], mask: NDArray[np.bool_]) -> tupl
     return low, max(high, low + 1e-6)
 
 
-def draw_view(axes: Axes, view: View) -> None:
+def draw_view(axes: Axes, view: View) -> AxesImage:
     """Draw the view with its mask and beam centre."""
-    _draw_image(axes, np.ma.array(view.image, mask=~view.mask), view)
+    shown = _draw_image(
+        axes, np.ma.array(view.image, mask=~view.mask), view, intensity_range(view.image, view.mask)
+    )
     mark_centre(axes, view)
     if _center_inside(view):
         axes.set_xlabel("+ beam centre", fontsize=8)
@@ -57,19 +60,23 @@ def draw_view(axes: Axes, view: View) -> None:
         axes.set_xlabel(
             f"beam centre off the view, at x = {view.center_x:.0f}, y = {view.center_y:.0f}", fontsize=8
         )
+    return shown
 
 
-def draw_reconstruction(axes: Axes, reconstruction: NDArray[np.floating[Any]], view: View) -> None:
-    """Draw what the coefficients say `view` is, (s, s) of the same field, in the colours of the view."""
-    _draw_image(axes, reconstruction, view)
+def draw_reconstruction(
+    axes: Axes, reconstruction: NDArray[np.float32], view: View, colours: tuple[float, float]
+) -> AxesImage:
+    """Draw what the coefficients say `view` is, (s, s) of the same field, between two intensities."""
+    shown = _draw_image(axes, reconstruction, view, colours)
     mark_centre(axes, view)
+    return shown
 
 
-def _draw_image(axes: Axes, image: NDArray[Any], view: View) -> None:
+def _draw_image(axes: Axes, image: NDArray[Any], view: View, colours: tuple[float, float]) -> AxesImage:
     from matplotlib import colormaps
 
-    low, high = intensity_range(view.image, view.mask)
-    axes.imshow(
+    low, high = colours
+    return axes.imshow(
         image,
         cmap=colormaps[COLOUR_MAP].with_extremes(bad=MASK_COLOUR),
         vmin=low,
@@ -108,14 +115,15 @@ def draw_magnitudes(figure: Figure, axes: Axes, coefficients: NDArray[Any], orde
     from dvfb_stream.fbt import log_scale, normalise
 
     magnitudes = log_scale(normalise(torch.from_numpy(np.abs(coefficients))))
-    draw_coefficients(figure, axes, magnitudes.numpy(), orders, cmap="magma", vmin=0, vmax=1)
+    shown = draw_coefficients(axes, magnitudes.numpy(), orders, cmap="magma", vmin=0, vmax=1)
+    figure.colorbar(shown, ax=axes).ax.tick_params(labelsize=7)
     axes.set_title("|coefficients|, log scale", fontsize=9)
 
 
-def draw_coefficients(
-    figure: Figure, axes: Axes, values: NDArray[Any], orders: Sequence[int], **colours: Any
-) -> None:
+def draw_coefficients(axes: Axes, values: NDArray[Any], orders: Sequence[int], **colours: Any) -> AxesImage:
     """Draw a number per coefficient, (n_radial, n_orders): the orders across, the radial index upwards."""
+    from matplotlib.ticker import MaxNLocator
+
     n_radial, n_orders = values.shape
     shown = axes.imshow(
         values,
@@ -126,7 +134,8 @@ def draw_coefficients(
         **colours,
     )
     axes.set_xticks(range(n_orders), [str(order) for order in orders], fontsize=7)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(axis="y", labelsize=7)
     axes.set_xlabel("order m", fontsize=8)
     axes.set_ylabel("radial index n", fontsize=8)
-    figure.colorbar(shown, ax=axes).ax.tick_params(labelsize=7)
+    return shown

@@ -1,0 +1,132 @@
+"""From frames to files: each frame is estimated and drawn, and told of."""
+
+from __future__ import annotations
+
+import json as json_format
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from dvfb_stream.cli.figures.estimate import Estimate, Estimator
+from dvfb_stream.cli.figures.estimate_figure import Coefficients, draw_estimate
+from dvfb_stream.cli.figures.sources import FrameSource
+from dvfb_stream.cli.frame_files import Failures, FramePlace, FrameRead
+from dvfb_stream.cli.output_files import check_writable, save_figure
+from dvfb_stream.cli.terminal import FailureReporter, ProgressBar
+from dvfb_stream.errors import FrameError, GeometryError, SettingsError
+from dvfb_stream.files.reading import DATASET_SEPARATOR
+
+
+class EstimateFiles:
+    """Names figures after their frames, in one folder; no two frames of one call share a name.
+
+    Parameters
+    ----------
+    folder
+        Made where it does not exist.
+    inputs
+        Files that are read.
+
+    Raises
+    ------
+    SettingsError
+        When the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: Path, inputs: Sequence[str | Path]) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"output-dir {folder} cannot be made: {error.strerror or error}; name another folder"
+            ) from error
+        check_writable(folder, f"output-dir {folder}")
+        self._folder = folder
+        self._inputs = inputs
+        self._written: set[Path] = set()
+
+    def path(self, place: FramePlace) -> Path:
+        """Return the name of a frame's figure, which no other frame gets from here on."""
+        stem = Path(place.file.partition(DATASET_SEPARATOR)[0]).stem
+        name = f"{stem}-frame-{place.index}" if place.count > 1 else stem
+        # run1/a.tif and run2/a.tif, or two datasets of one HDF5 file.
+        paths = [self._folder / f"{name}-estimate.png"]
+        while paths[-1] in self._written:
+            paths.append(self._folder / f"{name}-estimate-{len(paths) + 1}.png")
+        self._written.add(paths[-1])
+        return paths[-1]
+
+    def save(self, figure: Any, place: FramePlace) -> Path:
+        """Save a frame's figure and return where.
+
+        Raises
+        ------
+        SettingsError
+            When it cannot be written, or would replace a file that is read.
+        """
+        path = self.path(place)
+        save_figure(figure, path, self._inputs)
+        return path
+
+
+def draw_estimates(
+    source: FrameSource, estimator: Estimator, files: EstimateFiles, coefficients: Coefficients, *, json: bool
+) -> bool:
+    """Draw each frame of `source` and write a line about it to stdout; return whether anything failed."""
+    with ProgressBar(source.files, "drawing") as progress:
+        reporter = FailureReporter(progress)
+        failures = Failures(reporter)
+        for read in source.read(reporter):
+            line: str | None
+            try:
+                line = _draw(read, estimator, files, coefficients, json=json)
+                failures.see(read, None)
+            except (FrameError, GeometryError) as error:
+                failures.see(read, str(error))
+                failed = {"file": read.file, "frame": read.index, "status": "failed", "reason": str(error)}
+                line = json_format.dumps(failed) if json else None
+            if line is not None:
+                with progress.out_of_the_way():
+                    typer.echo(line)
+            progress.advance()
+        failures.tell()
+    return reporter.failures > 0
+
+
+def _draw(
+    read: FrameRead, estimator: Estimator, files: EstimateFiles, coefficients: Coefficients, *, json: bool
+) -> str:
+    if read.frame is None:
+        raise FrameError(read.reason)
+    estimate = estimator.estimate(read.frame)
+    title = f"{read.file} frame {read.index}" if read.count > 1 else read.file
+    figure = draw_estimate(estimate, estimator.settings, title=title, coefficients=coefficients)
+    path = files.save(figure, read)
+    if not json:
+        return f"wrote {path}: fit residual {estimate.residual:.3f}"
+    facts = {
+        "file": read.file,
+        "frame": read.index,
+        "status": "ok",
+        "reason": "",
+        "figure": str(path),
+        **_numbers(estimate),
+        "center_x": read.frame.geometry.center_x,
+        "center_y": read.frame.geometry.center_y,
+        "fbt": estimator.settings.as_dict(),
+    }
+    return json_format.dumps(facts, allow_nan=False)
+
+
+def _numbers(estimate: Estimate) -> dict[str, float]:
+    return {
+        "fit_residual": estimate.residual,
+        "fitted": float(estimate.fitted.mean()),
+        "masked": float((~estimate.view.mask).mean()),
+        "unknowns": estimate.unknowns,
+        "nonzero": estimate.nonzero,
+        "iterations": estimate.iterations,
+        "gap": estimate.gap,
+    }
