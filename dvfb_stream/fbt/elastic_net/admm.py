@@ -12,6 +12,8 @@ The iterate is z, sparse as the minimum is. State is w alone, which fixes z and 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -29,6 +31,17 @@ SMALLEST_CURVATURE = 1e-6
 """Share of the largest eigenvalue that stands for κ₂ in ρ where κ₂ is less, down to none: the lasso."""
 
 
+BALANCE_EVERY = 320
+"""Steps after which ρ is looked at again, far more than a well-conditioned problem takes. Stiff problems differ in
+the ρ that suits them, a few pixels by a factor of 100; each change costs a factorisation, some 30 steps' worth."""
+
+IMBALANCE = 3.0
+"""Ratio of the residuals from which on ρ is changed; within it there is little to win."""
+
+LARGEST_CHANGE = 5.0
+"""Factor by which ρ changes at most at a time: residuals far from the minimum exaggerate."""
+
+
 class Admm:
     """Steps of a batch.
 
@@ -43,12 +56,13 @@ class Admm:
     """
 
     def __init__(self, quadratic: Quadratic, projections: Tensor, start: Tensor | None = None) -> None:
+        self._quadratic = quadratic
+        self._projections = projections
         largest = quadratic.largest_eigenvalue + quadratic.l2
         weakest = max(quadratic.l2, SMALLEST_CURVATURE * largest)
         rho = largest * (weakest / largest) ** PENALTY_EXPONENT
-        self._inverse = quadratic.inverse(rho, projections.dtype) * rho
-        self._constant = torch.mm(projections / rho, self._inverse)
-        self._threshold = quadratic.l1 / rho
+        self._rho, self._inverse, self._constant, self._threshold = 0.0, projections, projections, 0.0
+        self._use(rho, quadratic.inverse(rho, projections.dtype))
         if start is None:
             self._w = torch.zeros_like(projections)
         else:
@@ -56,17 +70,44 @@ class Admm:
             pull = projections - start @ quadratic.gram_in(start.dtype) - quadratic.l2 * start
             self._w = start + pull / rho
         self.coefficients = torch.nn.functional.softshrink(self._w, self._threshold)
+        self._unbalanced_steps = 0
 
     def advance(self, steps: int) -> None:
         """Take some steps."""
+        if steps < 1:
+            return
         w, z = self._w, self.coefficients
         for _ in range(steps):
+            last = z
             x = torch.addmm(self._constant, 2 * z - w, self._inverse)
             w = w + RELAXATION * (x - z)
             z = torch.nn.functional.softshrink(w, self._threshold)
         self._w, self.coefficients = w, z
+        self._unbalanced_steps += steps
+        if self._unbalanced_steps >= BALANCE_EVERY:
+            self._balance(x, last)
+            self._unbalanced_steps = 0
 
     def keep(self, frames: Tensor) -> None:
         """Go on with some frames of the batch alone."""
         self._w, self.coefficients = self._w[frames], self.coefficients[frames]
-        self._constant = self._constant[frames]
+        self._projections, self._constant = self._projections[frames], self._constant[frames]
+
+    def _use(self, rho: float, inverse: Tensor) -> None:
+        self._rho = rho
+        self._inverse = inverse * rho
+        self._constant = self._projections @ inverse
+        self._threshold = self._quadratic.l1 / rho
+
+    def _balance(self, x: Tensor, last: Tensor) -> None:
+        """Bring ρ to where x - z and the change of z, each relative, fall alike (Boyd et al. 2011, 3.4.1)."""
+        z, u = self.coefficients, self._w - self.coefficients
+        tiny = torch.finfo(z.dtype).tiny
+        primal = (x - z).norm(dim=1) / torch.maximum(x.norm(dim=1), z.norm(dim=1)).clamp_min(tiny)
+        dual = (z - last).norm(dim=1) / u.norm(dim=1).clamp_min(tiny)
+        ratio = float((primal / dual.clamp_min(tiny)).median())
+        if 1 / IMBALANCE <= ratio <= IMBALANCE or not 0 < ratio < math.inf:
+            return
+        change = min(max(math.sqrt(ratio), 1 / LARGEST_CHANGE), LARGEST_CHANGE)
+        self._use(self._rho * change, self._quadratic.fresh_inverse(self._rho * change, z.dtype))
+        self._w = z + u / change

@@ -63,16 +63,17 @@ class Quadratic:
             return self._casts[dtype]
 
     def inverse(self, shift: float, dtype: torch.dtype) -> Tensor:
-        """(G + (κ₂ + shift) 1)⁻¹ in a working type; computed in float64, for κ₂ + shift > 0."""
+        """`fresh_inverse`, kept: for the shift that a solver always starts with."""
         with self._lock:
             if (shift, dtype) not in self._inverses:
-                shifted = self.gram + (self.l2 + shift) * torch.eye(
-                    len(self.gram), dtype=self.gram.dtype, device=self.gram.device
-                )
-                self._inverses[shift, dtype] = torch.cholesky_inverse(torch.linalg.cholesky(shifted)).to(
-                    dtype
-                )
+                self._inverses[shift, dtype] = self.fresh_inverse(shift, dtype)
             return self._inverses[shift, dtype]
+
+    def fresh_inverse(self, shift: float, dtype: torch.dtype) -> Tensor:
+        """(G + (κ₂ + shift) 1)⁻¹ in a working type; computed in float64, for κ₂ + shift > 0."""
+        identity = torch.eye(len(self.gram), dtype=self.gram.dtype, device=self.gram.device)
+        factor = torch.linalg.cholesky(self.gram + (self.l2 + shift) * identity)
+        return torch.cholesky_inverse(factor).to(dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,9 @@ class FoldedProjection:
         folded = []
         for part in self._classes:
             on_skeleton = unknowns[:, part.columns] @ part.basis.T
-            on_skeleton = on_skeleton.unflatten(1, (len(part.rows), -1))
+            on_skeleton = on_skeleton.reshape(
+                len(unknowns), len(part.rows), part.lines.stop - part.lines.start
+            )
             folded.append(part.rows.T @ on_skeleton)
         images = torch.cat(folded, dim=2) @ self._folded_columns
         return torch.where(self._inside, images, torch.zeros((), dtype=images.dtype, device=images.device))
@@ -192,8 +194,8 @@ def _fold_axis(length: int, centre: float, *, odd: bool, radius: float, band: fl
 
 
 def _continued_basis(
-    y: NDArray[np.float64],
-    x: NDArray[np.float64],
+    y: NDArray[np.floating],
+    x: NDArray[np.floating],
     functions: list[tuple[int, int]],
     *,
     radius: float,

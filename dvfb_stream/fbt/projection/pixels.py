@@ -239,7 +239,8 @@ def _enlarged(blocks: Tensor, downsample: int, shape: tuple[int, int]) -> Tensor
 
 def _energies(averages: Tensor) -> Tensor:
     """‖y‖² of each image, (B,), float64, of sums in the type of the pixels."""
-    return torch.linalg.vector_norm(averages, dim=(1, 2)).double().square()
+    norms: Tensor = torch.linalg.vector_norm(averages, dim=(1, 2))
+    return norms.double().square()
 
 
 def _as_floating(images: ArrayLike | Tensor, device: torch.device) -> Tensor:

@@ -41,4 +41,4 @@ class PlainProjection:
         """Return U a on all working pixels, (B, rows, columns), of (B, J)."""
         images = unknowns.new_zeros(len(unknowns), self._shape[0] * self._shape[1])
         images[:, self._places] = unknowns @ self._basis.T
-        return images.unflatten(1, self._shape)
+        return images.reshape(-1, *self._shape)
