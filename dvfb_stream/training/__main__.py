@@ -4,32 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
 from dvfb_stream.errors import DvfbError
 from dvfb_stream.training.fitting import FittingSettings
+from dvfb_stream.training.progress import ProgressLines
 from dvfb_stream.training.recipe import Recipe, train
-
-SECONDS_BETWEEN_LINES = 10.0
-
-
-class ProgressLines:
-    """A line on stderr every ten seconds: enough for a log file, little enough for a terminal."""
-
-    def __init__(self) -> None:
-        self._last = 0.0
-
-    def say(self, line: str) -> None:
-        """Write a line now."""
-        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
-        sys.stderr.flush()
-        self._last = time.monotonic()
-
-    def now_and_then(self, line: str) -> None:
-        """Write a line unless one was written just now."""
-        if time.monotonic() - self._last > SECONDS_BETWEEN_LINES:
-            self.say(line)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -52,12 +53,26 @@ class Examples:
         return len(self.labels)
 
 
-def encode(frames: Iterable[SimulatedFrame], settings: FourierBesselSettings) -> Examples:
-    """Return what the networks are shown of labelled frames; frames of one geometry should be neighbours.
+@dataclass(frozen=True, slots=True, eq=False)
+class GeometryViews:
+    """Views of frames that share a geometry, and the plan that estimates their coefficients."""
+
+    members: list[SimulatedFrame]
+    """The frames."""
+    images: Tensor
+    """(B, 256, 256) float32 views."""
+    mask: NDArray[np.bool_]
+    """(256, 256), True = valid in all of them."""
+    plan: FourierBessel
+
+
+def views_by_geometry(
+    frames: Iterable[SimulatedFrame], settings: FourierBesselSettings
+) -> Iterator[GeometryViews]:
+    """Yield views and plan of each geometry; frames of one geometry should be neighbours.
 
     Where no annotator would take a frame (nothing valid, beam too far off), its geometry's frames are left out.
     """
-    parts: list[Examples] = []
     for geometry, group in itertools.groupby(frames, key=lambda frame: frame.geometry):
         members = list(group)
         try:
@@ -75,10 +90,17 @@ def encode(frames: Iterable[SimulatedFrame], settings: FourierBesselSettings) ->
         except (FrameError, GeometryError):
             continue
         images = torch.from_numpy(np.stack([view.image for view in views]))
-        masks = torch.from_numpy(common).expand(len(views), -1, -1)
-        halved, halved_masks = halve(images, masks)
-        labels = torch.tensor([[label in frame.labels for label in LABELS] for frame in members])
-        parts.append(Examples(halved.half(), halved_masks, fourier_bessel.estimate(images), labels))
+        yield GeometryViews(members, images, common, fourier_bessel)
+
+
+def encode(frames: Iterable[SimulatedFrame], settings: FourierBesselSettings) -> Examples:
+    """Return what the networks are shown of labelled frames, as `views_by_geometry` makes views of them."""
+    parts: list[Examples] = []
+    for views in views_by_geometry(frames, settings):
+        masks = torch.from_numpy(views.mask).expand(len(views.images), -1, -1)
+        halved, halved_masks = halve(views.images, masks)
+        labels = torch.tensor([[label in frame.labels for label in LABELS] for frame in views.members])
+        parts.append(Examples(halved.half(), halved_masks, views.plan.estimate(views.images), labels))
     return concatenate(parts)
 
 
