@@ -36,6 +36,12 @@ class Problem:
             # What no pixel sees stays at zero, as in the estimate.
             self._norms = torch.where(norms > UNSEEN, norms, torch.full_like(norms, torch.inf))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes held besides the plan."""
+        scaled = 0 if self._norms is None else self._norms.nbytes + self.quadratic.gram.nbytes
+        return scaled + self.quadratic.nbytes
+
     def scaled(self, projections: Projections) -> tuple[Tensor, Tensor]:
         """Return q, (B, J), and each frame's length ‖y‖, (B, 1), in the units of P; 1 where these are the image's."""
         values = projections.values

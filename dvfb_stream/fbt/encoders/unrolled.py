@@ -70,7 +70,7 @@ class UnrolledEncoder:
         """Bytes held besides the plan; grows as types are first used."""
         with self._lock:
             inverses = [inverse for _, parts in self._ready.values() for inverse in parts]
-        return sum(inverse.nbytes for inverse in inverses) + self._problem.quadratic.gram.nbytes
+        return sum(inverse.nbytes for inverse in inverses) + self._problem.nbytes
 
     def estimate(self, images: ArrayLike | Tensor) -> Tensor:
         """Return coefficients; images, result and errors are those of `FourierBessel.estimate`."""
