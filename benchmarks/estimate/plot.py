@@ -122,6 +122,10 @@ def _time(seconds: float) -> str:
     return f"{seconds / 1e-6:.3g} µs"
 
 
+def _times(ratio: float) -> str:
+    return f"{ratio:.0f} x" if ratio >= 10 else f"{ratio:.2g} x"
+
+
 def _compare(result: dict[str, Any]) -> list[tuple[float, Callable[[Axes], None]]]:
     allowed = result["problem"]["excess_allowed"]
     panels = []
@@ -164,7 +168,7 @@ def _bars(
             axis.text(
                 medians[row] * 1.1,
                 row,
-                f"{_time(medians[row])}, {line['times_ours']:.2g} x{above}",
+                f"{_time(medians[row])}, {_times(line['times_ours'])}{above}",
                 va="center",
                 fontsize=7.5,
                 color=WARNING if far else "#33404a",
@@ -201,9 +205,9 @@ def _curves(
 
     def paint(axis: Axes) -> None:
         x = [line[key] for line in lines]
-        axis.plot(
-            x, [line["seconds_per_frame"]["median"] for line in lines], "o-", color=OURS, label="median"
-        )
+        # Where only some visits build a plan, the median hides them.
+        figure = "mean" if "mean" in lines[0]["seconds_per_frame"] else "median"
+        axis.plot(x, [line["seconds_per_frame"][figure] for line in lines], "o-", color=OURS, label=figure)
         axis.plot(x, [line["seconds_per_frame"]["least"] for line in lines], ":", color=OURS, label="least")
         axis.set_yscale("log")
         if bound is None:
