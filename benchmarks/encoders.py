@@ -36,8 +36,8 @@ from dvfb_stream.fbt import (
     log_scale,
     normalise,
 )
+from dvfb_stream.fbt.elastic_net import PenalisedFit
 from dvfb_stream.fbt.encoders import EncoderWeights, LinearEncoder, UnrolledEncoder, load_weights
-from dvfb_stream.fbt.encoders.problem import Problem
 from dvfb_stream.fbt.settings import PRESETS, Solver
 from dvfb_stream.labels import LABELS
 from dvfb_stream.models import find_bundle, load_bundle
@@ -115,7 +115,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             timed = timed or (views.plan, views.images)
             projections = views.plan.project(views.images)
             solved = solve(views.plan, projections, settings)
-            problem = Problem(views.plan, settings)
+            problem = PenalisedFit(views.plan.gram, views.plan.fitted_count, settings)
             _, lengths = problem.scaled(projections)
             shown = solved.minimum.norm(dim=1) > 0
             best = problem.in_units_of_the_image(solved.minimum, lengths.double())

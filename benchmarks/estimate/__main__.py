@@ -7,7 +7,7 @@ import json
 import sys
 from typing import NoReturn
 
-from benchmarks.estimate import compare, plot, scaling
+from benchmarks.estimate import compare, gpu, plot, scaling, stages
 from dvfb_stream.errors import SettingsError
 
 
@@ -21,7 +21,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 # A command is a module with `add_options(parser)` and `run(arguments)`, which returns the JSON; a further one, say of
 # single stages, is another module here and its panels in `plot.PANELS`.
-COMMANDS = {"compare": compare, "scaling": scaling}
+COMMANDS = {"compare": compare, "scaling": scaling, "stages": stages, "gpu": gpu}
 
 
 def main() -> None:

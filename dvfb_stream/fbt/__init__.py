@@ -12,6 +12,7 @@ from dvfb_stream.fbt.coefficients import (
 )
 from dvfb_stream.fbt.device import find_device
 from dvfb_stream.fbt.elastic_net import Projections, Solution
+from dvfb_stream.fbt.encoders import LinearEncoder, UnrolledEncoder
 from dvfb_stream.fbt.log_scaling import log_scale, log_unscale, normalise
 from dvfb_stream.fbt.plan import FourierBessel
 from dvfb_stream.fbt.printed import estimate_early_stopped, estimate_printed
@@ -22,11 +23,13 @@ __all__ = [
     "CentreRounding",
     "FourierBessel",
     "FourierBesselSettings",
+    "LinearEncoder",
     "PenaltyReading",
     "PlanCache",
     "Projections",
     "Solution",
     "Solver",
+    "UnrolledEncoder",
     "complex_from_real",
     "energy_per_order",
     "energy_per_radial_index",

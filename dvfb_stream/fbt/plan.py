@@ -167,6 +167,11 @@ class FourierBessel:
         return self._pixels.fitted.copy()
 
     @property
+    def fitted_count(self) -> int:
+        """n, the number of fitted pixels."""
+        return self._pixels.count
+
+    @property
     def unknowns(self) -> int:
         """J, the number of real unknowns."""
         orders = self.settings.orders

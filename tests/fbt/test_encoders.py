@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from dvfb_stream.errors import BundleError, FrameError, SettingsError
 from dvfb_stream.fbt import FourierBessel, FourierBesselSettings, PenaltyReading
+from dvfb_stream.fbt.elastic_net import PenalisedFit
 from dvfb_stream.fbt.encoders import (
     EncoderWeights,
     LinearEncoder,
@@ -18,7 +19,6 @@ from dvfb_stream.fbt.encoders import (
     save_weights,
 )
 from dvfb_stream.fbt.encoders.layers import Layers, for_geometry, step, unroll
-from dvfb_stream.fbt.encoders.problem import Problem
 
 READINGS = list(PenaltyReading)
 
@@ -158,7 +158,7 @@ def test_whatever_the_parameters_the_minimum_stays_where_it_is(reading):
     images = frames(20.3, 25.1, size=48).astype(np.float64)
     projections = plan.project(images)
     best = plan.solve_projected(projections, plan.settings.changed(tolerance=1e-14)).coefficients
-    problem = Problem(plan, plan.settings)
+    problem = PenalisedFit(plan.gram, plan.fitted_count, plan.settings)
     q, lengths = problem.scaled(projections)
     a = problem.in_units_of_the_problem(best, lengths)
     quadratic = problem.quadratic
@@ -180,7 +180,7 @@ def test_untrained_layers_are_the_textbooks_admm():
     plan = small()
     images = frames(20.3, 25.1, size=48).astype(np.float64)
     q = plan.project(images).values.numpy()
-    quadratic = Problem(plan, plan.settings).quadratic
+    quadratic = PenalisedFit(plan.gram, plan.fitted_count, plan.settings).quadratic
     gram, l1, l2 = quadratic.gram.numpy(), quadratic.l1, quadratic.l2
     largest = quadratic.largest_eigenvalue + l2
     rho = np.sqrt(l2 * largest)

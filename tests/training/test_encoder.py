@@ -7,10 +7,9 @@ import torch
 
 from dvfb_stream.errors import BundleError, SettingsError
 from dvfb_stream.fbt import FourierBessel, FourierBesselSettings
-from dvfb_stream.fbt.elastic_net import certify
+from dvfb_stream.fbt.elastic_net import PenalisedFit, certify
 from dvfb_stream.fbt.encoders import UnrolledEncoder, load_weights
 from dvfb_stream.fbt.encoders.layers import Layers
-from dvfb_stream.fbt.encoders.problem import Problem
 from dvfb_stream.training.encoder import EncoderFittingSettings, EncoderRecipe, train
 from dvfb_stream.training.encoder.__main__ import main
 from dvfb_stream.training.encoder.fitting import RidgeSolve, measure
@@ -84,7 +83,7 @@ def test_the_excess_is_the_difference_of_objectives(reading):
     plan = FourierBessel.from_settings(settings, center_x=100.0, center_y=120.0)
     projections = plan.project(torch.rand(3, 256, 256, generator=torch.Generator().manual_seed(0)).double())
     solved = solve(plan, projections, settings)
-    quadratic = Problem(plan, settings).quadratic
+    quadratic = PenalisedFit(plan.gram, plan.fitted_count, settings).quadratic
     lengths = 1.0 if reading == "per_sample" else projections.energies.sqrt()[:, None]
     energies = projections.energies / torch.as_tensor(lengths).reshape(-1).square()
     for a in (torch.zeros_like(solved.minimum), solved.minimum + 0.1 * solved.minimum.abs().mean()):

@@ -62,6 +62,26 @@ class PenalisedFit:
         scaled = 0 if self._norms is None else self.quadratic.gram.nbytes + self._norms.nbytes
         return scaled + self.quadratic.nbytes
 
+    def scaled(self, projections: Projections) -> tuple[Tensor, Tensor]:
+        """Return q, (B, J), in the units of the problem, and each length ‖y‖, (B, 1), 1 where none is used."""
+        values = projections.values
+        if self._norms is None:
+            return values, values.new_ones(len(values), 1)
+        energies = projections.energies
+        lengths = torch.where(energies > 0, energies, torch.ones_like(energies)).sqrt()[:, None]
+        return values * (1.0 / (self._norms * lengths)).to(values.dtype), lengths
+
+    def in_units_of_the_image(self, a: Tensor, lengths: Tensor) -> Tensor:
+        """Return the unknowns, (B, J), that fit the images as they are, from those that minimise the problem."""
+        return a if self._norms is None else a * (lengths / self._norms).to(a.dtype)
+
+    def in_units_of_the_problem(self, a: Tensor, lengths: Tensor) -> Tensor:
+        """Undo `in_units_of_the_image`; what no pixel sees becomes zero."""
+        if self._norms is None:
+            return a
+        seen = torch.isfinite(self._norms)
+        return torch.where(seen, a * (self._norms / lengths), torch.zeros_like(a)).to(a.dtype)
+
     def solve(
         self,
         projections: Projections,
@@ -83,28 +103,19 @@ class PenalisedFit:
         start
             (B, J) unknowns to start from, in the unit of the images; None: zero.
         """
-        values, energies = projections.values, projections.energies
-        unit = None
-        if self._norms is not None:
-            lengths = torch.where(energies > 0, energies, torch.ones_like(energies)).sqrt()
-            unit = (1.0 / (self._norms * lengths[:, None])).to(values.dtype)
-            values = values * unit
-            energies = energies / lengths.square()
-            # In units of the scaled problem a column's norm and the image's length change places.
-            unit = (lengths[:, None] / self._norms).to(values.dtype)
-            if start is not None:
-                start = torch.where(unit > 0, start / unit, torch.zeros_like(start))
+        values, lengths = self.scaled(projections)
         solution = solve(
             self.quadratic,
             values,
-            energies,
+            # A blank frame's length is one, so that its energy stays zero.
+            projections.energies / lengths[:, 0].double().square(),
             solver=settings.solver,
             tolerance=settings.tolerance,
             max_iterations=max_iterations,
-            start=start,
+            start=None if start is None else self.in_units_of_the_problem(start, lengths),
         )
         return Solution(
-            solution.coefficients if unit is None else solution.coefficients * unit,
+            self.in_units_of_the_image(solution.coefficients, lengths),
             solution.objective * self._scale,
             solution.gap * self._scale,
             solution.unexplained,

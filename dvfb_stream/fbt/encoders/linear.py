@@ -8,8 +8,7 @@ from torch import Tensor
 
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt.coefficients import complex_from_real
-from dvfb_stream.fbt.elastic_net import Projections
-from dvfb_stream.fbt.encoders.problem import Problem
+from dvfb_stream.fbt.elastic_net import PenalisedFit, Projections
 from dvfb_stream.fbt.plan import FourierBessel
 from dvfb_stream.fbt.settings import PenaltyReading
 
@@ -57,10 +56,10 @@ class LinearEncoder:
     ) -> None:
         self.settings = plan.settings.changed(penalty=penalty, l1_ratio=l1_ratio, reading=reading)
         self._plan = plan
-        self._problem = Problem(plan, self.settings)
+        self._fit = PenalisedFit(plan.gram, plan.fitted_count, self.settings)
         c = RIDGE_OF_L1[self.settings.reading] if ridge_of_l1 is None else float(ridge_of_l1)
-        self._ridge = c * self._problem.quadratic.l1
-        if not 0 <= c < float("inf") or self._ridge + self._problem.quadratic.l2 <= 0:
+        self._ridge = c * self._fit.quadratic.l1
+        if not 0 <= c < float("inf") or self._ridge + self._fit.quadratic.l2 <= 0:
             raise SettingsError(
                 f"the linear encoder needs a ridge: penalty {self.settings.penalty!r}, l1_ratio "
                 f"{self.settings.l1_ratio!r} and ridge_of_l1 {c!r} leave none; give a penalty above 0"
@@ -74,7 +73,5 @@ class LinearEncoder:
     @torch.no_grad()
     def encode(self, projections: Projections) -> Tensor:
         """Return the real unknowns, (B, J), of what `FourierBessel.project` returned."""
-        q, lengths = self._problem.scaled(projections)
-        return self._problem.in_units_of_the_image(
-            q @ self._problem.quadratic.inverse(self._ridge, q.dtype), lengths
-        )
+        q, lengths = self._fit.scaled(projections)
+        return self._fit.in_units_of_the_image(q @ self._fit.quadratic.inverse(self._ridge, q.dtype), lengths)

@@ -10,9 +10,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from dvfb_stream.fbt.coefficients import complex_from_real
-from dvfb_stream.fbt.elastic_net import Projections
+from dvfb_stream.fbt.elastic_net import PenalisedFit, Projections
 from dvfb_stream.fbt.encoders.layers import LayerOfGeometry, for_geometry, unroll
-from dvfb_stream.fbt.encoders.problem import Problem
 from dvfb_stream.fbt.encoders.weights import EncoderWeights, load_weights
 from dvfb_stream.fbt.plan import FourierBessel
 
@@ -53,8 +52,8 @@ class UnrolledEncoder:
         weights.check(self.settings)
         self.weights = weights
         self._plan = plan
-        self._problem = Problem(plan, self.settings)
-        quadratic = self._problem.quadratic
+        self._fit = PenalisedFit(plan.gram, plan.fitted_count, self.settings)
+        quadratic = self._fit.quadratic
         self._layers = for_geometry(
             weights.layers,
             orders=self.settings.orders,
@@ -70,7 +69,7 @@ class UnrolledEncoder:
         """Bytes held besides the plan; grows as types are first used."""
         with self._lock:
             inverses = [inverse for _, parts in self._ready.values() for inverse in parts]
-        return sum(inverse.nbytes for inverse in inverses) + self._problem.nbytes
+        return sum(inverse.nbytes for inverse in inverses) + self._fit.nbytes
 
     def estimate(self, images: ArrayLike | Tensor) -> Tensor:
         """Return coefficients; images, result and errors are those of `FourierBessel.estimate`."""
@@ -80,14 +79,14 @@ class UnrolledEncoder:
     @torch.no_grad()
     def encode(self, projections: Projections) -> Tensor:
         """Return the real unknowns, (B, J), of what `FourierBessel.project` returned."""
-        q, lengths = self._problem.scaled(projections)
+        q, lengths = self._fit.scaled(projections)
         layers, inverses = self._in(q.dtype)
 
         def solve(layer: int, right: Tensor) -> Tensor:
             return right @ inverses[layer]
 
-        a = unroll(q, layers, l1=self._problem.quadratic.l1, solve=solve)[-1]
-        return self._problem.in_units_of_the_image(a, lengths)
+        a = unroll(q, layers, l1=self._fit.quadratic.l1, solve=solve)[-1]
+        return self._fit.in_units_of_the_image(a, lengths)
 
     def _in(self, dtype: torch.dtype) -> tuple[list[LayerOfGeometry], list[Tensor]]:
         """Layers and their matrices in a working type, (G + κ₂ + R)⁻¹ computed in float64."""
@@ -99,6 +98,6 @@ class UnrolledEncoder:
             return self._ready[dtype]
 
     def _inverse(self, layer: LayerOfGeometry) -> Tensor:
-        quadratic = self._problem.quadratic
+        quadratic = self._fit.quadratic
         ridge = layer.curvature.to(quadratic.gram) + quadratic.l2
         return torch.cholesky_inverse(torch.linalg.cholesky(quadratic.gram + torch.diag(ridge)))

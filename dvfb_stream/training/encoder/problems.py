@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import FourierBessel, FourierBesselSettings, PenaltyReading, Projections
-from dvfb_stream.fbt.encoders.problem import Problem
+from dvfb_stream.fbt.elastic_net import PenalisedFit
 from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.training.dataset import views_by_geometry
 
@@ -68,7 +68,7 @@ def solve(plan: FourierBessel, projections: Projections, settings: FourierBessel
     """Return the problem of `settings` for what `plan` projected, solved in float64 to `TOLERANCES`."""
     exact = replace(projections, values=projections.values.double())
     solution = plan.solve_projected(exact, settings.changed(tolerance=TOLERANCES[settings.reading]))
-    problem = Problem(plan, settings)
+    problem = PenalisedFit(plan.gram, plan.fitted_count, settings)
     q, lengths = problem.scaled(exact)
     minimum = problem.in_units_of_the_problem(solution.coefficients, lengths)
     quadratic = problem.quadratic
