@@ -33,15 +33,14 @@ def complex_from_real(unknowns: Tensor, *, n_radial: int, orders: Sequence[int])
     Tensor
         (..., n_radial, n_orders), complex.
     """
-    blocks = iter(torch.split(unknowns, n_radial, dim=-1))
-    columns = []
-    for order in orders:
-        cosine = next(blocks)
-        if order == 0:
-            columns.append(torch.complex(cosine, torch.zeros_like(cosine)))
-        else:
-            columns.append(torch.complex(cosine, -next(blocks)) / math.sqrt(2.0))
-    return torch.stack(columns, dim=-1)
+    cosines, sines = _places(orders)
+    blocks = unknowns.reshape(*unknowns.shape[:-1], max(sines) + 1, n_radial)
+    halved = [1.0 if order == 0 else math.sqrt(0.5) for order in orders]
+    real = blocks[..., cosines, :] * blocks.new_tensor(halved)[:, None]
+    turned = [0.0 if order == 0 else -math.sqrt(0.5) for order in orders]
+    # Plus zero: the imaginary part of m = 0 is no negative zero, which would turn its phase.
+    imaginary = blocks[..., sines, :] * blocks.new_tensor(turned)[:, None] + 0.0
+    return torch.complex(real, imaginary).movedim(-1, -2).contiguous()
 
 
 def real_from_complex(coefficients: Tensor, *, orders: Sequence[int]) -> Tensor:
@@ -49,14 +48,26 @@ def real_from_complex(coefficients: Tensor, *, orders: Sequence[int]) -> Tensor:
 
     The imaginary part of m = 0 has no place in a real image and is dropped.
     """
-    blocks = []
-    for column, order in enumerate(orders):
-        values = coefficients[..., column]
-        if order == 0:
-            blocks.append(values.real)
-        else:
-            blocks += [values.real * math.sqrt(2.0), -values.imag * math.sqrt(2.0)]
-    return torch.cat(blocks, dim=-1)
+    cosines, sines = _places(orders)
+    columns = coefficients.movedim(-1, -2)
+    blocks = columns.real.new_empty(*columns.shape[:-2], max(sines) + 1, columns.shape[-1])
+    above = [column for column, order in enumerate(orders) if order > 0]
+    blocks[..., [sines[column] for column in above], :] = columns.imag[..., above, :] * -math.sqrt(2.0)
+    doubled = columns.real.new_tensor([1.0 if order == 0 else math.sqrt(2.0) for order in orders])
+    blocks[..., cosines, :] = columns.real * doubled[:, None]
+    return blocks.flatten(-2)
+
+
+def _places(orders: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Blocks of the real unknowns that belong to each order's cosine and sine; for m = 0 the same one."""
+    cosines, sines = [], []
+    block = 0
+    for order in orders:
+        cosines.append(block)
+        block += order > 0
+        sines.append(block)
+        block += 1
+    return cosines, sines
 
 
 def rotate(coefficients: Tensor, angle: float, *, orders: Sequence[int]) -> Tensor:

@@ -239,9 +239,13 @@ class FourierBessel:
 
         Parameters and errors are those of `estimate`.
         """
-        working = self._pixels.averages(images)
-        projection = self._projection(working.averages.dtype)
-        return Projections(projection.project(working.averages), working.energies, self._pixels.count)
+        folded, energies = [], []
+        for first, part in self._pixels.parts(self._pixels.checked(images)):
+            working = self._pixels.averages(part, first=first)
+            projection = self._projection(working.averages.dtype)
+            folded.append(projection.fold(working.averages))
+            energies.append(working.energies)
+        return Projections(projection.unfold(folded), torch.cat(energies), self._pixels.count)
 
     def transform(self, images: ArrayLike | Tensor) -> Tensor:
         """Return Σ I Ψ*_nm over the fitted pixels: the transform (5) of what is seen, by the sum over pixels.

@@ -101,8 +101,8 @@ def test_the_fold_is_as_exact_at_full_size_and_takes_fewer_multiplications(cente
         fold = FoldedProjection(grid, **extent, dtype=dtype, device=torch.device("cpu"))
         found = fold.project(torch.from_numpy(image).to(dtype)).double().numpy()
         np.testing.assert_allclose(found, expected, atol=accuracy * np.abs(expected).max(), rtol=0)
-        if dtype == torch.float32:
-            assert fold.products < 0.95 * np.count_nonzero(r < 128) * basis.shape[1]
+        if dtype == torch.float32 and center[0] > -10:  # a plan takes the product where that is less
+            assert fold.products < np.count_nonzero(r < 128) * basis.shape[1] / 1.5
     gram = gram_matrix(r[seen], azimuth[seen], **extent)
     np.testing.assert_allclose(gram, basis.T @ basis, atol=1e-13 * np.abs(gram).max() + 1e-14)
 

@@ -12,6 +12,7 @@ third with the basis on the skeleton, 10 to 20 times less than the product with 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,12 +46,12 @@ class _Axis:
 class _ParityClass:
     """Functions of the same parities: the even or odd orders' cosines or sines."""
 
-    columns: Tensor
+    unknowns: Tensor
     """(K,) their places among the unknowns."""
-    rows: Tensor
-    """(rank_y, rows) interpolation along y."""
-    lines: slice
-    """Their place among the folded columns of all classes."""
+    rows: slice
+    """Their skeleton's rows among those of both parities."""
+    columns: Tensor
+    """(rank_x, columns) interpolation along x."""
     basis: Tensor
     """(rank_y · rank_x, K), the functions on the skeleton."""
 
@@ -82,46 +83,45 @@ class FoldedProjection:
     ) -> None:
         self._shape = grid.shape
         band = largest_wavenumber(radius=radius, n_radial=n_radial, orders=orders)
-        axes = {
-            (length, centre, odd): _fold_axis(
-                length, centre, odd=odd, radius=radius, band=band, cut=CUT[dtype]
-            )
+        along_y, along_x = (
+            [
+                _fold_axis(length, centre, odd=odd, radius=radius, band=band, cut=CUT[dtype])
+                for odd in (False, True)
+            ]
             for length, centre in zip(grid.shape, (grid.center_y, grid.center_x), strict=True)
-            for odd in (False, True)
-        }
+        )
         # Members of a class: (order, 0 for cosine or 1 for sine). With y -> -y cosines are even and sines odd;
         # with x -> -x the order's parity comes in.
         members: dict[tuple[bool, bool], list[tuple[int, int]]] = {}
         for order in orders:
             for sine in range(1 if order == 0 else 2):
                 members.setdefault((bool(sine), bool((order + sine) % 2)), []).append((order, sine))
-        first_column = dict(zip(_columns_in_order(orders), range(0, 2**31, n_radial), strict=False))
+        first_unknown = dict(zip(_in_order(orders), range(0, 2**31, n_radial), strict=False))
+        parities = sorted({odd_y for odd_y, _ in members})
+        ends = np.cumsum([0] + [len(along_y[odd_y].skeleton) for odd_y in parities])
+        self._rows = _tensor(
+            np.concatenate([along_y[odd_y].interpolation for odd_y in parities]), dtype, device
+        )
         self._classes: list[_ParityClass] = []
-        folded_columns, begin = [], 0
         for (odd_y, odd_x), functions in members.items():
-            along_y = axes[grid.shape[0], grid.center_y, odd_y]
-            along_x = axes[grid.shape[1], grid.center_x, odd_x]
+            place = parities.index(odd_y)
             basis = _continued_basis(
-                along_y.skeleton - grid.center_y,
-                along_x.skeleton - grid.center_x,
+                along_y[odd_y].skeleton - grid.center_y,
+                along_x[odd_x].skeleton - grid.center_x,
                 functions,
                 radius=radius,
                 n_radial=n_radial,
             )
-            columns = np.concatenate([first_column[f] + np.arange(n_radial) for f in functions])
-            end = begin + len(along_x.skeleton)
-            folded_columns.append(along_x.interpolation)
+            unknowns = np.concatenate([first_unknown[f] + np.arange(n_radial) for f in functions])
             self._classes.append(
                 _ParityClass(
-                    columns=torch.from_numpy(columns).to(device),
-                    rows=torch.from_numpy(along_y.interpolation).to(device, dtype),
-                    lines=slice(begin, end),
-                    basis=torch.from_numpy(basis).to(device, dtype),
+                    unknowns=torch.from_numpy(unknowns).to(device),
+                    rows=slice(int(ends[place]), int(ends[place + 1])),
+                    columns=_tensor(along_x[odd_x].interpolation, dtype, device),
+                    basis=_tensor(basis, dtype, device),
                 )
             )
-            begin = end
-        self._folded_columns = torch.from_numpy(np.concatenate(folded_columns)).to(device, dtype)
-        self._order_of_columns = torch.argsort(torch.cat([part.columns for part in self._classes]))
+        self._order_of_unknowns = torch.argsort(torch.cat([part.unknowns for part in self._classes]))
         y, x = np.ogrid[: grid.shape[0], : grid.shape[1]]
         inside = np.hypot(y - grid.center_y, x - grid.center_x) < radius
         self._inside = torch.from_numpy(inside).to(device)
@@ -129,42 +129,57 @@ class FoldedProjection:
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        tensors = [self._folded_columns, self._order_of_columns, self._inside]
+        tensors = [self._rows, self._order_of_unknowns, self._inside]
         for part in self._classes:
-            tensors += [part.columns, part.rows, part.basis]
+            tensors += [part.unknowns, part.columns, part.basis]
         return sum(tensor.nbytes for tensor in tensors)
 
     @property
     def products(self) -> int:
         """Multiplications that one image takes."""
         rows, columns = self._shape
-        total = rows * columns * len(self._folded_columns)
+        total = len(self._rows) * rows * columns
         for part in self._classes:
-            rank_y, rank_x = len(part.rows), part.lines.stop - part.lines.start
-            total += rank_y * rows * rank_x + part.basis.numel()
+            total += (part.rows.stop - part.rows.start) * columns * len(part.columns) + part.basis.numel()
         return total
 
     def project(self, images: Tensor) -> Tensor:
         """Return Uᵀy, (B, J), of (B, rows, columns) images that are zero where nothing is fitted."""
-        folded = images @ self._folded_columns.T
-        parts = [(part.rows @ folded[:, :, part.lines]).flatten(1) @ part.basis for part in self._classes]
-        return torch.cat(parts, dim=1)[:, self._order_of_columns]
+        return self.unfold([self.fold(images)])
+
+    def fold(self, images: Tensor) -> list[Tensor]:
+        """Return the images folded onto the skeletons, (B, rank_y · rank_x) for each class of functions."""
+        # Along y first: what is left of the rows is contiguous for the product along x.
+        rows = self._rows @ images
+        return [(rows[:, part.rows] @ part.columns.T).flatten(1) for part in self._classes]
+
+    def unfold(self, folded: Sequence[list[Tensor]]) -> Tensor:
+        """Return Uᵀy, (B, J), of what `fold` returned for all parts of a batch."""
+        parts = [
+            torch.cat(values) @ part.basis
+            for values, part in zip(zip(*folded, strict=True), self._classes, strict=True)
+        ]
+        return torch.cat(parts, dim=1)[:, self._order_of_unknowns]
 
     def synthesise(self, unknowns: Tensor) -> Tensor:
         """Return U a on all working pixels, (B, rows, columns), of (B, J): the transpose, step by step."""
-        folded = []
+        folded = unknowns.new_zeros(len(unknowns), len(self._rows), self._shape[1])
         for part in self._classes:
-            on_skeleton = unknowns[:, part.columns] @ part.basis.T
-            on_skeleton = on_skeleton.reshape(
-                len(unknowns), len(part.rows), part.lines.stop - part.lines.start
+            on_skeleton = unknowns[:, part.unknowns] @ part.basis.T
+            folded[:, part.rows] += (
+                on_skeleton.reshape(len(unknowns), part.rows.stop - part.rows.start, len(part.columns))
+                @ part.columns
             )
-            folded.append(part.rows.T @ on_skeleton)
-        images = torch.cat(folded, dim=2) @ self._folded_columns
+        images = self._rows.T @ folded
         return torch.where(self._inside, images, torch.zeros((), dtype=images.dtype, device=images.device))
 
 
-def _columns_in_order(orders: tuple[int, ...]) -> list[tuple[int, int]]:
-    """(order, sine) of each block of n_radial unknowns, as `dvfb_stream.fbt.basis.real_basis` lays them out."""
+def _tensor(values: NDArray[np.float64], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.from_numpy(values).to(device, dtype)
+
+
+def _in_order(orders: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return (order, sine) of each block of n_radial unknowns, laid out as in `dvfb_stream.fbt.basis.real_basis`."""
     return [(order, sine) for order in orders for sine in range(1 if order == 0 else 2)]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from dvfb_stream.errors import FrameError, GeometryError
+
+CPU_BYTES = 4 << 20
+"""Bytes of float32 images that are averaged and folded at a time on a processor, whose caches they fit."""
+
+GPU_BYTES = 512 << 20
+"""The same on a GPU, which wants many and has no such caches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +156,45 @@ class FittedPixels:
             device=self._device,
         )
 
-    def averages(self, images: ArrayLike | Tensor) -> WorkingImages:
+    def checked(self, images: ArrayLike | Tensor) -> Tensor | NDArray[Any]:
+        """Return the images as they are, in an array that can be cut into parts.
+
+        Raises
+        ------
+        FrameError
+            When the shape or type is wrong.
+        """
+        if not isinstance(images, Tensor):
+            images = np.asarray(images)
+            if images.dtype.kind not in "iufb":
+                raise FrameError(f"images must be integer or floating, not {images.dtype}")
+        elif images.is_complex():
+            raise FrameError("images must be real")
+        if images.ndim != 3 or tuple(images.shape[1:]) != self.shape:
+            raise FrameError(
+                f"images must have shape (B, {self.shape[0]}, {self.shape[1]}), not {tuple(images.shape)}"
+            )
+        return images
+
+    def parts(self, images: Tensor | NDArray[Any]) -> Iterator[tuple[int, Tensor | NDArray[Any]]]:
+        """Yield `checked` images a few at a time, with the number of the first; one part at least.
+
+        What is computed from few stays in the processor's caches; new memory for many would cost more than the sums.
+        """
+        at_once = CPU_BYTES if self._device.type == "cpu" else GPU_BYTES
+        step = max(1, at_once // (4 * self.shape[0] * self.shape[1]))
+        for first in range(0, max(1, len(images)), step):
+            yield first, images[first : first + step]
+
+    def averages(self, images: ArrayLike | Tensor, *, first: int = 0) -> WorkingImages:
         """Return what is fitted of each image: block averages over valid pixels, zero where none is fitted.
 
         Parameters
         ----------
         images
             (B, H, W), NumPy or torch, integer or floating. float64 stays float64, all else becomes float32.
+        first
+            Number of the first image, for errors.
 
         Raises
         ------
@@ -162,22 +202,18 @@ class FittedPixels:
             When the shape or type is wrong, a valid pixel is not finite, or squares overflow. Pixels that are
             not valid may hold anything.
         """
-        tensor = _as_floating(images, self._device)
-        if tensor.ndim != 3 or tuple(tensor.shape[1:]) != self.shape:
-            raise FrameError(
-                f"images must have shape (B, {self.shape[0]}, {self.shape[1]}), not {tuple(tensor.shape)}"
-            )
+        tensor = _as_floating(self.checked(images), self._device)
         averages = self._weighted_sums(tensor)
         energies = _energies(averages)
         # What is not finite, masked or not, shows in the sum of squares: nobody pays for looking at pixels twice
         # but those who have such pixels.
         if not bool(torch.isfinite(energies).all()):
-            averages = self._weighted_sums(self._finite(tensor))
+            averages = self._weighted_sums(self._finite(tensor, first))
             energies = _energies(averages)
             overflown = ~torch.isfinite(energies)
             if bool(overflown.any()):
                 raise FrameError(
-                    f"image {int(overflown.nonzero()[0])} holds values too large to be squared and summed in "
+                    f"image {first + int(overflown.nonzero()[0])} holds values too large to be squared and summed in "
                     f"{averages.dtype}; scale the images"
                 )
         return WorkingImages(averages, energies)
@@ -203,7 +239,7 @@ class FittedPixels:
             totals += sums[..., column::d]
         return totals
 
-    def _finite(self, images: Tensor) -> Tensor:
+    def _finite(self, images: Tensor, first: int) -> Tensor:
         """Return `images` with zeros under the mask.
 
         Raises
@@ -216,7 +252,7 @@ class FittedPixels:
         if bool(bad.any()):
             image, row, column = (int(i) for i in bad.nonzero()[0])
             raise FrameError(
-                f"image {image} has {int(bad[image].sum())} valid pixels that are not finite, the first at "
+                f"image {first + image} has {int(bad[image].sum())} valid pixels that are not finite, the first at "
                 f"row {row}, column {column}; mask them"
             )
         return images
@@ -243,15 +279,16 @@ def _energies(averages: Tensor) -> Tensor:
     return norms.double().square()
 
 
-def _as_floating(images: ArrayLike | Tensor, device: torch.device) -> Tensor:
-    if isinstance(images, Tensor):
-        tensor = images
-    else:
-        array = np.asarray(images)
-        if array.dtype.kind not in "iufb":
-            raise FrameError(f"images must be integer or floating, not {array.dtype}")
-        double = array.dtype.kind == "f" and array.dtype.itemsize >= 8
-        tensor = torch.from_numpy(np.array(array, dtype=np.float64 if double else np.float32, order="C"))
-    if tensor.is_complex():
-        raise FrameError("images must be real")
-    return tensor.to(device=device, dtype=torch.float64 if tensor.dtype == torch.float64 else torch.float32)
+def _as_floating(images: Tensor | NDArray[Any], device: torch.device) -> Tensor:
+    if not isinstance(images, Tensor):
+        double = images.dtype.kind == "f" and images.dtype.itemsize >= 8
+        kind = np.float64 if double else np.float32
+        # A copy unless it is one that torch takes: writable, contiguous, in the machine's byte order.
+        fits = (
+            images.dtype == kind
+            and images.dtype.isnative
+            and images.flags.c_contiguous
+            and images.flags.writeable
+        )
+        images = torch.from_numpy(images if fits else np.array(images, dtype=kind, order="C"))
+    return images.to(device=device, dtype=torch.float64 if images.dtype == torch.float64 else torch.float32)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 
@@ -35,7 +38,15 @@ class PlainProjection:
 
     def project(self, images: Tensor) -> Tensor:
         """Return Uᵀy, (B, J), of (B, rows, columns) images that are zero where nothing is fitted."""
-        return images.flatten(1)[:, self._places] @ self._basis
+        return self.unfold([self.fold(images)])
+
+    def fold(self, images: Tensor) -> list[Tensor]:
+        """Return the pixels that have a row in the basis, (B, P)."""
+        return [images.flatten(1)[:, self._places]]
+
+    def unfold(self, folded: Sequence[list[Tensor]]) -> Tensor:
+        """Return Uᵀy, (B, J), of what `fold` returned for all parts of a batch."""
+        return torch.cat([pixels for part in folded for pixels in part]) @ self._basis
 
     def synthesise(self, unknowns: Tensor) -> Tensor:
         """Return U a on all working pixels, (B, rows, columns), of (B, J)."""
