@@ -9,6 +9,7 @@ from sklearn.linear_model import ElasticNet
 
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import FourierBessel, FourierBesselSettings, PenaltyReading, Solver
+from dvfb_stream.fbt.elastic_net import PenalisedFit, certify, solve
 
 ORDERS = (0, 2, 3)
 
@@ -212,3 +213,33 @@ def test_the_paper_preset_converges():
     image = 255 / (1 + np.hypot(r, phi) / 20) + np.random.default_rng(0).normal(size=(256, 256))
     solution = plan.solve(image[None].astype(np.float32))
     assert float(solution.gap) <= 1e-6 * float(solution.objective)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    scale=st.sampled_from([1e-3, 1.0, 1e4]),
+    reading=st.sampled_from(PenaltyReading),
+    steps=st.integers(1, 25),
+)
+def test_a_float32_certificate_is_never_below_the_truth(seed, scale, reading, steps):
+    """The bound that float32 computes, rounding allowed for, against the minimum found in float64."""
+    plan = a_plan(seed)
+    images = (images_of(plan, 3, seed=seed) * scale).astype(np.float32)
+    projections = plan.project(images)
+    fit = PenalisedFit(plan.gram, plan.fitted_count, plan.settings.changed(reading=reading))
+    q, lengths = fit.scaled(projections)
+    energies = projections.energies / lengths[:, 0].double().square()
+    exact = certify(
+        solve(
+            fit.quadratic, q.double(), energies, solver=Solver.ADMM, tolerance=1e-13, max_iterations=20_000
+        ).coefficients,
+        fit.quadratic,
+        q.double(),
+        energies,
+    )
+    early = solve(fit.quadratic, q, energies, solver=Solver.FISTA, tolerance=1e-15, max_iterations=steps)
+    bound = certify(early.coefficients, fit.quadratic, q, energies)
+    truth = certify(early.coefficients.double(), fit.quadratic, q.double(), energies)
+    assert (bound.gap >= truth.objective - exact.objective - 1e-13 * energies).all()
+    assert (bound.floor > 0).all()

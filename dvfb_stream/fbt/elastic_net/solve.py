@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -17,9 +18,8 @@ FLOAT32_STEPS = 60
 """Steps taken in float32 before float64 takes over. The well-conditioned reading is done after 10; where rounding
 keeps float32 from being certified (few pixels, hence a weak ridge; the unit-norm reading), float64 goes on."""
 
-STEPS_TO_FIRST_CHECK = 0.17
-"""In units of √(L/κ₂) ln(1/tolerance): what ADMM was seen to take in the well-conditioned reading.
-A step too many costs less than a certificate too many."""
+STEPS_TO_FIRST_CHECK = 0.145
+"""In units of √(L/κ₂) ln(1/tolerance): what ADMM was seen to take in the well-conditioned reading."""
 
 LONGEST_BLIND_RUN = 20
 """Steps to the first check at most, however stiff the problem looks."""
@@ -71,7 +71,7 @@ def solve(
     """
     if quadratic.l1 == 0.0:
         return _least_squares(quadratic, projections, energies)
-    exact = projections.double()
+    current = projections
     iteration: Iteration = ITERATIONS[solver](quadratic, projections, start)
     finished = _Finished(projections, energies)
     frames = torch.arange(len(projections), device=projections.device)
@@ -81,7 +81,7 @@ def solve(
         steps = min(steps, max_iterations - taken)
         iteration.advance(steps)
         taken += steps
-        certificate = certify(iteration.coefficients.double(), quadratic, exact, energies)
+        certificate = _certify(iteration.coefficients, quadratic, current, energies, tolerance)
         distances = certificate.gap / certificate.objective.clamp_min(torch.finfo(torch.float64).tiny)
         missing = distances > tolerance
         worst = float(distances.amax())
@@ -90,11 +90,23 @@ def solve(
             return finished.solution(taken)
         if not bool(missing.all()):
             iteration.keep(missing)
-            frames, exact, energies = frames[missing], exact[missing], energies[missing]
-        if taken >= FLOAT32_STEPS and iteration.coefficients.dtype != torch.float64:
-            iteration = ITERATIONS[solver](quadratic, exact, iteration.coefficients.double())
+            frames, current, energies = frames[missing], current[missing], energies[missing]
+        if taken >= FLOAT32_STEPS and current.dtype != torch.float64:
+            current = current.double()
+            iteration = ITERATIONS[solver](quadratic, current, iteration.coefficients.double())
         steps = _steps_to_next_check(worst, previous=distance, steps=steps, taken=taken, tolerance=tolerance)
         distance = worst
+
+
+def _certify(
+    a: Tensor, quadratic: Quadratic, projections: Tensor, energies: Tensor, tolerance: float
+) -> Certificate:
+    """Certify in the type of the steps, in float64 where rounding would stand in the way."""
+    if a.dtype != torch.float64 and quadratic.l2 > 0:
+        certificate = certify(a, quadratic, projections, energies)
+        if not bool((certificate.floor > 0.1 * tolerance * certificate.objective).any()):
+            return certificate
+    return certify(a.double(), quadratic, projections.double(), energies)
 
 
 class _Finished:
@@ -104,7 +116,7 @@ class _Finished:
         self._dtype = projections.dtype
         self._energies = energies
         self._coefficients = torch.empty(0)
-        self._certificate = Certificate(energies, energies, energies)
+        self._certificate = Certificate(energies, energies, energies, energies)
 
     def put(self, frames: Tensor, coefficients: Tensor, certificate: Certificate) -> None:
         """Note where some frames stand; of the whole batch at first."""
@@ -119,6 +131,7 @@ class _Finished:
             kept.objective.index_copy(0, frames, certificate.objective),
             kept.gap.index_copy(0, frames, certificate.gap),
             kept.misfit.index_copy(0, frames, certificate.misfit),
+            kept.floor.index_copy(0, frames, certificate.floor),
         )
 
     def solution(self, iterations: int) -> Solution:
@@ -165,4 +178,4 @@ def _least_squares(quadratic: Quadratic, projections: Tensor, energies: Tensor) 
     certificate = certify(a.double(), quadratic, exact, energies)
     gradient = exact - a.double() @ quadratic.gram - quadratic.l2 * a.double()
     gap = 0.5 * ((gradient @ vectors).square() * inverse).sum(1)  # exact: P is quadratic
-    return _solution(a, Certificate(certificate.objective, gap, certificate.misfit), energies, 0)
+    return _solution(a, replace(certificate, gap=gap), energies, 0)
