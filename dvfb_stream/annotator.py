@@ -25,7 +25,7 @@ from dvfb_stream.models.inputs import coefficient_input, halve, image_input
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE, View, ViewPlans
 
 PLAN_CACHE_BYTES = 1 << 30
-"""Some eighteen geometries; a beamline has one or two at a time."""
+"""Some fifty geometries; a beamline has one or two at a time."""
 
 INFERENCE_FRAMES = 64
 """Frames that go through estimate and network together, however many share a geometry: each takes 1.5 MB on the

@@ -91,8 +91,8 @@ def _case(
     projections = plan.project(images)
     solution = plan.solve_projected(projections, settings)
     quadratic = plan._fit(settings).quadratic
-    working = plan._pixels.averages(images).averages
-    projection = plan._projection(torch.float32)
+    working = plan._visible.pixels.averages(images).averages
+    projection = plan._visible._projection(torch.float32)
     a, q = solution.coefficients.double(), projections.values.double()
     batch, unknowns = arguments.batch, plan.unknowns
     pixels = int(images[0].numel())
@@ -119,7 +119,7 @@ def _case(
     stages = [
         stage(
             "averages",
-            lambda: plan._pixels.averages(images),
+            lambda: plan._visible.pixels.averages(images),
             pixels,
             4 * (pixels + pixels // 4),
             single,

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dvfb_stream.errors import SettingsError
@@ -56,6 +59,34 @@ def real_from_complex(coefficients: Tensor, *, orders: Sequence[int]) -> Tensor:
     doubled = columns.real.new_tensor([1.0 if order == 0 else math.sqrt(2.0) for order in orders])
     blocks[..., cosines, :] = columns.real * doubled[:, None]
     return blocks.flatten(-2)
+
+
+def unknowns_of(
+    coefficients: Tensor | NDArray[Any], *, n_radial: int, orders: Sequence[int], device: torch.device
+) -> Tensor:
+    """Return the real unknowns, (B, J), of coefficients as users hand them over: complex or real, torch or NumPy.
+
+    Raises
+    ------
+    SettingsError
+        When they are no numbers or of another shape than (B, n_radial, n_orders).
+    """
+    if not isinstance(coefficients, Tensor):
+        array = np.asarray(coefficients)
+        if array.dtype.kind not in "ciufb":
+            raise SettingsError(f"coefficients must be numbers, not {array.dtype}")
+        single = array.dtype in (np.complex64, np.float32)
+        # A copy: NumPy's arrays may be read-only, run backwards or in another byte order, which torch's may not.
+        coefficients = torch.from_numpy(
+            np.array(array, dtype=np.complex64 if single else np.complex128, order="C")
+        )
+    if coefficients.ndim != 3 or tuple(coefficients.shape[1:]) != (n_radial, len(orders)):
+        raise SettingsError(
+            f"coefficients must have shape (B, {n_radial}, {len(orders)}), not {tuple(coefficients.shape)}"
+        )
+    single = coefficients.dtype in (torch.complex64, torch.complex32, torch.float32)
+    kind = torch.complex64 if single else torch.complex128
+    return real_from_complex(coefficients.to(device, kind), orders=orders)
 
 
 def _places(orders: Sequence[int]) -> tuple[list[int], list[int]]:

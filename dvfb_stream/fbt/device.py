@@ -7,6 +7,11 @@ import torch
 from dvfb_stream.errors import SettingsError
 
 
+def full_precision(device: torch.device) -> torch.autocast:
+    """Return a context in which products keep the type of their factors, whatever autocast surrounds it."""
+    return torch.autocast(device.type, enabled=False)
+
+
 def find_device(name: str | torch.device) -> torch.device:
     """Return the device that a user named, after a try.
 

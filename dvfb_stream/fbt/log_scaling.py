@@ -27,14 +27,14 @@ def log_scale(coefficients: Tensor) -> Tensor:
         Same shape and type; real and imaginary parts within [-1, 1].
     """
     if coefficients.is_complex():
-        return torch.view_as_complex(log_scale(torch.view_as_real(coefficients)))
+        return torch.view_as_complex(log_scale(torch.view_as_real(coefficients.resolve_conj())))
     return coefficients.sign() * torch.log1p(coefficients.abs()) / math.log1p(MAXIMUM)
 
 
 def log_unscale(scaled: Tensor) -> Tensor:
     """Return the coefficients whose `log_scale` is given."""
     if scaled.is_complex():
-        return torch.view_as_complex(log_unscale(torch.view_as_real(scaled)))
+        return torch.view_as_complex(log_unscale(torch.view_as_real(scaled.resolve_conj())))
     return scaled.sign() * torch.expm1(scaled.abs() * math.log1p(MAXIMUM))
 
 

@@ -7,6 +7,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.fbt.basis import real_basis
-from dvfb_stream.fbt.coefficients import complex_from_real, real_from_complex
-from dvfb_stream.fbt.device import find_device
-from dvfb_stream.fbt.elastic_net import PenalisedFit, Projections, Solution
-from dvfb_stream.fbt.projection import (
-    FittedPixels,
-    FoldedProjection,
-    PlainProjection,
-    WorkingGrid,
-    gram_matrix,
-)
+from dvfb_stream.fbt.coefficients import complex_from_real, unknowns_of
+from dvfb_stream.fbt.device import find_device, full_precision
+from dvfb_stream.fbt.elastic_net import PenalisedFit, Solution, projection_type
+from dvfb_stream.fbt.projection import Projections, VisibleBasis, WorkingGrid, working_type
 from dvfb_stream.fbt.settings import CentreRounding, FourierBesselSettings, PenaltyReading, Solver
 from dvfb_stream.frames import Geometry
 
@@ -109,19 +103,15 @@ class FourierBessel:
         self.shape = geometry.shape
         self.center_x, self.center_y = geometry.center_x, geometry.center_y
         self.device = find_device(device)
-        self.grid = WorkingGrid.of(self.shape, self.center_x, self.center_y, self.settings.downsample)
-        self._radius = self.settings.radius / self.settings.downsample
-        self._pixels = FittedPixels(
-            self.grid,
+        self._visible = VisibleBasis(
+            self.settings,
             np.ones(self.shape, dtype=bool) if geometry.mask is None else geometry.mask,
-            radius=self._radius,
-            downsample=self.settings.downsample,
+            center_x=self.center_x,
+            center_y=self.center_y,
             device=self.device,
         )
         self._lock = threading.Lock()
-        self._projections: dict[torch.dtype, FoldedProjection | PlainProjection] = {}
-        self._projection(torch.float32)
-        self._set_gram(torch.from_numpy(self._gram_of(self._pixels.fitted)).to(self.device))
+        self._fits: OrderedDict[tuple[PenaltyReading, float, float], PenalisedFit] = OrderedDict()
 
     @classmethod
     def from_settings(
@@ -162,38 +152,40 @@ class FourierBessel:
         return plan
 
     @property
+    def grid(self) -> WorkingGrid:
+        """Working pixels and the beam centre among them."""
+        return self._visible.grid
+
+    @property
     def fitted_pixels(self) -> NDArray[np.bool_]:
         """(rows, columns) working pixels that enter the fit: valid, inside the disk (8) and the support of (4)."""
-        return self._pixels.fitted.copy()
+        return self._visible.pixels.fitted.copy()
 
     @property
     def fitted_count(self) -> int:
         """n, the number of fitted pixels."""
-        return self._pixels.count
+        return self._visible.pixels.count
 
     @property
     def unknowns(self) -> int:
         """J, the number of real unknowns."""
-        orders = self.settings.orders
-        return self.settings.n_radial * (2 * len(orders) - (0 in orders))
+        return self._visible.unknowns
 
     @property
     def gram(self) -> Tensor:
-        """G = UᵀU over the fitted pixels, (J, J), float64."""
-        return self._gram
+        """G = UᵀU over the fitted pixels, (J, J), float64; the plan's own, not to be written to."""
+        return self._visible.gram
 
     @property
     def nbytes(self) -> int:
         """Bytes that the plan holds, shared parts included; grows as types and penalties are first used."""
-        with self._lock:
-            parts = [*self._projections.values(), *self._fits.values()]
-        return self._gram.nbytes + self._pixels.nbytes + sum(part.nbytes for part in parts)
+        return self._visible.nbytes + sum(fit.nbytes for fit in tuple(self._fits.values()))
 
     def without(self, lost: NDArray[np.bool_]) -> FourierBessel:
         """Return the plan of the same images with further pixels invalid, sharing all that it can.
 
         Where single frames lose pixels (overflow, a flickering module), the projection stays and the Gram matrix
-        loses the working pixels that have no valid pixel left: exact, and as cheap as those are few.
+        loses the working pixels that have no valid pixel left: as cheap as those are few.
 
         Parameters
         ----------
@@ -205,10 +197,9 @@ class FourierBessel:
         GeometryError
             When the shape is wrong, or no fitted pixel is left.
         """
-        plan = copy.copy(self)  # shares the projections and their lock
-        plan._pixels = self._pixels.without(lost)
-        gone = self._gram_of(self._pixels.fitted & ~plan._pixels.fitted)
-        plan._set_gram(self._gram - torch.from_numpy(gone).to(self.device))
+        plan = copy.copy(self)
+        plan._visible = self._visible.without(lost)
+        plan._lock, plan._fits = threading.Lock(), OrderedDict()
         return plan
 
     def basis(self, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -216,7 +207,11 @@ class FourierBessel:
 
         Computed at each call: the estimate itself has no need of it.
         """
-        return torch.from_numpy(self._basis_on(self._pixels.fitted)).to(self.device, dtype)
+        return torch.from_numpy(self._visible.matrix()).to(self.device, dtype)
+
+    def checked(self, images: ArrayLike | Tensor) -> Tensor | NDArray[Any]:
+        """Return the images as one array of the plan's shape, or raise the `FrameError` that `estimate` would."""
+        return self._visible.pixels.checked(images)
 
     def working_pixels(self, images: ArrayLike | Tensor) -> Tensor:
         """Return the intensities that are fitted, (B, n): block averages over valid pixels, on the fitted pixels.
@@ -231,21 +226,24 @@ class FourierBessel:
         FrameError
             When the shape is wrong, or a valid pixel is not finite; pixels under the mask may hold anything.
         """
-        return self._pixels.values(self._pixels.averages(images).averages)
+        with torch.no_grad():
+            return self._visible.pixels.values(self._visible.pixels.averages(images).averages)
 
     @torch.no_grad()
-    def project(self, images: ArrayLike | Tensor) -> Projections:
+    def project(self, images: ArrayLike | Tensor, *, dtype: torch.dtype | None = None) -> Projections:
         """Return Uᵀy of the fitted pixels y of each image, with ‖y‖²: all that the estimate needs of the images.
 
         Parameters and errors are those of `estimate`.
+
+        Parameters
+        ----------
+        images
+            As `estimate` takes them.
+        dtype
+            Type of the products; None: float64 for float64, float32 for all else.
         """
-        folded, energies = [], []
-        for first, part in self._pixels.parts(self._pixels.checked(images)):
-            working = self._pixels.averages(part, first=first)
-            projection = self._projection(working.averages.dtype)
-            folded.append(projection.fold(working.averages))
-            energies.append(working.energies)
-        return Projections(projection.unfold(folded), torch.cat(energies), self._pixels.count)
+        with full_precision(self.device):
+            return self._visible.project(images, dtype)
 
     def transform(self, images: ArrayLike | Tensor) -> Tensor:
         """Return Σ I Ψ*_nm over the fitted pixels: the transform (5) of what is seen, by the sum over pixels.
@@ -275,9 +273,14 @@ class FourierBessel:
         settings = self.settings.changed(
             penalty=penalty, l1_ratio=l1_ratio, reading=reading, solver=solver, tolerance=tolerance
         )
-        return self.solve_projected(
-            self.project(images), settings, max_iterations=max_iterations, start=start
+        images = self._visible.pixels.checked(images)
+        solution = self.solve_projected(
+            self.project(images, dtype=projection_type(settings)),
+            settings,
+            max_iterations=max_iterations,
+            start=start,
         )
+        return replace(solution, coefficients=solution.coefficients.to(working_type(images)))
 
     @torch.no_grad()
     def solve_projected(
@@ -290,8 +293,8 @@ class FourierBessel:
     ) -> Solution:
         """Minimise (9) given what `project` returned; of `settings`, penalties, solver and tolerance count."""
         settings = self.settings if settings is None else settings
-        if max_iterations < 1:
-            raise SettingsError(f"max_iterations must be at least 1, not {max_iterations!r}")
+        if not isinstance(max_iterations, int | np.integer) or max_iterations < 1:
+            raise SettingsError(f"max_iterations must be an integer of at least 1, not {max_iterations!r}")
         if len(projections) == 0:
             nothing = projections.energies
             return Solution(projections.values, nothing, nothing, nothing, 0)
@@ -303,8 +306,13 @@ class FourierBessel:
                     f"start holds {len(first)} sets of coefficients for {len(projections)} images; "
                     "give one, or one for each"
                 )
+            if not bool(torch.isfinite(first).all()):
+                raise SettingsError("start holds coefficients that are not finite; start without")
             first = first.expand(len(projections), -1)
-        return self._fit(settings).solve(projections, settings, max_iterations=max_iterations, start=first)
+        with full_precision(self.device):
+            return self._fit(settings).solve(
+                projections, settings, max_iterations=max_iterations, start=first
+            )
 
     def estimate(
         self,
@@ -331,7 +339,9 @@ class FourierBessel:
         solver
             `dvfb_stream.fbt.Solver`; the coefficients are the same to the tolerance.
         tolerance
-            The objective is certified to lie at most this share of itself above its minimum.
+            The objective is certified to lie at most this share of itself above its minimum, given Uᵀy. Images in
+            float32 are projected in float32, whose rounding moves the objective by another 1e-8 of itself, more
+            where few pixels are seen or the fit is nearly exact; hand them over in float64 where that matters.
         max_iterations
             Bound on the solver's steps. Where it is reached first, coefficients come without the certificate;
             `solve` returns them with the gap that is left.
@@ -384,78 +394,24 @@ class FourierBessel:
         SettingsError
             When the shape is wrong.
         """
-        unknowns = self._unknowns(coefficients)
-        return self._projection(unknowns.dtype).synthesise(unknowns)
+        with full_precision(self.device):
+            unknowns = self._unknowns(coefficients)
+            return self._visible.synthesise(unknowns)
 
     def _complex(self, unknowns: Tensor) -> Tensor:
         return complex_from_real(unknowns, n_radial=self.settings.n_radial, orders=self.settings.orders)
 
     def _unknowns(self, coefficients: Tensor | NDArray[Any]) -> Tensor:
-        """Real unknowns of coefficients as users hand them over."""
-        if not isinstance(coefficients, Tensor):
-            # A copy: NumPy's arrays may be read-only or run backwards, which torch's may not.
-            coefficients = torch.from_numpy(np.array(coefficients, order="C"))
-        coefficients = coefficients.to(self.device)
-        expected = (self.settings.n_radial, len(self.settings.orders))
-        if coefficients.ndim != 3 or tuple(coefficients.shape[1:]) != expected:
-            raise SettingsError(
-                f"coefficients must have shape (B, {expected[0]}, {expected[1]}), not {tuple(coefficients.shape)}"
-            )
-        if not coefficients.is_complex():
-            coefficients = torch.complex(coefficients.double(), torch.zeros_like(coefficients).double())
-        return real_from_complex(coefficients, orders=self.settings.orders)
-
-    def _basis_on(self, pixels: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """U of the given working pixels, (P, J): the basis cropped to the window, Algorithm 1 line 1."""
-        r, azimuth = self.grid.polar()
-        return real_basis(
-            r[pixels],
-            azimuth[pixels],
-            radius=self._radius,
-            n_radial=self.settings.n_radial,
-            orders=self.settings.orders,
+        return unknowns_of(
+            coefficients, n_radial=self.settings.n_radial, orders=self.settings.orders, device=self.device
         )
-
-    def _gram_of(self, pixels: NDArray[np.bool_]) -> NDArray[np.float64]:
-        r, azimuth = self.grid.polar()
-        return gram_matrix(
-            r[pixels],
-            azimuth[pixels],
-            radius=self._radius,
-            n_radial=self.settings.n_radial,
-            orders=self.settings.orders,
-        )
-
-    def _set_gram(self, gram: Tensor) -> None:
-        self._gram = gram
-        self._fits: OrderedDict[tuple[PenaltyReading, float, float], PenalisedFit] = OrderedDict()
 
     def _fit(self, settings: FourierBesselSettings) -> PenalisedFit:
         """Return what the solver derives from G for one penalty, kept for those used last."""
         key = (settings.reading, settings.penalty, settings.l1_ratio)
         with self._lock:
-            fit = self._fits.pop(key, None) or PenalisedFit(self._gram, self._pixels.count, settings)
+            fit = self._fits.pop(key, None) or PenalisedFit(self.gram, self.fitted_count, settings)
             self._fits[key] = fit
             while len(self._fits) > FITS_KEPT:
                 self._fits.popitem(last=False)
             return fit
-
-    def _projection(self, dtype: torch.dtype) -> FoldedProjection | PlainProjection:
-        """Return the fold, or the plain product where the grid is so small that this takes fewer multiplications."""
-        with self._lock:
-            if dtype not in self._projections:
-                chosen: FoldedProjection | PlainProjection = FoldedProjection(
-                    self.grid,
-                    radius=self._radius,
-                    n_radial=self.settings.n_radial,
-                    orders=self.settings.orders,
-                    dtype=dtype,
-                    device=self.device,
-                )
-                inside = self.grid.polar()[0] < self._radius
-                if np.count_nonzero(inside) * self.unknowns < chosen.products:
-                    basis = torch.from_numpy(self._basis_on(inside)).to(self.device, dtype)
-                    places = torch.from_numpy(np.flatnonzero(inside)).to(self.device)
-                    chosen = PlainProjection(basis, places, self.grid.shape)
-                self._projections[dtype] = chosen
-            return self._projections[dtype]

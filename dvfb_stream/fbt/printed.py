@@ -183,7 +183,7 @@ def _coordinate_descent(
         alpha /= len(target)
         columns, norm = np.linalg.norm(design, axis=0), float(np.linalg.norm(target))
         # An unseen column becomes zero, and its unknown stays there; so do all unknowns of a blank image.
-        unit = np.divide(1.0, columns, out=np.zeros_like(columns), where=columns > UNSEEN)
+        unit = np.divide(1.0, columns, out=np.zeros_like(columns), where=columns > UNSEEN * columns.max())
         design, target = design * unit, target / (norm or 1.0)
         unit *= norm
     solver = ElasticNet(

@@ -165,7 +165,7 @@ def synthesise(
 ) -> NDArray[np.float64]:
     """Return f = Σ_n A_n0 Ψ_n0 + 2 Re Σ_{m>0} A_nm Ψ_nm, the inverse (6) of a real image, at any points.
 
-    What `FourierBessel.reconstruct` gives on its working pixels (to the 5e-10 of its tables of J_m), with lengths
+    What `FourierBessel.reconstruct` gives on its working pixels (to the 2e-14 of its tables of J_m), with lengths
     and `radius` in working pixels.
 
     Parameters

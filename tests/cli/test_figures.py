@@ -250,7 +250,7 @@ class TestEstimate:
             (("--simulate", "--penalty", "-1"), 1, "penalty must be finite and not negative, not -1.0"),
             (("--simulate", "--l1-ratio", "2"), 1, "l1_ratio must be between 0 and 1, not 2.0"),
             (("--simulate", "--reading", "mine"), 1, "not 'mine'"),
-            (("--simulate", "--n-radial", "4000"), 1, "n_radial = 4000 with 11 orders"),
+            (("--simulate", "--n-radial", "1200"), 1, "n_radial = 1200 with 11 orders"),
             (("--simulate", "--output-dir", "/proc/figures"), 1, "output-dir /proc/figures"),
         ],
     )

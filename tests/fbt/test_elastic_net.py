@@ -199,7 +199,7 @@ def test_max_iterations_ends_the_solver_with_the_gap_that_is_left():
     short = plan.solve(images, reading="unit_norm", tolerance=1e-12, max_iterations=5)
     assert short.iterations == 5
     assert (short.gap > 1e-12 * short.objective).any()
-    with pytest.raises(SettingsError, match="max_iterations must be at least 1, not 0"):
+    with pytest.raises(SettingsError, match="max_iterations must be an integer of at least 1, not 0"):
         plan.solve(images, max_iterations=0)
 
 

@@ -11,7 +11,7 @@ from dvfb_stream.cli.terminal import WrongCallError
 if TYPE_CHECKING:
     from dvfb_stream.fbt import FourierBesselSettings
 
-PANEL = "Fourier-Bessel settings: the paper's unless given"
+PANEL = "Fourier-Bessel settings: the default model's unless given"
 
 Penalty = Annotated[
     float, typer.Option(help="λ of (9): how strongly coefficients are held down.", rich_help_panel=PANEL)

@@ -1,7 +1,15 @@
 """The elastic net (9): batches of frames that share a Gram matrix, solved to a certificate."""
 
 from dvfb_stream.fbt.elastic_net.problem import Certificate, Quadratic, Solution, certify
-from dvfb_stream.fbt.elastic_net.readings import PenalisedFit, Projections
+from dvfb_stream.fbt.elastic_net.readings import PenalisedFit, projection_type
 from dvfb_stream.fbt.elastic_net.solve import solve
 
-__all__ = ["Certificate", "PenalisedFit", "Projections", "Quadratic", "Solution", "certify", "solve"]
+__all__ = [
+    "Certificate",
+    "PenalisedFit",
+    "Quadratic",
+    "Solution",
+    "certify",
+    "projection_type",
+    "solve",
+]

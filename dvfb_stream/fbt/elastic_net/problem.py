@@ -41,11 +41,12 @@ class Quadratic:
         self._largest: float | None = None
         self._casts: dict[torch.dtype, Tensor] = {torch.float64: gram}
         self._inverses: dict[tuple[float, torch.dtype], Tensor] = {}
+        self._eigen: tuple[Tensor, Tensor] | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes held, G itself excluded."""
-        derived = [*self._inverses.values(), *self._casts.values()]
+        derived = [*self._inverses.values(), *self._casts.values(), *(self._eigen or ())]
         return sum(tensor.nbytes for tensor in derived if tensor is not self.gram)
 
     @property
@@ -70,6 +71,14 @@ class Quadratic:
                 self._inverses[shift, dtype] = self.fresh_inverse(shift, dtype)
             return self._inverses[shift, dtype]
 
+    def eigen(self) -> tuple[Tensor, Tensor]:
+        """Eigenvalues, ascending, and eigenvectors of G, float64."""
+        with self._lock:
+            if self._eigen is None:
+                values, vectors = torch.linalg.eigh(self.gram)
+                self._eigen = values, vectors
+            return self._eigen
+
     def fresh_inverse(self, shift: float, dtype: torch.dtype) -> Tensor:
         """(G + (κ₂ + shift) 1)⁻¹ in a working type; computed in float64, for κ₂ + shift > 0."""
         identity = torch.eye(len(self.gram), dtype=self.gram.dtype, device=self.gram.device)
@@ -86,7 +95,8 @@ class Solution:
     objective: Tensor
     """(B,) P(a), float64."""
     gap: Tensor
-    """(B,) bound of `certify`: P(a) minus its minimum is at most this, float64."""
+    """(B,) bound of `certify`: P(a) minus its minimum is at most this, float64. Of the problem that Uᵀy poses, which
+    the type of the images rounds, and of a before it is rounded to that type."""
     unexplained: Tensor
     """(B,) ‖Ua - y‖² / ‖y‖², 0 for y = 0; float64."""
     iterations: int
@@ -96,6 +106,10 @@ class Solution:
 ROUNDING = 8.0
 """Bound on the rounding error of a gradient q - Ga - κ₂a, in units of ε (‖q‖ + L‖a‖), ε of its type: measured in
 float32 on simulated frames, 0.2 to 3.5 of that unit. The worst case, far from any frame, is J times as much."""
+
+
+CONTRADICTION = 1e4
+"""Share of the energy, in units of ε, by which a misfit may seem negative."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +149,10 @@ def certify(a: Tensor, quadratic: Quadratic, projections: Tensor, energies: Tens
     fit, towards = _dot(projections, a), _dot(descent, a)
     squares, size = _dot(a, a), torch.linalg.vector_norm(a, ord=1, dim=1).double()
     # aᵀGa + κ₂aᵀa = qᵀa - descentᵀa.
-    misfit = (energies - fit - towards - l2 * squares).clamp_min(0.0)
+    misfit = energies - fit - towards - l2 * squares
+    # No vector misses pixels by less than nothing: q and ‖y‖² are then of no image, and nothing follows from them.
+    contradiction = misfit < -CONTRADICTION * torch.finfo(a.dtype).eps * energies
+    misfit = misfit.clamp_min(0.0)
     residual_energy = misfit + l2 * squares
     objective = 0.5 * residual_energy + l1 * size
 
@@ -157,6 +174,7 @@ def certify(a: Tensor, quadratic: Quadratic, projections: Tensor, energies: Tens
         rounding = ROUNDING * torch.finfo(a.dtype).eps * lengths
         floor = rounding.square() / (2 * l2)
         gap = torch.minimum(gap, (subgradient + rounding).square() / (2 * l2))
+    gap = torch.where(contradiction, torch.full_like(gap, math.inf), gap)
     return Certificate(objective, gap, misfit, floor)
 
 

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from dvfb_stream.fbt.elastic_net.problem import Quadratic, Solution
 from dvfb_stream.fbt.elastic_net.solve import solve
+from dvfb_stream.fbt.projection import Projections
 from dvfb_stream.fbt.settings import FourierBesselSettings, PenaltyReading
 
-UNSEEN = 1e-12
-"""Norm of a function of the basis on the fitted pixels below which they do not see it; it then stays at zero."""
+UNSEEN = 1e-6
+"""Share of the largest norm of a function on the fitted pixels below which they do not see a function; it then stays
+at zero. Squared it is what rounding leaves of the Gram matrix, so that below it a norm would be one of noise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Projections:
-    """All that the estimate needs to know of images."""
+def projection_type(settings: FourierBesselSettings) -> torch.dtype | None:
+    """Return the type in which images must be projected; None: their own will do.
 
-    values: Tensor
-    """(B, J) Uᵀy, in the type of the images."""
-    energies: Tensor
-    """(B,) ‖y‖², float64."""
-    pixels: int
-    """n, fitted pixels of each image."""
-
-    def __len__(self) -> int:
-        return len(self.values)
+    In unit norm, functions of which the fitted pixels see little are scaled up, and float32's rounding with them.
+    """
+    return torch.float64 if settings.reading is PenaltyReading.UNIT_NORM else None
 
 
 class PenalisedFit:
@@ -53,7 +46,7 @@ class PenalisedFit:
             self.quadratic = Quadratic(gram, l1=l1 * pixels, l2=l2 * pixels)
         else:
             norms = gram.diagonal().clamp_min(0.0).sqrt()
-            self._norms = torch.where(norms > UNSEEN, norms, torch.full_like(norms, torch.inf))
+            self._norms = torch.where(norms > UNSEEN * norms.amax(), norms, torch.full_like(norms, torch.inf))
             self.quadratic = Quadratic(gram / self._norms / self._norms[:, None], l1=l1, l2=l2)
 
     @property

@@ -83,7 +83,7 @@ def solve(
         taken += steps
         certificate = _certify(iteration.coefficients, quadratic, current, energies, tolerance)
         distances = certificate.gap / certificate.objective.clamp_min(torch.finfo(torch.float64).tiny)
-        missing = distances > tolerance
+        missing = ~(distances <= tolerance)
         worst = float(distances.amax())
         finished.put(frames, iteration.coefficients, certificate)
         if worst <= tolerance or taken >= max_iterations:
@@ -168,7 +168,7 @@ def _steps_to_next_check(
 
 def _least_squares(quadratic: Quadratic, projections: Tensor, energies: Tensor) -> Solution:
     """Return the closed form where there is no L1 term; without a ridge either, the minimum of least norm."""
-    values, vectors = torch.linalg.eigh(quadratic.gram)
+    values, vectors = quadratic.eigen()
     # Without a ridge, directions that rounding cannot tell from unseen ones stay at zero, as in a pseudo-inverse.
     rounding = len(values) * torch.finfo(projections.dtype).eps * float(values[-1])
     seen = (values > rounding) | (quadratic.l2 > 0)
@@ -177,5 +177,8 @@ def _least_squares(quadratic: Quadratic, projections: Tensor, energies: Tensor) 
     a = (((exact @ vectors) * inverse) @ vectors.T).to(projections.dtype)
     certificate = certify(a.double(), quadratic, exact, energies)
     gradient = exact - a.double() @ quadratic.gram - quadratic.l2 * a.double()
-    gap = 0.5 * ((gradient @ vectors).square() * inverse).sum(1)  # exact: P is quadratic
+    # Exact, since P is quadratic; what was left out as unseen counts as far as float64 can tell it from zero.
+    known = values > len(values) * torch.finfo(torch.float64).eps * values[-1]
+    inverse = torch.where(known, 1.0 / (values.clamp_min(0.0) + quadratic.l2), inverse)
+    gap = 0.5 * ((gradient @ vectors).square() * inverse).sum(1)
     return _solution(a, replace(certificate, gap=gap), energies, 0)

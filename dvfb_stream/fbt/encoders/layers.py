@@ -10,8 +10,8 @@ of its own for every unknown, the threshold also by the frame's brightness::
     s = (w - z) / θ
 
 Both stay where they are at the minimum whatever R > 0, θ > 0 and γ are: learning makes layers fast, and cannot teach
-them a wrong answer. With R = ρ and θ = κ₁/ρ for all unknowns this is ADMM as `dvfb_stream.fbt.elastic_net.admm` does
-it, whose state is w alone because ρ never changes. Here it may, layer by layer.
+them a wrong answer. With R = ρ and θ = κ₁/ρ for all unknowns this is the iteration of
+`dvfb_stream.fbt.elastic_net.admm`, whose state is w alone as long as ρ stays. Here it may change, layer by layer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 RELAXATION = 1.7
-"""γ of the solver's own steps."""
+"""γ of ADMM, before anything is learned."""
 
 SMALLEST_RIDGE = 1e-6
 """Share of the largest eigenvalue that stands for κ₂ in ρ where κ₂ is less. What weights mean hangs on ρ: it is
@@ -51,7 +51,7 @@ class Layers:
 
     @classmethod
     def of_admm(cls, count: int, *, n_radial: int, n_orders: int) -> Layers:
-        """Return the layers that are the first `count` steps of the solver."""
+        """Return the layers that are `count` steps of ADMM at one ρ."""
         shape = (count, n_radial, n_orders)
         return cls(torch.zeros(shape), torch.zeros(shape), torch.full(shape, RELAXATION), torch.zeros(shape))
 

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt.coefficients import complex_from_real
-from dvfb_stream.fbt.elastic_net import PenalisedFit, Projections
+from dvfb_stream.fbt.device import full_precision
+from dvfb_stream.fbt.elastic_net import PenalisedFit, projection_type
 from dvfb_stream.fbt.plan import FourierBessel
+from dvfb_stream.fbt.projection import Projections, working_type
 from dvfb_stream.fbt.settings import PenaltyReading
 
 RIDGE_OF_L1 = {PenaltyReading.PER_SAMPLE: 0.001, PenaltyReading.UNIT_NORM: 20.0}
@@ -67,11 +69,14 @@ class LinearEncoder:
 
     def estimate(self, images: ArrayLike | Tensor) -> Tensor:
         """Return coefficients; images, result and errors are those of `FourierBessel.estimate`."""
-        unknowns = self.encode(self._plan.project(images))
+        projections = self._plan.project(images, dtype=projection_type(self.settings))
+        unknowns = self.encode(projections).to(working_type(self._plan.checked(images)))
         return complex_from_real(unknowns, n_radial=self.settings.n_radial, orders=self.settings.orders)
 
     @torch.no_grad()
     def encode(self, projections: Projections) -> Tensor:
         """Return the real unknowns, (B, J), of what `FourierBessel.project` returned."""
-        q, lengths = self._fit.scaled(projections)
-        return self._fit.in_units_of_the_image(q @ self._fit.quadratic.inverse(self._ridge, q.dtype), lengths)
+        with full_precision(self._plan.device):
+            q, lengths = self._fit.scaled(projections)
+            a = q @ self._fit.quadratic.inverse(self._ridge, q.dtype)
+            return self._fit.in_units_of_the_image(a, lengths)

@@ -10,10 +10,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from dvfb_stream.fbt.coefficients import complex_from_real
-from dvfb_stream.fbt.elastic_net import PenalisedFit, Projections
+from dvfb_stream.fbt.device import full_precision
+from dvfb_stream.fbt.elastic_net import PenalisedFit, projection_type
 from dvfb_stream.fbt.encoders.layers import LayerOfGeometry, for_geometry, unroll
 from dvfb_stream.fbt.encoders.weights import EncoderWeights, load_weights
 from dvfb_stream.fbt.plan import FourierBessel
+from dvfb_stream.fbt.projection import Projections, working_type
 
 
 class UnrolledEncoder:
@@ -73,7 +75,8 @@ class UnrolledEncoder:
 
     def estimate(self, images: ArrayLike | Tensor) -> Tensor:
         """Return coefficients; images, result and errors are those of `FourierBessel.estimate`."""
-        unknowns = self.encode(self._plan.project(images))
+        projections = self._plan.project(images, dtype=projection_type(self.settings))
+        unknowns = self.encode(projections).to(working_type(self._plan.checked(images)))
         return complex_from_real(unknowns, n_radial=self.settings.n_radial, orders=self.settings.orders)
 
     @torch.no_grad()
@@ -85,7 +88,8 @@ class UnrolledEncoder:
         def solve(layer: int, right: Tensor) -> Tensor:
             return right @ inverses[layer]
 
-        a = unroll(q, layers, l1=self._fit.quadratic.l1, solve=solve)[-1]
+        with full_precision(self._plan.device):
+            a = unroll(q, layers, l1=self._fit.quadratic.l1, solve=solve)[-1]
         return self._fit.in_units_of_the_image(a, lengths)
 
     def _in(self, dtype: torch.dtype) -> tuple[list[LayerOfGeometry], list[Tensor]]:

@@ -19,6 +19,9 @@ from dvfb_stream.fbt.basis import continued_radial_functions, largest_wavenumber
 FEW_PIXELS = 300
 """Up to so many pixels the product of their rows of U is the cheaper way."""
 
+PIXELS_AT_ONCE = 1 << 15
+"""Pixels whose polynomials are held at a time: some 100 MB."""
+
 
 def gram_matrix(
     r: NDArray[np.float64],
@@ -76,20 +79,24 @@ def _moments(
     r: NDArray[np.float64], azimuth: NDArray[np.float64], *, band: float, highest: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Chebyshev nodes and h_k of cos(lφ) and sin(lφ) for l = 0..highest, (nodes,) and (nodes, highest + 1) each."""
-    end = float(r.max())
-    # A function of band 2K on [0, end] is a Chebyshev series of degree K·end; past that it falls like an Airy
-    # function, below 1e-16 within some twelve times the cube root.
-    degree = band * end
+    begin, length = float(r.min()), float(np.ptp(r))
+    # A function of band 2K on a line of that length is a Chebyshev series of degree K·length; past that it falls
+    # like an Airy function, below 1e-16 within some twelve times the cube root.
+    degree = band * length
     count = int(np.ceil(degree + 12 * np.cbrt(degree) + 10))
     turns = np.arange(highest + 1)
-    polynomials = np.polynomial.chebyshev.chebvander(2 * r / end - 1, count - 1)
-    angles = np.multiply.outer(azimuth, turns)
-    moments = polynomials.T @ np.hstack([np.cos(angles), np.sin(angles)])
+    moments = np.zeros((count, 2 * len(turns)))
+    for first in range(0, r.size, PIXELS_AT_ONCE):
+        some = slice(first, first + PIXELS_AT_ONCE)
+        place = 2 * (r[some] - begin) / max(length, np.finfo(float).tiny) - 1
+        angles = np.multiply.outer(azimuth[some], turns)
+        polynomials = np.polynomial.chebyshev.chebvander(place, count - 1)
+        moments += polynomials.T @ np.hstack([np.cos(angles), np.sin(angles)])
     points = np.cos(np.pi * (np.arange(count) + 0.5) / count)
     # Discrete orthogonality at the nodes turns moments of polynomials into those of Lagrange functions.
     moments[0] *= 0.5
     h = 2 / count * np.polynomial.chebyshev.chebvander(points, count - 1) @ moments
-    return end * (points + 1) / 2, h[:, : highest + 1], h[:, highest + 1 :]
+    return begin + length * (points + 1) / 2, h[:, : highest + 1], h[:, highest + 1 :]
 
 
 def _angular_moment(

@@ -165,7 +165,12 @@ class FittedPixels:
             When the shape or type is wrong.
         """
         if not isinstance(images, Tensor):
-            images = np.asarray(images)
+            if isinstance(images, np.ma.MaskedArray):
+                raise FrameError("images are masked arrays; hand over their data, and the mask to the plan")
+            try:
+                images = np.asarray(images)
+            except ValueError as error:  # images of different shapes in one list
+                raise FrameError(f"images must be one array of shape (B, H, W): {error}") from error
             if images.dtype.kind not in "iufb":
                 raise FrameError(f"images must be integer or floating, not {images.dtype}")
         elif images.is_complex():
@@ -274,15 +279,24 @@ def _enlarged(blocks: Tensor, downsample: int, shape: tuple[int, int]) -> Tensor
 
 
 def _energies(averages: Tensor) -> Tensor:
-    """‖y‖² of each image, (B,), float64, of sums in the type of the pixels."""
-    norms: Tensor = torch.linalg.vector_norm(averages, dim=(1, 2))
-    return norms.double().square()
+    """Return ‖y‖² of each image, (B,), float64; inf where the type of the pixels cannot hold it."""
+    norms: Tensor = torch.linalg.vector_norm(averages, dim=(1, 2), dtype=torch.float64)
+    energies = norms.square()
+    # Sums of products in the images' own type would overflow where this one does not.
+    return torch.where(energies <= torch.finfo(averages.dtype).max, energies, torch.inf)
+
+
+def working_type(images: Tensor | NDArray[Any]) -> torch.dtype:
+    """Return the type in which images are worked on: float64 for that and longer ones, float32 for all else."""
+    if isinstance(images, Tensor):
+        return torch.float64 if images.dtype == torch.float64 else torch.float32
+    return torch.float64 if images.dtype.kind == "f" and images.dtype.itemsize >= 8 else torch.float32
 
 
 def _as_floating(images: Tensor | NDArray[Any], device: torch.device) -> Tensor:
+    dtype = working_type(images)
     if not isinstance(images, Tensor):
-        double = images.dtype.kind == "f" and images.dtype.itemsize >= 8
-        kind = np.float64 if double else np.float32
+        kind = np.float64 if dtype == torch.float64 else np.float32
         # A copy unless it is one that torch takes: writable, contiguous, in the machine's byte order.
         fits = (
             images.dtype == kind
@@ -291,4 +305,4 @@ def _as_floating(images: Tensor | NDArray[Any], device: torch.device) -> Tensor:
             and images.flags.writeable
         )
         images = torch.from_numpy(images if fits else np.array(images, dtype=kind, order="C"))
-    return images.to(device=device, dtype=torch.float64 if images.dtype == torch.float64 else torch.float32)
+    return images.to(device=device, dtype=dtype)
