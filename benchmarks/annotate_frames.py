@@ -1,4 +1,4 @@
-"""Where the time of one annotation goes, and what the estimate costs beside scikit-learn's: JSON on stdout.
+"""Where the time of one annotation goes: JSON on stdout.
 
     python benchmarks/annotate_frames.py [--model default] [--frames 64] > benchmarks/results/NAME.json
 
@@ -12,16 +12,13 @@ import json
 import platform
 import statistics
 import time
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import ElasticNet
 
 from dvfb_stream import Annotator, Frame, Geometry
-from dvfb_stream.fbt import FourierBessel, estimate_printed
+from dvfb_stream.fbt import FourierBessel
 from dvfb_stream.models.inputs import coefficient_input, halve, image_input
 from dvfb_stream.view import ViewPlan
 
@@ -99,22 +96,6 @@ def main() -> None:
             stage: seconds(work, repetitions=options.repetitions) / batch for stage, work in stages.items()
         }
 
-    plan_bytes = plan.nbytes  # before the references ask for the basis in float64
-    basis = plan.basis().numpy()
-    pixels = plan.working_pixels(images[:1].double())[0].numpy()
-    gram = basis.T @ basis
-
-    def converged(**how: object) -> ElasticNet:
-        solver = ElasticNet(alpha=1e-4, l1_ratio=0.8, fit_intercept=False, max_iter=1000, tol=1e-6, **how)
-        return solver.fit(basis, pixels)
-
-    warnings.simplefilter("ignore", ConvergenceWarning)
-    references = {
-        "as_printed_20_sweeps": seconds(lambda: estimate_printed(plan, views[0].image), repetitions=2),
-        "real_basis_to_1e-6": seconds(lambda: converged(), repetitions=2),
-        "precomputed_gram_to_1e-6": seconds(lambda: converged(precompute=gram), repetitions=2),
-    }
-    fastest = min(entry["coefficients"] for entry in results.values())  # type: ignore[index,misc]
     print(
         json.dumps(
             {
@@ -127,9 +108,7 @@ def main() -> None:
                 "model": str(annotator.identity),
                 "ours": results,
                 "plan_build_seconds": plan_seconds,
-                "plan_bytes": plan_bytes,
-                "scikit_learn_estimate": references,
-                "estimate_speedup_over_scikit_learn": {k: v / fastest for k, v in references.items()},
+                "plan_bytes": plan.nbytes,
             },
             indent=2,
         )

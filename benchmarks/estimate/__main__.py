@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from benchmarks.estimate import compare, gpu, plot, scaling, stages
 from dvfb_stream.errors import SettingsError
+from dvfb_stream.fbt import find_device
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -19,8 +20,8 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-# A command is a module with `add_options(parser)` and `run(arguments)`, which returns the JSON; a further one, say of
-# single stages, is another module here and its panels in `plot.PANELS`.
+# A command is a module with `add_options(parser)` and `run(arguments)`, which returns the JSON; what it looks like is
+# in `plot.PANELS`.
 COMMANDS = {"compare": compare, "scaling": scaling, "stages": stages, "gpu": gpu}
 
 
@@ -38,6 +39,8 @@ def main() -> None:
         if arguments.command == "plot":
             plot.draw(arguments.results, arguments.output)
         else:
+            if getattr(arguments, "device", None) is not None:
+                find_device(arguments.device)
             json.dump(COMMANDS[arguments.command].run(arguments), sys.stdout, indent=2)
             print()
     except (plot.ResultError, SettingsError) as error:

@@ -18,6 +18,12 @@ from dvfb_stream.errors import SettingsError
 MAX_RADIAL = 1200
 """Roots of J_m that SciPy gives."""
 
+MAX_ORDER = 2000
+"""Orders up to which SciPy gives roots of J_m; at 5000 it gives none."""
+
+MAX_PENALTY = 1e12
+"""Far above any intensity squared; much more would overflow in float32."""
+
 
 class PenaltyReading(StrEnum):
     """How λ of (9) compares with the data term; the paper leaves it open."""
@@ -122,13 +128,16 @@ class FourierBesselSettings:
             ("radius", 0 < self.radius < math.inf, "positive and finite"),
             ("n_radial", 1 <= self.n_radial <= MAX_RADIAL, f"from 1 to {MAX_RADIAL}"),
             ("downsample", self.downsample >= 1, "at least 1"),
-            ("penalty", 0 <= self.penalty < math.inf, "finite and not negative"),
+            ("penalty", 0 <= self.penalty <= MAX_PENALTY, f"from 0 to {MAX_PENALTY:g}"),
             ("l1_ratio", 0 <= self.l1_ratio <= 1, "between 0 and 1"),
             ("tolerance", 0 < self.tolerance < math.inf, "positive and finite"),
             (
                 "orders",
-                bool(self.orders) and min(self.orders) >= 0 and len(set(self.orders)) == len(self.orders),
-                "distinct and not negative",
+                bool(self.orders)
+                and min(self.orders) >= 0
+                and max(self.orders) <= MAX_ORDER
+                and len(set(self.orders)) == len(self.orders),
+                f"distinct and from 0 to {MAX_ORDER}",
             ),
         ):
             if not good:

@@ -247,7 +247,7 @@ class TestEstimate:
             (("--simulate", "--frame", "-1"), 2, "--frame"),
             (("--simulate", "--orders", "0,two"), 2, "--orders: '0,two' is not a list"),
             (("--simulate", "--coefficients", "phase"), 2, "magnitude or parts, not 'phase'"),
-            (("--simulate", "--penalty", "-1"), 1, "penalty must be finite and not negative, not -1.0"),
+            (("--simulate", "--penalty", "-1"), 1, "penalty must be from 0 to 1e+12, not -1.0"),
             (("--simulate", "--l1-ratio", "2"), 1, "l1_ratio must be between 0 and 1, not 2.0"),
             (("--simulate", "--reading", "mine"), 1, "not 'mine'"),
             (("--simulate", "--n-radial", "1200"), 1, "n_radial = 1200 with 11 orders"),

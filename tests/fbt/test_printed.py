@@ -175,7 +175,7 @@ def test_wrong_images_and_settings_are_refused(plan, image, estimate):
     with pytest.raises(FrameError, match="48"):
         estimate(plan, np.zeros((48, 47)))
     for arguments, message in (
-        ({"penalty": -1.0}, r"penalty must be finite and not negative, not -1\.0"),
+        ({"penalty": -1.0}, r"penalty must be from 0 to 1e\+12, not -1\.0"),
         ({"l1_ratio": 1.5}, r"l1_ratio must be between 0 and 1, not 1\.5"),
         ({"reading": "per_pixel"}, "reading must be one of .* not 'per_pixel'"),
         ({"sweeps": 0}, "sweeps must be an integer of at least 1, not 0"),

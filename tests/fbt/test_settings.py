@@ -68,6 +68,8 @@ def test_presets_are_the_two_readings():
         ({"solver": "magic"}, "solver must be one of admm, fista, not 'magic'"),
         ({"center_rounding": "up"}, "center_rounding must be one of exact, pixel, not 'up'"),
         ({"n_radial": 1201}, "n_radial must be from 1 to 1200, not 1201"),
+        ({"orders": (0, 5000)}, "orders must be distinct and from 0 to 2000"),
+        ({"penalty": 1e300}, r"penalty must be from 0 to 1e\+12, not 1e\+300"),
         ({"penalty": "much"}, "penalty must be a number, not 'much'"),
         ({"tolerance": 0}, "tolerance must be positive"),
     ],

@@ -94,7 +94,7 @@ class PenalisedFit:
         max_iterations
             Bound on the solver's steps.
         start
-            (B, J) unknowns to start from, in the unit of the images; None: zero.
+            (B, J) unknowns to start from, in the unit of the images; None: the solver's own start.
         """
         values, lengths = self.scaled(projections)
         solution = solve(

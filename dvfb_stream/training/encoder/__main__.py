@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from dvfb_stream.errors import DvfbError
+from dvfb_stream.errors import DvfbError, SettingsError
 from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.fbt.settings import PRESETS
 from dvfb_stream.training.encoder.recipe import FITTING, EncoderRecipe, train
@@ -52,8 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     lines = ProgressLines()
     try:
-        if options.threads >= 1:
-            torch.set_num_threads(options.threads)
+        if options.threads < 1:
+            raise SettingsError(f"--threads must be at least 1, not {options.threads}")
+        torch.set_num_threads(options.threads)
         fbt = FourierBesselSettings.preset(options.settings)
         changes = {name: getattr(options, name) for name in ("layers", "epochs", "seed")}
         fitting = dataclasses.replace(
