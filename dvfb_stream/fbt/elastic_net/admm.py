@@ -81,10 +81,13 @@ class Admm:
         if steps < 1:
             return
         w, z = self._w, self.coefficients
+        # In place: (B, J) is large enough that new memory at each line would show.
+        v, x = torch.empty_like(w), torch.empty_like(w)
         for _ in range(steps):
             last = z
-            x = torch.addmm(self._constant, torch.sub(z, w).add_(z), self._inverse, alpha=self._rho)
-            w = torch.add(w, x.sub_(z), alpha=RELAXATION)
+            torch.sub(z, w, out=v).add_(z)
+            torch.addmm(self._constant, v, self._inverse, alpha=self._rho, out=x)
+            w.add_(x.sub_(z), alpha=RELAXATION)
             z = torch.nn.functional.softshrink(w, self._threshold)
         self._w, self.coefficients = w, z
         self._unbalanced_steps += steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -125,6 +126,7 @@ class FittedPixels:
             )
         self.count = int(np.count_nonzero(self.fitted))
         self._rows = torch.from_numpy(np.flatnonzero(self.fitted)).to(device)
+        self._scratch = threading.local()
         # Mask, disk and the number of valid pixels of each block in one factor a pixel.
         per_block = torch.from_numpy(self.fitted).to(device) / self._counts.clamp_min(1)
         self._weights = _enlarged(per_block, downsample, self.shape) * self._valid
@@ -228,21 +230,31 @@ class FittedPixels:
         return averages.flatten(1)[:, self._rows]
 
     def _weighted_sums(self, images: Tensor) -> Tensor:
-        """Sum each block, pixel by pixel weighted. Rows first: they are contiguous, and half is left for the rest."""
+        """Sum each block, pixel by pixel weighted: one pass over the images in memory, the others over caches."""
         weights, d = self._weights.to(images.dtype), self._downsample
         rows, columns = self.shape
         if rows % d or columns % d:
             padding = (0, -columns % d, 0, -rows % d)
             images, weights = (torch.nn.functional.pad(t, padding) for t in (images, weights))
-        sums = images[:, ::d] * weights[::d]
-        for row in range(1, d):
-            sums.addcmul_(images[:, row::d], weights[row::d])
         if d == 1:
-            return sums
+            return images * weights
+        weighted = torch.mul(images, weights, out=self._scratch_for(images))
+        sums = weighted[:, ::d] + weighted[:, 1::d]
+        for row in range(2, d):
+            sums += weighted[:, row::d]
         totals = sums[..., ::d] + sums[..., 1::d]
         for column in range(2, d):
             totals += sums[..., column::d]
         return totals
+
+    def _scratch_for(self, images: Tensor) -> Tensor:
+        """Return a tensor like `images`, this thread's own: new memory would cost more than the sums put into it."""
+        scratch: Tensor | None = getattr(self._scratch, "tensor", None)
+        if scratch is None or scratch.shape != images.shape or scratch.dtype != images.dtype:
+            scratch = torch.empty(images.shape, dtype=images.dtype, device=images.device)
+            if scratch.nbytes <= CPU_BYTES:
+                self._scratch.tensor = scratch
+        return scratch
 
     def _finite(self, images: Tensor, first: int) -> Tensor:
         """Return `images` with zeros under the mask.
