@@ -265,7 +265,7 @@ def test_settings_that_mean_nothing_are_refused(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"penalty": float("inf")}, "penalty must be finite"),
+        ({"penalty": float("inf")}, "penalty must be from 0 to"),
         ({"penalty": "weak"}, "penalty must be a number"),
         ({"reading": "loud"}, "reading must be one of per_sample, unit_norm"),
     ],
