@@ -3,42 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.progress import Progress
 
-from benchmarks.estimate import expansions, printed, solvers
+from benchmarks.estimate import printed, solvers
+from benchmarks.estimate.contenders import L1_RATIO, PENALTY, Contender, timed
+from benchmarks.estimate.full_disk import compare_full_disk
 from benchmarks.estimate.inputs import CENTERS, Case, simulate
 from benchmarks.estimate.options import share, whole
 from benchmarks.estimate.problem import Array, Minimum, Problem
-from benchmarks.estimate.timing import Work, machine, progress, ratio, summary, take_turns, threads
+from benchmarks.estimate.timing import machine, progress, threads
 from dvfb_stream.fbt import FourierBessel, PenaltyReading, estimate_printed
-
-PENALTY, L1_RATIO = 1e-4, 0.8
-"""The paper's."""
 
 BATCHES = (1, 16, 128)
 
 EARLY_SWEEPS = 20
 """The paper's, on the real basis: convergence in one reading, early stopping in the other."""
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """One line of the comparison."""
-
-    name: str
-    what: str
-    frames: int
-    run: Callable[[], object]
-    facts: dict[str, Any]
-    """What its answers are worth: tolerance set, excess over the minimum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +115,14 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             "cases": [compare_case(name, options, shown) for name in options.cases],
         }
         if options.full_disk:
-            result["full_disk"] = compare_full_disk(options, shown)
+            result["full_disk"] = compare_full_disk(
+                frames=options.frames,
+                slow_frames=options.slow_frames,
+                rounds=options.rounds,
+                tolerance=options.excess,
+                device=options.device,
+                shown=shown,
+            )
     return result
 
 
@@ -201,30 +192,6 @@ def compare_reading(
         ),
         "left_out": left_out,
     }
-
-
-def timed(
-    contenders: list[Contender], description: str, rounds: int, shown: Progress
-) -> list[dict[str, Any]]:
-    """Return the contenders' lines; the ratio is to ours in the largest batch, first among them."""
-    task = shown.add_task(f"{description}: timing", total=len(contenders) * (rounds + 1))
-    durations = take_turns(
-        [Work(contender.name, contender.frames, contender.run) for contender in contenders],
-        rounds,
-        advance=lambda: shown.advance(task),
-    )
-    ours = durations[contenders[0].name]
-    return [
-        {
-            "name": contender.name,
-            "what": contender.what,
-            "frames": contender.frames,
-            "seconds_per_frame": summary(durations[contender.name]),
-            "times_ours": ratio(durations[contender.name], ours),
-            **contender.facts,
-        }
-        for contender in contenders
-    ]
 
 
 def our_contenders(
@@ -352,93 +319,3 @@ def printed_contenders(
             facts,
         ),
     ]
-
-
-def compare_full_disk(options: Options, shown: Progress) -> dict[str, Any]:
-    """Return expansions of a disk without a mask, 128 x 128, about as many functions as the estimate has."""
-    size, frames = 128, options.frames
-    case = simulate("centred", frames, size=size)
-    images = np.ascontiguousarray(case.images)
-    slow = images[: options.slow_frames]
-    bandlimit = expansions.bandlimit_of(840, size)
-    left_out: dict[str, str] = {}
-    others: list[Contender] = []
-    disk: expansions.FullDisk | None = None
-    for name, make in (("fle_2d", expansions.Fle2d), ("aspire", expansions.Aspire)):
-        try:
-            other = make(size, bandlimit)
-        except ImportError as error:
-            left_out[name] = f"{error}; see benchmarks/README.md"
-            continue
-        disk = disk or other.disk
-        facts = {"functions": len(other.disk.orders), "epsilon": expansions.EPSILON}
-        agreement = agreement_with(other.disk, other.evaluate_t(images[:2]), images[:2])
-        others += [
-            Contender(
-                f"{name}_evaluate_t",
-                "projections of all images at once",
-                frames,
-                lambda other=other: other.evaluate_t(images),
-                {**facts, "difference_from_our_projection": agreement},
-            ),
-            Contender(
-                f"{name}_evaluate_t_batch_1",
-                "projections, one image at a time",
-                len(slow),
-                lambda other=other: [other.evaluate_t(image[None]) for image in slow],
-                facts,
-            ),
-            Contender(
-                f"{name}_expand",
-                "least squares by conjugate gradients to 1e-3, fle_2d's preset",
-                len(slow),
-                lambda other=other: other.expand(slow),
-                facts,
-            ),
-        ]
-    if disk is None:
-        return {"contenders": [], "left_out": left_out}
-    plan = disk.plan(options.device)
-    held = plan.basis(torch.float32)[:, torch.from_numpy(disk.columns())].contiguous()
-    on_device = torch.from_numpy(images).to(held.device)
-    fitted = torch.from_numpy(np.flatnonzero(plan.fitted_pixels)).to(held.device)
-    ours = solvers.Ours(
-        plan,
-        penalty=PENALTY,
-        l1_ratio=L1_RATIO,
-        reading=PenaltyReading.PER_SAMPLE,
-        tolerance=options.excess,
-    )
-    contenders = [
-        Contender(
-            f"ours_batch_{frames}",
-            f"FourierBessel.estimate of {frames} images at once on the rectangle of orders and radial indices "
-            "that holds all their functions",
-            frames,
-            lambda: ours.estimate(torch.from_numpy(images), frames),
-            {"functions": plan.unknowns},
-        ),
-        Contender(
-            f"dense_projection_batch_{frames}",
-            "one float32 matrix product with exactly their functions: what evaluate_t computes",
-            frames,
-            lambda: (on_device.flatten(1)[:, fitted] @ held).cpu(),
-            {"functions": held.shape[1]},
-        ),
-        *others,
-    ]
-    return {
-        "size": size,
-        "bandlimit": bandlimit,
-        "contenders": timed(contenders, "full disk", options.rounds, shown),
-        "left_out": left_out,
-    }
-
-
-def agreement_with(disk: expansions.FullDisk, theirs: NDArray[Any], images: NDArray[np.float32]) -> float:
-    """Return the largest difference from our float64 projection, as a share of the largest projection."""
-    plan = disk.plan("cpu")
-    pixels = plan.working_pixels(images.astype(np.float64)).numpy()
-    ours = pixels @ plan.basis().numpy()[:, disk.columns()]
-    difference = float(np.abs(theirs - ours).max() / np.abs(ours).max())
-    return difference if math.isfinite(difference) else math.inf

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -89,25 +90,20 @@ def scikit_learn_batched(threads: int, *, sweeps: int = MOST_SWEEPS) -> Solve:
 def _celer(threads: int) -> Solve:
     from celer import ElasticNet as CelerElasticNet
 
-    def solve(problem: Problem, tolerance: float) -> Array:
-        solver = CelerElasticNet(
-            alpha=problem.alpha,
-            l1_ratio=problem.l1_ratio,
-            fit_intercept=False,
-            p0=problem.design.columns.shape[1],
-            tol=tolerance,
-            max_iter=1000,
-        )
-        return one_by_one(lambda target: solver.fit(problem.design.columns, target).coef_.copy(), problem)
-
-    return solve
+    return _of_columns(partial(CelerElasticNet, max_iter=1000))
 
 
 def _skglm(threads: int) -> Solve:
     from skglm import ElasticNet as SkglmElasticNet
 
+    return _of_columns(SkglmElasticNet)
+
+
+def _of_columns(make: Callable[..., Any]) -> Solve:
+    """Return the solver of an estimator that takes no Gram matrix and keeps a working set of columns."""
+
     def solve(problem: Problem, tolerance: float) -> Array:
-        solver = SkglmElasticNet(
+        solver = make(
             alpha=problem.alpha,
             l1_ratio=problem.l1_ratio,
             fit_intercept=False,

@@ -233,14 +233,17 @@ class FourierBessel:
     def project(self, images: ArrayLike | Tensor, *, dtype: torch.dtype | None = None) -> Projections:
         """Return Uᵀy of the fitted pixels y of each image, with ‖y‖²: all that the estimate needs of the images.
 
-        Parameters and errors are those of `estimate`.
-
         Parameters
         ----------
         images
             As `estimate` takes them.
         dtype
             Type of the products; None: float64 for float64, float32 for all else.
+
+        Raises
+        ------
+        FrameError
+            As `estimate` raises it.
         """
         with full_precision(self.device):
             return self._visible.project(images, dtype)

@@ -22,6 +22,11 @@ GPU_BYTES = 512 << 20
 """The same on a GPU, which wants many and has no such caches."""
 
 
+SQUARES_VANISH = 1e-15
+"""Norm below which squares begin to drop out of float32, far below any intensity; summing in float64 at once would
+cost every image four times as much."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkingGrid:
     """The pixels after averaging over blocks of `downsample` x `downsample`, and the beam centre among them.
@@ -128,15 +133,15 @@ class FittedPixels:
         self._rows = torch.from_numpy(np.flatnonzero(self.fitted)).to(device)
         self._scratch = threading.local()
         # Mask, disk and the number of valid pixels of each block in one factor a pixel.
-        per_block = torch.from_numpy(self.fitted).to(device) / self._counts.clamp_min(1)
-        self._weights = _enlarged(per_block, downsample, self.shape) * self._valid
+        per_block = torch.from_numpy(self.fitted).to(device) / self._counts.clamp_min(1).double()
+        weights = _enlarged(per_block, downsample, self.shape) * self._valid
+        self._weights = {torch.float64: weights, torch.float32: weights.float()}
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return (
-            sum(t.nbytes for t in (self._valid, self._counts, self._rows, self._weights)) + self.fitted.nbytes
-        )
+        tensors = (self._valid, self._counts, self._rows, *self._weights.values())
+        return sum(tensor.nbytes for tensor in tensors) + self.fitted.nbytes
 
     def without(self, lost: NDArray[np.bool_]) -> FittedPixels:
         """Return what is left when further pixels of the image, (H, W), are invalid.
@@ -211,12 +216,12 @@ class FittedPixels:
         """
         tensor = _as_floating(self.checked(images), self._device)
         averages = self._weighted_sums(tensor)
-        energies = _energies(averages)
+        energies = energies_of(averages)
         # What is not finite, masked or not, shows in the sum of squares: nobody pays for looking at pixels twice
         # but those who have such pixels.
         if not bool(torch.isfinite(energies).all()):
             averages = self._weighted_sums(self._finite(tensor, first))
-            energies = _energies(averages)
+            energies = energies_of(averages)
             overflown = ~torch.isfinite(energies)
             if bool(overflown.any()):
                 raise FrameError(
@@ -231,7 +236,7 @@ class FittedPixels:
 
     def _weighted_sums(self, images: Tensor) -> Tensor:
         """Sum each block, pixel by pixel weighted: one pass over the images in memory, the others over caches."""
-        weights, d = self._weights.to(images.dtype), self._downsample
+        weights, d = self._weights[images.dtype], self._downsample
         rows, columns = self.shape
         if rows % d or columns % d:
             padding = (0, -columns % d, 0, -rows % d)
@@ -290,12 +295,13 @@ def _enlarged(blocks: Tensor, downsample: int, shape: tuple[int, int]) -> Tensor
     return pixels[: shape[0], : shape[1]].contiguous()
 
 
-def _energies(averages: Tensor) -> Tensor:
-    """Return ‖y‖² of each image, (B,), float64; inf where the type of the pixels cannot hold it."""
-    norms: Tensor = torch.linalg.vector_norm(averages, dim=(1, 2), dtype=torch.float64)
-    energies = norms.square()
-    # Sums of products in the images' own type would overflow where this one does not.
-    return torch.where(energies <= torch.finfo(averages.dtype).max, energies, torch.inf)
+def energies_of(averages: Tensor) -> Tensor:
+    """Return ‖y‖² of (B, rows, columns), (B,), float64; inf where squares overflow in the type of the averages."""
+    norms: Tensor = torch.linalg.vector_norm(averages, dim=(1, 2))
+    if averages.dtype == torch.float32 and bool((norms < SQUARES_VANISH).any()):
+        exact = torch.linalg.vector_norm(averages, dim=(1, 2), dtype=torch.float64)
+        norms = torch.where(norms < SQUARES_VANISH, exact, norms.double())
+    return norms.double().square()
 
 
 def working_type(images: Tensor | NDArray[Any]) -> torch.dtype:

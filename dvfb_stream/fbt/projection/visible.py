@@ -14,7 +14,7 @@ from torch import Tensor
 from dvfb_stream.fbt.basis import real_basis
 from dvfb_stream.fbt.projection.folded import FoldedProjection
 from dvfb_stream.fbt.projection.gram import gram_matrix
-from dvfb_stream.fbt.projection.pixels import FittedPixels, WorkingGrid
+from dvfb_stream.fbt.projection.pixels import FittedPixels, WorkingGrid, energies_of
 from dvfb_stream.fbt.projection.plain import PlainProjection
 from dvfb_stream.fbt.settings import FourierBesselSettings
 
@@ -125,10 +125,13 @@ class VisibleBasis:
         folded, energies = [], []
         for first, part in self.pixels.parts(self.pixels.checked(images)):
             working = self.pixels.averages(part, first=first)
-            averages = working.averages if dtype is None else working.averages.to(dtype)
+            averages, squares = working.averages, working.energies
+            if dtype not in (None, averages.dtype):
+                averages = averages.to(dtype)
+                squares = energies_of(averages)  # as exact as the products that it is compared with
             projection = self._projection(averages.dtype)
             folded.append(projection.fold(averages))
-            energies.append(working.energies)
+            energies.append(squares)
         return Projections(projection.unfold(folded), torch.cat(energies), self.pixels.count)
 
     def synthesise(self, unknowns: Tensor) -> Tensor:
