@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from dvfb_stream.errors import SettingsError
 
@@ -82,6 +85,27 @@ class SimulationSettings:
                 f"diffuse_only and blank are shares of the same experiments and add up to "
                 f"{self.diffuse_only + self.blank:g}; lower one, so that they add up to 1 at most"
             )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings, JSON-ready; `from_dict` takes them back."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SimulationSettings:
+        """Return settings by name.
+
+        Raises
+        ------
+        SettingsError
+            When a name is unknown or a value out of its range.
+        """
+        known = [item.name for item in fields(cls)]
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1)
+                cure = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+                raise SettingsError(f"there is no simulation setting {name!r}; {cure}")
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
 _NOT_SHARES = frozenset({"size", "frames_per_experiment", "binning", "exposure"})

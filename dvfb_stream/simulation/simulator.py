@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Geometry
+from dvfb_stream.labels import LABELS
 from dvfb_stream.simulation.components import Component, Term
 from dvfb_stream.simulation.experiment import Experiment, draw_experiment
 from dvfb_stream.simulation.physics import beamline
@@ -41,6 +42,27 @@ class SimulatedFrame:
     """What is visible, in the order of `LABELS`; docs/labels.md defines it."""
     components: tuple[dict[str, Any], ...]
     """Everything that was drawn, visible or not: name and parameters, JSON-ready."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SimulatedBatch:
+    """Consecutive frames of one experiment, made at once."""
+
+    first: int
+    """Index of the first frame."""
+    pixels: Tensor
+    """(B, H, W) counts, on the simulator's device: int32 at detector resolution, else float32 means."""
+    labels: Tensor
+    """(B, 10) bool on the CPU, in the order of `LABELS`."""
+    geometry: Geometry
+    """Of every frame."""
+    experiment: dict[str, Any]
+    """What they share, JSON-ready: number, detector, distance and the like."""
+    components: tuple[tuple[dict[str, Any], ...], ...]
+    """All that was drawn for each frame, JSON-ready."""
+
+    def __len__(self) -> int:
+        return len(self.pixels)
 
 
 class Simulator:
@@ -105,6 +127,23 @@ class Simulator:
         """Yield the frames from `start` up to, not including, `stop`."""
         for index in range(start, stop):
             yield self.frame(index)
+
+    def batches(self, start: int, stop: int, *, size: int = 64) -> Iterator[SimulatedBatch]:
+        """Yield the frames from `start` up to, not including, `stop`, at most `size` at a time."""
+        per_experiment = self.settings.frames_per_experiment
+        while start < stop:
+            number = start // per_experiment
+            end = min(stop, start + size, (number + 1) * per_experiment)
+            frames = list(self.frames(start, end))
+            yield SimulatedBatch(
+                first=start,
+                pixels=torch.from_numpy(np.stack([frame.pixels for frame in frames])),
+                labels=torch.tensor([[label in frame.labels for label in LABELS] for frame in frames]),
+                geometry=frames[0].geometry,
+                experiment={"number": number},
+                components=tuple(frame.components for frame in frames),
+            )
+            start = end
 
     def _experiment(self, number: int) -> Experiment:
         experiment = self._experiments.get(number)
