@@ -10,44 +10,84 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dvfb_stream.simulation.physics.parameters import Parameter, like
+
 Rng = np.random.Generator
 
 
-def gaussian_beam(radius: Tensor, *, sigma: float, peak: float) -> Tensor:
+def gaussian_beam(radius: Tensor, *, sigma: Parameter, peak: Parameter) -> Tensor:
     """Direct beam, peak · exp(-r² / (2 σ²)); `radius` and `sigma` in pixels."""
     return peak * torch.exp(-0.5 * (radius / sigma) ** 2)
 
 
-def bar(x: Tensor, y: Tensor, *, direction: float, half_width: float) -> Tensor:
+def bar(x: Tensor, y: Tensor, *, direction: Parameter, half_width: Parameter) -> Tensor:
     """Signed distance (pixels, negative inside) to a bar that comes from `direction` and ends past the beam."""
-    along = x * math.cos(direction) + y * math.sin(direction)
-    across = y * math.cos(direction) - x * math.sin(direction)
+    along, across = _along_and_across(x, y, direction)
     return torch.maximum(across.abs() - half_width, -along - half_width)
 
 
-def disk_on_arm(x: Tensor, y: Tensor, *, direction: float, radius: float, arm: float) -> Tensor:
+def disk_on_arm(x: Tensor, y: Tensor, *, direction: Parameter, radius: Parameter, arm: Parameter) -> Tensor:
     """Signed distance to a disk on the beam, held by an arm of half-width `arm`."""
     return torch.minimum(torch.hypot(x, y) - radius, bar(x, y, direction=direction, half_width=arm))
 
 
-def wedge(x: Tensor, y: Tensor, *, direction: float, half_angle: float, overlap: float) -> Tensor:
+def wedge(x: Tensor, y: Tensor, *, direction: Parameter, half_angle: Parameter, overlap: Parameter) -> Tensor:
     """Signed distance to a wedge whose tip lies `overlap` pixels past the beam."""
-    along = x * math.cos(direction) + y * math.sin(direction)
-    across = y * math.cos(direction) - x * math.sin(direction)
-    return across.abs() * math.cos(half_angle) - (along + overlap) * math.sin(half_angle)
+    along, across = _along_and_across(x, y, direction)
+    angle = like(half_angle, x)
+    return across.abs() * torch.cos(angle) - (along + overlap) * torch.sin(angle)
 
 
-def slit_streak(x: Tensor, y: Tensor, *, direction: float, width: float, length: float) -> Tensor:
+def slit_streak(x: Tensor, y: Tensor, *, direction: Parameter, width: Parameter, length: Parameter) -> Tensor:
     """Streak of parasitic scattering from a slit blade: Gaussian across, Lorentzian along, 1 at the beam."""
-    along = x * math.cos(direction) + y * math.sin(direction)
-    across = y * math.cos(direction) - x * math.sin(direction)
+    along, across = _along_and_across(x, y, direction)
     return torch.exp(-0.5 * (across / width) ** 2) / (1.0 + (along / length) ** 2)
 
 
-def smooth_background(x: Tensor, y: Tensor, *, slope: float, direction: float, scale: float) -> Tensor:
+def smooth_background(
+    x: Tensor, y: Tensor, *, slope: Parameter, direction: Parameter, scale: Parameter
+) -> Tensor:
     """Air scattering and fluorescence: flat but for a slow slope, about 1; `scale` in pixels."""
-    along = x * math.cos(direction) + y * math.sin(direction)
+    along, _ = _along_and_across(x, y, direction)
     return torch.exp(slope * torch.tanh(along / scale))
+
+
+def _along_and_across(x: Tensor, y: Tensor, direction: Parameter) -> tuple[Tensor, Tensor]:
+    angle = like(direction, x)
+    cosine, sine = torch.cos(angle), torch.sin(angle)
+    return x * cosine + y * sine, y * cosine - x * sine
+
+
+def point_spread(image: Tensor, sigma: Parameter) -> Tensor:
+    """Blur images by the Gaussian point spread of a detector.
+
+    A pixel's share in one k pixels away is proportional to exp(-k² / (2 σ²)) along each axis, up to 4 σ; the
+    shares add up to 1, so that counts move but none appear. Beyond the border the outermost pixels go on.
+
+    Parameters
+    ----------
+    image
+        (B, H, W).
+    sigma
+        Pixels, a number or (B,); 0 leaves an image as it is.
+    """
+    # Below 0.05 the neighbours get nothing (exp(-200)); the bound keeps 0 from dividing.
+    width = like(sigma, image).clamp(min=0.05)
+    reach = math.ceil(4.0 * float(width.max()))
+    steps = torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device)
+    shares = torch.exp(-0.5 * (steps / width[..., None]) ** 2)
+    shares = shares / shares.sum(dim=-1, keepdim=True)
+    return _blur_rows(_blur_rows(image, shares).mT, shares).mT
+
+
+def _blur_rows(image: Tensor, shares: Tensor) -> Tensor:
+    """Convolve every row with `shares`, (2 r + 1,) or (B, 2 r + 1); by shifts, which no TF32 kernel rounds."""
+    columns, reach = image.shape[-1], shares.shape[-1] // 2
+    padded = torch.nn.functional.pad(image, (reach, reach), mode="replicate")
+    blurred = torch.zeros_like(image)
+    for start, share in enumerate(shares.unbind(dim=-1)):
+        blurred += share[..., None, None] * padded[..., start : start + columns]
+    return blurred
 
 
 def add_zingers(rng: Rng, counts: NDArray[np.float32], *, brightness: float) -> None:

@@ -1,173 +1,109 @@
-"""Nanoparticles: the form factor of a sphere, and where the reflections of their lattices lie."""
+"""Nanoparticles: the form factors of spheres, of unequal spheres and of spheroids."""
 
 from __future__ import annotations
 
-import functools
-import itertools
-import math
-import operator
-from collections.abc import Iterable
-from dataclasses import dataclass
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from dvfb_stream.simulation.physics.parameters import Parameter, like
 
-def sphere_form_factor(q: Tensor, *, radius: float) -> Tensor:
+
+def sphere_form_factor(q: Tensor, *, radius: Parameter) -> Tensor:
     """P(q) = (3 (sin x - x cos x) / x³)² with x = q R, 1 at q = 0, zero at tan x = x (4.4934, 7.7253, ...).
 
-    Rayleigh, Proc. R. Soc. A 84 (1910) 25. `radius` in the inverse unit of `q`.
+    Rayleigh, Proc. R. Soc. A 84 (1910) 25. `radius` in the inverse unit of `q`. Computed in float64, returned in
+    the type of `q`.
     """
-    x = (q * radius).double()
-    # Below 0.02 the difference loses its digits; the series is exact to 1e-9 there.
-    series = 1.0 - x * x / 10.0
-    safe = torch.where(x < 0.02, torch.ones_like(x), x)
-    amplitude = torch.where(x < 0.02, series, 3.0 * (torch.sin(safe) - safe * torch.cos(safe)) / safe**3)
-    return (amplitude * amplitude).to(q.dtype)
+    exact = q.double()
+    x = exact * like(radius, exact)
+    # Below 0.02 the difference loses its digits; the series is exact to 1e-14 there.
+    small = x < 0.02
+    safe = torch.where(small, 1.0, x)
+    series = 1.0 - x**2 / 10.0 + x**4 / 280.0
+    amplitude = torch.where(small, series, 3.0 * (torch.sin(safe) - safe * torch.cos(safe)) / safe**3)
+    return (amplitude**2).to(q.dtype)
 
 
-def polydisperse_sphere(q: Tensor, *, radius: float, spread: float) -> Tensor:
-    """Sphere form factor averaged over radii of relative standard deviation `spread`, weighted by volume².
-
-    Gauss-Hermite quadrature over a normal distribution of radii; 1 at q = 0.
-    """
-    nodes, weights = _hermite()
-    total = torch.zeros_like(q)
-    norm = 0.0
-    for node, weight in zip(nodes, weights, strict=True):
-        scale = max(1.0 + spread * float(node), 0.05)
-        strength = float(weight) * scale**6
-        total = total + strength * sphere_form_factor(q, radius=radius * scale)
-        norm += strength
-    return total / norm
-
-
-@functools.cache
-def _hermite() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return np.polynomial.hermite_e.hermegauss(9)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reflection:
-    """One ring of a lattice and the spots that an oriented crystal has on it."""
-
-    ratio: float
-    """q of the reflection relative to the first one."""
-    multiplicity: int
-    """Equivalent reflections that fall on the ring of a powder."""
-    angles: tuple[float, ...] = ()
-    """Azimuths of the spots of the oriented crystal, modulo 2π / order, radians; empty: out of its plane."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lattice:
-    """Reflections of a nanoparticle lattice, and the order of its symmetry seen along one axis."""
-
-    name: str
-    order: int
-    """Spots of one family around the beam, when the crystal is oriented: the k of k-fold."""
-    reflections: tuple[Reflection, ...]
-
-
-def lamellar(count: int = 6) -> Lattice:
-    """Stack of layers seen edge on: q ratios 1 : 2 : 3 ..., two-fold."""
-    return Lattice(
-        name="lamellar",
-        order=2,
-        reflections=tuple(
-            Reflection(ratio=float(n), multiplicity=2, angles=(0.0,)) for n in range(1, count + 1)
-        ),
-    )
-
-
-def hexagonal() -> Lattice:
-    """Hexagonal packing of cylinders: h² + hk + k² = 1, 3, 4, 7, 9; q ratios 1 : √3 : 2 : √7 : 3, six-fold."""
-    vectors = [(h + 0.5 * k, math.sqrt(0.75) * k) for h in range(-4, 5) for k in range(-4, 5) if h or k]
-    flat = [(x, y, 0.0) for x, y in vectors]
-    return _lattice("hexagonal", order=6, vectors=flat, across=_FRAMES["001"], reach=3.1)
-
-
-def body_centred_cubic(*, axis: str) -> Lattice:
-    """BCC: h + k + l even, so 2, 4, 6, 8, ...; q ratios 1 : √2 : √3 : 2.
-
-    Seen along "001" the reflections hk0 make a four-fold pattern, along "111" a six-fold one.
-    """
-    vectors = [v for v in _MILLER if sum(v) % 2 == 0]
-    return _lattice("bcc", order=_ORDERS[axis], vectors=vectors, across=_FRAMES[axis], reach=2.7)
-
-
-def face_centred_cubic(*, axis: str) -> Lattice:
-    """FCC: h, k, l all even or all odd, so 3, 4, 8, 11, 12, ...; q ratios 1 : √(4/3) : √(8/3) : √(11/3) : 2.
-
-    Seen along "001" the reflections hk0 make a four-fold pattern, along "111" a six-fold one.
-    """
-    vectors = [v for v in _MILLER if v[0] % 2 == v[1] % 2 == v[2] % 2]
-    return _lattice("fcc", order=_ORDERS[axis], vectors=vectors, across=_FRAMES[axis], reach=2.7)
-
-
-def oblique(*, axis_ratio: float, angle: float) -> Lattice:
-    """Two-dimensional lattice without symmetry: rings at no simple ratio, as many substances show.
+def polydisperse_sphere(q: Tensor, *, radius: Parameter, spread: Parameter) -> Tensor:
+    """Sphere form factor averaged over a normal distribution of radii, weighted by volume²; 1 at q = 0.
 
     Parameters
     ----------
-    axis_ratio
-        Length of the second reciprocal axis over that of the first.
-    angle
-        Between the reciprocal axes, radians.
+    q
+        (R,) or (n, R).
+    radius
+        Mean radius in the inverse unit of `q`, a number or (n,).
+    spread
+        Standard deviation of the radii relative to their mean, a number or (n,). Radii below zero count by their
+        amount, which matters to nobody below a spread of 0.3.
+
+    Returns
+    -------
+    (R,) for numbers, (n, R) otherwise, in the type of `q`; computed in float64.
+
+    Notes
+    -----
+    With x = q R, X = q ⟨R⟩, σ = `spread` · X and averages over x = X + σ z, z normal,
+
+        P = 9 ⟨(sin x - x cos x)²⟩ / ⟨x⁶⟩,
+        2 (sin x - x cos x)² = 1 + x² - cos 2x - 2 x sin 2x + x² cos 2x,
+
+    and the averages have closed forms, ⟨xⁿ exp(2ix)⟩ = exp(2iX - 2σ²) ⟨(x + 2iσ²)ⁿ⟩; no quadrature has to follow
+    the oscillations. The average of the form factor over sizes: Kotlarchyk and Chen, J. Chem. Phys. 79 (1983)
+    2461, who took a Schulz distribution.
     """
-    vectors = [
-        (h + k * axis_ratio * math.cos(angle), k * axis_ratio * math.sin(angle), 0.0)
-        for h in range(-4, 5)
-        for k in range(-4, 5)
-        if h or k
-    ]
-    return _lattice("oblique", order=2, vectors=vectors, across=_FRAMES["001"], reach=3.0)
-
-
-Vector = tuple[float, float, float]
-
-_MILLER: tuple[Vector, ...] = tuple(
-    (float(hkl[0]), float(hkl[1]), float(hkl[2]))
-    for hkl in itertools.product(range(-5, 6), repeat=3)
-    if any(hkl)
-)
-_FRAMES: dict[str, tuple[Vector, Vector]] = {
-    "001": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)),
-    "111": (
-        (math.sqrt(1 / 2), -math.sqrt(1 / 2), 0.0),
-        (math.sqrt(1 / 6), math.sqrt(1 / 6), -math.sqrt(2 / 3)),
-    ),
-}
-"""Two directions that span the plane seen along an axis."""
-_ORDERS = {"001": 4, "111": 6}
-
-
-def _lattice(
-    name: str, *, order: int, vectors: Iterable[Vector], across: tuple[Vector, Vector], reach: float
-) -> Lattice:
-    lengths: dict[float, int] = {}
-    angles: dict[float, set[float]] = {}
-    period = 2.0 * math.pi / order
-    for vector in vectors:
-        length = round(math.hypot(*vector), 6)
-        lengths[length] = lengths.get(length, 0) + 1
-        x, y = (sum(map(operator.mul, vector, direction)) for direction in across)
-        if abs(math.hypot(x, y) - length) < 1e-5:
-            angle = round(math.atan2(y, x) % period, 6)
-            angles.setdefault(length, set()).add(0.0 if period - angle < 1e-5 else angle)
-    first = min(lengths)
-    return Lattice(
-        name=name,
-        order=order,
-        reflections=tuple(
-            Reflection(
-                ratio=length / first,
-                multiplicity=lengths[length],
-                angles=tuple(sorted(angles.get(length, ()))),
-            )
-            for length in sorted(lengths)
-            if length / first <= reach
-        ),
+    exact = q.double()
+    s = like(spread, exact)[..., None]
+    x = exact * like(radius, exact)[..., None]
+    # Below 0.25 the sum loses its digits (9 ε / x⁶), and four terms of P = 1 - x²/5 + 3x⁴/175 - 4x⁶/4725 do.
+    small = x < 0.25
+    safe = torch.where(small, 1.0, x)
+    variance = (s * safe) ** 2
+    contrast = torch.exp(-2.0 * variance)
+    cosine, sine = contrast * torch.cos(2.0 * safe), contrast * torch.sin(2.0 * safe)
+    # Parts of ⟨x exp(2ix)⟩ and ⟨x² exp(2ix)⟩.
+    x_sine = safe * sine + 2.0 * variance * cosine
+    xx_cosine = (safe**2 + variance - 4.0 * variance**2) * cosine - 4.0 * safe * variance * sine
+    total = 0.5 * (1.0 + safe**2 + variance - cosine - 2.0 * x_sine + xx_cosine)
+    sixth = _relative_moment(6, s)
+    series = 1.0 + sum(
+        coefficient * x**power * (_relative_moment(6 + power, s) / sixth)
+        for power, coefficient in ((2, -1 / 5), (4, 3 / 175), (6, -4 / 4725))
     )
+    return torch.where(small, series, 9.0 * total / (sixth * safe**6)).to(q.dtype)
+
+
+def _relative_moment(order: int, spread: Tensor) -> Tensor:
+    """⟨(1 + s z)ⁿ⟩ for z normal, from M(n) = M(n-1) + (n-1) s² M(n-2)."""
+    before, moment = torch.ones_like(spread), torch.ones_like(spread)
+    for n in range(2, order + 1):
+        before, moment = moment, moment + (n - 1) * spread**2 * before
+    return moment
+
+
+def ellipsoid_form_factor(
+    q: Tensor,
+    azimuth: Tensor,
+    *,
+    polar_radius: Parameter,
+    equatorial_radius: Parameter,
+    phase: Parameter,
+) -> Tensor:
+    """Form factor of a spheroid whose axis of revolution lies in the detector's plane.
+
+    That of a sphere of radius √(Rp² cos²(χ - χ0) + Re² sin²(χ - χ0)), Rp along the axis and Re across (Guinier
+    and Fournet, Small-Angle Scattering of X-Rays, 1955, section 2.1.3), at small angles, where q lies in the
+    detector's plane.
+
+    Parameters
+    ----------
+    q, azimuth
+        Broadcast against each other; azimuth χ in radians.
+    polar_radius, equatorial_radius
+        In the inverse unit of `q`. A long particle scatters widest across its axis.
+    phase
+        χ0, the azimuth of the axis, radians.
+    """
+    along = torch.cos(azimuth - phase) ** 2
+    polar, equatorial = like(polar_radius, azimuth), like(equatorial_radius, azimuth)
+    return sphere_form_factor(q, radius=torch.sqrt(polar**2 * along + equatorial**2 * (1.0 - along)))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dvfb_stream.simulation.components import Component, Feature, FeatureKind, Term
 from dvfb_stream.simulation.experiment import Experiment
-from dvfb_stream.simulation.physics import particles, rings
+from dvfb_stream.simulation.physics import lattices, particles, rings
 from dvfb_stream.simulation.sample.structures import MAX_ORDERS, MIN_FWHM, draw_phase, draw_radius, peak
 
 Rng = np.random.Generator
@@ -79,14 +79,14 @@ def distorted_lattice(rng: Rng, experiment: Experiment, level: float) -> Compone
 
 
 @functools.cache
-def _lattices() -> tuple[particles.Lattice, ...]:
+def _lattices() -> tuple[lattices.Lattice, ...]:
     return (
-        particles.lamellar(),
-        particles.hexagonal(),
-        particles.body_centred_cubic(axis="001"),
-        particles.body_centred_cubic(axis="111"),
-        particles.face_centred_cubic(axis="001"),
-        particles.face_centred_cubic(axis="111"),
+        lattices.lamellar(),
+        lattices.hexagonal(),
+        lattices.body_centred_cubic(axis="001"),
+        lattices.body_centred_cubic(axis="111"),
+        lattices.face_centred_cubic(axis="001"),
+        lattices.face_centred_cubic(axis="111"),
     )
 
 
@@ -159,7 +159,7 @@ def _lattice(rng: Rng, experiment: Experiment, level: float, *, growth: float) -
 
 def _oblique_radii(rng: Rng, experiment: Experiment) -> list[float]:
     """Radii of 3 to 9 rings of one lattice without symmetry."""
-    kind = particles.oblique(
+    kind = lattices.oblique(
         axis_ratio=float(rng.uniform(1.0, 1.8)), angle=math.radians(float(rng.uniform(60.0, 90.0)))
     )
     radius = draw_radius(rng, experiment, reach=0.45)

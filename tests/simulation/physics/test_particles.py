@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import spherical_jn
 
-from dvfb_stream.simulation.physics import particles
+from dvfb_stream.simulation.physics import lattices, particles
 
 
 def ratios_squared(lattice):
@@ -39,11 +39,11 @@ def test_unequal_spheres_fill_the_minima_but_keep_the_forward_intensity():
 @pytest.mark.parametrize(
     ("lattice", "sums"),
     [
-        (particles.lamellar(), [1, 4, 9, 16, 25, 36]),
-        (particles.hexagonal(), [1, 3, 4, 7, 9]),
+        (lattices.lamellar(), [1, 4, 9, 16, 25, 36]),
+        (lattices.hexagonal(), [1, 3, 4, 7, 9]),
         # h² + k² + l² = 2, 4, 6, ... and 3, 4, 8, 11, 12, 16, 19, 20 of the International Tables, over the first
-        (particles.body_centred_cubic(axis="001"), [n / 2 for n in (2, 4, 6, 8, 10, 12, 14)]),
-        (particles.face_centred_cubic(axis="001"), [round(n / 3, 6) for n in (3, 4, 8, 11, 12, 16, 19, 20)]),
+        (lattices.body_centred_cubic(axis="001"), [n / 2 for n in (2, 4, 6, 8, 10, 12, 14)]),
+        (lattices.face_centred_cubic(axis="001"), [round(n / 3, 6) for n in (3, 4, 8, 11, 12, 16, 19, 20)]),
     ],
 )
 def test_reflections_lie_at_the_textbook_ratios(lattice, sums):
@@ -52,10 +52,10 @@ def test_reflections_lie_at_the_textbook_ratios(lattice, sums):
 
 def test_multiplicities_are_those_of_powder_diffraction():
     bcc = {
-        round(2 * r.ratio**2): r.multiplicity for r in particles.body_centred_cubic(axis="001").reflections
+        round(2 * r.ratio**2): r.multiplicity for r in lattices.body_centred_cubic(axis="001").reflections
     }
     fcc = {
-        round(3 * r.ratio**2): r.multiplicity for r in particles.face_centred_cubic(axis="001").reflections
+        round(3 * r.ratio**2): r.multiplicity for r in lattices.face_centred_cubic(axis="001").reflections
     }
     assert {n: bcc[n] for n in (2, 4, 6, 8, 14)} == {2: 12, 4: 6, 6: 24, 8: 12, 14: 48}
     assert {n: fcc[n] for n in (3, 4, 8, 11, 12)} == {3: 8, 4: 6, 8: 12, 11: 24, 12: 8}
@@ -64,12 +64,12 @@ def test_multiplicities_are_those_of_powder_diffraction():
 @pytest.mark.parametrize(
     ("lattice", "order"),
     [
-        (particles.lamellar(), 2),
-        (particles.hexagonal(), 6),
-        (particles.body_centred_cubic(axis="001"), 4),
-        (particles.body_centred_cubic(axis="111"), 6),
-        (particles.face_centred_cubic(axis="001"), 4),
-        (particles.face_centred_cubic(axis="111"), 6),
+        (lattices.lamellar(), 2),
+        (lattices.hexagonal(), 6),
+        (lattices.body_centred_cubic(axis="001"), 4),
+        (lattices.body_centred_cubic(axis="111"), 6),
+        (lattices.face_centred_cubic(axis="001"), 4),
+        (lattices.face_centred_cubic(axis="111"), 6),
     ],
 )
 def test_an_oriented_lattice_knows_the_order_seen_along_its_axis(lattice, order):
@@ -80,6 +80,6 @@ def test_an_oriented_lattice_knows_the_order_seen_along_its_axis(lattice, order)
 
 
 def test_the_second_ring_of_an_oriented_hexagonal_crystal_is_turned_by_thirty_degrees():
-    first, second, third = particles.hexagonal().reflections[:3]
+    first, second, third = lattices.hexagonal().reflections[:3]
     assert math.degrees(second.angles[0] - first.angles[0]) == pytest.approx(30.0, abs=1e-3)
     assert third.angles == first.angles

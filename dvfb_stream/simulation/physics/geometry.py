@@ -1,0 +1,108 @@
+"""A flat detector, tilted or not: at which angle each pixel sees the sample, and how much of it it sees.
+
+Laboratory axes: x to the right and y down as on an untilted detector, z along the beam, the sample at 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dvfb_stream.simulation.physics.parameters import Parameter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorPose:
+    """Where a flat detector stands and how it is tilted about the point where the direct beam hits it.
+
+    The methods take pixel indices `x` and `y`, tensors that broadcast against each other, pixel centres at
+    integers, and return tensors of their type.
+
+    Notes
+    -----
+    pyFAI describes the same detector by the foot of the perpendicular from the sample (poni1, poni2) and its
+    length (dist). With its `rot1` and `rot2`, `rot3` = 0,
+
+        distance = dist / (cos rot1 cos rot2),
+        beam1 = poni1 + dist tan rot2 / cos rot1,  beam2 = poni2 - dist tan rot1,
+
+    beam1 and beam2 in metres from the corner of the first pixel, so half a pixel more than `center_y` and
+    `center_x` (Kieffer et al., J. Appl. Cryst. 58 (2025) 138, and pyFAI's documentation, "Geometry").
+    """
+
+    center_x: float
+    """Direct beam on the detector, pixels, x to the right; may lie off the image."""
+    center_y: float
+    """Direct beam on the detector, pixels, y down."""
+    distance_mm: float
+    """From the sample to the direct beam's point on the detector, along the beam."""
+    pixel_mm: tuple[float, float]
+    """Height and width of a pixel."""
+    rot1: float = 0.0
+    """Tilt about the vertical axis, radians; above 0 the right side comes nearer to the sample."""
+    rot2: float = 0.0
+    """Tilt about the horizontal axis, radians; above 0 the lower side goes farther from the sample."""
+
+    def two_theta(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the scattering angle 2θ, radians."""
+        right, down, along = self._positions(x, y)
+        return torch.atan2(torch.hypot(right, down), along)
+
+    def azimuth(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return χ, radians in (-π, π], in the plane across the beam: from the right towards down.
+
+        On an untilted detector of square pixels this is atan2(y - center_y, x - center_x).
+        """
+        right, down, _ = self._positions(x, y)
+        return torch.atan2(down, right)
+
+    def solid_angle(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the solid angle of each pixel relative to that of a pixel where the direct beam hits.
+
+        A pixel of area A at the distance r covers A cos(incidence) / r² = A h / r³, with h the distance from the
+        sample to the detector's plane, which is the same for all; so this is (distance / r)³. Without tilt it is
+        cos³ 2θ. pyFAI's array is relative to the foot of the perpendicular: (cos rot1 cos rot2)³ times this.
+        """
+        right, down, along = self._positions(x, y)
+        return (self.distance_mm**2 / (right**2 + down**2 + along**2)) ** 1.5
+
+    def polarisation(self, x: Tensor, y: Tensor, factor: Parameter) -> Tensor:
+        """Return the share of the intensity that the beam's polarisation leaves, 1 at the direct beam.
+
+        P = (1 + cos² 2θ - f cos(2χ) sin² 2θ) / 2 with f = (I_h - I_v) / (I_h + I_v): 1 for a beam polarised
+        horizontally (no scattering at 2θ = 90° to the left and right), 0 unpolarised, -1 vertically. Kahn et
+        al., J. Appl. Cryst. 15 (1982) 330.
+        """
+        right, down, along = self._positions(x, y)
+        # sin² 2θ cos² χ and sin² 2θ sin² χ are the squared direction cosines.
+        square = right**2 + down**2 + along**2
+        return 1.0 - 0.5 * ((1.0 + factor) * right**2 + (1.0 - factor) * down**2) / square
+
+    def _positions(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return where pixels lie in the laboratory, mm: right, down, along the beam."""
+        down = (y - self.center_y) * self.pixel_mm[0]
+        right = (x - self.center_x) * self.pixel_mm[1]
+        cos1, sin1 = math.cos(self.rot1), math.sin(self.rot1)
+        cos2, sin2 = math.cos(self.rot2), math.sin(self.rot2)
+        # pyFAI's R2 · R1 about the direct beam's point.
+        return (
+            right * cos1,
+            down * cos2 + right * (sin1 * sin2),
+            self.distance_mm + down * sin2 - right * (cos2 * sin1),
+        )
+
+
+def q_of(two_theta: Tensor, wavelength: Parameter) -> Tensor:
+    """Return the scattering vector's length, 4π sin(θ) / λ, in 1/Å for a wavelength in Å."""
+    return (4.0 * math.pi / wavelength) * torch.sin(0.5 * two_theta)
+
+
+def two_theta_of(q: Tensor, wavelength: Parameter) -> Tensor:
+    """Return the scattering angle 2θ (radians) of a scattering vector, the inverse of `q_of`.
+
+    Not a number beyond 4π / λ, where nothing scatters.
+    """
+    return 2.0 * torch.asin(q * wavelength / (4.0 * math.pi))
