@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dvfb_stream.simulation.physics.parameters import Parameter, like
@@ -90,63 +88,16 @@ def _blur_rows(image: Tensor, shares: Tensor) -> Tensor:
     return blurred
 
 
-def add_zingers(rng: Rng, counts: NDArray[np.float32], *, brightness: float) -> None:
-    """Add cosmic rays in place: bright single pixels and short tracks, about `brightness` counts each."""
+def add_zingers(counts: Tensor, *, count: int, brightness: float, seed: int) -> None:
+    """Add cosmic rays to (H, W) counts in place: bright pixels and short tracks, about `brightness` counts each."""
+    rng = np.random.default_rng(seed)
     rows, columns = counts.shape
-    for _ in range(int(rng.integers(3, 40))):
+    for _ in range(count):
         row, column = int(rng.integers(rows)), int(rng.integers(columns))
         track = 1 if rng.random() < 0.8 else int(rng.integers(2, 9))
         angle = rng.uniform(0.0, math.pi)
-        strength = np.float32(round(brightness * rng.lognormal(0.0, 1.0)))
+        strength = float(round(brightness * rng.lognormal(0.0, 1.0)))
         for step in range(track):
             at = row + round(step * math.sin(angle)), column + round(step * math.cos(angle))
             if 0 <= at[0] < rows and 0 <= at[1] < columns:
                 counts[at] += strength
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Modules:
-    """Arrangement of a detector's modules, in its own pixels."""
-
-    shape: tuple[int, int]
-    """Rows and columns of the whole detector."""
-    module: tuple[int, int]
-    """Rows and columns of a module."""
-    gap: tuple[int, int]
-    """Rows and columns between modules."""
-
-
-DETECTORS: dict[str, Modules] = {
-    "pilatus_300k": Modules(shape=(619, 487), module=(195, 487), gap=(17, 7)),
-    "pilatus_1m": Modules(shape=(1043, 981), module=(195, 487), gap=(17, 7)),
-    "pilatus_2m": Modules(shape=(1679, 1475), module=(195, 487), gap=(17, 7)),
-    "eiger_1m": Modules(shape=(1065, 1030), module=(514, 1030), gap=(37, 10)),
-    "eiger_4m": Modules(shape=(2167, 2070), module=(514, 1030), gap=(37, 10)),
-}
-"""Dectris user manuals: Pilatus modules 195 x 487 with gaps of 17 and 7, Eiger 514 x 1030 with 37 and 10."""
-
-
-def module_mask(modules: Modules, *, size: int, offset: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return the valid pixels of a `size` x `size` view of a detector, its longer side filling the view.
-
-    A view pixel is valid where at least half of its detector pixels, by rows and by columns, are not in a
-    gap; rows and columns beyond the detector are padding. `offset` (rows, columns) moves the detector into
-    the padding.
-    """
-    scale = max(modules.shape) / size
-    rows, columns = (
-        _valid_lines(modules.shape[axis], modules.module[axis], modules.gap[axis], size, scale, offset[axis])
-        for axis in (0, 1)
-    )
-    return rows[:, None] & columns[None, :]
-
-
-def _valid_lines(
-    length: int, module: int, gap: int, size: int, scale: float, offset: int
-) -> NDArray[np.bool_]:
-    lines = np.arange(length) % (module + gap) < module
-    cumulative = np.concatenate(([0.0], np.cumsum(lines)))
-    edges = (np.arange(size + 1) - offset) * scale
-    covered = np.interp(edges, np.arange(length + 1), cumulative)
-    valid: NDArray[np.bool_] = np.diff(covered) >= 0.5 * scale
-    return valid

@@ -115,30 +115,36 @@ _ORDERS = {"001": 4, "111": 6}
 def _lattice(
     name: str, *, order: int, vectors: Iterable[Vector], across: tuple[Vector, Vector], reach: float
 ) -> Lattice:
-    lengths: dict[float, int] = {}
-    angles: dict[float, set[float]] = {}
-    period = 2.0 * math.pi / order
+    # Rings and spots are told apart by rounded numbers, but keep their digits.
+    rings: dict[float, list[Vector]] = {}
     for vector in vectors:
-        length = round(math.hypot(*vector), 6)
-        lengths[length] = lengths.get(length, 0) + 1
-        x, y = (sum(map(operator.mul, vector, direction)) for direction in across)
-        if abs(math.hypot(x, y) - length) < 1e-5:
-            angle = round(math.atan2(y, x) % period, 6)
-            angles.setdefault(length, set()).add(0.0 if period - angle < 1e-5 else angle)
-    first = min(lengths)
+        rings.setdefault(round(math.hypot(*vector), 6), []).append(vector)
+    lengths = [math.hypot(*rings[rounded][0]) for rounded in sorted(rings)]
     return Lattice(
         name=name,
         order=order,
         reflections=tuple(
             Reflection(
-                ratio=length / first,
-                multiplicity=lengths[length],
-                angles=tuple(sorted(angles.get(length, ()))),
+                ratio=length / lengths[0],
+                multiplicity=len(rings[rounded]),
+                angles=_spots(rings[rounded], across=across, period=2.0 * math.pi / order),
             )
-            for length in sorted(lengths)
-            if length / first <= reach
+            for length, rounded in zip(lengths, sorted(rings), strict=True)
+            if length / lengths[0] <= reach
         ),
     )
+
+
+def _spots(vectors: Iterable[Vector], *, across: tuple[Vector, Vector], period: float) -> tuple[float, ...]:
+    """Return the azimuths, modulo a period, of those vectors of one length that lie in a plane."""
+    angles: dict[float, float] = {}
+    for vector in vectors:
+        x, y = (sum(map(operator.mul, vector, direction)) for direction in across)
+        if math.hypot(x, y) > (1.0 - 1e-6) * math.hypot(*vector):
+            angle = math.atan2(y, x) % period
+            angle = 0.0 if period - angle < 1e-6 else angle
+            angles.setdefault(round(angle, 6), angle)
+    return tuple(angles[rounded] for rounded in sorted(angles))
 
 
 def debye_waller(q: Tensor, *, displacement: Parameter) -> Tensor:
