@@ -10,8 +10,6 @@ from torch import Tensor
 
 from dvfb_stream.simulation.physics.parameters import Parameter, like
 
-Rng = np.random.Generator
-
 
 def gaussian_beam(radius: Tensor, *, sigma: Parameter, peak: Parameter) -> Tensor:
     """Direct beam, peak · exp(-r² / (2 σ²)); `radius` and `sigma` in pixels."""

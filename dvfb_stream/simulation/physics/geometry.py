@@ -30,7 +30,7 @@ class DetectorPose:
         beam1 = poni1 + dist tan rot2 / cos rot1,  beam2 = poni2 - dist tan rot1,
 
     beam1 and beam2 in metres from the corner of the first pixel, so half a pixel more than `center_y` and
-    `center_x` (Kieffer et al., J. Appl. Cryst. 58 (2025) 138, and pyFAI's documentation, "Geometry").
+    `center_x` (Kieffer and Karkoulis, J. Phys. Conf. Ser. 425 (2013) 202012, and pyFAI's documentation).
     """
 
     center_x: float

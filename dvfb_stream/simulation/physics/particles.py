@@ -92,7 +92,7 @@ def ellipsoid_form_factor(
     """Form factor of a spheroid whose axis of revolution lies in the detector's plane.
 
     That of a sphere of radius √(Rp² cos²(χ - χ0) + Re² sin²(χ - χ0)), Rp along the axis and Re across (Guinier
-    and Fournet, Small-Angle Scattering of X-Rays, 1955, section 2.1.3), at small angles, where q lies in the
+    and Fournet, Small-Angle Scattering of X-Rays, 1955), at small angles, where q lies in the
     detector's plane.
 
     Parameters

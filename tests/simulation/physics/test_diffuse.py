@@ -37,3 +37,20 @@ def test_stretched_contours_are_ellipses_of_the_given_aspect():
     q = torch.ones(2, dtype=torch.float64)
     along, across = diffuse.stretched(q, torch.tensor([0.4, 0.4 + math.pi / 2]), aspect=3.0, phase=0.4)
     assert float(across / along) == pytest.approx(3.0, rel=1e-5)
+
+
+def test_one_call_serves_several_samples():
+    q, azimuth = torch.linspace(0.01, 0.2, 30), torch.linspace(0.0, 6.0, 30)
+    values = torch.tensor([1.5, 3.0])
+    for law, name in (
+        (diffuse.power_law, "exponent"),
+        (diffuse.ornstein_zernike, "length"),
+        (diffuse.debye_bueche, "length"),
+        (diffuse.guinier, "radius_of_gyration"),
+        (diffuse.high_q_rise, "length"),
+    ):
+        both = law(q, **{name: values[:, None]})
+        torch.testing.assert_close(both, torch.stack([law(q, **{name: float(value)}) for value in values]))
+    both = diffuse.stretched(q, azimuth, aspect=values[:, None], phase=0.5 * values[:, None])
+    alone = [diffuse.stretched(q, azimuth, aspect=float(v), phase=0.5 * float(v)) for v in values]
+    torch.testing.assert_close(both, torch.stack(alone))

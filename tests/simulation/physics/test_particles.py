@@ -1,4 +1,4 @@
-"""Form factor and lattices against SciPy and the textbook."""
+"""Form factors against SciPy and the textbook."""
 
 import math
 
@@ -7,12 +7,7 @@ import pytest
 import torch
 from scipy.special import spherical_jn
 
-from dvfb_stream.simulation.physics import lattices, particles
-
-
-def ratios_squared(lattice):
-    first = lattice.reflections[0].ratio
-    return [round((r.ratio / first) ** 2, 6) for r in lattice.reflections]
+from dvfb_stream.simulation.physics import particles
 
 
 def test_the_sphere_follows_the_spherical_bessel_function():
@@ -36,50 +31,36 @@ def test_unequal_spheres_fill_the_minima_but_keep_the_forward_intensity():
     assert filled[-1] > 1e-4
 
 
-@pytest.mark.parametrize(
-    ("lattice", "sums"),
-    [
-        (lattices.lamellar(), [1, 4, 9, 16, 25, 36]),
-        (lattices.hexagonal(), [1, 3, 4, 7, 9]),
-        # h² + k² + l² = 2, 4, 6, ... and 3, 4, 8, 11, 12, 16, 19, 20 of the International Tables, over the first
-        (lattices.body_centred_cubic(axis="001"), [n / 2 for n in (2, 4, 6, 8, 10, 12, 14)]),
-        (lattices.face_centred_cubic(axis="001"), [round(n / 3, 6) for n in (3, 4, 8, 11, 12, 16, 19, 20)]),
-    ],
-)
-def test_reflections_lie_at_the_textbook_ratios(lattice, sums):
-    np.testing.assert_allclose(ratios_squared(lattice), sums, rtol=1e-5)
+def test_one_call_serves_several_populations():
+    q = torch.linspace(0.0, 0.3, 200)
+    radius, spread = torch.tensor([20.0, 60.0, 300.0]), torch.tensor([0.02, 0.1, 0.2])
+    several = particles.polydisperse_sphere(q, radius=radius, spread=spread)
+    assert several.shape == (3, 200)
+    assert several.dtype == torch.float32
+    for row in range(3):
+        alone = particles.polydisperse_sphere(q, radius=float(radius[row]), spread=float(spread[row]))
+        torch.testing.assert_close(several[row], alone)
 
 
-def test_multiplicities_are_those_of_powder_diffraction():
-    bcc = {
-        round(2 * r.ratio**2): r.multiplicity for r in lattices.body_centred_cubic(axis="001").reflections
-    }
-    fcc = {
-        round(3 * r.ratio**2): r.multiplicity for r in lattices.face_centred_cubic(axis="001").reflections
-    }
-    assert {n: bcc[n] for n in (2, 4, 6, 8, 14)} == {2: 12, 4: 6, 6: 24, 8: 12, 14: 48}
-    assert {n: fcc[n] for n in (3, 4, 8, 11, 12)} == {3: 8, 4: 6, 8: 12, 11: 24, 12: 8}
+def test_a_population_without_spread_is_one_of_equal_spheres():
+    q = torch.linspace(0.0, 0.5, 500, dtype=torch.float64)
+    found = particles.polydisperse_sphere(q, radius=80.0, spread=0.0)
+    torch.testing.assert_close(found, particles.sphere_form_factor(q, radius=80.0), rtol=1e-7, atol=1e-14)
 
 
-@pytest.mark.parametrize(
-    ("lattice", "order"),
-    [
-        (lattices.lamellar(), 2),
-        (lattices.hexagonal(), 6),
-        (lattices.body_centred_cubic(axis="001"), 4),
-        (lattices.body_centred_cubic(axis="111"), 6),
-        (lattices.face_centred_cubic(axis="001"), 4),
-        (lattices.face_centred_cubic(axis="111"), 6),
-    ],
-)
-def test_an_oriented_lattice_knows_the_order_seen_along_its_axis(lattice, order):
-    assert lattice.order == order
-    assert any(reflection.angles for reflection in lattice.reflections)
-    for reflection in lattice.reflections:
-        assert all(0 <= angle < 2 * math.pi / order for angle in reflection.angles)
+def test_float32_coordinates_cost_the_form_factor_nothing_but_their_own_rounding():
+    q = torch.linspace(0.0, 0.5, 500)
+    found = particles.sphere_form_factor(q, radius=80.0)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, particles.sphere_form_factor(q.double(), radius=80.0).float())
 
 
-def test_the_second_ring_of_an_oriented_hexagonal_crystal_is_turned_by_thirty_degrees():
-    first, second, third = lattices.hexagonal().reflections[:3]
-    assert math.degrees(second.angles[0] - first.angles[0]) == pytest.approx(30.0, abs=1e-3)
-    assert third.angles == first.angles
+def test_a_long_particle_scatters_widest_across_its_axis():
+    axis = 0.6
+    azimuth = torch.tensor([axis, axis + math.pi / 2, axis + math.pi], dtype=torch.float64)
+    q = torch.tensor(0.02, dtype=torch.float64)
+    found = particles.ellipsoid_form_factor(
+        q, azimuth, polar_radius=100.0, equatorial_radius=30.0, phase=axis
+    )
+    along, across = (float(particles.sphere_form_factor(q, radius=radius)) for radius in (100.0, 30.0))
+    assert found.tolist() == pytest.approx([along, across, along])

@@ -88,3 +88,70 @@ def test_a_correlation_peak_has_its_height_place_floor_and_width(floor):
     assert float(peak[0]) == pytest.approx(floor)
     above = q[peak >= 0.5]
     assert float(above[-1] - above[0]) == pytest.approx(rings.correlation_peak_width(floor), abs=1e-4)
+
+
+def column(*values):
+    return torch.tensor(values, dtype=torch.float64)[:, None]
+
+
+def test_one_call_serves_several_rings():
+    azimuth, q = circle(360), torch.linspace(0.0, 2.0, 300, dtype=torch.float64)
+    order, sharpness, phase = column(2, 6, 4), column(0.9, 0.2, 0.0), column(0.1, 1.0, 2.0)
+    center, fwhm, floor = column(0.5, 1.0, 1.5), column(0.01, 0.2, 0.6), column(0.1, 0.2, 0.3)
+    profiles = rings.angular_profile(azimuth, order=order, sharpness=sharpness, phase=phase)
+    peaks = rings.gaussian_peak(q, center=center, fwhm=fwhm)
+    correlations = rings.correlation_peak(q, center=center, floor=floor)
+    widths = rings.correlation_peak_width(floor)
+    for row in range(3):
+        torch.testing.assert_close(
+            profiles[row],
+            rings.angular_profile(
+                azimuth, order=float(order[row]), sharpness=float(sharpness[row]), phase=float(phase[row])
+            ),
+        )
+        torch.testing.assert_close(
+            peaks[row], rings.gaussian_peak(q, center=float(center[row]), fwhm=float(fwhm[row]))
+        )
+        torch.testing.assert_close(
+            correlations[row], rings.correlation_peak(q, center=float(center[row]), floor=float(floor[row]))
+        )
+        assert float(widths[row]) == pytest.approx(rings.correlation_peak_width(float(floor[row])))
+
+
+def test_several_rings_may_have_different_numbers_of_grains():
+    azimuth = circle(720)
+    order, fwhm = torch.tensor([2, 6]), torch.tensor([0.05, 0.1], dtype=torch.float64)
+    phases = torch.tensor([[0.1, 0.7, 9.9], [0.3, 0.2, 0.6]], dtype=torch.float64)
+    weights = torch.tensor([[1.0, 2.0, 0.0], [0.5, 1.0, 1.5]], dtype=torch.float64)
+    both = rings.grain_profile(azimuth, order=order, phases=phases, weights=weights, fwhm=fwhm)
+    assert both.shape == (2, 720)
+    first = rings.grain_profile(azimuth, order=2, phases=phases[0, :2], weights=weights[0, :2], fwhm=0.05)
+    second = rings.grain_profile(azimuth, order=6, phases=phases[1], weights=weights[1], fwhm=0.1)
+    torch.testing.assert_close(both, torch.stack((first, second)))
+
+
+def test_a_ring_without_grains_is_dark():
+    nothing = rings.grain_profile(
+        circle(90), order=2, phases=torch.zeros(3), weights=torch.zeros(3), fwhm=0.1
+    )
+    assert not nothing.any()
+
+
+def test_the_sharpest_profiles_hold_in_float32():
+    # 4 ε of the argument, half of 20 turns of 2π, over the half-width of a spot, (1 - h) / (k √h).
+    azimuth = circle(5000)
+    exact = rings.angular_profile(azimuth, order=20, sharpness=0.95, phase=3.0)
+    single = rings.angular_profile(azimuth.float(), order=20, sharpness=0.95, phase=3.0)
+    torch.testing.assert_close(single.double(), exact, rtol=2e-3, atol=0.0)
+    grains = {"order": 6, "phases": torch.tensor([0.1, 2.0]).double(), "weights": torch.ones(2).double()}
+    exact = rings.grain_profile(azimuth, **grains, fwhm=0.03)
+    grains |= {"phases": grains["phases"].float(), "weights": grains["weights"].float()}
+    single = rings.grain_profile(azimuth.float(), **grains, fwhm=0.03)
+    torch.testing.assert_close(single.double(), exact, rtol=0.0, atol=1e-3 * float(exact.max()))
+
+
+def test_orders_of_several_lattices_are_damped_in_one_call():
+    ratio, disorder = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64), column(0.0, 0.1)
+    damping = rings.order_damping(ratio, disorder=disorder)
+    torch.testing.assert_close(damping[0], torch.ones(3, dtype=torch.float64))
+    assert damping[1].tolist() == pytest.approx([1.0, math.exp(-0.3), math.exp(-0.8)])
