@@ -19,11 +19,23 @@ FRAMES_PER_EXPERIMENT = 1_000
 """Frames that share one geometry: the rarest sample, one frame in twenty, then comes fifty times."""
 
 DETECTOR_SETTINGS = SimulationSettings(
+    raster="detector",
+    detectors={
+        "simulated_256": {
+            "shape": [256, 256],
+            "pixel_mm": 0.3,
+            "module": [48, 120],
+            "gap": [4, 2],
+            "saturation": 1_048_574,
+        }
+    },
     frames_per_experiment=FRAMES_PER_EXPERIMENT,
-    binning=1,
     exposure=(30.0, 300.0),
     middle=1.0,
-    gaps=1.0,
+    wide_angle=0.0,
+    tilted=0.0,
+    grazing=0.0,
+    sideways=0.0,
     window=0.0,
     diffuse_only=0.0,
     blank=0.0,

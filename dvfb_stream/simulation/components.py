@@ -1,82 +1,144 @@
-"""What a drawn piece of physics hands to the simulator: how it scatters, and what of it could be seen."""
+"""What drawn pieces of physics hand to the simulator: how they scatter, and what of them could be seen.
+
+Everything is drawn for many frames at once: a block has a row for each ring, and says which frame that is in.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from dvfb_stream.simulation.experiment import AZIMUTHS, SECTORS
+from dvfb_stream.simulation.beamline.raster import FOOTPRINT, PolarTable
+from dvfb_stream.simulation.draws import Reals
+from dvfb_stream.simulation.physics import rings
 
-
-class FeatureKind(Enum):
-    """What a feature looks like when it is visible."""
-
-    RING = "ring"
-    """A maximum in q narrower than 0.3 of its q."""
-    HALO = "halo"
-    """A maximum in q of relative width 0.3 or more."""
-    LOW_Q = "low_q"
-    """Intensity that falls from the beam outwards."""
-    HIGH_Q = "high_q"
-    """Intensity that rises from the beam outwards and stays."""
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Term:
-    """Intensity in counts a pixel on the experiment's polar grid; R(q) A(χ) unless `full` is given."""
+class Terms:
+    """Rows of intensity R(r) A(χ), counts a detector pixel."""
 
-    radial: Tensor
-    """R at the experiment's `radii`, (R,)."""
-    angular: Tensor | None = None
-    """A at its `azimuths`, (AZIMUTHS,), mean 1; None: isotropic."""
-    full: Tensor | None = None
-    """What is no product of the two, (AZIMUTHS, R), in place of it."""
+    frame: Integers
+    """(n,) position in the batch."""
+    radial: Callable[[PolarTable], Tensor]
+    """R, (n, R) float64, at the radii of a table."""
+    angular: Callable[[PolarTable], Tensor] | None = None
+    """A, (n, AZIMUTHS) float64, mean 1; None: isotropic."""
+    speckled: bool = False
+    """Whether a coherent beam breaks it into speckles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Feature:
-    """One ring, halo or diffuse intensity whose visibility decides labels."""
+class Pattern:
+    """Rows of intensity that is no product of radius and azimuth."""
 
-    kind: FeatureKind
-    term: Term
+    frame: Integers
+    full: Callable[[PolarTable], Tensor]
+    """(n, AZIMUTHS, R) float64."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Maxima:
+    """Rows of rings and haloes whose visibility decides labels, (n,) each."""
+
+    terms: Terms
     """What stands out: for a maximum on top of its own structure's intensity, only the excess."""
-    radius: float = 0.0
-    """Of the maximum, pixels; unused for diffuse kinds."""
-    width: float = 0.0
-    """Full width at half maximum, pixels; unused for diffuse kinds."""
+    structure: Integers
+    """Rings with one number belong to one structure."""
+    radius: Reals
+    """Of the maximum, view pixels."""
+    width: Reals
+    """Full width at half maximum, view pixels; from 0.3 of the radius on it is a halo."""
+    order: Integers
+    """k of the azimuthal symmetry; 0: isotropic."""
+    textured: NDArray[np.bool_]
+    """Whether the intensity varies smoothly along the azimuth (and not from grain to grain)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Diffuse:
+    """Rows of diffuse intensity whose visibility decides labels."""
+
+    intensity: Terms | Pattern
+    rises: bool
+    """Whether it rises away from the beam; else it falls."""
     order: int = 0
     """k of its azimuthal symmetry; 0: isotropic."""
-    textured: bool = False
-    """Whether its intensity varies smoothly along the azimuth (and not from grain to grain)."""
-
-    def rates(self) -> Tensor:
-        """Return the counts a pixel in the polar bins of the visibility rule, (SECTORS, B)."""
-        if self.term.full is not None:
-            return self.term.full[:, ::2].reshape(SECTORS, AZIMUTHS // SECTORS, -1).mean(dim=1)
-        radial = self.term.radial[::2]
-        if self.term.angular is None:
-            return radial.expand(SECTORS, -1)
-        return self.sectors()[:, None] * radial[None, :]
-
-    def sectors(self) -> Tensor:
-        """Return the mean of the angular profile in each sector, (SECTORS,)."""
-        if self.term.angular is None:
-            return torch.ones(SECTORS)
-        return self.term.angular.reshape(SECTORS, AZIMUTHS // SECTORS).mean(dim=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Component:
-    """One drawn piece of physics."""
+class Record:
+    """Parameters that were drawn, for the frames' records."""
 
     name: str
-    parameters: dict[str, Any]
-    """JSON-ready: radii and widths in pixels, angles in radians, q in 1/Å."""
-    terms: tuple[Term, ...]
-    features: tuple[Feature, ...] = ()
-    speckle: Tensor | None = None
-    """Multiplies the component's image, (H, W), mean 1; None: none."""
+    frame: Integers
+    values: dict[str, Any]
+    """(n,) or (n, k) arrays, NaN where there is none; or one value for all. Radii and widths in view pixels, angles
+    in radians, q in 1/Å, sizes in Å, heights in counts a detector pixel."""
+
+    def row(self, index: int) -> dict[str, Any]:
+        """Return the parameters of one row, JSON-ready."""
+        return {"name": self.name, **{key: _plain(value, index) for key, value in self.values.items()}}
+
+
+@dataclass(slots=True, eq=False)
+class Drawn:
+    """All that was drawn for the frames of a batch."""
+
+    terms: list[Terms] = field(default_factory=list)
+    patterns: list[Pattern] = field(default_factory=list)
+    maxima: list[Maxima] = field(default_factory=list)
+    diffuse: list[Diffuse] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    speckles: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """Contrast and grain (view pixels) of the speckles in a frame, by its position."""
+
+
+def _plain(value: Any, index: int) -> Any:
+    if not isinstance(value, np.ndarray):
+        return value
+    item = value[index]
+    if item.ndim == 0:
+        return item.item()
+    return [number for number in item.tolist() if number == number]
+
+
+def on(table: PolarTable, values: NDArray[Any]) -> Tensor:
+    """Return parameters as a column on the table's device, (n, 1)."""
+    return torch.from_numpy(np.ascontiguousarray(values)).to(table.radii.device)[:, None]
+
+
+def peaks(radius: Reals, width: Reals, height: Reals) -> Callable[[PolarTable], Tensor]:
+    """Return Gaussian maxima in radius; (n,) full widths at half maximum, view pixels, and heights in counts.
+
+    A pixel of the raster averages over its own width, which broadens a narrow ring and lowers it.
+    """
+
+    def radial(table: PolarTable) -> Tensor:
+        broadened = np.hypot(width, FOOTPRINT * table.step)
+        return on(table, height * width / broadened) * rings.gaussian_peak(
+            table.radii, center=on(table, radius), fwhm=on(table, broadened)
+        )
+
+    return radial
+
+
+def oriented(order: Integers, sharpness: Reals, phase: Reals) -> Callable[[PolarTable], Tensor]:
+    """Return Poisson kernels of the azimuth; order 0 is isotropic."""
+
+    def angular(table: PolarTable) -> Tensor:
+        return rings.angular_profile(
+            table.azimuths,
+            order=on(table, np.maximum(order, 1)),
+            sharpness=on(table, np.where(order > 0, sharpness, 0.0)),
+            phase=on(table, phase),
+        )
+
+    return angular

@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from dvfb_stream.errors import SettingsError
+from dvfb_stream.simulation.beamline.detectors import DETECTORS, DetectorModel
 
-BINNINGS: tuple[int, ...] = (1, 4, 9, 16)
-"""Detector pixels that a pixel of a view averages: a 1043 x 981 detector in a 256 x 256 view averages 16."""
+VIEW, DETECTOR = "view", "detector"
+
+DEFAULT_DETECTORS: dict[str, float] = {
+    "ccd": 0.4,
+    "pilatus_300k": 0.1,
+    "pilatus_1m": 0.2,
+    "pilatus_2m": 0.1,
+    "eiger_1m": 0.1,
+    "eiger_4m": 0.1,
+}
+DEFAULT_STRUCTURES: dict[str, float] = {
+    "symmetry_ring": 0.005,
+    "symmetry_halo": 0.062,
+    "symmetry_rings": 0.105,
+    "sphere": 0.028,
+    "lattice": 0.1,
+    "distorted_lattice": 0.012,
+    "ad_hoc_rings": 0.285,
+    "speckled_rings": 0.245,
+    "coherent_halo": 0.175,
+    "mesostructure": 0.03,
+}
+"""Chosen so that the ratios of positive frames are the paper's (Table 2), whose own odds give others on detectors
+with gaps, at all exposures, and with a label only where something is seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,19 +47,29 @@ class SimulationSettings:
         When a value is out of its range.
     """
 
+    raster: str = VIEW
+    """``view``: mean counts on the square raster that the networks see of a detector; ``detector``: the integer
+    counts of the detector's own pixels."""
     size: int = 256
-    """Rows and columns of a frame, 32 to 2048. The field of view in mm stays the same."""
+    """Rows and columns of a view, 32 to 2048; the field of view stays the same."""
+    detectors: Mapping[str, float | Mapping[str, Any]] = field(default_factory=DEFAULT_DETECTORS.copy)
+    """Odds of each detector: a known one by its name, or a table with `weight`, `shape`, `pixel_mm` and whatever
+    else `DetectorModel` has."""
     frames_per_experiment: int = 100
-    """Consecutive frames that share beam centre, distance, beamstop, mask and binning."""
-    binning: int | None = None
-    """Detector pixels averaged into a pixel: 1 (integer counts, as a detector gives), 4, 9 or 16.
-    None: drawn for each experiment."""
+    """Consecutive frames that share beam, detector, mask, beamstop and exposure."""
     exposure: tuple[float, float] = (0.05, 5000.0)
-    """Range of the counts in a pixel of a typical structure; experiments are spread evenly over its decades."""
+    """Range of the counts in a detector pixel of a typical structure; experiments are spread evenly over its
+    decades."""
     middle: float = 0.3
     """Share of experiments whose beam falls near the middle; elsewhere it falls anywhere, corners included."""
-    gaps: float = 0.35
-    """Share of experiments whose detector has gaps between modules (invalid pixels)."""
+    wide_angle: float = 0.15
+    """Share of experiments with a detector so near that its plane shows: 2θ to 40° and more."""
+    tilted: float = 0.3
+    """Share of experiments whose detector is tilted against the beam."""
+    grazing: float = 0.05
+    """Share of experiments at grazing incidence, with horizon and Yoneda line."""
+    sideways: float = 0.2
+    """Share of experiments whose detector is mounted on its side."""
     masked_beamstop: float = 0.4
     """Share of experiments in which the pixels under the beamstop are declared invalid."""
     window: float = 0.1
@@ -45,10 +78,22 @@ class SimulationSettings:
     """Share of experiments whose sample scatters diffusely at low q and shows no structure."""
     blank: float = 0.03
     """Share of experiments without a sample."""
-    sample: float = 0.87
+    sample: float = 0.853
     """Probability that a frame of any other experiment shows a structure."""
+    more_structures: float = 0.3
+    """Mean number of structures besides the first."""
+    structures: Mapping[str, float] = field(default_factory=DEFAULT_STRUCTURES.copy)
+    """Relative odds of the kinds of structure."""
     diffuse: float = 0.4
     """Probability that a frame of any other experiment may show diffuse scattering."""
+    low_q: float = 0.035
+    """Probability of isotropic scattering at low q in a frame that may show diffuse scattering."""
+    anisotropic_low_q: float = 0.13
+    """The same of scattering at low q that is stretched along a direction."""
+    high_q: float = 0.28
+    """The same of scattering that rises away from the beam."""
+    parasitic: float = 0.1
+    """Probability of a glow around the beamstop."""
     background: float = 0.7
     """Probability of a smooth background in a frame."""
     streaks: float = 0.1
@@ -57,17 +102,16 @@ class SimulationSettings:
     """Probability of zingers in a frame."""
 
     def __post_init__(self) -> None:
+        if self.raster not in (VIEW, DETECTOR):
+            raise SettingsError(f"raster must be {VIEW!r} or {DETECTOR!r}, not {self.raster!r}")
         for name, low, high in (("size", 32, 2048), ("frames_per_experiment", 1, 1_000_000)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise SettingsError(f"{name} must be an integer from {low} to {high}, not {value!r}")
-        if self.binning is not None and self.binning not in BINNINGS:
-            raise SettingsError(
-                f"binning must be one of {', '.join(map(str, BINNINGS))}, or None to draw it, not {self.binning!r}"
-            )
         if (
-            len(self.exposure) != 2
-            or not all(math.isfinite(level) for level in self.exposure)
+            not isinstance(self.exposure, tuple)
+            or len(self.exposure) != 2
+            or not all(_is_number(level) for level in self.exposure)
             or not 0 < self.exposure[0] <= self.exposure[1] <= 1e6
         ):
             raise SettingsError(
@@ -78,17 +122,46 @@ class SimulationSettings:
             if item.name in _NOT_SHARES:
                 continue
             share = getattr(self, item.name)
-            if not isinstance(share, (int, float)) or not 0.0 <= share <= 1.0:
+            if not _is_number(share) or not 0.0 <= share <= 1.0:
                 raise SettingsError(f"{item.name} is a share and must lie from 0 to 1, not {share!r}")
+        if not _is_number(self.more_structures) or not 0.0 <= self.more_structures <= 3.0:
+            raise SettingsError(f"more_structures must lie from 0 to 3, not {self.more_structures!r}")
         if self.diffuse_only + self.blank > 1.0:
             raise SettingsError(
                 f"diffuse_only and blank are shares of the same experiments and add up to "
                 f"{self.diffuse_only + self.blank:g}; lower one, so that they add up to 1 at most"
             )
+        _check_odds("structures", self.structures, DEFAULT_STRUCTURES)
+        self.detector_models()
+
+    def detector_models(self) -> list[tuple[DetectorModel, float]]:
+        """Return the detectors with their odds.
+
+        Raises
+        ------
+        SettingsError
+            When a name is unknown, a description impossible, or no weight is positive.
+        """
+        models: list[tuple[DetectorModel, float]] = []
+        weights: dict[str, Any] = {}
+        if not isinstance(self.detectors, Mapping):
+            raise SettingsError(f"detectors must be a table of names and odds, not {self.detectors!r}")
+        for name, value in self.detectors.items():
+            if isinstance(value, Mapping):
+                described = dict(value)
+                weights[name] = described.pop("weight", 1.0)
+                models.append((DetectorModel.from_dict(name, described), weights[name]))
+            else:
+                weights[name] = value
+                if name in DETECTORS:
+                    models.append((DETECTORS[name], value))
+        described_here = {name for name, value in self.detectors.items() if isinstance(value, Mapping)}
+        _check_odds("detectors", weights, [*DETECTORS, *described_here])
+        return models
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings, JSON-ready; `from_dict` takes them back."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+        return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SimulationSettings:
@@ -102,10 +175,40 @@ class SimulationSettings:
         known = [item.name for item in fields(cls)]
         for name in values:
             if name not in known:
-                near = difflib.get_close_matches(str(name), known, n=1)
-                cure = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-                raise SettingsError(f"there is no simulation setting {name!r}; {cure}")
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+                raise SettingsError(f"there is no simulation setting {name!r}; {_cure(name, known)}")
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**given)
 
 
-_NOT_SHARES = frozenset({"size", "frames_per_experiment", "binning", "exposure"})
+_NOT_SHARES = frozenset(
+    {"raster", "size", "detectors", "frames_per_experiment", "exposure", "structures", "more_structures"}
+)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_odds(name: str, odds: object, known: Iterable[str]) -> None:
+    if not isinstance(odds, Mapping):
+        raise SettingsError(f"{name} must be a table of names and odds, not {odds!r}")
+    for key, weight in odds.items():
+        if key not in known:
+            raise SettingsError(f"{name}: there is no {key!r}; {_cure(str(key), list(known))}")
+        if not _is_number(weight) or weight < 0:
+            raise SettingsError(f"{name}: the odds of {key} must be a number, 0 or more, not {weight!r}")
+    if not sum(odds.values()) > 0:
+        raise SettingsError(f"{name}: at least one must have odds above 0")
+
+
+def _cure(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return list(value) if isinstance(value, tuple) else value

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,21 +14,35 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dvfb_stream.errors import SettingsError
+from dvfb_stream.fbt import find_device
 from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import LABELS
-from dvfb_stream.simulation.components import Component, Term
-from dvfb_stream.simulation.experiment import Experiment, draw_experiment
+from dvfb_stream.simulation.beamline.experiment import Experiment, draw_experiment
+from dvfb_stream.simulation.beamline.exposure import poisson
+from dvfb_stream.simulation.beamline.speckle import speckle_field
+from dvfb_stream.simulation.beamline.surroundings import Surroundings, draw_surroundings
+from dvfb_stream.simulation.components import Drawn, Record
+from dvfb_stream.simulation.draws import Draws, Stream
 from dvfb_stream.simulation.physics import beamline
+from dvfb_stream.simulation.rendering import (
+    FRAMES_AT_A_TIME,
+    BinnedEvaluation,
+    Evaluation,
+    PixelImages,
+    in_sectors,
+)
 from dvfb_stream.simulation.sample.mixture import draw_sample
-from dvfb_stream.simulation.settings import SimulationSettings
+from dvfb_stream.simulation.settings import DETECTOR, SimulationSettings
 from dvfb_stream.simulation.visibility import labels_of
 
-SATURATION = 2**16 - 1
-"""Largest count of a 16 bit detector; it clips there."""
-_EXPERIMENTS_KEPT = 4
-"""Experiments held at a time; one of 256 x 256 takes 2.5 MB, and frames are mostly asked for in order."""
-
-Rng = np.random.Generator
+FRAMES_TOGETHER = 64
+"""Made at once at most, however many are asked for: 50 MB of working memory for 256 x 256."""
+EXPERIMENTS_KEPT = 4
+"""Experiments held at a time; one of 256 x 256 takes 3 MB, and frames are mostly asked for in order."""
+FRAME_COLUMNS = 160
+"""Random numbers of a frame, besides those of its structures and pixels."""
+MOST_FRAMES = 2**53
+"""Frame numbers that a double can hold."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,41 +50,68 @@ class SimulatedFrame:
     """One frame of the simulated beamline and what it shows."""
 
     pixels: NDArray[Any]
-    """(H, W) counts: int32 where the settings ask for binning 1, else float32 means over the binned pixels. Invalid
-    pixels are 0."""
+    """(H, W) counts a detector pixel: int32 at detector resolution, else float32 means over the detector pixels in a
+    pixel of the view. Invalid pixels are 0."""
     geometry: Geometry
     labels: tuple[str, ...]
     """What is visible, in the order of `LABELS`; docs/labels.md defines it."""
     components: tuple[dict[str, Any], ...]
     """Everything that was drawn, visible or not: name and parameters, JSON-ready."""
+    experiment: dict[str, Any]
+    """Detector, distance, tilt, beamstop and the like, JSON-ready."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class SimulatedBatch:
     """Consecutive frames of one experiment, made at once."""
 
     first: int
     """Index of the first frame."""
     pixels: Tensor
-    """(B, H, W) counts, on the simulator's device: int32 at detector resolution, else float32 means."""
+    """(B, H, W) counts a detector pixel, on the simulator's device: int32 at detector resolution, else float32."""
     labels: Tensor
     """(B, 10) bool on the CPU, in the order of `LABELS`."""
     geometry: Geometry
     """Of every frame."""
     experiment: dict[str, Any]
-    """What they share, JSON-ready: number, detector, distance and the like."""
-    components: tuple[tuple[dict[str, Any], ...], ...]
-    """All that was drawn for each frame, JSON-ready."""
+    """What they share, JSON-ready: number, detector, distance, tilt, beamstop and the like."""
+    records: tuple[Record, ...]
+    """All that was drawn."""
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    @cached_property
+    def components(self) -> tuple[tuple[dict[str, Any], ...], ...]:
+        """All that was drawn for each frame, JSON-ready; written out only where it is asked for."""
+        rows: list[list[dict[str, Any]]] = [[] for _ in range(len(self))]
+        for record in self.records:
+            for row, position in enumerate(record.frame):
+                rows[int(position)].append(record.row(row))
+        return tuple(tuple(row) for row in rows)
+
+    def frames(self) -> Iterator[SimulatedFrame]:
+        """Yield the frames one by one."""
+        pixels = self.pixels.cpu().numpy()
+        for position in range(len(self)):
+            yield SimulatedFrame(
+                pixels=pixels[position],
+                geometry=self.geometry,
+                labels=tuple(
+                    label
+                    for label, shown in zip(LABELS, self.labels[position].tolist(), strict=True)
+                    if shown
+                ),
+                components=self.components[position],
+                experiment=self.experiment,
+            )
 
 
 class Simulator:
     """Simulated frames with their labels.
 
-    Frame `index` depends on `seed`, `index` and `settings` alone, whatever was asked for before.
-    Not thread-safe: give each thread its own.
+    Frame `index` depends on `seed`, `index`, `settings` and the kind of device alone, whatever was asked for before
+    or is made beside it. Not thread-safe: give each thread its own.
 
     Parameters
     ----------
@@ -77,11 +119,13 @@ class Simulator:
         Not negative. Frames of different seeds are independent.
     settings
         What may be chosen.
+    device
+        ``cpu``, ``cuda``, ``cuda:1`` or ``auto``.
 
     Raises
     ------
     SettingsError
-        When the seed is negative or no integer.
+        When the seed is negative or no integer, or the device not there.
 
     Examples
     --------
@@ -90,11 +134,14 @@ class Simulator:
     (256, 256)
     """
 
-    def __init__(self, seed: int = 0, *, settings: SimulationSettings | None = None) -> None:
+    def __init__(
+        self, seed: int = 0, *, settings: SimulationSettings | None = None, device: str | torch.device = "cpu"
+    ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
             raise SettingsError(f"seed must be an integer, 0 or more, not {seed!r}")
         self.seed = int(seed)
         self.settings = SimulationSettings() if settings is None else settings
+        self.device = find_device(device)
         self._experiments: OrderedDict[int, Experiment] = OrderedDict()
 
     def frame(self, index: int) -> SimulatedFrame:
@@ -105,125 +152,202 @@ class Simulator:
         SettingsError
             When the index is negative.
         """
-        if index < 0:
-            raise SettingsError(f"frames are counted from 0; there is no frame {index}")
-        index = int(index)
-        experiment = self._experiment(index // self.settings.frames_per_experiment)
-        rng = np.random.default_rng((self.seed, 1, index))
-        # Exposure times within an experiment differ less than between experiments.
-        level = experiment.exposure * 10.0 ** float(rng.normal(0.0, 0.25))
-        with torch.inference_mode():
-            drawn = draw_sample(rng, experiment, level, self.settings)
-            image = self._scattered(drawn, experiment)
-            before, after, surroundings = self._draw_surroundings(rng, experiment, level)
-            expected = (image + before).clamp(min=0.0) * experiment.transmission + after
-            expected = expected.clamp(max=float(SATURATION))
-            labels = labels_of(drawn, experiment.in_bins(expected), experiment)
-        pixels = self._exposed(rng, expected.numpy(), experiment, level)
-        described = [{"name": part.name, **part.parameters} for part in drawn] + surroundings
-        return SimulatedFrame(pixels, experiment.geometry, labels, tuple(described))
+        return next(self.frames(index, index + 1))
 
     def frames(self, start: int, stop: int) -> Iterator[SimulatedFrame]:
         """Yield the frames from `start` up to, not including, `stop`."""
-        for index in range(start, stop):
-            yield self.frame(index)
+        for batch in self.batches(start, stop):
+            yield from batch.frames()
 
-    def batches(self, start: int, stop: int, *, size: int = 64) -> Iterator[SimulatedBatch]:
-        """Yield the frames from `start` up to, not including, `stop`, at most `size` at a time."""
-        per_experiment = self.settings.frames_per_experiment
+    def batches(self, start: int, stop: int, *, size: int = FRAMES_TOGETHER) -> Iterator[SimulatedBatch]:
+        """Yield the frames from `start` up to, not including, `stop`, at most `size` at a time.
+
+        Raises
+        ------
+        SettingsError
+            When `start` is negative, or `size` below 1.
+        """
+        if start < 0:
+            raise SettingsError(f"frames are counted from 0; there is no frame {start}")
+        if stop > MOST_FRAMES:
+            raise SettingsError(f"there is no frame {stop - 1}: the last of a seed is {MOST_FRAMES - 1}")
+        if size < 1:
+            raise SettingsError(f"a batch must have at least 1 frame, not {size}")
+        return self._batches(int(start), int(stop), min(size, FRAMES_TOGETHER))
+
+    def labels(self, start: int, stop: int) -> Tensor:
+        """Return the labels of the frames from `start` up to `stop` without making them, (stop - start, 10) bool.
+
+        A fifth of the work: labels follow from what is expected, not from what is counted.
+        """
+        parts = [torch.zeros(0, len(LABELS), dtype=torch.bool)]
+        for number, first, end in self._together(start, stop, FRAMES_TOGETHER):
+            with torch.inference_mode():
+                scene = _Scene(self.seed, self._experiment(number), np.arange(first, end), self.settings)
+                parts.append(scene.labels())
+        return torch.cat(parts)
+
+    def _batches(self, start: int, stop: int, size: int) -> Iterator[SimulatedBatch]:
+        for number, first, end in self._together(start, stop, size):
+            with torch.inference_mode():
+                batch = self._batch(self._experiment(number), first, end)
+            yield batch
+
+    def _together(self, start: int, stop: int, size: int) -> Iterator[tuple[int, int, int]]:
+        """Yield (experiment, first frame, last frame + 1) of what is made at once."""
+        share = self.settings.frames_per_experiment
         while start < stop:
-            number = start // per_experiment
-            end = min(stop, start + size, (number + 1) * per_experiment)
-            frames = list(self.frames(start, end))
-            yield SimulatedBatch(
-                first=start,
-                pixels=torch.from_numpy(np.stack([frame.pixels for frame in frames])),
-                labels=torch.tensor([[label in frame.labels for label in LABELS] for frame in frames]),
-                geometry=frames[0].geometry,
-                experiment={"number": number},
-                components=tuple(frame.components for frame in frames),
-            )
+            number = start // share
+            end = min(stop, start + size, (number + 1) * share)
+            yield number, start, end
             start = end
 
     def _experiment(self, number: int) -> Experiment:
         experiment = self._experiments.get(number)
         if experiment is None:
-            rng = np.random.default_rng((self.seed, 0, number))
-            with torch.inference_mode():
-                experiment = draw_experiment(rng, number, self.settings)
+            experiment = draw_experiment(self.seed, number, self.settings).to(self.device)
             self._experiments[number] = experiment
-            if len(self._experiments) > _EXPERIMENTS_KEPT:
+            if len(self._experiments) > EXPERIMENTS_KEPT:
                 self._experiments.popitem(last=False)
         self._experiments.move_to_end(number)
         return experiment
 
-    def _scattered(self, drawn: Sequence[Component], experiment: Experiment) -> Tensor:
-        """Sum the components on the pixels, in counts before any obstruction."""
-        plain = [term for part in drawn if part.speckle is None for term in part.terms]
-        image = _pattern_image(plain, experiment)
-        for part in drawn:
-            if part.speckle is not None:
-                image = image + _pattern_image(part.terms, experiment) * part.speckle
-        return image
+    def _batch(self, experiment: Experiment, start: int, stop: int) -> SimulatedBatch:
+        scene = _Scene(self.seed, experiment, np.arange(start, stop), self.settings)
+        return SimulatedBatch(
+            first=start,
+            pixels=self._exposed(scene),
+            labels=scene.labels(),
+            geometry=experiment.raster.geometry,
+            experiment=experiment.described(),
+            records=(*scene.drawn.records, *scene.around.drawn.records),
+        )
 
-    def _draw_surroundings(
-        self, rng: Rng, experiment: Experiment, level: float
-    ) -> tuple[Tensor, Tensor, list[dict[str, Any]]]:
-        """Draw what the beamline adds before the beamstop and window, and what it adds after them."""
-        size = experiment.geometry.shape[0]
-        x, y, scale = experiment.x, experiment.y, experiment.scale
-        described: list[dict[str, Any]] = []
-        # A beamstop is made to cover the beam.
-        sigma = (experiment.stop_radius or 8.0 * scale) * float(rng.uniform(0.1, 0.26))
-        before = beamline.gaussian_beam(torch.hypot(x, y), sigma=sigma, peak=1e5)
-        after = torch.full((size, size), 10.0 ** float(rng.uniform(-4.0, -1.5)))
-        if rng.random() < self.settings.background:
-            height = level * 10.0 ** float(rng.uniform(-2.5, 0.9))
-            slope = float(rng.normal(0.0, 0.15))
-            before = before + height * beamline.smooth_background(
-                x, y, slope=slope, direction=float(rng.uniform(0.0, 6.3)), scale=0.5 * size
-            )
-            described.append({"name": "background", "height": height, "slope": slope})
-        if rng.random() < self.settings.streaks:
-            height = level * 10.0 ** float(rng.uniform(-0.5, 1.5))
-            width, length = scale * float(rng.uniform(0.6, 2.0)), scale * float(rng.uniform(5.0, 40.0))
-            direction = float(rng.integers(2)) * 0.5 * np.pi + float(rng.normal(0.0, 0.03))
-            before = before + height * beamline.slit_streak(
-                x, y, direction=direction, width=width, length=length
-            )
-            described.append({"name": "slit_streak", "height": height, "width": width, "length": length})
-        return before, after, described
-
-    def _exposed(
-        self, rng: Rng, expected: NDArray[np.float32], experiment: Experiment, level: float
-    ) -> NDArray[Any]:
-        """Count photons: the mean of `binning` Poisson variables of the expected mean, clipped."""
-        mask = experiment.geometry.mask
-        binning = experiment.binning
-        counts = rng.poisson(expected * np.float32(binning)).astype(np.float32)
-        if rng.random() < self.settings.zingers:
-            beamline.add_zingers(rng, counts, brightness=30.0 + 10.0 * level)
-        counts /= np.float32(binning)
-        np.minimum(counts, np.float32(SATURATION), out=counts)
-        if mask is not None:
-            counts[~mask] = 0.0
-        return counts.astype(np.int32) if self.settings.binning == 1 else counts
+    def _exposed(self, scene: _Scene) -> Tensor:
+        """Return the counts of the frames, (n, H, W)."""
+        experiment, drawn, around = scene.experiment, scene.drawn, scene.around
+        raster, count = experiment.raster, len(scene.indices)
+        valid = raster.valid.to(self.device)
+        whole = self.settings.raster == DETECTOR
+        pixels = torch.empty(
+            count, *raster.geometry.shape, dtype=torch.int32 if whole else torch.float32, device=self.device
+        )
+        images = _Images(scene)
+        uniform = Draws(self.seed, Stream.PIXELS, scene.indices, 1).uniform()
+        generator = torch.Generator(self.device)
+        together = 1 if whole else FRAMES_AT_A_TIME if self.device.type == "cpu" else count
+        saturation = float(experiment.detector.saturation)
+        for first in range(0, count, together):
+            positions = np.arange(first, min(first + together, count))
+            expected = images.of(positions)
+            for image, position in zip(expected, positions, strict=True):
+                generator.manual_seed(int(uniform[position] * 2.0**53))
+                counts = image
+                if int(position) in drawn.speckles:
+                    contrast, grain = drawn.speckles[int(position)]
+                    field = speckle_field(
+                        raster.geometry.shape,
+                        grain=grain / raster.step,
+                        contrast=contrast,
+                        generator=generator,
+                    )
+                    counts = counts + images.speckled(int(position)) * field
+                counts = images.detected(counts, int(position)).clamp_(0.0, saturation)
+                counts = poisson(counts.mul_(raster.depth), generator).div_(raster.depth)
+                if around.zingers[position]:
+                    beamline.add_zingers(
+                        counts,
+                        count=int(around.zingers[position]),
+                        brightness=float(around.brightness[position]),
+                        seed=int(uniform[position] * 2.0**53),
+                    )
+                pixels[int(position)] = counts.clamp_(max=saturation).mul_(valid)
+        return pixels
 
 
-def _pattern_image(terms: Sequence[Term], experiment: Experiment) -> Tensor:
-    isotropic = torch.zeros_like(experiment.radii)
-    radial, angular, full = [], [], []
-    for term in terms:
-        if term.full is not None:
-            full.append(term.full)
-        elif term.angular is None:
-            isotropic = isotropic + term.radial
-        else:
-            radial.append(term.radial)
-            angular.append(term.angular)
-    pattern = isotropic.expand(len(experiment.azimuths), -1)
-    if radial:
-        pattern = torch.addmm(pattern, torch.stack(angular, dim=1), torch.stack(radial))
-    for part in full:
-        pattern = pattern + part
-    return experiment.on_pixels(pattern)
+class _Scene:
+    """What was drawn for some frames of one experiment, and what is expected of them."""
+
+    def __init__(
+        self, seed: int, experiment: Experiment, indices: NDArray[np.int64], settings: SimulationSettings
+    ) -> None:
+        draws = Draws(seed, Stream.FRAME, indices, FRAME_COLUMNS)
+        # Exposure times within an experiment differ less than between experiments.
+        level = experiment.exposure * 10.0 ** draws.normal(0.0, 0.25)
+        self.indices = indices
+        self.experiment = experiment
+        self.drawn = draw_sample(draws, experiment, indices, level, settings, seed=seed)
+        self.around = draw_surroundings(draws, experiment, level, settings)
+        self._view = Evaluation(experiment.view_table)
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """What was drawn on the table of the raster."""
+        table = self.experiment.table
+        return self._view if table is self.experiment.view_table else Evaluation(table)
+
+    def labels(self) -> Tensor:
+        """Return the labels, (n, 10) bool on the CPU."""
+        binned = BinnedEvaluation(self._view, self.experiment.bins)
+        expected = _expected_in_bins(self.experiment, binned, self.drawn, self.around)
+        return labels_of(self.drawn, expected, binned)
+
+
+class _Images:
+    """Expected counts on the pixels of an experiment's raster."""
+
+    def __init__(self, scene: _Scene) -> None:
+        evaluation, drawn, around, count = scene.evaluation, scene.drawn, scene.around, len(scene.indices)
+        self._raster, self._around = scene.experiment.raster, around
+        plain = [terms for terms in drawn.terms if not terms.speckled]
+        apart = self._raster.from_sample is not None
+        self._sample = PixelImages(
+            evaluation, plain if apart else plain + around.drawn.terms, drawn.patterns, count
+        )
+        self._beamline = PixelImages(evaluation, around.drawn.terms, [], count) if apart else None
+        self._speckled = PixelImages(
+            evaluation, [terms for terms in drawn.terms if terms.speckled], [], count
+        )
+
+    def of(self, positions: NDArray[np.int64]) -> Tensor:
+        """Return the images of some frames but for speckles, before any obstruction, (n, H, W)."""
+        images = self._sample.of(positions)
+        if self._beamline is not None and self._raster.from_sample is not None:
+            images = images.mul_(self._raster.from_sample).add_(self._beamline.of(positions))
+        for row, position in enumerate(self._around.streaks.frame):
+            if positions[0] <= position <= positions[-1]:
+                images[int(position - positions[0])] += self._around.streaks.at(
+                    self._raster.x, self._raster.y, row, step=self._raster.step
+                )
+        return images
+
+    def speckled(self, position: int) -> Tensor:
+        """Return the image of what a coherent beam breaks into speckles, (H, W)."""
+        image = self._speckled.of(np.array([position]))[0]
+        return image if self._raster.from_sample is None else image * self._raster.from_sample
+
+    def detected(self, image: Tensor, position: int) -> Tensor:
+        """Return what arrives in the pixels: obstructed, blurred by the detector, with the dark counts."""
+        arriving = image.mul_(self._raster.transmission).add_(float(self._around.dark[position]))
+        if self._raster.blur:
+            arriving = beamline.point_spread(arriving[None], self._raster.blur)[0]
+        return arriving.mul_(self._raster.response)
+
+
+def _expected_in_bins(
+    experiment: Experiment, binned: BinnedEvaluation, drawn: Drawn, around: Surroundings
+) -> Tensor:
+    """Return expected counts summed over the valid pixels of each polar bin, (n, SECTORS, B)."""
+    bins, count = experiment.bins, len(around.dark)
+    sample = binned.total(drawn.terms, drawn.patterns, count)
+    beside = binned.total(around.drawn.terms, [], count)
+    table = experiment.view_table
+    x, y = (
+        table.radii[::2][: bins.seen.shape[1]] * direction[:, None]
+        for direction in (torch.cos(table.azimuths), torch.sin(table.azimuths))
+    )
+    for row, position in enumerate(around.streaks.frame):
+        beside[int(position)] += in_sectors(around.streaks.at(x, y, row, step=1.0)[None])[0]
+    dark = torch.from_numpy(around.dark).to(sample.device)[:, None, None]
+    expected = sample * bins.seen + beside * bins.seen_beamline + dark * bins.pixels
+    return torch.minimum(expected, bins.pixels * experiment.detector.saturation)

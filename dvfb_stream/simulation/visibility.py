@@ -1,21 +1,24 @@
-"""Which labels a frame deserves: what a scientist could see of it above the noise, not what was drawn.
+"""Which labels frames deserve: what a scientist could see of them above the noise, not what was drawn.
 
 The rule looks at the noiseless intensity of each feature against all counts expected in the same pixels.
-docs/labels.md states it in words; the numbers here are the ones it quotes.
+docs/labels.md states it in words; the numbers here are the ones it quotes. Everything is decided for all frames of
+a batch at once, on the polar bins of their 256 x 256 view, in float64: what is summed beside a sum changes it by
+1e-15 at most, so that no label depends on it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from dvfb_stream.labels import close_under_implication
-from dvfb_stream.simulation.components import Component, Feature, FeatureKind
-from dvfb_stream.simulation.experiment import SECTORS, Experiment
+from dvfb_stream.labels import IMPLICATIONS, LABELS
+from dvfb_stream.simulation.beamline.raster import SECTORS, Bins
+from dvfb_stream.simulation.components import Diffuse, Drawn, Maxima
+from dvfb_stream.simulation.rendering import BinnedEvaluation
 
 RING_CONTRAST = 0.05
 """A ring stands out by this share of what lies under it; less drowns in the steps of grey of a picture."""
@@ -28,6 +31,8 @@ HALO_DETECTION = 20.0
 """The same for a halo, whose signal is spread over many times the pixels of a ring."""
 RING_SECTORS = 3
 """Sectors of 5° that must be visible: shorter arcs are spots."""
+HALO_WIDTH = 0.3
+"""Full width over radius from which a maximum is a halo."""
 MODULATION = 0.12
 """Standard deviation of the intensity along the azimuth over its mean: below it, the eye says isotropic."""
 DILUTED_MODULATION = 0.06
@@ -38,182 +43,218 @@ COVERED = 0.4
 """Share of each flank of a maximum that must be seen in a sector: without both it is a slope, no maximum."""
 FOLD_COVERAGE = 0.75
 """Share of one period, 360°/k, that must be seen before its order can be told."""
+DISTINCT = 1.2
+"""Two rings are two where they lie farther apart than this many widths."""
 DIFFUSE_PIXELS = 400
-"""Pixels (of a 256 x 256 frame) in which diffuse scattering must stand out."""
+"""Pixels (of a 256 x 256 view) in which diffuse scattering must stand out."""
 DIFFUSE_CONTRAST = 0.25
 """Share of what else is there by which it must stand out in each of them."""
 DIFFUSE_DETECTION = math.sqrt(DIFFUSE_PIXELS * 10.0)
 """Signal to noise over those pixels: that of 400 pixels of 10 counts each."""
 
 FOLDS = {2: "two_fold", 4: "four_fold", 6: "six_fold"}
+TINY = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
-class Visibility:
-    """What can be seen of one feature."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Modulation:
+    """What can be seen of the azimuthal variation of features, (n,) bool each."""
 
-    visible: bool
-    anisotropic: bool = False
-    order_known: bool = False
+    anisotropic: Tensor
+    order_known: Tensor
     """Whether enough of the circle is seen to tell the order of the symmetry."""
 
 
-def labels_of(components: Iterable[Component], total: Tensor, experiment: Experiment) -> tuple[str, ...]:
-    """Return the labels of a frame, in the order of `LABELS`.
+def labels_of(drawn: Drawn, total: Tensor, binned: BinnedEvaluation) -> Tensor:
+    """Return the labels of frames, (n, 10) bool on the CPU, in the order of `LABELS`.
 
     Parameters
     ----------
-    components
-        All components of the frame.
+    drawn
+        All that was drawn for the frames.
     total
-        Expected counts of the frame summed over the valid pixels of each polar bin, (SECTORS, B).
-    experiment
-        Its geometry and binning.
+        Expected counts of the frames summed over the valid pixels of each polar bin, (n, SECTORS, B).
+    binned
+        Evaluates what was drawn in the polar bins of their experiment.
     """
-    found: set[str] = set()
-    for component in components:
-        rings: list[Feature] = []
-        for feature in component.features:
-            seen = visibility(feature, total, experiment)
-            if not seen.visible:
-                continue
-            if feature.kind is FeatureKind.LOW_Q:
-                found.add("diffuse_low_q")
-            elif feature.kind is FeatureKind.HIGH_Q:
-                found.add("diffuse_high_q")
-            elif feature.kind is FeatureKind.HALO:
-                found.add("halo")
-                if seen.anisotropic:
-                    found.add("symmetry_halo")
-            else:
-                found.add("rings")
-                rings.append(feature)
-                if seen.anisotropic and feature.textured:
-                    found.add("symmetry_rings")
-            if seen.anisotropic and seen.order_known and feature.order in FOLDS:
-                found.add(FOLDS[feature.order])
-        if distinct_rings(rings) >= 2:
-            found.add("higher_orders")
-    return close_under_implication(found)
+    bins = binned.bins
+    found = np.zeros((len(total), len(LABELS)), dtype=np.bool_)
+    place = {label: number for number, label in enumerate(LABELS)}
+
+    def give(label: str, frame: np.ndarray, where: Tensor | np.ndarray) -> None:
+        found[frame[np.asarray(where.cpu() if isinstance(where, Tensor) else where)], place[label]] = True
+
+    def give_folds(frame: np.ndarray, order: np.ndarray, told: np.ndarray) -> None:
+        for fold, label in FOLDS.items():
+            give(label, frame, told & (order == fold))
+
+    for maxima in drawn.maxima:
+        if not len(maxima.radius):
+            continue
+        frame = maxima.terms.frame
+        visible, modulation = _see_maxima(
+            maxima, total, bins, binned.radial(maxima.terms), binned.sectors(maxima.terms)
+        )
+        seen, anisotropic = visible.cpu().numpy(), (visible & modulation.anisotropic).cpu().numpy()
+        halo = maxima.width >= HALO_WIDTH * maxima.radius
+        give("halo", frame, seen & halo)
+        give("symmetry_halo", frame, anisotropic & halo)
+        give("rings", frame, seen & ~halo)
+        give("symmetry_rings", frame, anisotropic & ~halo & maxima.textured)
+        give("higher_orders", frame, _several(maxima, seen & ~halo))
+        give_folds(frame, maxima.order, anisotropic & modulation.order_known.cpu().numpy())
+    for diffuse in drawn.diffuse:
+        frame = diffuse.intensity.frame
+        visible, modulation = _see_diffuse(diffuse, total, bins, binned.rates(diffuse.intensity))
+        give("diffuse_high_q" if diffuse.rises else "diffuse_low_q", frame, visible)
+        told = (visible & modulation.anisotropic & modulation.order_known).cpu().numpy()
+        give_folds(frame, np.full(len(frame), diffuse.order), told)
+    for label, implied in IMPLICATIONS.items():
+        found[:, place[implied]] |= found[:, place[label]]
+    return torch.from_numpy(found)
 
 
-def visibility(feature: Feature, total: Tensor, experiment: Experiment) -> Visibility:
-    """Judge one feature of a frame whose expected counts in the polar bins are `total`."""
-    if feature.kind in (FeatureKind.RING, FeatureKind.HALO):
-        return _maximum(feature, total, experiment)
-    return _diffuse(feature, total, experiment)
+def _several(maxima: Maxima, ring: np.ndarray) -> np.ndarray:
+    """Return which visible rings have another one of their structure that does not run into them."""
+    result = np.zeros(len(ring), dtype=np.bool_)
+    order = np.lexsort((maxima.radius, maxima.structure))
+    last = last_structure = -1
+    for row in order[ring[order]]:
+        if maxima.structure[row] != last_structure:
+            last, last_structure = row, maxima.structure[row]
+        elif maxima.radius[row] - maxima.radius[last] > DISTINCT * maxima.width[row]:
+            result[row] = True
+            last = row
+    return result
 
 
-def distinct_rings(rings: Iterable[Feature]) -> int:
-    """Count rings that lie apart by more than their width: two closer ones look like one."""
-    count = 0
-    last = -math.inf
-    for ring in sorted(rings, key=lambda ring: ring.radius):
-        if ring.radius - last > 1.2 * ring.width:
-            count += 1
-            last = ring.radius
-    return count
+def _see_maxima(
+    maxima: Maxima, total: Tensor, bins: Bins, radial: Tensor, sectors: Tensor | None
+) -> tuple[Tensor, Modulation]:
+    """Return which maxima are visible, (n,) bool, and what of their variation along the azimuth."""
+    device, count = bins.seen.device, bins.seen.shape[1]
+    radius, width = (torch.from_numpy(v).to(device) for v in (maxima.radius, maxima.width))
+    frame = torch.from_numpy(maxima.terms.frame).to(device)
+    half = (0.5 * width).clamp(min=1.0)
+    low = torch.ceil(radius - half).long().clamp(min=1)
+    high = torch.floor(radius + half).long() + 1
+    on_detector = high <= count
+    low, high = low.clamp(max=count - 2), high.clamp(max=count)
+    middle = torch.round(radius).long().clamp(min=low + 1).clamp(max=high - 1)
 
+    ring = torch.arange(count, device=device)
+    band = ((ring >= low[:, None]) & (ring < high[:, None])).double()
+    area = (2.0 * math.pi / SECTORS) * ring.double()
+    seen_to = torch.nn.functional.pad(bins.seen.cumsum(dim=1), (1, 0))  # pixels nearer than each radius
+    area_to = torch.nn.functional.pad(area.cumsum(dim=0), (1, 0))
 
-def _maximum(feature: Feature, total: Tensor, experiment: Experiment) -> Visibility:
-    half = max(0.5 * feature.width, 1.0)
-    low, high = max(math.ceil(feature.radius - half), 1), math.floor(feature.radius + half) + 1
-    middle = min(max(round(feature.radius), low + 1), high - 1)
-    if high > total.shape[1]:
-        return Visibility(visible=False)
-    area = (2.0 * math.pi / SECTORS) * torch.arange(low, high)
-    seen = experiment.bin_transmission[:, low:high]
-    inner, outer = slice(0, middle - low), slice(middle - low, None)
-    covered = (seen[:, inner].sum(dim=1) >= COVERED * area[inner].sum()) & (
-        seen[:, outer].sum(dim=1) >= COVERED * area[outer].sum()
-    )
-    if int(covered.sum()) < RING_SECTORS:
-        return Visibility(visible=False)
-    radial = feature.term.radial[2 * low : 2 * high : 2]
-    signals = seen * radial * feature.sectors()[:, None]
-    signal = signals.sum(dim=1)
-    counts = torch.maximum(total[:, low:high].sum(dim=1), signal).clamp(min=1e-9)
-    ring = feature.kind is FeatureKind.RING
-    contrast = RING_CONTRAST if ring else HALO_CONTRAST
+    def flank_seen(start: Tensor, stop: Tensor) -> Tensor:
+        seen = (seen_to[:, stop] - seen_to[:, start]).T
+        return seen >= COVERED * (area_to[stop] - area_to[start])[:, None]
+
+    covered = flank_seen(low, middle) & flank_seen(middle, high)
+    profile = radial * band
+    signal = profile @ bins.seen.T  # (n, SECTORS)
+    if sectors is not None:
+        signal = signal * sectors
+    total_to = torch.nn.functional.pad(total.cumsum(dim=2), (1, 0))
+    counts = total_to[frame, :, high] - total_to[frame, :, low]
+    counts = torch.maximum(counts, signal).clamp(min=TINY)
+    halo = width >= HALO_WIDTH * radius
+    contrast = torch.where(halo, HALO_CONTRAST, RING_CONTRAST).double()[:, None]
     stands_out = covered & (signal > contrast * (counts - signal)) & (signal > 0)
-    detection = math.sqrt(experiment.binning * float((signal**2 / counts)[stands_out].sum()))
-    needed = RING_DETECTION if ring else HALO_DETECTION
-    if int(stands_out.sum()) < RING_SECTORS or detection < needed:
-        return Visibility(visible=False)
-    anisotropic, order_known = _modulation(feature.order, signals, seen, counts, covered, experiment.binning)
-    return Visibility(visible=True, anisotropic=anisotropic, order_known=order_known)
+    detection = torch.sqrt(bins.depth * (signal**2 / counts * stands_out).sum(dim=1))
+    needed = torch.where(halo, HALO_DETECTION, RING_DETECTION)
+    visible = on_detector & (stands_out.sum(dim=1) >= RING_SECTORS) & (detection >= needed)
+    if sectors is None:
+        none = torch.zeros_like(visible)
+        return visible, Modulation(none, none)
+    # Sectors that a detector's edge cuts off see other radii than whole ones: compare radius by radius.
+    among = covered.double()
+    mean_rate = profile * ((among * sectors) @ bins.seen) / (among @ bins.seen).clamp(min=TINY)
+    even = mean_rate @ bins.seen.T
+    order = torch.from_numpy(maxima.order).to(device)
+    return visible, _modulation(order, signal, even, counts, covered, bins.depth)
 
 
 def _modulation(
-    order: int, signals: Tensor, seen: Tensor, counts: Tensor, covered: Tensor, binning: int
-) -> tuple[bool, bool]:
-    """Whether a feature visibly varies along the azimuth, and whether enough of its period is seen.
+    order: Tensor, signal: Tensor, even: Tensor, counts: Tensor, covered: Tensor, depth: float
+) -> Modulation:
+    """Return whether features visibly vary along the azimuth, and whether enough of their period is seen.
 
-    `signals` and `seen` are its counts and the pixels seen in a band of radii, (SECTORS, radii); `counts`
-    all counts of each sector and `covered` the sectors to compare, (SECTORS,).
+    `signal` is the counts of each sector, `even` what they would be without variation, `counts` all counts there,
+    `covered` the sectors to compare, (n, SECTORS) each; `order` (n,).
     """
-    if order == 0:
-        return False, False
-    signals, seen, counts = signals[covered], seen[covered], counts[covered]
-    # Sectors that a detector's edge cuts off see other radii than whole ones: compare radius by radius.
-    mean_rate = signals.sum(dim=0) / seen.sum(dim=0).clamp(min=1e-9)
-    even = (seen * mean_rate).sum(dim=1).clamp(min=1e-9)
-    deviation = signals.sum(dim=1) - even
-    detection = math.sqrt(binning * float((deviation**2 / counts).sum()))
+    even = even.clamp(min=TINY)
+    deviation = (signal - even) * covered
+    detection = torch.sqrt(depth * (deviation**2 / counts).sum(dim=1))
     anisotropic = (
-        float((deviation / even).std(correction=0)) >= MODULATION
-        and float((deviation / counts).std(correction=0)) >= DILUTED_MODULATION
-        and detection >= MODULATION_DETECTION
+        (order > 0)
+        & (_spread(deviation / even, covered) >= MODULATION)
+        & (_spread(deviation / counts, covered) >= DILUTED_MODULATION)
+        & (detection >= MODULATION_DETECTION)
     )
-    period = SECTORS / order
-    phases = torch.remainder(torch.nonzero(covered)[:, 0].float() + 0.5, period).floor()
-    order_known = int(torch.bincount(phases.long()).count_nonzero()) >= FOLD_COVERAGE * period
-    return anisotropic, order_known
+    period = SECTORS / order.clamp(min=1).double()
+    sector = torch.arange(SECTORS, device=signal.device).double() + 0.5
+    phase = torch.remainder(sector, period[:, None]).floor().long()
+    known = torch.zeros_like(signal).scatter_reduce(1, phase, covered.double(), "amax")
+    return Modulation(anisotropic, (order > 0) & (known.sum(dim=1) >= FOLD_COVERAGE * period))
 
 
-def _diffuse(feature: Feature, total: Tensor, experiment: Experiment) -> Visibility:
-    pixels, seen = experiment.bin_pixels, experiment.bin_transmission
-    rates = feature.rates()
-    signals = rates * seen
-    counts = torch.maximum(total, signals).clamp(min=1e-9)
-    stands_out = (signals > DIFFUSE_CONTRAST * (counts - signals)) & (signals > 0) & (seen > 0.5 * pixels)
-    enough = DIFFUSE_PIXELS * experiment.scale**2
-    detection = math.sqrt(experiment.binning * float((signals**2 / counts)[stands_out].sum()))
-    if float(pixels[stands_out].sum()) < enough or detection < DIFFUSE_DETECTION:
-        return Visibility(visible=False)
-    if feature.kind is FeatureKind.HIGH_Q:
-        return Visibility(visible=_rise_shows(rates, stands_out, counts, experiment))
-    if feature.order == 0:
-        return Visibility(visible=True)
+def _spread(values: Tensor, covered: Tensor) -> Tensor:
+    """Return standard deviations over the covered sectors, (n,)."""
+    number = covered.sum(dim=1).clamp(min=1)
+    mean = (values * covered).sum(dim=1) / number
+    return torch.sqrt((((values - mean[:, None]) * covered) ** 2).sum(dim=1) / number)
+
+
+def _see_diffuse(diffuse: Diffuse, total: Tensor, bins: Bins, rates: Tensor) -> tuple[Tensor, Modulation]:
+    """Return which rows of diffuse scattering are visible, (n,) bool, and what of their variation.
+
+    `rates` is what they have in a pixel of each bin, (n, SECTORS, B).
+    """
+    frame = torch.from_numpy(diffuse.intensity.frame).to(total.device)
+    signals = rates * bins.seen
+    counts = torch.maximum(total[frame], signals).clamp(min=TINY)
+    stands_out = (
+        (signals > DIFFUSE_CONTRAST * (counts - signals)) & (signals > 0) & (bins.seen > 0.5 * bins.pixels)
+    )
+    detection = torch.sqrt(bins.depth * (signals**2 / counts * stands_out).sum(dim=(1, 2)))
+    visible = ((bins.pixels * stands_out).sum(dim=(1, 2)) >= DIFFUSE_PIXELS) & (
+        detection >= DIFFUSE_DETECTION
+    )
+    none = torch.zeros_like(visible)
+    if diffuse.rises:
+        return visible & _rise_shows(rates, stands_out, counts, bins), Modulation(none, none)
+    if not diffuse.order:
+        return visible, Modulation(none, none)
     # The band of radii in which a third of the sectors stand out shows the anisotropy.
-    band = stands_out.sum(dim=0) * 3 >= (seen > 0).sum(dim=0).clamp(min=1)
-    weight = seen[:, band].sum(dim=1)
-    covered = weight > 0.15 * weight.max() if bool(band.any()) else torch.zeros(SECTORS, dtype=torch.bool)
-    if not bool(covered.any()):
-        return Visibility(visible=True)
-    anisotropic, order_known = _modulation(
-        feature.order,
-        signals[:, band],
-        seen[:, band],
-        counts[:, band].sum(dim=1),
+    band = stands_out.sum(dim=1) * 3 >= (bins.seen > 0).sum(dim=0).clamp(min=1)
+    weight = band.double() @ bins.seen.T
+    covered = weight > 0.15 * weight.max(dim=1, keepdim=True).values
+    mean_rate = (signals * covered[:, :, None]).sum(dim=1) / (covered.double() @ bins.seen).clamp(min=TINY)
+    modulation = _modulation(
+        torch.full_like(frame, diffuse.order),
+        (signals * band[:, None, :]).sum(dim=2),
+        (mean_rate * band) @ bins.seen.T,
+        (counts * band[:, None, :]).sum(dim=2).clamp(min=TINY),
         covered,
-        experiment.binning,
+        bins.depth,
     )
-    return Visibility(visible=True, anisotropic=anisotropic, order_known=order_known)
+    return visible, modulation
 
 
-def _rise_shows(rates: Tensor, stands_out: Tensor, counts: Tensor, experiment: Experiment) -> bool:
-    """Whether the dark hole around the beam is seen: flat intensity alone is background."""
-    seen = experiment.bin_transmission
-    enough = DIFFUSE_PIXELS * experiment.scale**2
-    missing = rates.max() - rates
+def _rise_shows(rates: Tensor, stands_out: Tensor, counts: Tensor, bins: Bins) -> Tensor:
+    """Return whether the dark hole around the beam is seen: flat intensity alone is background."""
+    highest = rates.amax(dim=(1, 2), keepdim=True)
+    missing = highest - rates
     # What the hole lacks stands out against the counts that fill it as any diffuse intensity must.
-    lacking = missing * seen
-    dark = (missing > 0.5 * rates.max()) & (lacking > DIFFUSE_CONTRAST * counts)
-    bright = stands_out & (missing < 0.3 * rates.max())
-    detection = math.sqrt(experiment.binning * float((lacking**2 / (counts + lacking))[dark].sum()))
+    lacking = missing * bins.seen
+    dark = (missing > 0.5 * highest) & (lacking > DIFFUSE_CONTRAST * counts)
+    bright = stands_out & (missing < 0.3 * highest)
+    detection = torch.sqrt(bins.depth * (lacking**2 / (counts + lacking) * dark).sum(dim=(1, 2)))
     return (
-        float(seen[dark].sum()) >= enough
-        and float(seen[bright].sum()) >= enough
-        and detection >= HALO_DETECTION
+        ((bins.seen * dark).sum(dim=(1, 2)) >= DIFFUSE_PIXELS)
+        & ((bins.seen * bright).sum(dim=(1, 2)) >= DIFFUSE_PIXELS)
+        & (detection >= HALO_DETECTION)
     )

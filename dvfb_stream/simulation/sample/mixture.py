@@ -2,67 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
-from dvfb_stream.simulation.components import Component
-from dvfb_stream.simulation.experiment import Experiment
-from dvfb_stream.simulation.sample import crystals, scattering, structures
+from dvfb_stream.simulation.beamline.experiment import Experiment
+from dvfb_stream.simulation.components import Drawn, Integers
+from dvfb_stream.simulation.draws import Draws, Reals, Stream
+from dvfb_stream.simulation.sample import crystals, scattering, spheres, structures
 from dvfb_stream.simulation.settings import SimulationSettings
 
-Rng = np.random.Generator
-
-PARASITIC = 0.2
-"""Share of frames with a glow around the beamstop; real beamlines rarely go without."""
-
-
-def draw_sample(
-    rng: Rng, experiment: Experiment, level: float, settings: SimulationSettings
-) -> list[Component]:
-    """Draw all that the sample of one frame scatters, of about `level` counts a pixel."""
-    if experiment.kind == "blank":
-        return []
-    if experiment.kind == "diffuse_only":
-        return scattering.draw_low_q_only(rng, experiment, level) if rng.random() < 0.9 else []
-    drawn: list[Component] = []
-    if rng.random() < PARASITIC:
-        drawn.append(scattering.parasitic(rng, experiment, level))
-    if rng.random() < settings.diffuse:
-        drawn += scattering.draw_diffuse(rng, experiment, level)
-    if rng.random() < settings.sample:
-        drawn += draw_structures(rng, experiment, level)
-    return drawn
+MOST_STRUCTURES = 4
+"""In a frame; with 0.3 besides the first, more come once in 4,000."""
+SCATTERING_COLUMNS = 24
+"""Random numbers of each kind of diffuse scattering."""
+STRUCTURE_COLUMNS = 360
+"""Random numbers of a structure; nine rings of 14 grains need most."""
 
 
-def draw_structures(rng: Rng, experiment: Experiment, level: float) -> list[Component]:
-    """Draw 1 + Poisson(0.3) structures of about `level` counts a pixel."""
-    names = list(WEIGHTS)
-    odds = np.array(list(WEIGHTS.values()))
-    count = 1 + int(rng.poisson(0.3))
-    drawn = rng.choice(len(names), size=count, p=odds / odds.sum())
-    return [_DRAW[names[int(i)]](rng, experiment, level * 10.0 ** float(rng.normal(0.0, 0.3))) for i in drawn]
+class DrawStructure(Protocol):
+    """Draws structures: `frame` is their position in the batch, `structure` a number of their own."""
+
+    def __call__(
+        self,
+        drawn: Drawn,
+        draws: Draws,
+        experiment: Experiment,
+        frame: Integers,
+        structure: Integers,
+        level: Reals,
+    ) -> None:
+        """Add to `drawn` one structure of about `level` counts for each row of `draws`."""
+        ...
 
 
-WEIGHTS: dict[str, float] = {
-    "symmetry_ring": 0.02,
-    "symmetry_halo": 0.06,
-    "symmetry_rings": 0.1,
-    "sphere": 0.06,
-    "lattice": 0.27,
-    "distorted_lattice": 0.02,
-    "ad_hoc_rings": 0.27,
-    "speckled_rings": 0.24,
-    "coherent_halo": 0.18,
-    "mesostructure": 0.07,
-}
-"""Relative odds of the structures: the paper's, shifted a little to keep its ratios of positive frames."""
-
-_DRAW: dict[str, Callable[[Rng, Experiment, float], Component]] = {
+STRUCTURES: dict[str, DrawStructure] = {
     "symmetry_ring": structures.symmetry_ring,
     "symmetry_halo": structures.symmetry_halo,
     "symmetry_rings": structures.symmetry_rings,
-    "sphere": crystals.sphere,
+    "sphere": spheres.sphere,
     "lattice": crystals.lattice,
     "distorted_lattice": crystals.distorted_lattice,
     "ad_hoc_rings": crystals.ad_hoc_rings,
@@ -70,3 +48,64 @@ _DRAW: dict[str, Callable[[Rng, Experiment, float], Component]] = {
     "coherent_halo": structures.coherent_halo,
     "mesostructure": structures.mesostructure,
 }
+
+
+def draw_sample(
+    draws: Draws,
+    experiment: Experiment,
+    indices: Integers,
+    level: Reals,
+    settings: SimulationSettings,
+    *,
+    seed: int,
+) -> Drawn:
+    """Draw all that the samples of some frames of an experiment scatter.
+
+    Parameters
+    ----------
+    draws
+        A row a frame.
+    experiment
+        Of all frames.
+    indices
+        The frames' numbers, (n,).
+    level
+        Counts in a pixel of a typical structure, (n,).
+    settings
+        The mixture.
+    seed
+        Of the simulator.
+    """
+    drawn = Drawn()
+    structured = experiment.kind == "structured"
+    may_be_diffuse = draws.happens(settings.diffuse) & structured
+    low_q = may_be_diffuse & draws.happens(settings.low_q)
+    stretched = may_be_diffuse & draws.happens(settings.anisotropic_low_q)
+    if experiment.kind == "diffuse_only":
+        something, along = draws.happens(0.9), draws.happens(0.25)
+        low_q, stretched = something & ~along, something & along
+    for chosen, draw in (
+        (draws.happens(settings.parasitic) & structured, scattering.parasitic),
+        (low_q, scattering.isotropic_low_q),
+        (stretched, scattering.anisotropic_low_q),
+        (may_be_diffuse & draws.happens(settings.high_q), scattering.high_q),
+    ):
+        frame, own = np.flatnonzero(chosen), draws.apart(SCATTERING_COLUMNS)
+        if len(frame):
+            draw(drawn, own.chosen(frame), experiment, frame, level[frame])
+    count = np.where(
+        draws.happens(settings.sample) & structured,
+        (1 + draws.poisson(settings.more_structures)).clip(max=MOST_STRUCTURES),
+        0,
+    )
+    frame, slot = np.nonzero(np.arange(MOST_STRUCTURES) < count[:, None])
+    items = indices[frame] * MOST_STRUCTURES + slot
+    own = Draws(seed, Stream.STRUCTURE, items, STRUCTURE_COLUMNS)
+    names = list(STRUCTURES)
+    kind = own.choice([settings.structures.get(name, 0.0) for name in names])
+    heights = level[frame] * 10.0 ** own.normal(0.0, 0.3)
+    for number, name in enumerate(names):
+        row = np.flatnonzero(kind == number)
+        if len(row):
+            STRUCTURES[name](drawn, own.chosen(row), experiment, frame[row], row, heights[row])
+    return drawn

@@ -2,132 +2,150 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dvfb_stream.simulation.components import Component, Feature, FeatureKind, Term
-from dvfb_stream.simulation.experiment import Experiment
+from dvfb_stream.simulation.beamline.experiment import Experiment
+from dvfb_stream.simulation.beamline.raster import PolarTable
+from dvfb_stream.simulation.components import Diffuse, Drawn, Integers, Pattern, Record, Terms, on
+from dvfb_stream.simulation.draws import Draws, Reals
 from dvfb_stream.simulation.physics import diffuse
 
-Rng = np.random.Generator
-
-ISOTROPIC = 0.14
-ANISOTROPIC = 0.09
-HIGH_Q = 0.26
-"""Odds of each kind in a frame with diffuse scattering: the paper has 0.3, 0.15 and 0.2. Central lobes of
-spheres and frames without structure add to the label at low q; at high q more hide below other things."""
-
-
-def draw_diffuse(rng: Rng, experiment: Experiment, level: float) -> list[Component]:
-    """Draw none, one or several kinds of diffuse scattering."""
-    drawn = []
-    if rng.random() < ISOTROPIC:
-        drawn.append(isotropic_low_q(rng, experiment, level))
-    if rng.random() < ANISOTROPIC:
-        drawn.append(anisotropic_low_q(rng, experiment, level))
-    if rng.random() < HIGH_Q:
-        drawn.append(high_q(rng, experiment, level))
-    return drawn
-
-
-def draw_low_q_only(rng: Rng, experiment: Experiment, level: float) -> list[Component]:
-    """Draw what a sample without structure shows."""
-    if rng.random() < 0.25:
-        return [anisotropic_low_q(rng, experiment, level)]
-    return [isotropic_low_q(rng, experiment, level)]
-
-
-def isotropic_low_q(rng: Rng, experiment: Experiment, level: float) -> Component:
-    """Draw a sum of the small-angle laws, each with even odds."""
-    radial, parameters = _low_q(rng, experiment, level)
-    term = Term(radial=radial)
-    return Component(
-        name="low_q",
-        parameters=parameters,
-        terms=(term,),
-        features=(Feature(kind=FeatureKind.LOW_Q, term=term),),
-    )
-
-
-def anisotropic_low_q(rng: Rng, experiment: Experiment, level: float) -> Component:
-    """Draw a small-angle law stretched along one direction, as fibres and shear give."""
-    radial, parameters = _low_q(rng, experiment, level)
-    aspect = float(rng.uniform(1.3, 4.0))
-    phase = float(rng.uniform(0.0, math.pi))
-    radii = diffuse.stretched(
-        experiment.radii[None, :], experiment.azimuths[:, None], aspect=aspect, phase=phase
-    )
-    at = (2.0 * radii).clamp(max=len(radial) - 1.001)
-    below = at.long()
-    share = at - below
-    full = radial[below] * (1.0 - share) + radial[below + 1] * share
-    term = Term(radial=radial, full=full)
-    return Component(
-        name="anisotropic_low_q",
-        parameters={**parameters, "aspect": aspect, "phase": phase},
-        terms=(term,),
-        features=(Feature(kind=FeatureKind.LOW_Q, term=term, order=2, textured=True),),
-    )
-
-
-def parasitic(rng: Rng, experiment: Experiment, level: float) -> Component:
-    """Draw the glow that slits and windows leave around the beamstop, steep and mostly too small for a label."""
-    exponent = float(rng.uniform(-6.0, -3.5))
-    edge = experiment.q_at(max(experiment.stop_radius + 1.0, 4.0 * experiment.scale))
-    height = level * 10.0 ** float(rng.uniform(-1.2, 0.5))
-    radial = height * diffuse.power_law((experiment.q / edge).clamp(min=0.5), exponent=exponent)
-    term = Term(radial=radial)
-    return Component(
-        name="parasitic",
-        parameters={"exponent": exponent, "height": height},
-        terms=(term,),
-        features=(Feature(kind=FeatureKind.LOW_Q, term=term),),
-    )
-
-
-def high_q(rng: Rng, experiment: Experiment, level: float) -> Component:
-    """Draw diffuse scattering that rises away from the beam."""
-    rise = float(rng.uniform(25.0, 110.0)) * experiment.scale
-    length = 1.0 / experiment.q_at(rise)
-    height = level * 10.0 ** float(rng.uniform(-0.6, 0.6))
-    term = Term(radial=height * diffuse.high_q_rise(experiment.q, length=length))
-    return Component(
-        name="high_q",
-        parameters={"length": length, "rise": rise, "height": height},
-        terms=(term,),
-        features=(Feature(kind=FeatureKind.HIGH_Q, term=term),),
-    )
-
-
-def _low_q(rng: Rng, experiment: Experiment, level: float) -> tuple[Tensor, dict[str, object]]:
-    # Heights are set just outside the beamstop: what lies nearer to the beam is not seen anyway.
-    reference = int(2 * max(8.0 * experiment.scale, experiment.stop_radius + 2.0))
-    at = experiment.q[reference]
-    radial = torch.zeros_like(experiment.q)
-    laws: list[dict[str, object]] = []
-    chosen = rng.random(4) < 0.5
-    if not chosen.any():
-        chosen[int(rng.integers(4))] = True
-    for law in np.flatnonzero(chosen):
-        if law == 0:
-            exponent = float(rng.uniform(-4.5, -1.8))
-            shape, described = diffuse.power_law(experiment.q / at, exponent=exponent), {"exponent": exponent}
-        elif law == 3:
-            gyration = math.exp(rng.uniform(math.log(100.0), math.log(1000.0)))
-            shape = diffuse.guinier(experiment.q, radius_of_gyration=gyration)
-            described = {"radius_of_gyration": gyration}
-        else:
-            length = 1.0 / experiment.q_at(float(rng.uniform(4.0, 40.0)) * experiment.scale)
-            function = diffuse.ornstein_zernike if law == 1 else diffuse.debye_bueche
-            shape, described = function(experiment.q, length=length), {"length": length}
-        height = level * 10.0 ** float(rng.uniform(-0.3, 1.6))
-        # A narrow Guinier law is nearly nothing at the reference; it must not blow up at the centre.
-        radial = radial + height * shape / float(shape[reference].clamp(min=0.01))
-        laws.append({"law": LAWS[int(law)], "height": height, **described})
-    return radial.clamp(max=1e7), {"laws": laws}
-
-
 LAWS = ("power_law", "ornstein_zernike", "debye_bueche", "guinier")
+MOST = 1e7
+"""Counts: near the beam a power law knows no limit."""
+COARSE = 3
+"""A stretched law is smooth along the azimuth: every third sample is computed, the others lie on the line between."""
+
+
+class _LowQ:
+    """Sums of the small-angle laws, each with even odds."""
+
+    def __init__(self, draws: Draws, experiment: Experiment, level: Reals) -> None:
+        chosen = draws.happens(0.5, count=4)
+        chosen[np.arange(len(level)), draws.integers(0, 4)] |= ~chosen.any(axis=1)
+        self.chosen = chosen
+        self.exponent = draws.uniform(-4.5, -1.8)
+        self.gyration = draws.log_uniform(100.0, 1000.0) / experiment.shrinkage
+        self.lengths = 1.0 / experiment.q_of_radii(draws.uniform(4.0, 40.0, count=2))
+        self.heights = level[:, None] * 10.0 ** draws.uniform(-0.3, 1.6, count=4)
+        # Heights are set just outside the beamstop: what lies nearer to the beam is not seen anyway.
+        self.reference = experiment.q_at(max(8.0, experiment.stop_radius + 2.0))
+        at = torch.full((1, 1), self.reference, dtype=torch.float64)
+        shapes = torch.stack(self._laws(at, lambda values: torch.from_numpy(values)[:, None]), dim=1)
+        # A narrow Guinier law is nearly nothing at the reference; it must not blow up at the centre.
+        self.scales = np.where(chosen, self.heights / shapes.clamp(min=0.01).numpy()[:, :, 0], 0.0)
+
+    def _laws(self, q: Tensor, column: Callable[[Reals], Tensor]) -> list[Tensor]:
+        shapes = [
+            diffuse.power_law(q / self.reference, exponent=column(self.exponent)),
+            diffuse.ornstein_zernike(q, length=column(self.lengths[:, 0])),
+            diffuse.debye_bueche(q, length=column(self.lengths[:, 1])),
+            diffuse.guinier(q, radius_of_gyration=column(self.gyration)),
+        ]
+        return [shape.expand(len(self.exponent), -1) for shape in shapes]
+
+    def at(self, q: Tensor, table: PolarTable) -> Tensor:
+        """Return counts at q, (n, R) of (R,)."""
+        shapes = torch.stack(self._laws(q, lambda values: on(table, values)), dim=1)
+        return (shapes * on(table, self.scales)[:, 0, :, None]).sum(dim=1).clamp(max=MOST)
+
+    def parameters(self) -> dict[str, Reals]:
+        exponent, length, bueche, gyration = (
+            np.where(self.chosen[:, law], value, np.nan)
+            for law, value in enumerate(
+                (self.exponent, self.lengths[:, 0], self.lengths[:, 1], self.gyration)
+            )
+        )
+        return {
+            "power_law_exponent": exponent[:, None],
+            "ornstein_zernike_length": length[:, None],
+            "debye_bueche_length": bueche[:, None],
+            "guinier_radius_of_gyration": gyration[:, None],
+            "heights": np.where(self.chosen, self.heights, np.nan),
+        }
+
+
+def isotropic_low_q(
+    drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integers, level: Reals
+) -> None:
+    """Draw a sum of the small-angle laws."""
+    laws = _LowQ(draws, experiment, level)
+    terms = Terms(frame=frame, radial=lambda table: laws.at(table.q, table))
+    drawn.terms.append(terms)
+    drawn.diffuse.append(Diffuse(intensity=terms, rises=False))
+    drawn.records.append(Record(name="low_q", frame=frame, values=laws.parameters()))
+
+
+def anisotropic_low_q(
+    drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integers, level: Reals
+) -> None:
+    """Draw a sum of the small-angle laws stretched along one direction, as fibres and shear give."""
+    laws = _LowQ(draws, experiment, level)
+    aspect, phase = draws.uniform(1.3, 4.0), draws.uniform(0.0, np.pi)
+
+    def full(table: PolarTable) -> Tensor:
+        radial = laws.at(table.q, table)
+        coarse = table.azimuths[::COARSE]
+        stretched = diffuse.stretched(
+            table.radii[None, None, :],
+            coarse[None, :, None],
+            aspect=on(table, aspect)[:, :, None],
+            phase=on(table, phase)[:, :, None],
+        )
+        at = (stretched / table.radii[1]).clamp(max=len(table.radii) - 1.001).flatten(1)
+        below = at.long()
+        share = at - below
+        values = radial.gather(1, below) * (1.0 - share) + radial.gather(1, below + 1) * share
+        values = values.view(len(radial), len(coarse), -1)
+        following = values.roll(-1, dims=1)
+        between = [values + (following - values) * (step / COARSE) for step in range(COARSE)]
+        return torch.stack(between, dim=2).flatten(1, 2)
+
+    pattern = Pattern(frame=frame, full=full)
+    drawn.patterns.append(pattern)
+    drawn.diffuse.append(Diffuse(intensity=pattern, rises=False, order=2))
+    drawn.records.append(
+        Record(
+            name="anisotropic_low_q",
+            frame=frame,
+            values={"order": 2, "aspect": aspect, "phase": phase, **laws.parameters()},
+        )
+    )
+
+
+def parasitic(drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integers, level: Reals) -> None:
+    """Draw the glow that slits and windows leave around the beamstop, steep and mostly too small for a label."""
+    exponent = draws.uniform(-6.0, -3.5)
+    edge = experiment.q_at(max(experiment.stop_radius + 1.0, 4.0))
+    height = level * 10.0 ** draws.uniform(-1.2, 0.5)
+
+    def radial(table: PolarTable) -> Tensor:
+        shape = diffuse.power_law((table.q / edge).clamp(min=0.5), exponent=on(table, exponent))
+        return on(table, height) * shape
+
+    terms = Terms(frame=frame, radial=radial)
+    drawn.terms.append(terms)
+    drawn.diffuse.append(Diffuse(intensity=terms, rises=False))
+    drawn.records.append(
+        Record(name="parasitic", frame=frame, values={"exponent": exponent, "height": height})
+    )
+
+
+def high_q(drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integers, level: Reals) -> None:
+    """Draw diffuse scattering that rises away from the beam."""
+    rise = draws.uniform(25.0, 110.0)
+    length = 1.0 / experiment.q_of_radii(rise)
+    height = level * 10.0 ** draws.uniform(-0.6, 0.6)
+    terms = Terms(
+        frame=frame,
+        radial=lambda table: on(table, height) * diffuse.high_q_rise(table.q, length=on(table, length)),
+    )
+    drawn.terms.append(terms)
+    drawn.diffuse.append(Diffuse(intensity=terms, rises=True))
+    drawn.records.append(
+        Record(name="high_q", frame=frame, values={"length": length, "rise": rise, "height": height})
+    )

@@ -1,0 +1,1 @@
+"""The simulated beamline: detectors, what stands before them, experiments, and how photons are counted."""

@@ -1,0 +1,117 @@
+"""What stands between sample and detector: a beamstop on its holder, and the exit window."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dvfb_stream.simulation.draws import Draws
+from dvfb_stream.simulation.physics import beamline
+from dvfb_stream.simulation.settings import SimulationSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obstruction:
+    """Beamstop and window of an experiment; lengths in view pixels, angles in radians."""
+
+    stop: str = ""
+    """``bar``, ``disk`` or ``wedge``; empty: none."""
+    stop_radius: float = 0.0
+    """How far around the beam it hides."""
+    direction: float = 0.0
+    """From which its holder comes."""
+    arm: float = 0.0
+    """Half-width of a disk's holder."""
+    half_angle: float = 0.0
+    """Of a wedge."""
+    edge: float = 0.3
+    """Width over which its edge is blurred."""
+    leak: float = 0.0
+    """What it lets through."""
+    masked: bool = False
+    """Whether the pixels under it are declared invalid."""
+    window: float = 0.0
+    """Radius of the exit window; 0: none."""
+    window_shift: tuple[float, float] = (0.0, 0.0)
+    window_leak: float = 0.0
+    described: dict[str, Any] = field(default_factory=dict)
+    """JSON-ready."""
+
+    def shadow(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return how far the beamstop hides points (x, y) view pixels from the beam, 0 to 1."""
+        if self.stop == "bar":
+            distance = beamline.bar(x, y, direction=self.direction, half_width=self.stop_radius)
+        elif self.stop == "disk":
+            distance = beamline.disk_on_arm(
+                x, y, direction=self.direction, radius=self.stop_radius, arm=self.arm
+            )
+        elif self.stop == "wedge":
+            distance = beamline.wedge(
+                x, y, direction=self.direction, half_angle=self.half_angle, overlap=self.stop_radius
+            )
+        else:
+            return torch.zeros_like(x)
+        return torch.sigmoid(-distance / self.edge)
+
+    def through_window(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return what the exit window lets through, 0 to 1."""
+        if not self.window:
+            return torch.ones_like(x)
+        distance = torch.hypot(x - self.window_shift[0], y - self.window_shift[1])
+        inside = torch.sigmoid((self.window - distance) / 0.7)
+        return inside + self.window_leak * (1.0 - inside)
+
+
+def draw_obstruction(
+    draws: Draws, settings: SimulationSettings, *, stopped: bool, windowed: bool, farthest: float
+) -> Obstruction:
+    """Draw the obstruction of one experiment.
+
+    Parameters
+    ----------
+    draws
+        Of one item.
+    settings
+        For the odds of a masked beamstop.
+    stopped
+        Whether there is a beamstop: where the beam falls on the detector.
+    windowed
+        Whether a window obstructs.
+    farthest
+        Radius in view pixels that the largest window has.
+    """
+    # Holders mostly follow the detector's axes; some come at an angle.
+    quarter = 0.5 * math.pi * float(draws.integers(0, 4)[0]) + float(draws.normal(0.0, 0.05)[0])
+    anywhere = float(draws.uniform(0.0, 2.0 * math.pi)[0])
+    direction = quarter if draws.happens(0.7)[0] else anywhere
+    kind = ("bar", "disk", "wedge")[int(draws.integers(0, 3)[0])]
+    size = float(draws.uniform()[0])
+    low, high = {"bar": (2.0, 7.5), "disk": (2.0, 12.5), "wedge": (4.0, 12.0)}[kind]
+    arm = float(draws.uniform(0.5, 2.0)[0])
+    half_angle = math.radians(float(draws.uniform(10.0, 20.0)[0]))
+    edge = float(draws.uniform(0.15, 0.5)[0])
+    leak = 10.0 ** float(draws.uniform(-3.5, -1.3)[0])
+    masked = bool(draws.happens(settings.masked_beamstop)[0])
+    window = float(draws.uniform(0.3, 0.9)[0]) * farthest
+    shift_x, shift_y = (float(shift) for shift in draws.normal(0.0, 8.0, count=2)[0])
+    window_leak = 10.0 ** float(draws.uniform(-2.5, -0.5)[0])
+    parameters: dict[str, Any] = {}
+    if stopped:
+        parameters |= {
+            "stop": kind,
+            "stop_radius": low + (high - low) * size,
+            "direction": direction,
+            "arm": arm if kind == "disk" else 0.0,
+            "half_angle": half_angle if kind == "wedge" else 0.0,
+            "edge": edge,
+            "leak": leak,
+            "masked": masked,
+        }
+    if windowed:
+        parameters |= {"window": window, "window_shift": (shift_x, shift_y), "window_leak": window_leak}
+    described = {key: list(v) if isinstance(v, tuple) else v for key, v in parameters.items()}
+    return Obstruction(**parameters, described=described)

@@ -1,0 +1,34 @@
+"""Speckles: what a coherent beam makes of scattering that would be smooth."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dvfb_stream.simulation.physics.rings import FWHM_PER_SIGMA
+
+
+def speckle_field(
+    shape: tuple[int, int], *, grain: float, contrast: float, generator: torch.Generator
+) -> Tensor:
+    """Return 1 + β (|z|² - 1), (H, W) float32 with mean 1: z a complex Gaussian field with grains of `grain` pixels.
+
+    |z|² has the negative exponential distribution of fully developed speckle (Goodman, Speckle Phenomena
+    in Optics, 2007, section 3.2); β is the contrast that partial coherence leaves.
+    """
+    # |z|² of a field with correlation exp(-r²/(4 σ²)) has exp(-r²/(2 σ²)): its grains are as wide as the kernel.
+    sigma = grain / FWHM_PER_SIGMA
+    reach = math.ceil(2.5 * sigma)
+    steps = torch.arange(-reach, reach + 1, device=generator.device)
+    kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
+    kernel = kernel / torch.linalg.vector_norm(kernel)  # so that |z|² has mean 1
+    rows, columns = shape
+    white = torch.randn(
+        (2, 1, rows + 2 * reach, columns + 2 * reach), generator=generator, device=generator.device
+    )
+    smooth = torch.nn.functional.conv2d(white, kernel[None, None, :, None])
+    smooth = torch.nn.functional.conv2d(smooth, kernel[None, None, None, :])
+    intensity = 0.5 * (smooth**2).sum(dim=0)[0]
+    return 1.0 + contrast * (intensity - 1.0)

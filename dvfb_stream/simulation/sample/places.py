@@ -1,0 +1,50 @@
+"""Draws what every structure has: the place of its first maximum and the order of its symmetry."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvfb_stream.simulation.beamline.experiment import Experiment
+from dvfb_stream.simulation.draws import Draws, Reals
+
+CANDIDATES = 12
+MIN_FWHM = 1.1
+"""View pixels; the beam's size and divergence let no ring be narrower."""
+MAX_ORDERS = 9
+
+
+def draw_radius(draws: Draws, experiment: Experiment, *, low: float = 9.0, reach: float = 0.75) -> Reals:
+    """Draw radii (view pixels) of first maxima: q0 from N(0.02, 0.04) 1/Å, where enough of it can be seen."""
+    coverage = experiment.bins.coverage
+    low = max(low, experiment.stop_radius + 3.0)
+    high = max(reach * (len(coverage) - 3), low + 2.0)
+    candidates = experiment.radius_of_paper(np.abs(draws.normal(0.02, 0.04, count=CANDIDATES)) + 1e-4)
+    anywhere = draws.uniform()
+    fits = (candidates > low) & (candidates < high)
+    fits &= coverage[np.minimum(candidates, len(coverage) - 1).astype(np.int64)] > 0.15
+    first: Reals = np.take_along_axis(candidates, fits.argmax(axis=1)[:, None], axis=1)[:, 0]
+    seen = np.flatnonzero(coverage[: int(high)] > 0.1)
+    seen = seen[seen > low]
+    if not len(seen):
+        seen = np.array([low + 1.0])
+    fallback = seen[(anywhere * len(seen)).astype(np.int64)] + 0.0
+    result: Reals = np.where(fits.any(axis=1), first, fallback)
+    return result
+
+
+def draw_order(draws: Draws) -> NDArray[np.int64]:
+    """Draw k = 2 round(lognormal(0, 0.75)), from 2 to 20."""
+    order: NDArray[np.int64] = np.clip(2 * np.rint(draws.lognormal(0.0, 0.75)), 2, 20).astype(np.int64)
+    return order
+
+
+def draw_phase(draws: Draws) -> Reals:
+    """Draw directions, radians."""
+    return draws.uniform(0.0, 2.0 * np.pi)
+
+
+def ring_width(radius: Reals, relative: Reals) -> Reals:
+    """Return full widths of rings, view pixels, of at least `MIN_FWHM`."""
+    result: Reals = np.maximum(radius * relative, MIN_FWHM)
+    return result
