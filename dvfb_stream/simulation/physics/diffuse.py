@@ -41,6 +41,9 @@ def stretched(q: Tensor, azimuth: Tensor, *, aspect: Parameter, phase: Parameter
     """Effective q of an elliptic pattern, `aspect` times longer along `phase` (radians) than across.
 
     q_eff² = q² (cos²(χ - χ0)/a + a sin²(χ - χ0)): a law f(q_eff) has the ellipses as contours.
+    So scatter spheroids with their axis in the detector's plane, exactly: with f a sphere's form factor of radius
+    √(Rp Re) and a = Re / Rp, Rp along the axis and Re across (Guinier and Fournet, Small-Angle Scattering of
+    X-Rays, 1955).
     """
     along = torch.cos(azimuth - phase) ** 2
     return q * torch.sqrt(along / aspect + aspect * (1.0 - along))

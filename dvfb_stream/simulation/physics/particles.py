@@ -79,31 +79,3 @@ def _relative_moment(order: int, spread: Tensor) -> Tensor:
     for n in range(2, order + 1):
         before, moment = moment, moment + (n - 1) * spread**2 * before
     return moment
-
-
-def ellipsoid_form_factor(
-    q: Tensor,
-    azimuth: Tensor,
-    *,
-    polar_radius: Parameter,
-    equatorial_radius: Parameter,
-    phase: Parameter,
-) -> Tensor:
-    """Form factor of a spheroid whose axis of revolution lies in the detector's plane.
-
-    That of a sphere of radius √(Rp² cos²(χ - χ0) + Re² sin²(χ - χ0)), Rp along the axis and Re across (Guinier
-    and Fournet, Small-Angle Scattering of X-Rays, 1955), at small angles, where q lies in the
-    detector's plane.
-
-    Parameters
-    ----------
-    q, azimuth
-        Broadcast against each other; azimuth χ in radians.
-    polar_radius, equatorial_radius
-        In the inverse unit of `q`. A long particle scatters widest across its axis.
-    phase
-        χ0, the azimuth of the axis, radians.
-    """
-    along = torch.cos(azimuth - phase) ** 2
-    polar, equatorial = like(polar_radius, azimuth), like(equatorial_radius, azimuth)
-    return sphere_form_factor(q, radius=torch.sqrt(polar**2 * along + equatorial**2 * (1.0 - along)))

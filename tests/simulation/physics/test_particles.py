@@ -1,7 +1,5 @@
 """Form factors against SciPy and the textbook."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -53,14 +51,3 @@ def test_float32_coordinates_cost_the_form_factor_nothing_but_their_own_rounding
     found = particles.sphere_form_factor(q, radius=80.0)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, particles.sphere_form_factor(q.double(), radius=80.0).float())
-
-
-def test_a_long_particle_scatters_widest_across_its_axis():
-    axis = 0.6
-    azimuth = torch.tensor([axis, axis + math.pi / 2, axis + math.pi], dtype=torch.float64)
-    q = torch.tensor(0.02, dtype=torch.float64)
-    found = particles.ellipsoid_form_factor(
-        q, azimuth, polar_radius=100.0, equatorial_radius=30.0, phase=axis
-    )
-    along, across = (float(particles.sphere_form_factor(q, radius=radius)) for radius in (100.0, 30.0))
-    assert found.tolist() == pytest.approx([along, across, along])
