@@ -18,6 +18,7 @@ from dvfb_stream.cli.figures.command import FIGURES
 from dvfb_stream.cli.models import models
 from dvfb_stream.cli.profile import profile
 from dvfb_stream.cli.search import search
+from dvfb_stream.cli.simulate.command import simulate
 from dvfb_stream.cli.terminal import report_error
 from dvfb_stream.errors import DvfbError
 
@@ -29,6 +30,7 @@ COMMANDS = (
     models,
     profile,
     search,
+    simulate,
 )
 
 # typer brings its own copy of click since 0.20 or so; what its usage errors are called is the same in both.

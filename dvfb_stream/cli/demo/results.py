@@ -18,7 +18,7 @@ from tiled.queries import In, Key
 
 from dvfb_stream.annotator import Annotator
 from dvfb_stream.catalog import find_runs, read_annotations
-from dvfb_stream.cli.demo.contact_sheet import (
+from dvfb_stream.cli.figures.contact_sheet import (
     MISSED,
     RIGHT,
     WRONG,

@@ -27,6 +27,7 @@ LINE_INCHES = 0.14
 """Height of one label in `LABEL_POINTS`."""
 LABEL_POINTS = 7.5
 
+ACCEPTED_CAPTION = "below each frame: its accepted labels; masked pixels are blue"
 RIGHT, WRONG, MISSED, UNJUDGED = "✓", "✗", "○", "·"
 COLOURS = {RIGHT: "#1f8a78", WRONG: "#c0392b", MISSED: "#8a6d00", UNJUDGED: "#222222"}
 """Each mark has a colour and a sign, for those who cannot tell the colours."""
@@ -75,8 +76,11 @@ def count_verdicts(runs: Sequence[SheetRun]) -> dict[str, int]:
     return counts
 
 
-def draw_contact_sheet(runs: Sequence[SheetRun], *, title: str) -> Figure:
-    """Return a figure with a block of rows per run, each frame above its labels."""
+def draw_contact_sheet(runs: Sequence[SheetRun], *, title: str, caption: str = ACCEPTED_CAPTION) -> Figure:
+    """Return a figure with a block of rows per run, each frame above its labels.
+
+    `caption` is what stands below the title where nobody knows what is true.
+    """
     columns = min(MOST_COLUMNS, max(len(run.frames) for run in runs))
     size = FRAME_INCHES * (1 if columns > 5 else 1.6)
     heights: list[float] = []
@@ -88,7 +92,7 @@ def draw_contact_sheet(runs: Sequence[SheetRun], *, title: str) -> Figure:
     height = head + sum(heights) + run_title * len(runs)
     figure = Figure(figsize=(width, height))
     figure.text(0.2 / width, 1 - 0.3 / height, title, fontsize=11, weight="bold", va="center")
-    _draw_legend(figure, runs, x=0.2 / width, y=1 - 0.6 / height)
+    _draw_legend(figure, runs, caption, x=0.2 / width, y=1 - 0.6 / height)
 
     top = height - head
     position = 0
@@ -109,12 +113,10 @@ def _rows(run: SheetRun, columns: int) -> list[Sequence[SheetFrame]]:
     return [run.frames[first : first + columns] for first in range(0, len(run.frames), columns)]
 
 
-def _draw_legend(figure: Figure, runs: Sequence[SheetRun], *, x: float, y: float) -> None:
+def _draw_legend(figure: Figure, runs: Sequence[SheetRun], caption: str, *, x: float, y: float) -> None:
     counts = count_verdicts(runs)
     if counts[UNJUDGED] or not any(counts.values()):
-        figure.text(
-            x, y, "below each frame: its accepted labels; masked pixels are blue", fontsize=8.5, va="center"
-        )
+        figure.text(x, y, caption, fontsize=8.5, va="center")
         return
     words = {RIGHT: "rightly accepted", WRONG: "accepted, but not there", MISSED: "there, but not accepted"}
     for number, (mark, meaning) in enumerate(words.items()):

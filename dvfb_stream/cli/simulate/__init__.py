@@ -1,0 +1,1 @@
+"""``dvfb simulate``: labelled frames into a file."""

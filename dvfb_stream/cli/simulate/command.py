@@ -1,0 +1,193 @@
+"""``dvfb simulate``: labelled frames of a simulated beamline, as a dataset, a contact sheet, or both."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dvfb_stream.cli.terminal import WrongCallError, quiet_libraries
+from dvfb_stream.errors import SettingsError
+
+if TYPE_CHECKING:
+    from dvfb_stream.simulation import SimulationSettings, Simulator
+
+PAPER_RATIOS = (0.1366, 0.0840, 0.2226, 0.5776, 0.5978, 0.1440, 0.1192, 0.2422, 0.1176, 0.0838)
+"""Shares of positive frames in the paper's dataset, Table 2, in the order of `LABELS`."""
+WHAT = "Which frames"
+
+
+def simulate(
+    *,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DATASET.h5", help="Write the frames here; resumed if begun.")
+    ] = None,
+    preview: Annotated[
+        Path | None, typer.Option(metavar="SHEET.png", help="Draw a contact sheet: frames of each label.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Frames, from the first of the seed on.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Frames of another seed are other frames.")] = 0,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            help="Mixture, detectors, exposures, ... (docs/simulate.md).",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    raster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="view|detector",
+            help="256 x 256 views (the default), or the detector's own pixels.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="One detector for all: pilatus_1m, eiger_4m, ccd, ...", rich_help_panel=WHAT
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Write the result as a JSON object.")] = False,
+) -> None:
+    """Simulate labelled scattering frames, the material that networks are trained on.
+
+    A frame follows from seed and number alone. Interrupted and called again in the same words, the command goes on
+    where it was and ends with the same file, byte by byte; plain h5py reads it.
+
+    dvfb simulate --count 1000 --seed 7 --out frames.h5
+
+    dvfb simulate --preview sheet.png
+
+    dvfb simulate --count 50 --raster detector --detector pilatus_1m --out pilatus.h5
+    """
+    if out is None and preview is None:
+        raise WrongCallError("nothing to do: give --out DATASET.h5, --preview SHEET.png or both")
+    chosen = _settings(settings, raster, detector)
+    from dvfb_stream.cli.output_files import NumberedFigures
+    from dvfb_stream.simulation import Simulator
+
+    inputs = [] if settings is None else [settings]
+    sheet = None if preview is None else NumberedFigures(preview, inputs, option="--preview")
+    simulator = Simulator(seed, settings=chosen, device=device)
+    result: dict[str, Any] = {"seed": seed, "count": count}
+    with quiet_libraries():
+        if out is not None:
+            result |= _write(out, simulator, count)
+        if sheet is not None:
+            from dvfb_stream.cli.simulate.preview import draw_preview
+
+            result["preview"] = str(sheet.save(draw_preview(simulator, count)))
+    if json:
+        typer.echo(json_format.dumps(result, allow_nan=False))
+        return
+    if out is not None:
+        _show(result)
+    if preview is not None:
+        typer.echo(f"wrote {preview}")
+
+
+def _settings(path: Path | None, raster: str | None, detector: str | None) -> SimulationSettings:
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(
+                f"cannot read the simulation settings {path}: {error.strerror or error}"
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"the simulation settings {path} are not TOML: {error}") from error
+    from dvfb_stream.simulation import SimulationSettings
+
+    try:
+        SimulationSettings.from_dict(values)
+    except SettingsError as error:
+        raise SettingsError(f"the simulation settings {path} are refused: {error}") from error
+    if raster is not None:
+        values["raster"] = raster
+    if detector is not None:
+        described = values.get("detectors", {}).get(detector, 1.0)
+        values |= {"detectors": {detector: described}}
+    if values.get("raster") == "detector":
+        # Frames of one dataset are of one shape.
+        values.setdefault("sideways", 0.0)
+    try:
+        return SimulationSettings.from_dict(values)
+    except SettingsError as error:
+        raise WrongCallError(str(error)) from error
+
+
+def _write(out: Path, simulator: Simulator, count: int) -> dict[str, Any]:
+    from dvfb_stream.cli.simulate.dataset import DatasetWriter, label_ratios
+
+    writer = DatasetWriter(out, simulator, count)
+    facts: dict[str, Any] = {"dataset": str(out), "was_complete": writer.complete}
+    if not writer.complete:
+        with _Progress(count) as progress:
+            started = time.perf_counter()
+            facts["resumed"] = writer.write(progress.done)
+            seconds = time.perf_counter() - started
+        facts["frames_per_second"] = (count - facts["resumed"]) / seconds
+    return {**facts, "ratios": label_ratios(out).tolist()}
+
+
+class _Progress:
+    """Frames done of all, on stderr where that is a terminal."""
+
+    def __init__(self, count: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._started: float | None = None
+        self._first = 0
+        self._progress = Progress(
+            "simulating",
+            BarColumn(),
+            MofNCompleteColumn(),
+            "frames",
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._progress.add_task("", total=count, speed="")
+
+    def __enter__(self) -> _Progress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def done(self, frames: int) -> None:
+        """Show that so many are done."""
+        now = time.perf_counter()
+        if self._started is None:
+            self._started, self._first = now, frames
+        passed = now - self._started
+        speed = f"{(frames - self._first) / passed:.0f}/s" if passed > 0.5 else ""
+        self._progress.update(self._task, completed=frames, speed=speed)
+
+
+def _show(result: dict[str, Any]) -> None:
+    from dvfb_stream.labels import LABELS, TITLES
+
+    typer.echo(f"{'':20}{'here':>8}{'paper':>8}")
+    for label, here, paper in zip(LABELS, result["ratios"], PAPER_RATIOS, strict=True):
+        typer.echo(f"{TITLES[label]:20}{here:8.3f}{paper:8.3f}")
+    if result["was_complete"]:
+        typer.echo(
+            f"{result['dataset']} was complete already: {result['count']} frames of seed {result['seed']}"
+        )
+        return
+    kept = f", {result['resumed']} of them made before" if result["resumed"] else ""
+    typer.echo(f"wrote {result['dataset']}: {result['count']} frames of seed {result['seed']}{kept}")

@@ -1,0 +1,48 @@
+"""What a dataset follows from: two of one identity and one count are the same, byte by byte."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from typing import Any
+
+from dvfb_stream.simulation import Simulator
+
+FORMAT = 1
+"""Of the dataset; another number where the layout of docs/simulate.md changes."""
+
+
+def identity_of(simulator: Simulator) -> dict[str, Any]:
+    """Return all that the frames of a simulator follow from, JSON-ready."""
+    return {
+        "format": FORMAT,
+        "seed": simulator.seed,
+        "settings": simulator.settings.as_dict(),
+        "device": simulator.device.type,
+        "software": {name: version(name) for name in ("dvfb-stream", "torch", "numpy")},
+    }
+
+
+def as_text(identity: dict[str, Any]) -> str:
+    """Return an identity as one line of JSON, always the same for the same."""
+    return json.dumps(identity, sort_keys=True)
+
+
+def difference(found: str, wanted: str) -> str:
+    """Say in what one identity differs from another, in a few words."""
+    try:
+        there = json.loads(found)
+    except ValueError:
+        return "it does not say what it was made of"
+    here = json.loads(wanted)
+    words = []
+    for key in here:
+        old, new = there.get(key), here[key]
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+            words += [f"{name} {old.get(name)!r} instead of {new.get(name)!r}" for name in changed[:3]]
+        else:
+            words.append(f"{key} {old!r} instead of {new!r}")
+    return ", ".join(words) or "nothing"
