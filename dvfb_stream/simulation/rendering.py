@@ -98,7 +98,7 @@ class BinnedEvaluation:
             dtype=torch.float64,
         )
         for position in range(count):
-            rows.add_to(sums[position], position)
+            rows.put_into(sums[position], position)
         for pattern in patterns:
             rates = self.rates(pattern)
             for row, position in enumerate(pattern.frame):
@@ -139,11 +139,13 @@ class _Rows:
         self._profiles = torch.cat(profiles)[index]
         self._directions = torch.cat(directions)[index]
 
-    def add_to(self, pattern: Tensor, position: int) -> None:
-        """Add the rows of a frame to (azimuths, R)."""
+    def put_into(self, pattern: Tensor, position: int) -> None:
+        """Write the sum of a frame's rows over (azimuths, R)."""
         rows = slice(int(self._starts[position]), int(self._starts[position + 1]))
         if rows.stop > rows.start:
-            pattern.addmm_(self._directions[rows].T, self._profiles[rows])
+            torch.mm(self._directions[rows].T, self._profiles[rows], out=pattern)
+        else:
+            pattern.zero_()
 
 
 class PixelImages:
@@ -172,13 +174,18 @@ class PixelImages:
             dtype=torch.float32,
         )
         self._patterns = patterns
+        self._closed: Tensor | None = None  # memory for patterns, used again and again
 
     def of(self, positions: Integers) -> Tensor:
         """Return the images of some frames, (len(positions), H, W) float32."""
         table = self._evaluation.table
-        closed = torch.zeros(len(positions), AZIMUTHS + 1, len(table.radii), device=table.radii.device)
+        if self._closed is None or len(self._closed) < len(positions):
+            self._closed = torch.empty(
+                len(positions), AZIMUTHS + 1, len(table.radii), device=table.radii.device
+            )
+        closed = self._closed[: len(positions)]
         for place, position in enumerate(positions):
-            self._rows.add_to(closed[place, :AZIMUTHS], int(position))
+            self._rows.put_into(closed[place, :AZIMUTHS], int(position))
             for pattern in self._patterns:
                 for row in np.flatnonzero(pattern.frame == position):
                     closed[place, :AZIMUTHS] += self._evaluation.full(pattern)[int(row)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -225,43 +225,33 @@ class Simulator:
 
     def _exposed(self, scene: _Scene) -> Tensor:
         """Return the counts of the frames, (n, H, W)."""
-        experiment, drawn, around = scene.experiment, scene.drawn, scene.around
+        experiment, around = scene.experiment, scene.around
         raster, count = experiment.raster, len(scene.indices)
         valid = raster.valid.to(self.device)
+        depth = raster.depth * valid
         whole = self.settings.raster == DETECTOR
         pixels = torch.empty(
             count, *raster.geometry.shape, dtype=torch.int32 if whole else torch.float32, device=self.device
         )
         images = _Images(scene)
         uniform = Draws(self.seed, Stream.PIXELS, scene.indices, 1).uniform()
-        generator = torch.Generator(self.device)
+        seeds = (uniform * 2.0**53).astype(np.int64).tolist()
         together = 1 if whole else FRAMES_AT_A_TIME if self.device.type == "cpu" else count
         saturation = float(experiment.detector.saturation)
         for first in range(0, count, together):
-            positions = np.arange(first, min(first + together, count))
-            expected = images.of(positions)
-            for image, position in zip(expected, positions, strict=True):
-                generator.manual_seed(int(uniform[position] * 2.0**53))
-                counts = image
-                if int(position) in drawn.speckles:
-                    contrast, grain = drawn.speckles[int(position)]
-                    field = speckle_field(
-                        raster.geometry.shape,
-                        grain=grain / raster.step,
-                        contrast=contrast,
-                        generator=generator,
-                    )
-                    counts = counts + images.speckled(int(position)) * field
-                counts = images.detected(counts, int(position)).clamp_(0.0, saturation)
-                counts = poisson(counts.mul_(raster.depth), generator).div_(raster.depth)
+            frames = slice(first, min(first + together, count))
+            expected = images.of(np.arange(count)[frames], seeds[frames]).clamp_(0.0, saturation)
+            counts = poisson(expected.mul_(depth), seeds[frames]).div_(raster.depth)
+            for image, position in zip(counts, range(count)[frames], strict=True):
                 if around.zingers[position]:
                     beamline.add_zingers(
-                        counts,
+                        image,
                         count=int(around.zingers[position]),
                         brightness=float(around.brightness[position]),
-                        seed=int(uniform[position] * 2.0**53),
+                        seed=seeds[position],
                     )
-                pixels[int(position)] = counts.clamp_(max=saturation).mul_(valid)
+                    image.mul_(valid)
+            pixels[frames] = counts.clamp_(max=saturation)
         return pixels
 
 
@@ -298,7 +288,7 @@ class _Images:
 
     def __init__(self, scene: _Scene) -> None:
         evaluation, drawn, around, count = scene.evaluation, scene.drawn, scene.around, len(scene.indices)
-        self._raster, self._around = scene.experiment.raster, around
+        self._raster, self._around, self._speckles = scene.experiment.raster, around, drawn.speckles
         plain = [terms for terms in drawn.terms if not terms.speckled]
         apart = self._raster.from_sample is not None
         self._sample = PixelImages(
@@ -309,29 +299,30 @@ class _Images:
             evaluation, [terms for terms in drawn.terms if terms.speckled], [], count
         )
 
-    def of(self, positions: NDArray[np.int64]) -> Tensor:
-        """Return the images of some frames but for speckles, before any obstruction, (n, H, W)."""
+    def of(self, positions: NDArray[np.int64], seeds: Sequence[int]) -> Tensor:
+        """Return what arrives in the pixels for some frames in a row, (n, H, W); `seeds` for their speckles."""
+        raster, around, first = self._raster, self._around, int(positions[0])
         images = self._sample.of(positions)
-        if self._beamline is not None and self._raster.from_sample is not None:
-            images = images.mul_(self._raster.from_sample).add_(self._beamline.of(positions))
-        for row, position in enumerate(self._around.streaks.frame):
-            if positions[0] <= position <= positions[-1]:
-                images[int(position - positions[0])] += self._around.streaks.at(
-                    self._raster.x, self._raster.y, row, step=self._raster.step
+        for place, position in enumerate(positions):
+            if int(position) in self._speckles:
+                contrast, grain = self._speckles[int(position)]
+                field = speckle_field(
+                    raster.geometry.shape,
+                    grain=grain / raster.step,
+                    contrast=contrast,
+                    generator=torch.Generator(images.device).manual_seed(seeds[place] + 1),
                 )
-        return images
-
-    def speckled(self, position: int) -> Tensor:
-        """Return the image of what a coherent beam breaks into speckles, (H, W)."""
-        image = self._speckled.of(np.array([position]))[0]
-        return image if self._raster.from_sample is None else image * self._raster.from_sample
-
-    def detected(self, image: Tensor, position: int) -> Tensor:
-        """Return what arrives in the pixels: obstructed, blurred by the detector, with the dark counts."""
-        arriving = image.mul_(self._raster.transmission).add_(float(self._around.dark[position]))
-        if self._raster.blur:
-            arriving = beamline.point_spread(arriving[None], self._raster.blur)[0]
-        return arriving.mul_(self._raster.response)
+                images[place] += field.mul_(self._speckled.of(positions[place : place + 1])[0])
+        if self._beamline is not None and raster.from_sample is not None:
+            images = images.mul_(raster.from_sample).add_(self._beamline.of(positions))
+        for row, position in enumerate(around.streaks.frame):
+            if first <= position <= positions[-1]:
+                images[int(position) - first] += around.streaks.at(raster.x, raster.y, row, step=raster.step)
+        dark = torch.from_numpy(around.dark[positions]).to(images)[:, None, None]
+        arriving = images.mul_(raster.transmission).add_(dark)
+        if raster.blur:
+            arriving = beamline.point_spread(arriving, raster.blur)
+        return arriving.mul_(raster.response)
 
 
 def _expected_in_bins(
@@ -339,15 +330,18 @@ def _expected_in_bins(
 ) -> Tensor:
     """Return expected counts summed over the valid pixels of each polar bin, (n, SECTORS, B)."""
     bins, count = experiment.bins, len(around.dark)
-    sample = binned.total(drawn.terms, drawn.patterns, count)
-    beside = binned.total(around.drawn.terms, [], count)
-    table = experiment.view_table
-    x, y = (
-        table.radii[::2][: bins.seen.shape[1]] * direction[:, None]
-        for direction in (torch.cos(table.azimuths), torch.sin(table.azimuths))
-    )
-    for row, position in enumerate(around.streaks.frame):
-        beside[int(position)] += in_sectors(around.streaks.at(x, y, row, step=1.0)[None])[0]
-    dark = torch.from_numpy(around.dark).to(sample.device)[:, None, None]
-    expected = sample * bins.seen + beside * bins.seen_beamline + dark * bins.pixels
+    if experiment.grazing is None:
+        expected = binned.total([*drawn.terms, *around.drawn.terms], drawn.patterns, count).mul_(bins.seen)
+    else:
+        expected = binned.total(drawn.terms, drawn.patterns, count).mul_(bins.seen)
+        expected.addcmul_(binned.total(around.drawn.terms, [], count), bins.seen_beamline)
+    if len(around.streaks.frame):
+        table = experiment.view_table
+        radii = table.radii[::2][: bins.seen.shape[1]].float()
+        x, y = (radii * way(table.azimuths).float()[:, None] for way in (torch.cos, torch.sin))
+        for row, position in enumerate(around.streaks.frame):
+            streak = in_sectors(around.streaks.at(x, y, row, step=1.0)[None])[0]
+            expected[int(position)].addcmul_(streak.double(), bins.seen_beamline)
+    dark = torch.from_numpy(around.dark).to(expected.device)[:, None, None]
+    expected += dark * bins.pixels
     return torch.minimum(expected, bins.pixels * experiment.detector.saturation)

@@ -78,6 +78,7 @@ def labels_of(drawn: Drawn, total: Tensor, binned: BinnedEvaluation) -> Tensor:
         Evaluates what was drawn in the polar bins of their experiment.
     """
     bins = binned.bins
+    nearer = torch.nn.functional.pad(total.cumsum(dim=2), (1, 0))  # counts nearer than each radius
     found = np.zeros((len(total), len(LABELS)), dtype=np.bool_)
     place = {label: number for number, label in enumerate(LABELS)}
 
@@ -93,7 +94,7 @@ def labels_of(drawn: Drawn, total: Tensor, binned: BinnedEvaluation) -> Tensor:
             continue
         frame = maxima.terms.frame
         visible, modulation = _see_maxima(
-            maxima, total, bins, binned.radial(maxima.terms), binned.sectors(maxima.terms)
+            maxima, nearer, bins, binned.radial(maxima.terms), binned.sectors(maxima.terms)
         )
         seen, anisotropic = visible.cpu().numpy(), (visible & modulation.anisotropic).cpu().numpy()
         halo = maxima.width >= HALO_WIDTH * maxima.radius
@@ -129,9 +130,12 @@ def _several(maxima: Maxima, ring: np.ndarray) -> np.ndarray:
 
 
 def _see_maxima(
-    maxima: Maxima, total: Tensor, bins: Bins, radial: Tensor, sectors: Tensor | None
+    maxima: Maxima, nearer: Tensor, bins: Bins, radial: Tensor, sectors: Tensor | None
 ) -> tuple[Tensor, Modulation]:
-    """Return which maxima are visible, (n,) bool, and what of their variation along the azimuth."""
+    """Return which maxima are visible, (n,) bool, and what of their variation along the azimuth.
+
+    `nearer` is the counts of each frame and sector nearer to the beam than each radius, (frames, SECTORS, B + 1).
+    """
     device, count = bins.seen.device, bins.seen.shape[1]
     radius, width = (torch.from_numpy(v).to(device) for v in (maxima.radius, maxima.width))
     frame = torch.from_numpy(maxima.terms.frame).to(device)
@@ -157,8 +161,7 @@ def _see_maxima(
     signal = profile @ bins.seen.T  # (n, SECTORS)
     if sectors is not None:
         signal = signal * sectors
-    total_to = torch.nn.functional.pad(total.cumsum(dim=2), (1, 0))
-    counts = total_to[frame, :, high] - total_to[frame, :, low]
+    counts = nearer[frame, :, high] - nearer[frame, :, low]
     counts = torch.maximum(counts, signal).clamp(min=TINY)
     halo = width >= HALO_WIDTH * radius
     contrast = torch.where(halo, HALO_CONTRAST, RING_CONTRAST).double()[:, None]

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from dvfb_stream.simulation import SimulationSettings
+from dvfb_stream.simulation.beamline.experiment import Experiment, draw_experiment
 from dvfb_stream.simulation.components import Component, Feature, FeatureKind, Term
-from dvfb_stream.simulation.experiment import Experiment, draw_experiment
 from dvfb_stream.simulation.physics import rings
 from dvfb_stream.simulation.visibility import distinct_rings, labels_of
 

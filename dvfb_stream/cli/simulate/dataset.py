@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,7 @@ class DatasetWriter:
                     kept += stop - first
                     report(stop)
                     continue
-                _write_whole(part, lambda file, first=first, stop=stop: self._fill(file, first, stop, report))
+                _write_whole(part, partial(self._fill, first=first, stop=stop, report=report))
             _write_whole(self.path, lambda file: self._join(file, spans))
             shutil.rmtree(self.parts)
         return kept
@@ -145,9 +146,9 @@ class DatasetWriter:
                         "finish that one as it was begun, or delete the folder"
                     )
             else:
-                partial = described.with_suffix(".partial")
-                partial.write_text(self._identity, encoding="utf-8")
-                os.replace(partial, described)
+                unfinished = described.with_suffix(".partial")
+                unfinished.write_text(self._identity, encoding="utf-8")
+                os.replace(unfinished, described)
             yield
 
     def _is_whole(self, part: Path, count: int) -> bool:
@@ -169,7 +170,7 @@ class DatasetWriter:
             return False
         return True
 
-    def _fill(self, file: Any, first: int, stop: int, report: Report) -> None:
+    def _fill(self, file: Any, *, first: int, stop: int, report: Report) -> None:
         file.attrs["identity"] = self._identity
         batches: list[SimulatedBatch] = []
         pixels = None
@@ -262,12 +263,12 @@ def _refuse_different_shapes(simulator: Simulator) -> None:
 
 def _write_whole(path: Path, fill: Callable[[Any], None]) -> None:
     """Write a file that appears under its name when it is complete and on the disk."""
-    partial = path.with_name(path.name + ".partial")
-    with h5py.File(partial, "w", libver=("v110", "v110")) as file:
+    unfinished = path.with_name(path.name + ".partial")
+    with h5py.File(unfinished, "w", libver=("v110", "v110")) as file:
         fill(file)
-    with partial.open("rb+") as written:
+    with unfinished.open("rb+") as written:
         os.fsync(written.fileno())
-    os.replace(partial, path)
+    os.replace(unfinished, path)
 
 
 def _pixels(file: Any, count: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:

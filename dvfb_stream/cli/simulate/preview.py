@@ -23,7 +23,7 @@ def draw_preview(simulator: Simulator, count: int) -> Figure:
     """Return a figure with a row of frames for each label, out of the first `count` frames."""
     labels = simulator.labels(0, min(count, FRAMES_TO_CHOOSE_FROM)).numpy()
     rows = [(TITLES[label], labels[:, place]) for place, label in enumerate(LABELS)]
-    rows.append(("No label", ~labels.any(axis=1)))
+    rows.append(("No label", np.logical_not(labels.any(axis=1))))
     runs = []
     for title, shown in rows:
         chosen = _spread(np.flatnonzero(shown))

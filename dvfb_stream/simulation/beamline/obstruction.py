@@ -94,7 +94,7 @@ def draw_obstruction(
     arm = float(draws.uniform(0.5, 2.0)[0])
     half_angle = math.radians(float(draws.uniform(10.0, 20.0)[0]))
     edge = float(draws.uniform(0.15, 0.5)[0])
-    leak = 10.0 ** float(draws.uniform(-3.5, -1.3)[0])
+    leak = 10.0 ** float(draws.uniform(-6.5, -1.5)[0])
     masked = bool(draws.happens(settings.masked_beamstop)[0])
     window = float(draws.uniform(0.3, 0.9)[0]) * farthest
     shift_x, shift_y = (float(shift) for shift in draws.normal(0.0, 8.0, count=2)[0])
