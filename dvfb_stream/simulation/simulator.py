@@ -307,8 +307,8 @@ class _Images:
             if int(position) in self._speckles:
                 contrast, grain = self._speckles[int(position)]
                 field = speckle_field(
-                    raster.geometry.shape,
-                    grain=grain / raster.step,
+                    raster,
+                    grain=grain,
                     contrast=contrast,
                     generator=torch.Generator(images.device).manual_seed(seeds[place] + 1),
                 )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dvfb_stream.simulation.beamline.detectors import DetectorModel
 from dvfb_stream.simulation.beamline.obstruction import Obstruction, draw_obstruction
-from dvfb_stream.simulation.beamline.raster import Bins, GrazingIncidence, PolarTable, Raster
+from dvfb_stream.simulation.beamline.raster import VIEW_PIXELS, Bins, GrazingIncidence, PolarTable, Raster
 from dvfb_stream.simulation.draws import Draws, Stream
 from dvfb_stream.simulation.physics.geometry import DetectorPose, q_of, two_theta_of
 from dvfb_stream.simulation.settings import DETECTOR, SimulationSettings
@@ -24,8 +24,6 @@ DISTANCES_MM = (4755.0, 8000.0)
 """The paper's, for the field of view below; larger detectors stand farther away and see the same q."""
 FIELD_OF_VIEW_MM = 1024 * 0.075
 """A detector of 1024 pixels of 75 µm: the paper's pixel, with the field that lets its q0 fall on the image."""
-VIEW_PIXELS = 256
-"""All lengths are in view pixels: 1/256 of the detector's longer side."""
 COLUMNS = 96
 """Random numbers of an experiment."""
 

@@ -18,6 +18,8 @@ from dvfb_stream.simulation.beamline.obstruction import Obstruction
 from dvfb_stream.simulation.physics import grazing
 from dvfb_stream.simulation.physics.geometry import DetectorPose
 
+VIEW_PIXELS = 256
+"""All lengths are in view pixels: 1/256 of the detector's longer side."""
 SECTORS = 72
 """Azimuthal bins of the visibility rule, 5° each."""
 AZIMUTHS = 576
@@ -60,6 +62,8 @@ class Raster:
     geometry: Geometry
     step: float
     """View pixels from one pixel to the next."""
+    view_center: tuple[float, float]
+    """Direct beam (x, y) in the 256 x 256 view."""
     x: Tensor
     """View pixels from the beam to the right, in the detector's plane."""
     y: Tensor
@@ -167,6 +171,10 @@ class Raster:
                 mask=None if mask.all() else mask,
             ),
             step=step,
+            view_center=(
+                (pose.center_x + 0.5) / scale + (VIEW_PIXELS - columns / scale) / 2 - 0.5,
+                (pose.center_y + 0.5) / scale + (VIEW_PIXELS - rows / scale) / 2 - 0.5,
+            ),
             x=x,
             y=y,
             radius=radius.float(),

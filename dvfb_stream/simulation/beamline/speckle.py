@@ -7,16 +7,16 @@ import math
 import torch
 from torch import Tensor
 
+from dvfb_stream.simulation.beamline.raster import VIEW_PIXELS, Raster
 from dvfb_stream.simulation.physics.rings import FWHM_PER_SIGMA
 
 
-def speckle_field(
-    shape: tuple[int, int], *, grain: float, contrast: float, generator: torch.Generator
-) -> Tensor:
-    """Return 1 + β (|z|² - 1), (H, W) float32 with mean 1: z a complex Gaussian field with grains of `grain` pixels.
+def speckle_field(raster: Raster, *, grain: float, contrast: float, generator: torch.Generator) -> Tensor:
+    """Return 1 + β (|z|² - 1), (H, W), mean 1: z a complex Gaussian field with grains of `grain` view pixels.
 
     |z|² has the negative exponential distribution of fully developed speckle (Goodman, Speckle Phenomena
-    in Optics, 2007, section 3.2); β is the contrast that partial coherence leaves.
+    in Optics, 2007, section 3.2); β is the contrast that partial coherence leaves. The field is drawn on the pixels
+    of the 256 x 256 view, finer than any grain, and interpolated on other rasters: they show the same speckles.
     """
     # |z|² of a field with correlation exp(-r²/(4 σ²)) has exp(-r²/(2 σ²)): its grains are as wide as the kernel.
     sigma = grain / FWHM_PER_SIGMA
@@ -24,17 +24,21 @@ def speckle_field(
     steps = torch.arange(-reach, reach + 1, device=generator.device)
     kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
     kernel = kernel / torch.linalg.vector_norm(kernel)  # so that |z|² has mean 1
-    rows, columns = shape
-    white = torch.randn(
-        (2, rows + 2 * reach, columns + 2 * reach), generator=generator, device=generator.device
-    )
+    side = VIEW_PIXELS + 2 * reach
+    white = torch.randn((2, side, side), generator=generator, device=generator.device)
     # By shifts: a convolution of one channel takes twice as long.
     weights = kernel.tolist()
-    across = white[:, :, :columns] * weights[0]
+    across = white[:, :, :VIEW_PIXELS] * weights[0]
     for shift, weight in enumerate(weights[1:], start=1):
-        across.add_(white[:, :, shift : shift + columns], alpha=weight)
-    smooth = across[:, :rows] * weights[0]
+        across.add_(white[:, :, shift : shift + VIEW_PIXELS], alpha=weight)
+    smooth = across[:, :VIEW_PIXELS] * weights[0]
     for shift, weight in enumerate(weights[1:], start=1):
-        smooth.add_(across[:, shift : shift + rows], alpha=weight)
+        smooth.add_(across[:, shift : shift + VIEW_PIXELS], alpha=weight)
+    if raster.step != 1.0:
+        places = [at + centre for at, centre in zip((raster.x, raster.y), raster.view_center, strict=True)]
+        grid = torch.stack(places, dim=-1) * (2.0 / (VIEW_PIXELS - 1)) - 1.0
+        smooth = torch.nn.functional.grid_sample(
+            smooth[None], grid[None], mode="bilinear", padding_mode="border", align_corners=True
+        )[0]
     intensity = 0.5 * (smooth**2).sum(dim=0)
     return 1.0 + contrast * (intensity - 1.0)
