@@ -1,56 +1,94 @@
 """Labels follow what can be seen, on frames composed by hand around one feature."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from dvfb_stream.labels import IMPLICATIONS, LABELS
 from dvfb_stream.simulation import SimulationSettings
-from dvfb_stream.simulation.beamline.experiment import Experiment, draw_experiment
-from dvfb_stream.simulation.components import Component, Feature, FeatureKind, Term
-from dvfb_stream.simulation.physics import rings
-from dvfb_stream.simulation.visibility import distinct_rings, labels_of
+from dvfb_stream.simulation.beamline.experiment import draw_experiment
+from dvfb_stream.simulation.beamline.raster import SECTORS
+from dvfb_stream.simulation.components import Diffuse, Drawn, Maxima, Terms, oriented, peaks
+from dvfb_stream.simulation.rendering import BinnedEvaluation, Evaluation
+from dvfb_stream.simulation.visibility import labels_of
 
-PLAIN = SimulationSettings(gaps=0.0, window=0.0, masked_beamstop=0.0, middle=1.0, binning=1)
+PLAIN = {
+    "detectors": {"plain": {"shape": [256, 256], "pixel_mm": 0.3}},
+    "wide_angle": 0.0,
+    "tilted": 0.0,
+    "grazing": 0.0,
+    "window": 0.0,
+    "masked_beamstop": 0.0,
+}
 
 
 @pytest.fixture(scope="module")
-def experiment() -> Experiment:
-    """A plain detector with the beam near its middle."""
-    return draw_experiment(np.random.default_rng(8), 0, PLAIN)
+def experiment():
+    """A plain detector, whose pixels are the view's, with the beam near its middle."""
+    return draw_experiment(8, 0, SimulationSettings(**PLAIN, middle=1.0))
 
 
-def maximum(experiment, *, height, radius=50.0, width=5.0, order=0, sharpness=0.6, kind=FeatureKind.RING):
-    radial = height * rings.gaussian_peak(experiment.radii, center=radius, fwhm=width)
-    angular = (
-        rings.angular_profile(experiment.azimuths, order=order, sharpness=sharpness, phase=0.3)
-        if order
-        else None
+def column(value, count):
+    return np.broadcast_to(np.asarray(value, dtype=float), (count,)).copy()
+
+
+def maxima(*, height, radius=50.0, width=5.0, order=0, sharpness=0.6, phase=0.3, frame=0, structure=0):
+    """Rings or haloes, one for each of what is given in lists."""
+    given_values = (height, radius, width, order, sharpness, phase, frame, structure)
+    count = max(np.size(value) for value in given_values)
+    height, radius, width, order, sharpness, phase, frame, structure = (
+        column(v, count) for v in given_values
     )
-    term = Term(radial=radial, angular=angular)
-    feature = Feature(kind=kind, term=term, radius=radius, width=width, order=order, textured=True)
-    return Component(name="by_hand", parameters={}, terms=(term,), features=(feature,))
+    order = order.astype(np.int64)
+    terms = Terms(
+        frame=frame.astype(np.int64),
+        radial=peaks(radius, width, height),
+        angular=oriented(order, sharpness, phase),
+    )
+    return Maxima(
+        terms=terms,
+        structure=structure.astype(np.int64),
+        radius=radius,
+        width=width,
+        order=order,
+        textured=np.ones(count, dtype=bool),
+    )
 
 
-def labels(experiment, *components, background=1.0):
-    pattern = torch.zeros(len(experiment.azimuths), len(experiment.radii))
-    for component in components:
-        for term in component.terms:
-            angular = torch.ones(len(experiment.azimuths)) if term.angular is None else term.angular
-            pattern = pattern + angular[:, None] * term.radial
-    image = (experiment.on_pixels(pattern) + background) * experiment.transmission
-    return labels_of(components, experiment.in_bins(image), experiment)
+def diffuse(radial, *, rises=False):
+    return Diffuse(intensity=Terms(frame=np.zeros(1, dtype=np.int64), radial=radial), rises=rises)
+
+
+def all_labels(experiment, *parts, background=1.0, frames=1):
+    drawn = Drawn()
+    for part in parts:
+        if isinstance(part, Maxima):
+            drawn.maxima.append(part)
+            drawn.terms.append(part.terms)
+        else:
+            drawn.diffuse.append(part)
+            drawn.terms.append(part.intensity)
+    binned = BinnedEvaluation(Evaluation(experiment.view_table), experiment.bins)
+    total = (binned.total(drawn.terms, [], frames) + background) * experiment.bins.seen
+    found = labels_of(drawn, total, binned)
+    return [tuple(label for label, shown in zip(LABELS, row, strict=True) if shown) for row in found.tolist()]
+
+
+def labels(experiment, *parts, **chosen):
+    return all_labels(experiment, *parts, **chosen)[0]
 
 
 def test_a_bright_ring_is_seen_and_a_faint_one_is_not(experiment):
-    assert labels(experiment, maximum(experiment, height=3.0)) == ("rings",)
-    assert labels(experiment, maximum(experiment, height=0.01)) == ()
+    assert labels(experiment, maxima(height=3.0)) == ("rings",)
+    assert labels(experiment, maxima(height=0.01)) == ()
+    assert labels(experiment, maxima(height=0.0), background=0.0) == ()
 
 
 def test_a_ring_below_the_grey_step_is_not_seen_however_many_photons_there_are(experiment):
-    assert labels(experiment, maximum(experiment, height=1000.0), background=1e5) == ()
-    assert labels(experiment, maximum(experiment, height=1000.0), background=1e3) == ("rings",)
+    assert labels(experiment, maxima(height=1000.0), background=1e5) == ()
+    assert labels(experiment, maxima(height=1000.0), background=1e3) == ("rings",)
 
 
 @pytest.mark.parametrize(
@@ -64,48 +102,39 @@ def test_a_ring_below_the_grey_step_is_not_seen_however_many_photons_there_are(e
     ],
 )
 def test_the_fold_is_the_exact_order_and_no_other(experiment, order, expected):
-    assert labels(experiment, maximum(experiment, height=30.0, order=order)) == expected
+    assert labels(experiment, maxima(height=30.0, order=order)) == expected
 
 
 def test_a_weak_texture_is_isotropic_to_the_eye(experiment):
-    assert labels(experiment, maximum(experiment, height=30.0, order=2, sharpness=0.05)) == ("rings",)
+    assert labels(experiment, maxima(height=30.0, order=2, sharpness=0.05)) == ("rings",)
 
 
 def test_an_oriented_halo_is_a_symmetric_halo_with_its_fold(experiment):
-    halo = maximum(experiment, height=30.0, width=25.0, order=4, sharpness=0.3, kind=FeatureKind.HALO)
+    halo = maxima(height=30.0, width=25.0, order=4, sharpness=0.3)
     assert labels(experiment, halo) == ("halo", "symmetry_halo", "four_fold")
 
 
 def test_two_rings_of_one_structure_are_higher_orders_and_of_two_structures_are_not(experiment):
-    first, second = (maximum(experiment, height=10.0, radius=radius) for radius in (40.0, 80.0))
-    both = Component(
-        name="both",
-        parameters={},
-        terms=first.terms + second.terms,
-        features=first.features + second.features,
-    )
-    assert labels(experiment, both) == ("higher_orders", "rings")
-    assert labels(experiment, first, second) == ("rings",)
+    of_one = maxima(height=10.0, radius=[40.0, 80.0])
+    of_two = maxima(height=10.0, radius=[40.0, 80.0], structure=[0, 1])
+    assert labels(experiment, of_one) == ("higher_orders", "rings")
+    assert labels(experiment, of_two) == ("rings",)
 
 
 def test_rings_that_run_into_each_other_count_once(experiment):
-    close = [maximum(experiment, height=10.0, radius=radius).features[0] for radius in (50.0, 52.0, 90.0)]
-    assert distinct_rings(close) == 2
+    assert labels(experiment, maxima(height=10.0, radius=[50.0, 54.0])) == ("rings",)
+    assert labels(experiment, maxima(height=10.0, radius=[50.0, 54.0, 90.0])) == ("higher_orders", "rings")
 
 
 def test_a_quarter_of_the_circle_does_not_tell_two_fold():
+    chosen = SimulationSettings(**PLAIN, middle=0.0)
     corner = next(
         drawn
-        for drawn in (
-            draw_experiment(
-                np.random.default_rng(seed), 0, SimulationSettings(middle=0.0, gaps=0.0, window=0.0)
-            )
-            for seed in range(200)
-        )
-        if max(drawn.geometry.center_x, drawn.geometry.center_y) < 10
+        for drawn in (draw_experiment(seed, 0, chosen) for seed in range(2000))
+        if max(drawn.raster.geometry.center_x, drawn.raster.geometry.center_y) < 20
     )
-    two = labels(corner, maximum(corner, height=100.0, radius=120.0, width=8.0, order=2))
-    six = labels(corner, maximum(corner, height=100.0, radius=120.0, width=8.0, order=6))
+    two = labels(corner, maxima(height=100.0, radius=120.0, width=8.0, order=2))
+    six = labels(corner, maxima(height=100.0, radius=120.0, width=8.0, order=6))
     assert "rings" in two
     assert "two_fold" not in two
     assert "six_fold" in six
@@ -113,37 +142,90 @@ def test_a_quarter_of_the_circle_does_not_tell_two_fold():
 
 @pytest.mark.parametrize(("radius", "seen"), [(40.0, True), (6.0, False)])
 def test_diffuse_scattering_needs_four_hundred_pixels(experiment, radius, seen):
-    radial = 200.0 * torch.exp(-0.5 * (experiment.radii / (radius / 2)) ** 2)
-    term = Term(radial=radial)
-    glow = Component(
-        name="glow", parameters={}, terms=(term,), features=(Feature(kind=FeatureKind.LOW_Q, term=term),)
-    )
+    glow = diffuse(lambda table: 200.0 * torch.exp(-0.5 * (table.radii / (radius / 2)) ** 2)[None])
     assert ("diffuse_low_q" in labels(experiment, glow, background=10.0)) is seen
 
 
 def test_ten_counts_on_four_hundred_pixels_are_the_limit_of_the_diffuse_label(experiment):
     # a flat disk just large enough, on nothing: visible at 12 counts, not at 8
-    pixels = experiment.bin_transmission.sum(dim=0).cumsum(dim=0)
+    pixels = experiment.bins.seen.sum(dim=0).cumsum(dim=0)
     radius = int(torch.nonzero(pixels > 410.0)[0])
     for height, seen in ((12.0, True), (8.0, False)):
-        term = Term(radial=torch.where(experiment.radii <= radius, height, 0.0))
-        disk = Component(
-            name="disk", parameters={}, terms=(term,), features=(Feature(kind=FeatureKind.LOW_Q, term=term),)
+        disk = diffuse(
+            lambda table, height=height: torch.where(table.radii <= radius, height, 0.0).double()[None]
         )
         assert ("diffuse_low_q" in labels(experiment, disk, background=0.0)) is seen
 
 
 def test_flat_intensity_is_background_and_no_diffuse_high_q(experiment):
     for length, seen in ((1.0 / experiment.q_at(50.0), True), (1.0 / experiment.q_at(2.0), False)):
-        term = Term(radial=100.0 * (1.0 - torch.exp(-((experiment.q * length) ** 2))))
-        rise = Component(
-            name="rise", parameters={}, terms=(term,), features=(Feature(kind=FeatureKind.HIGH_Q, term=term),)
+        rise = diffuse(
+            lambda table, length=length: 100.0 * (1.0 - torch.exp(-((table.q * length) ** 2)))[None],
+            rises=True,
         )
         assert ("diffuse_high_q" in labels(experiment, rise)) is seen
 
 
-def test_a_pattern_is_sampled_where_its_radius_and_azimuth_say(experiment):
-    image = experiment.on_pixels(experiment.azimuths.cos()[:, None] * experiment.radii)
-    # r cos χ is x
-    torch.testing.assert_close(image, experiment.x, atol=0.02, rtol=0.0)
-    assert math.isclose(experiment.radius_at(experiment.q_at(77.0)), 77.0, rel_tol=1e-5)
+ring = st.fixed_dictionaries(
+    {
+        "height": st.floats(0.01, 300.0),
+        "radius": st.floats(15.0, 100.0),
+        "width": st.floats(1.5, 40.0),
+        "order": st.sampled_from([0, 2, 4, 6, 8, 12]),
+        "sharpness": st.floats(0.02, 0.95),
+        "phase": st.floats(0.0, 6.3),
+    }
+)
+
+
+def together(rings, **more):
+    return maxima(**{key: [one[key] for one in rings] for key in rings[0]}, **more)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rings=st.lists(ring, min_size=1, max_size=5), background=st.floats(0.0, 100.0))
+def test_rules_hold_for_any_rings_and_haloes(experiment, rings, background):
+    found = labels(experiment, together(rings), background=background)
+    for label, implied in IMPLICATIONS.items():
+        assert label not in found or implied in found
+    assert "higher_orders" not in found or "rings" in found
+    orders = {one["order"] for one in rings}
+    for order, label in ((2, "two_fold"), (4, "four_fold"), (6, "six_fold")):
+        assert label not in found or order in orders
+
+
+@settings(max_examples=40, deadline=None)
+@given(rings=st.lists(ring, min_size=2, max_size=5))
+def test_what_a_frame_shows_does_not_depend_on_the_frames_beside_it(experiment, rings):
+    count = len(rings)
+    beside = all_labels(
+        experiment, together(rings, frame=np.arange(count), structure=np.arange(count)), frames=count
+    )
+    assert beside == [labels(experiment, together([one])) for one in rings]
+
+
+@settings(max_examples=40, deadline=None)
+@given(one=ring, exposure=st.floats(1.0, 100.0))
+def test_a_longer_exposure_hides_nothing(experiment, one, exposure):
+    short = labels(experiment, together([one]), background=2.0)
+    long = labels(
+        experiment, together([{**one, "height": one["height"] * exposure}]), background=2.0 * exposure
+    )
+    assert set(short) <= set(long)
+
+
+@settings(max_examples=30, deadline=None)
+@given(one=ring, sectors=st.integers(1, SECTORS))
+def test_on_a_full_circle_the_direction_of_a_structure_does_not_matter(experiment, one, sectors):
+    bins = experiment.bins
+    # A detector that sees every direction alike.
+    even = bins.seen.mean(dim=0, keepdim=True).expand_as(bins.seen) * 0 + bins.seen.mean(dim=0).clamp(min=1.0)
+    full = type(bins)(pixels=even, seen=even, seen_beamline=even, depth=bins.depth, coverage=bins.coverage)
+    turned = {**one, "phase": one["phase"] + sectors * 2 * np.pi / SECTORS}
+    found = []
+    for way in (one, turned):
+        part = together([way])
+        drawn = Drawn(terms=[part.terms], maxima=[part])
+        binned = BinnedEvaluation(Evaluation(experiment.view_table), full)
+        found.append(labels_of(drawn, (binned.total(drawn.terms, [], 1) + 1.0) * full.seen, binned).tolist())
+    assert found[0] == found[1]

@@ -1,0 +1,67 @@
+"""Photons are counted as Poisson has it."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from dvfb_stream.simulation.beamline.exposure import poisson
+
+COUNT = 400_000
+
+
+@pytest.mark.parametrize("mean", [0.01, 0.3, 1.0, 3.0, 9.9, 10.1, 30.0, 1000.0])
+def test_counts_have_the_poisson_distribution(mean):
+    counts = poisson(torch.full((1, COUNT), mean), [5])[0].numpy().astype(int)
+    low, high = (int(stats.poisson.ppf(p, mean)) for p in (1e-4, 1 - 1e-4))
+    edges = np.arange(low, high + 1)
+    if len(edges) > 60:  # groups of numbers, so that each is expected often
+        edges = np.unique(np.linspace(low, high, 60).astype(int))
+    cumulative = np.concatenate(([0.0], stats.poisson.cdf(edges, mean), [1.0]))
+    expected = np.diff(cumulative) * COUNT
+    found = np.diff(np.concatenate(([0], [np.sum(counts <= edge) for edge in edges], [COUNT])))
+    often = expected > 5
+    expected, found = (
+        np.append(values[often], values[~often].sum()) for values in (expected, found.astype(float))
+    )
+    kept = expected > 0
+    assert (
+        stats.chisquare(found[kept], expected[kept] * found[kept].sum() / expected[kept].sum()).pvalue > 1e-4
+    )
+
+
+@pytest.mark.parametrize("mean", [0.05, 2.0, 50.0, 1e5, 1e6])
+def test_mean_and_variance_are_the_mean(mean):
+    counts = poisson(torch.full((2, COUNT), mean), [1, 2]).double()
+    assert float(counts.mean()) == pytest.approx(mean, rel=5 / np.sqrt(2 * COUNT * mean) + 1e-7)
+    assert float(counts.var()) == pytest.approx(mean, rel=5 * np.sqrt((2 + 1 / mean) / (2 * COUNT)))
+
+
+@pytest.mark.parametrize("mean", [10.0, 15.0, 50.0, 300.0])
+def test_the_inverse_differs_from_poisson_by_less_than_a_thousandth(mean):
+    """Total variation of ⌊λ + √λ w + 1/3 + w²/6 - (w/36 + w³/72) / √λ⌋ with w normal, on a fine grid of w."""
+    w = np.linspace(-8.0, 8.0, 4_000_001)
+    root = np.sqrt(mean)
+    value = mean + root * w + (2 + w * w) / 6 - (w / 36 + w**3 / 72) / root
+    numbers = np.arange(int(mean + 12 * root + 20))
+    reached = np.searchsorted(np.maximum.accumulate(value), numbers + 1)
+    cumulative = stats.norm.cdf(w[np.minimum(reached, len(w) - 1)])
+    distance = 0.5 * np.abs(np.diff(cumulative, prepend=0.0) - stats.poisson.pmf(numbers, mean)).sum()
+    assert distance < 6e-4
+
+
+def test_nothing_gives_nothing_and_mixed_means_keep_to_their_own():
+    mean = torch.tensor([0.0, 0.01, 5.0, 9.99, 10.0, 2000.0]).repeat(1, 50_000)
+    counts = poisson(mean, [9]).view(-1, 6).double()
+    assert not counts[:, 0].any()
+    torch.testing.assert_close(counts.mean(dim=0), mean[0, :6].double(), rtol=0.06, atol=0.02)
+
+
+def test_a_frames_counts_follow_from_its_seed_alone():
+    mean = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(0)) ** 4 * 100
+    together = poisson(mean, [7, 8, 9])
+    for frame, seed in enumerate((7, 8, 9)):
+        torch.testing.assert_close(
+            poisson(mean[frame : frame + 1], [seed])[0], together[frame], rtol=0, atol=0
+        )
+    assert not torch.equal(poisson(mean[:1], [7]), poisson(mean[:1], [8]))

@@ -1,0 +1,115 @@
+"""Pixels lie where the geometry puts them, and count what a view of the detector would."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dvfb_stream.simulation import SimulationSettings
+from dvfb_stream.simulation.beamline.detectors import DETECTORS
+from dvfb_stream.simulation.beamline.experiment import WAVELENGTH, draw_experiment
+from dvfb_stream.view import ViewPlan
+
+OPEN = {"window": 0.0, "masked_beamstop": 0.0, "grazing": 0.0}
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("sideways", [0.0, 1.0])
+def test_a_view_raster_is_the_view_of_the_detector(name, sideways):
+    chosen = {**OPEN, "detectors": {name: 1.0}, "sideways": sideways}
+    view = draw_experiment(3, 5, SimulationSettings(**chosen)).raster
+    whole = draw_experiment(3, 5, SimulationSettings(**chosen, raster="detector")).raster
+    plan = ViewPlan(whole.geometry)
+    assert (view.geometry.center_x, view.geometry.center_y) == pytest.approx((plan.center_x, plan.center_y))
+    assert view.view_center == pytest.approx((plan.center_x, plan.center_y))
+    mask = np.ones((256, 256), dtype=bool) if view.geometry.mask is None else view.geometry.mask
+    np.testing.assert_array_equal(mask, plan.mask)
+    # Dead pixels take a few of the detector's from the plan's count.
+    depth = plan._coverage
+    assert np.abs(view.depth.numpy() - np.maximum(depth, 1.0))[mask].max() <= 4
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_q_and_azimuth_of_a_pixel_are_pyfais(number):
+    from pyFAI.geometry import Geometry
+
+    chosen = SimulationSettings(
+        **OPEN,
+        raster="detector",
+        detectors={"own": {"shape": [90, 70], "pixel_mm": 1.1}},
+        wide_angle=1.0,
+        tilted=1.0,
+    )
+    experiment = draw_experiment(11, number, chosen)
+    raster, (rot1, rot2) = experiment.raster, experiment.tilt
+    assert abs(rot1) + abs(rot2) > 0.01
+    # pyFAI turns about the point of normal incidence; ours is the direct beam's.
+    pixel, distance = 1.1e-3, experiment.distance_mm * 1e-3 * math.cos(rot1) * math.cos(rot2)
+    beam = (raster.geometry.center_y + 0.5) * pixel, (raster.geometry.center_x + 0.5) * pixel
+    reference = Geometry(
+        dist=distance,
+        poni1=beam[0] - distance * math.tan(rot2) / math.cos(rot1),
+        poni2=beam[1] + distance * math.tan(rot1),
+        rot1=rot1,
+        rot2=rot2,
+        pixel1=pixel,
+        pixel2=pixel,
+        wavelength=WAVELENGTH * 1e-10,
+    )
+    q = reference.qArray((90, 70)) / 10.0
+    np.testing.assert_allclose(
+        experiment.q_of_radii(raster.radius.double().numpy()), q, rtol=2e-5, atol=2e-5 * q.max()
+    )
+    chi = reference.chiArray((90, 70))
+    away = reference.twoThetaArray((90, 70)) > 0.02
+    assert np.abs(np.angle(np.exp(1j * (raster.azimuth.numpy() - chi))))[away].max() < 1e-3
+
+
+def test_a_pattern_is_sampled_where_its_radius_and_azimuth_say():
+    experiment = draw_experiment(1, 0, SimulationSettings(**OPEN, wide_angle=0.0, tilted=0.0))
+    table, raster = experiment.table, experiment.raster
+    pattern = (table.azimuths.cos()[:, None] * table.radii).float()
+    image = table.on_pixels(torch.cat((pattern, pattern[:1]))[None])[0]
+    # r cos χ is x, but for the scattering angle's tangent, 1e-4 at these distances.
+    torch.testing.assert_close(image, raster.x, atol=0.05, rtol=1e-3)
+
+
+def test_bins_hold_every_valid_pixel_once():
+    experiment = draw_experiment(1, 2, SimulationSettings(**OPEN))
+    assert float(experiment.bins.pixels.sum()) == float(experiment.raster.valid.sum())
+    reaching = (experiment.raster.transmission * experiment.raster.valid).double().sum()
+    assert float(experiment.bins.seen.sum()) == pytest.approx(float(reaching), rel=1e-6)
+
+
+def test_at_grazing_incidence_the_yoneda_line_is_brightest_and_the_horizon_dark():
+    settings = SimulationSettings(window=0.0, masked_beamstop=0.0, grazing=1.0, middle=1.0)
+    on_detector = 0
+    for number in range(10):
+        experiment = draw_experiment(4, number, settings)
+        surface, raster = experiment.grazing, experiment.raster
+        height = raster.x * math.cos(surface.normal) + raster.y * math.sin(surface.normal)
+        per_radian = experiment.distance_mm / experiment.view_pixel_mm
+        horizon, yoneda = (
+            math.tan(angle) * per_radian
+            for angle in (surface.incidence, surface.incidence + surface.critical)
+        )
+        assert float(raster.from_sample[height < horizon - 1].max()) == 0.0
+        if yoneda > float(height.max()) - 3:
+            continue
+        on_detector += 1
+        brightest = height[raster.from_sample == raster.from_sample.max()]
+        assert float(brightest.mean()) == pytest.approx(yoneda, abs=1.5)
+        assert 1.5 < float(raster.from_sample.max()) <= 4.0
+    assert on_detector > 4
+
+
+def test_experiments_cover_shares_and_exposures_evenly():
+    """Forty experiments are enough for their shares: what is drawn for them runs through evenly spread points."""
+    settings = SimulationSettings(size=32, detectors={"own": {"shape": [32, 32], "pixel_mm": 2.0}})
+    drawn = [draw_experiment(9, number, settings) for number in range(100)]
+    decade = np.log10([experiment.exposure for experiment in drawn])
+    low, high = np.log10(settings.exposure)
+    assert np.histogram(decade, bins=5, range=(low, high))[0].tolist() == pytest.approx([20] * 5, abs=3)
+    assert sum(experiment.kind != "structured" for experiment in drawn) == pytest.approx(7, abs=2)
+    assert sum(experiment.grazing is not None for experiment in drawn) == pytest.approx(5, abs=2)
