@@ -40,5 +40,5 @@ def speckle_field(raster: Raster, *, grain: float, contrast: float, generator: t
         smooth = torch.nn.functional.grid_sample(
             smooth[None], grid[None], mode="bilinear", padding_mode="border", align_corners=True
         )[0]
-    intensity = 0.5 * (smooth**2).sum(dim=0)
+    intensity: Tensor = 0.5 * (smooth**2).sum(dim=0)
     return 1.0 + contrast * (intensity - 1.0)

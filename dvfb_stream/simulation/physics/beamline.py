@@ -40,14 +40,6 @@ def slit_streak(x: Tensor, y: Tensor, *, direction: Parameter, width: Parameter,
     return torch.exp(-0.5 * (across / width) ** 2) / (1.0 + (along / length) ** 2)
 
 
-def smooth_background(
-    x: Tensor, y: Tensor, *, slope: Parameter, direction: Parameter, scale: Parameter
-) -> Tensor:
-    """Air scattering and fluorescence: flat but for a slow slope, about 1; `scale` in pixels."""
-    along, _ = _along_and_across(x, y, direction)
-    return torch.exp(slope * torch.tanh(along / scale))
-
-
 def _along_and_across(x: Tensor, y: Tensor, direction: Parameter) -> tuple[Tensor, Tensor]:
     angle = like(direction, x)
     cosine, sine = torch.cos(angle), torch.sin(angle)

@@ -35,7 +35,7 @@ def grid():
     return torch.meshgrid(torch.arange(-20.0, 21.0), torch.arange(-20.0, 21.0), indexing="ij")
 
 
-def test_one_call_draws_several_beamstops_streaks_and_backgrounds():
+def test_one_call_draws_several_beamstops_and_streaks():
     y, x = grid()
     directions, sizes = torch.tensor([0.3, 2.0, 4.0]), torch.tensor([2.0, 4.0, 6.0])
     for draw, fixed, name in (
@@ -43,7 +43,6 @@ def test_one_call_draws_several_beamstops_streaks_and_backgrounds():
         (beamline.disk_on_arm, {"arm": 1.0}, "radius"),
         (beamline.wedge, {"half_angle": 0.25}, "overlap"),
         (beamline.slit_streak, {"length": 10.0}, "width"),
-        (beamline.smooth_background, {"slope": 0.3}, "scale"),
     ):
         several = draw(x, y, direction=directions[:, None, None], **fixed, **{name: sizes[:, None, None]})
         assert several.shape == (3, 41, 41)

@@ -1,0 +1,234 @@
+"""``dvfb simulate``: what it writes is what the simulator makes, however often it is interrupted."""
+
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import hdf5plugin  # noqa: F401 - lets h5py read the pixels
+import numpy as np
+import pytest
+
+from dvfb_stream.labels import LABELS
+from dvfb_stream.simulation import SimulationSettings, Simulator
+
+SMALL = """
+size = 40
+frames_per_experiment = 30
+detectors = {ccd = 0.5, pilatus_1m = 0.5}
+"""
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL)
+    return path
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_dataset_holds_what_the_simulator_makes(dvfb, tmp_path, small):
+    path = tmp_path / "frames.h5"
+    outcome = dvfb("simulate", "--count", "70", "--seed", "5", "--out", str(path), "--settings", str(small))
+    assert outcome.status == 0
+    assert "wrote" in outcome.stdout
+    chosen = SimulationSettings(size=40, frames_per_experiment=30, detectors={"ccd": 0.5, "pilatus_1m": 0.5})
+    frames = list(Simulator(5, settings=chosen).frames(0, 70))
+    with h5py.File(path) as file:
+        assert file.attrs["count"] == 70
+        assert file.attrs["seed"] == "5"
+        assert json.loads(file.attrs["settings"])["size"] == 40
+        assert file[file.attrs["default"]]["data"].attrs["signal"] == "pixels"
+        assert list(file["entry/labels"].attrs["names"]) == list(LABELS)
+        experiments = file["entry/experiments"]
+        assert list(experiments["number"]) == [0, 1, 2]
+        for index, frame in enumerate(frames):
+            np.testing.assert_array_equal(file["entry/data/pixels"][index], frame.pixels)
+            shown = [name for name, yes in zip(LABELS, file["entry/labels"][index], strict=True) if yes]
+            assert tuple(shown) == frame.labels
+            assert json.loads(file["entry/components"][index]) == list(frame.components)
+            row = file["entry/experiment_of_frame"][index]
+            assert experiments["center_x"][row] == frame.geometry.center_x
+            assert experiments["center_y"][row] == frame.geometry.center_y
+            mask = np.ones((40, 40)) if frame.geometry.mask is None else frame.geometry.mask
+            np.testing.assert_array_equal(experiments["mask"][row], mask)
+            assert json.loads(experiments["description"][row]) == frame.experiment
+    assert not path.with_name("frames.h5.parts").exists()
+
+
+def test_killed_at_any_moment_and_called_again_it_ends_with_the_same_bytes(tmp_path, small):
+    def command(name):
+        return [
+            *(sys.executable, "-c", "from dvfb_stream.cli import main; main()", "simulate"),
+            *("--count", "800", "--seed", "2"),
+            *("--out", str(tmp_path / name), "--settings", str(small), "--json"),
+        ]
+
+    subprocess.run(command("whole.h5"), check=True, capture_output=True)
+    parts = tmp_path / "broken.h5.parts"
+    for wanted in (1, 2):
+        process = subprocess.Popen(command("broken.h5"), stdout=subprocess.DEVNULL)
+        while process.poll() is None and len(list(parts.glob("*.h5"))) < wanted:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / "broken.h5").exists()
+    # A part that the disk has damaged is made again.
+    first = sorted(parts.glob("*.h5"))[0]
+    damaged = bytearray(first.read_bytes())
+    middle = len(damaged) // 2
+    damaged[middle : middle + 4096] = bytes(4096)
+    first.write_bytes(damaged)
+    done = subprocess.run(command("broken.h5"), check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout)["resumed"] >= 256 * (len(list(parts.glob("*.h5"))) > 1)
+    assert digest(tmp_path / "broken.h5") == digest(tmp_path / "whole.h5")
+
+
+def simulate(dvfb, path, small, *more, count=20, seed=1):
+    return dvfb(
+        *("simulate", "--count", str(count), "--seed", str(seed), "--out", str(path)),
+        *("--settings", str(small), *more),
+    )
+
+
+def test_a_finished_dataset_is_left_alone(dvfb, tmp_path, small):
+    path = tmp_path / "frames.h5"
+    simulate(dvfb, path, small)
+    before = digest(path), os.stat(path).st_mtime_ns
+    again = simulate(dvfb, path, small)
+    assert again.status == 0
+    assert "was complete already" in again.stdout
+    for other, difference in (({"seed": 2}, "seed 1 instead of 2"), ({"count": 30}, "20 frames")):
+        refused = simulate(dvfb, path, small, **other)
+        assert refused.status == 1
+        (line,) = refused.errors
+        assert difference in line
+        assert "give another name or delete it" in line
+    assert (digest(path), os.stat(path).st_mtime_ns) == before
+
+
+def test_a_file_that_is_no_dataset_is_never_overwritten(dvfb, tmp_path, small):
+    path = tmp_path / "thesis.h5"
+    path.write_text("ten years of work")
+    refused = simulate(dvfb, path, small)
+    assert refused.status == 1
+    assert "is no dataset of simulated frames; give another name" in refused.errors[0]
+    assert path.read_text() == "ten years of work"
+
+
+def test_parts_of_another_dataset_are_refused(dvfb, tmp_path, small):
+    path = tmp_path / "frames.h5"
+    parts = tmp_path / "frames.h5.parts"
+    parts.mkdir()
+    (parts / "identity.json").write_text(json.dumps({"seed": 9}))
+    refused = simulate(dvfb, path, small)
+    assert refused.status == 1
+    assert "parts of another dataset" in refused.errors[0]
+    assert "seed 9 instead of 1" in refused.errors[0]
+    assert "or delete the folder" in refused.errors[0]
+
+
+def test_two_processes_do_not_write_one_dataset(dvfb, tmp_path, small):
+    parts = tmp_path / "frames.h5.parts"
+    parts.mkdir()
+    with (parts / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = simulate(dvfb, tmp_path / "frames.h5", small)
+    assert refused.status == 1
+    assert "another process is simulating" in refused.errors[0]
+
+
+def test_a_folder_that_is_not_there_is_said_before_the_work(dvfb, tmp_path, small):
+    refused = simulate(dvfb, tmp_path / "nowhere" / "frames.h5", small)
+    assert refused.status == 1
+    assert "cannot be written" in refused.errors[0]
+
+
+def test_detector_frames_of_one_detector_are_its_counts(dvfb, tmp_path):
+    path = tmp_path / "pilatus.h5"
+    outcome = dvfb(
+        *(
+            "simulate",
+            "--count",
+            "2",
+            "--out",
+            str(path),
+            "--raster",
+            "detector",
+            "--detector",
+            "pilatus_300k",
+            "--json",
+        )
+    )
+    (facts,) = outcome.rows
+    assert facts["count"] == 2
+    assert len(facts["ratios"]) == 10
+    with h5py.File(path) as file:
+        assert file["entry/data/pixels"].shape == (2, 619, 487)
+        assert file["entry/data/pixels"].dtype == np.int32
+
+
+def test_detectors_of_several_shapes_do_not_go_into_one_dataset(dvfb, tmp_path):
+    refused = dvfb("simulate", "--raster", "detector", "--out", str(tmp_path / "frames.h5"))
+    assert refused.status == 1
+    assert "1024 x 1024" in refused.errors[0]
+    assert "choose one detector" in refused.errors[0]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "nothing to do: give --out"),
+        (["--count", "0"], "--count"),
+        (["--seed", "-1"], "--seed"),
+        (["--raster", "polar"], "raster must be 'view' or 'detector', not 'polar'"),
+        (["--detector", "pilatus1m"], "did you mean pilatus_1m?"),
+    ],
+)
+def test_wrong_calls_are_refused(dvfb, tmp_path, words, message):
+    where = ["--out", str(tmp_path / "frames.h5")] if words else []
+    refused = dvfb("simulate", *where, *words)
+    assert refused.status == 2
+    assert message in refused.errors[0]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("size = ", "are not TOML"),
+        ("sise = 64", "there is no simulation setting 'sise'; did you mean size?"),
+        ("exposure = [-1.0, 5.0]", "exposure must be (lowest, highest)"),
+        ("[detectors.mine]\nshape = [10, 10]\npixel_mm = 0.1", "shape must be [rows, columns] from 16"),
+        (None, "cannot read the simulation settings"),
+    ],
+)
+def test_wrong_settings_are_refused_by_the_files_name(dvfb, tmp_path, text, message):
+    path = tmp_path / "mixture.toml"
+    if text is not None:
+        path.write_text(text)
+    refused = simulate(dvfb, tmp_path / "frames.h5", path)
+    assert refused.status == 1
+    assert str(path) in refused.errors[0]
+    assert message in refused.errors[0]
+
+
+def test_a_preview_has_a_row_for_each_label(dvfb, tmp_path, small):
+    from matplotlib.image import imread
+
+    sheet = tmp_path / "sheet.png"
+    outcome = dvfb("simulate", "--preview", str(sheet), "--count", "150", "--settings", str(small))
+    assert outcome.status == 0
+    picture = imread(sheet)
+    assert picture.shape[0] > 2 * picture.shape[1]
+    refused = dvfb("simulate", "--preview", str(tmp_path / "sheet.pdf"))
+    assert "must end in .png" in refused.errors[0]
