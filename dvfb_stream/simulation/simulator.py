@@ -167,10 +167,7 @@ class Simulator:
         SettingsError
             When `start` is negative, or `size` below 1.
         """
-        if start < 0:
-            raise SettingsError(f"frames are counted from 0; there is no frame {start}")
-        if stop > MOST_FRAMES:
-            raise SettingsError(f"there is no frame {stop - 1}: the last of a seed is {MOST_FRAMES - 1}")
+        _check_span(start, stop)
         if size < 1:
             raise SettingsError(f"a batch must have at least 1 frame, not {size}")
         return self._batches(int(start), int(stop), min(size, FRAMES_TOGETHER))
@@ -178,18 +175,24 @@ class Simulator:
     def labels(self, start: int, stop: int) -> Tensor:
         """Return the labels of the frames from `start` up to `stop` without making them, (stop - start, 10) bool.
 
-        A fifth of the work: labels follow from what is expected, not from what is counted.
+        A third of the work: labels follow from what is expected, not from what is counted.
+
+        Raises
+        ------
+        SettingsError
+            As `batches`.
         """
+        _check_span(start, stop)
         parts = [torch.zeros(0, len(LABELS), dtype=torch.bool)]
         for number, first, end in self._together(start, stop, FRAMES_TOGETHER):
-            with torch.inference_mode():
+            with torch.no_grad():
                 scene = _Scene(self.seed, self._experiment(number), np.arange(first, end), self.settings)
                 parts.append(scene.labels())
         return torch.cat(parts)
 
     def _batches(self, start: int, stop: int, size: int) -> Iterator[SimulatedBatch]:
         for number, first, end in self._together(start, stop, size):
-            with torch.inference_mode():
+            with torch.no_grad():  # what it yields may be trained on
                 batch = self._batch(self._experiment(number), first, end)
             yield batch
 
@@ -253,6 +256,13 @@ class Simulator:
                     image.mul_(valid)
             pixels[frames] = counts.clamp_(max=saturation)
         return pixels
+
+
+def _check_span(start: int, stop: int) -> None:
+    if start < 0:
+        raise SettingsError(f"frames are counted from 0; there is no frame {start}")
+    if stop > MOST_FRAMES:
+        raise SettingsError(f"there is no frame {stop - 1}: the last of a seed is {MOST_FRAMES - 1}")
 
 
 class _Scene:

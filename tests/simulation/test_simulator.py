@@ -313,3 +313,10 @@ def test_a_gpu_shows_the_same_intensities_and_gives_the_same_labels():
         assert one.geometry == other.geometry
         assert isinstance(one.geometry, Geometry)
         assert other.pixels.sum() == pytest.approx(one.pixels.sum(), rel=0.02)
+
+
+def test_networks_can_be_trained_on_what_is_made():
+    batch = next(Simulator(0).batches(0, 4))
+    weight = torch.ones(1, requires_grad=True)
+    (torch.log1p(batch.pixels) * weight).sum().backward()
+    assert weight.grad is not None

@@ -22,8 +22,6 @@ from dvfb_stream.simulation.sample.places import MAX_ORDERS, draw_phase, draw_ra
 MIN_SPOT_FWHM = math.radians(1.6)
 """Narrower spots fall between the azimuthal samples."""
 MOST_GRAINS = 14
-HALO_WIDTH = 0.3
-"""Relative width from which a maximum is a halo."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
