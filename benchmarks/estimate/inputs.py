@@ -80,8 +80,11 @@ def simulate(
     settings = SimulationSettings(
         size=2 * size,
         frames_per_experiment=per_experiment,
+        detectors={"pilatus_1m": 1.0},
         middle=1.0,
-        gaps=1.0,
+        wide_angle=0.0,
+        tilted=0.0,
+        grazing=0.0,
         blank=0.0,
         diffuse_only=0.0,
     )
@@ -96,7 +99,7 @@ def simulate(
     for index in range(frames):
         counts.append(simulator.frame(experiment * per_experiment + index).pixels[window])
         advance()
-    assert geometry.mask is not None  # gaps=1.0
+    assert geometry.mask is not None  # it has gaps
     cut = Geometry(shape=(size, size), center_x=center_x, center_y=center_y, mask=geometry.mask[window])
     views = ViewPlan(cut, size)
     images = np.stack([views.view(pixels).image for pixels in counts])

@@ -1,0 +1,33 @@
+"""Benchmarks run; what they measure is not looked at."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["benchmarks.simulate", "--frames", "8", "--rounds", "1"],
+        ["benchmarks.estimate", "stages", "--help"],
+        ["benchmarks.encoders", "--help"],
+    ],
+)
+def test_a_benchmark_starts(command):
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if "--help" not in command:
+        assert json.loads(done.stdout)["views"]["frames"] == 8
+
+
+def test_the_views_that_estimates_are_measured_on_can_be_made():
+    source = (
+        "from benchmarks.estimate.inputs import CENTERS, simulate\nfor name in CENTERS: simulate(name, 1)"
+    )
+    done = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
