@@ -100,6 +100,30 @@ class Drawn:
     speckles: dict[int, tuple[float, float]] = field(default_factory=dict)
     """Contrast and grain (view pixels) of the speckles in a frame, by its position."""
 
+    def add_maxima(
+        self,
+        terms: Terms,
+        *,
+        structure: Integers,
+        radius: Reals,
+        width: Reals,
+        order: Integers | None = None,
+        textured: bool | NDArray[np.bool_] = False,
+    ) -> None:
+        """Add rings or haloes as they scatter and as they may be seen; arguments as in `Maxima`."""
+        self.terms.append(terms)
+        count = len(radius)
+        self.maxima.append(
+            Maxima(
+                terms=terms,
+                structure=structure,
+                radius=radius,
+                width=width,
+                order=np.zeros(count, dtype=np.int64) if order is None else order,
+                textured=np.broadcast_to(textured, (count,)),
+            )
+        )
+
 
 def _plain(value: Any, index: int) -> Any:
     if not isinstance(value, np.ndarray):

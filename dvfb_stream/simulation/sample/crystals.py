@@ -14,10 +14,11 @@ from torch import Tensor
 
 from dvfb_stream.simulation.beamline.experiment import Experiment
 from dvfb_stream.simulation.beamline.raster import PolarTable
-from dvfb_stream.simulation.components import Drawn, Integers, Maxima, Record, Terms, on, peaks
+from dvfb_stream.simulation.components import Drawn, Integers, Record, Terms, on, peaks
 from dvfb_stream.simulation.draws import Draws, Reals
 from dvfb_stream.simulation.physics import lattices, particles, rings
 from dvfb_stream.simulation.sample.places import MAX_ORDERS, draw_phase, draw_radius, ring_width
+from dvfb_stream.simulation.sample.wanted import Wanted
 
 MIN_SPOT_FWHM = math.radians(1.6)
 """Narrower spots fall between the azimuthal samples."""
@@ -72,34 +73,27 @@ def _reflections() -> _Reflections:
 LATTICE_ODDS = (0.3, 0.2, 0.15, 0.1, 0.15, 0.1)
 
 
-def lattice(
-    drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integers, structure: Integers, level: Reals
-) -> None:
+def lattice(drawn: Drawn, wanted: Wanted) -> None:
     """Draw nanoparticles on a lattice, as a powder or oriented."""
-    _lattice("lattice", drawn, draws, experiment, frame, structure, level)
+    _lattice("lattice", drawn, wanted)
 
 
-def distorted_lattice(
-    drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integers, structure: Integers, level: Reals
-) -> None:
+def distorted_lattice(drawn: Drawn, wanted: Wanted) -> None:
     """Draw a lattice with disorder of the second kind: its reflections broaden with the square of their order."""
-    _lattice("distorted_lattice", drawn, draws, experiment, frame, structure, level)
+    _lattice("distorted_lattice", drawn, wanted)
 
 
 def _lattice(
     name: str,
     drawn: Drawn,
-    draws: Draws,
-    experiment: Experiment,
-    frame: Integers,
-    structure: Integers,
-    level: Reals,
+    wanted: Wanted,
 ) -> None:
     """Draw I = P(q) S(q), S = 1 + G (Z0 - 1) (Yager et al., J. Appl. Cryst. 47 (2014) 118) around its reflections.
 
     Each is as high as its multiplicity, the particles' form factor P and the Debye-Waller factor G make it, and as
     wide as the grains are small; P (1 - G), what the disorder takes from the reflections, lies between them.
     """
+    draws, experiment, frame, structure, level = wanted
     known = _reflections()
     kind = draws.choice(LATTICE_ODDS)
     radius = draw_radius(draws, experiment, reach=0.4)
@@ -146,17 +140,15 @@ def _lattice(
         lost = 1.0 - lattices.debye_waller(relative, displacement=on(table, np.sqrt(disorder)))
         return on(table, level * between) * shape * lost
 
-    drawn.terms += [terms, Terms(frame=frame, radial=disordered)]
-    drawn.maxima.append(
-        Maxima(
-            terms=terms,
-            structure=structure[row],
-            radius=place[row, number],
-            width=broadened,
-            order=order[row],
-            textured=oriented[row],
-        )
+    drawn.add_maxima(
+        terms,
+        structure=structure[row],
+        radius=place[row, number],
+        width=broadened,
+        order=order[row],
+        textured=oriented[row],
     )
+    drawn.terms.append(Terms(frame=frame, radial=disordered))
     q = experiment.q_of_radii(radius)
     drawn.records.append(
         Record(
@@ -243,25 +235,19 @@ def _oblique_radii(draws: Draws, experiment: Experiment) -> Reals:
     return result
 
 
-def ad_hoc_rings(
-    drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integers, structure: Integers, level: Reals
-) -> None:
+def ad_hoc_rings(drawn: Drawn, wanted: Wanted) -> None:
     """Draw isotropic rings of a powder at no simple ratio, of uneven strength."""
+    draws, experiment, frame, structure, level = wanted
     radii = _oblique_radii(draws, experiment)
     width = ring_width(radii[:, 0], draws.log_uniform(0.01, 0.12))
     heights = level[:, None] * draws.lognormal(0.0, 0.6, count=MAX_ORDERS)
     row, number = np.nonzero(radii < 2.0 * len(experiment.bins.coverage))
     terms = Terms(frame=frame[row], radial=peaks(radii[row, number], width[row], heights[row, number]))
-    drawn.terms.append(terms)
-    drawn.maxima.append(
-        Maxima(
-            terms=terms,
-            structure=structure[row],
-            radius=radii[row, number],
-            width=width[row],
-            order=np.zeros(len(row), dtype=np.int64),
-            textured=np.zeros(len(row), dtype=np.bool_),
-        )
+    drawn.add_maxima(
+        terms,
+        structure=structure[row],
+        radius=radii[row, number],
+        width=width[row],
     )
     drawn.records.append(
         Record(
@@ -276,10 +262,9 @@ def ad_hoc_rings(
     )
 
 
-def speckled_rings(
-    drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integers, structure: Integers, level: Reals
-) -> None:
+def speckled_rings(drawn: Drawn, wanted: Wanted) -> None:
     """Draw the rings of a few crystalline grains, each with 2, 4 or 6 spots on every ring."""
+    draws, experiment, frame, structure, level = wanted
     radii = _oblique_radii(draws, experiment)
     width = ring_width(radii[:, 0], draws.log_uniform(0.015, 0.08))
     order = np.array((2, 4, 6))[draws.choice((0.44, 0.31, 0.25))]
@@ -303,16 +288,12 @@ def speckled_rings(
         radial=peaks(radii[row, number], width[row], heights[row, number]),
         angular=angular,
     )
-    drawn.terms.append(terms)
-    drawn.maxima.append(
-        Maxima(
-            terms=terms,
-            structure=structure[row],
-            radius=radii[row, number],
-            width=width[row],
-            order=order[row],
-            textured=np.zeros(len(row), dtype=np.bool_),
-        )
+    drawn.add_maxima(
+        terms,
+        structure=structure[row],
+        radius=radii[row, number],
+        width=width[row],
+        order=order[row],
     )
     drawn.records.append(
         Record(

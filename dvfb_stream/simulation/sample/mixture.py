@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from dvfb_stream.simulation.beamline.experiment import Experiment
 from dvfb_stream.simulation.components import Drawn, Integers
 from dvfb_stream.simulation.draws import Draws, Reals, Stream
 from dvfb_stream.simulation.sample import crystals, scattering, spheres, structures
+from dvfb_stream.simulation.sample.wanted import Wanted
 from dvfb_stream.simulation.settings import SimulationSettings
 
 MOST_STRUCTURES = 4
@@ -20,21 +21,8 @@ STRUCTURE_COLUMNS = 360
 """Random numbers of a structure; nine rings of 14 grains need most."""
 
 
-class DrawStructure(Protocol):
-    """Draws structures: `frame` is their position in the batch, `structure` a number of their own."""
-
-    def __call__(
-        self,
-        drawn: Drawn,
-        draws: Draws,
-        experiment: Experiment,
-        frame: Integers,
-        structure: Integers,
-        level: Reals,
-    ) -> None:
-        """Add to `drawn` one structure of about `level` counts for each row of `draws`."""
-        ...
-
+DrawStructure = Callable[[Drawn, Wanted], None]
+"""Adds structures to what was drawn."""
 
 STRUCTURES: dict[str, DrawStructure] = {
     "symmetry_ring": structures.symmetry_ring,
@@ -107,5 +95,5 @@ def draw_sample(
     for number, name in enumerate(names):
         row = np.flatnonzero(kind == number)
         if len(row):
-            STRUCTURES[name](drawn, own.chosen(row), experiment, frame[row], row, heights[row])
+            STRUCTURES[name](drawn, Wanted(own.chosen(row), experiment, frame[row], row, heights[row]))
     return drawn

@@ -6,12 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvfb_stream.simulation.beamline.experiment import Experiment
 from dvfb_stream.simulation.beamline.raster import PolarTable
-from dvfb_stream.simulation.components import Diffuse, Drawn, Integers, Maxima, Record, Terms, on
-from dvfb_stream.simulation.draws import Draws, Reals
+from dvfb_stream.simulation.components import Diffuse, Drawn, Maxima, Record, Terms, on
 from dvfb_stream.simulation.physics import particles
 from dvfb_stream.simulation.sample.places import MAX_ORDERS, draw_radius
+from dvfb_stream.simulation.sample.wanted import Wanted
 
 MINIMA = np.array(
     [
@@ -32,10 +31,9 @@ FIRST_RING = 134.0
 """Intensity at the centre over that of the first ring, of equal spheres."""
 
 
-def sphere(
-    drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integers, structure: Integers, level: Reals
-) -> None:
+def sphere(drawn: Drawn, wanted: Wanted) -> None:
     """Draw the form factor of spheres: a central lobe, and rings between its minima."""
+    draws, experiment, frame, structure, level = wanted
     first = draw_radius(draws, experiment, low=8.0, reach=0.3)
     size = MINIMA[0] / experiment.q_of_radii(first)
     spread = draws.uniform(0.01, 0.12)

@@ -6,39 +6,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvfb_stream.simulation.beamline.experiment import Experiment
 from dvfb_stream.simulation.beamline.raster import PolarTable
-from dvfb_stream.simulation.components import Drawn, Integers, Maxima, Record, Terms, on, oriented, peaks
-from dvfb_stream.simulation.draws import Draws, Reals
+from dvfb_stream.simulation.components import Drawn, Record, Terms, on, oriented, peaks
+from dvfb_stream.simulation.draws import Reals
 from dvfb_stream.simulation.physics import rings
 from dvfb_stream.simulation.sample.places import MAX_ORDERS, draw_order, draw_phase, draw_radius, ring_width
+from dvfb_stream.simulation.sample.wanted import Wanted
 
 
-def symmetry_ring(
-    drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integers, structure: Integers, level: Reals
-) -> None:
+def symmetry_ring(drawn: Drawn, wanted: Wanted) -> None:
     """Draw one textured ring a frame."""
-    _textured_rings("symmetry_ring", drawn, draws, experiment, frame, structure, level, orders=1)
+    _textured_rings("symmetry_ring", drawn, wanted, orders=1)
 
 
-def symmetry_rings(
-    drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integers, structure: Integers, level: Reals
-) -> None:
+def symmetry_rings(drawn: Drawn, wanted: Wanted) -> None:
     """Draw textured rings at q0, 2 q0, 3 q0, ..., damped by disorder."""
-    _textured_rings("symmetry_rings", drawn, draws, experiment, frame, structure, level, orders=MAX_ORDERS)
+    _textured_rings("symmetry_rings", drawn, wanted, orders=MAX_ORDERS)
 
 
 def _textured_rings(
     name: str,
     drawn: Drawn,
-    draws: Draws,
-    experiment: Experiment,
-    frame: Integers,
-    structure: Integers,
-    level: Reals,
+    wanted: Wanted,
     *,
     orders: int,
 ) -> None:
+    draws, experiment, frame, structure, level = wanted
     radius = draw_radius(draws, experiment, reach=0.75 if orders == 1 else 0.45)
     width = np.minimum(ring_width(radius, draws.log_uniform(0.01, 0.2)), 0.28 * radius)
     order, sharpness, phase = draw_order(draws), draws.uniform(0.2, 0.95), draw_phase(draws)
@@ -55,16 +48,13 @@ def _textured_rings(
         radial=peaks(place[row, number], width[row], (level[:, None] * damping)[row, number]),
         angular=oriented(order[row], sharpness[row], phase[row]),
     )
-    drawn.terms.append(terms)
-    drawn.maxima.append(
-        Maxima(
-            terms=terms,
-            structure=structure[row],
-            radius=place[row, number],
-            width=width[row],
-            order=order[row],
-            textured=np.ones(len(row), dtype=np.bool_),
-        )
+    drawn.add_maxima(
+        terms,
+        structure=structure[row],
+        radius=place[row, number],
+        width=width[row],
+        order=order[row],
+        textured=True,
     )
     drawn.records.append(
         Record(
@@ -84,17 +74,14 @@ def _textured_rings(
     )
 
 
-def symmetry_halo(
-    drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integers, structure: Integers, level: Reals
-) -> None:
+def symmetry_halo(drawn: Drawn, wanted: Wanted) -> None:
     """Draw one broad oriented ring a frame."""
-    _halo("symmetry_halo", drawn, draws, experiment, frame, structure, level, isotropic=0.0)
+    _halo("symmetry_halo", drawn, wanted, isotropic=0.0)
 
 
-def coherent_halo(
-    drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integers, structure: Integers, level: Reals
-) -> None:
+def coherent_halo(drawn: Drawn, wanted: Wanted) -> None:
     """Draw a halo broken into speckles by a coherent beam."""
+    draws, frame = wanted.draws, wanted.frame
     contrast, grain = draws.uniform(0.05, 0.7), draws.uniform(2.0, 6.0)
     # The beam makes the speckles: two haloes of one frame have the same.
     _, first, of_frame = np.unique(frame, return_index=True, return_inverse=True)
@@ -105,11 +92,7 @@ def coherent_halo(
     _halo(
         "coherent_halo",
         drawn,
-        draws,
-        experiment,
-        frame,
-        structure,
-        level,
+        wanted,
         isotropic=0.2,
         speckle={"contrast": contrast, "grain": grain},
     )
@@ -118,15 +101,12 @@ def coherent_halo(
 def _halo(
     name: str,
     drawn: Drawn,
-    draws: Draws,
-    experiment: Experiment,
-    frame: Integers,
-    structure: Integers,
-    level: Reals,
+    wanted: Wanted,
     *,
     isotropic: float,
     speckle: dict[str, Reals] | None = None,
 ) -> None:
+    draws, experiment, frame, structure, level = wanted
     radius = draw_radius(draws, experiment, low=16.0, reach=0.6)
     width = radius * draws.uniform(0.3, 0.6)
     order, sharpness, phase = draw_order(draws), draws.uniform(0.02, 0.4), draw_phase(draws)
@@ -137,16 +117,13 @@ def _halo(
         angular=oriented(order, sharpness, phase),
         speckled=speckle is not None,
     )
-    drawn.terms.append(terms)
-    drawn.maxima.append(
-        Maxima(
-            terms=terms,
-            structure=structure,
-            radius=radius,
-            width=width,
-            order=order,
-            textured=np.ones(len(frame), dtype=np.bool_),
-        )
+    drawn.add_maxima(
+        terms,
+        structure=structure,
+        radius=radius,
+        width=width,
+        order=order,
+        textured=True,
     )
     drawn.records.append(
         Record(
@@ -166,10 +143,9 @@ def _halo(
     )
 
 
-def mesostructure(
-    drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integers, structure: Integers, level: Reals
-) -> None:
+def mesostructure(drawn: Drawn, wanted: Wanted) -> None:
     """Draw the correlation peak of a disordered mesophase, often oriented."""
+    draws, experiment, frame, structure, level = wanted
     radius = draw_radius(draws, experiment, low=16.0, reach=0.6)
     floor = draws.uniform(0.09, 0.28)
     order = np.where(draws.happens(0.6), draw_order(draws), 0)
@@ -191,17 +167,14 @@ def mesostructure(
         angular=oriented(order, sharpness, phase),
     )
     rest = Terms(frame=frame, radial=lambda table: peak(table) * (1.0 - direction(table)))
-    drawn.terms += [directed, rest]
-    width = radius * rings.correlation_peak_width(torch.from_numpy(floor)).numpy()
-    drawn.maxima.append(
-        Maxima(
-            terms=directed,
-            structure=structure,
-            radius=radius,
-            width=width,
-            order=order,
-            textured=np.ones(len(frame), dtype=np.bool_),
-        )
+    drawn.terms.append(rest)
+    drawn.add_maxima(
+        directed,
+        structure=structure,
+        radius=radius,
+        width=radius * rings.correlation_peak_width(torch.from_numpy(floor)).numpy(),
+        order=order,
+        textured=True,
     )
     drawn.records.append(
         Record(
@@ -210,7 +183,7 @@ def mesostructure(
             values={
                 "radius": radius,
                 "q": experiment.q_of_radii(radius),
-                "width": width,
+                "width": drawn.maxima[-1].width,
                 "floor": floor,
                 "order": order,
                 "sharpness": np.where(order > 0, sharpness, 0.0),
