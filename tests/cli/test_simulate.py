@@ -4,6 +4,8 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,8 @@ import hdf5plugin  # noqa: F401 - lets h5py read the pixels
 import numpy as np
 import pytest
 
+from dvfb_stream.cli.simulate.dataset import DatasetWriter
+from dvfb_stream.cli.simulate.parts import PartsFolder
 from dvfb_stream.labels import LABELS
 from dvfb_stream.simulation import SimulationSettings, Simulator
 
@@ -37,7 +41,7 @@ def digest(path):
 
 def test_the_dataset_holds_what_the_simulator_makes(dvfb, tmp_path, small):
     path = tmp_path / "frames.h5"
-    outcome = dvfb("simulate", "--count", "70", "--seed", "5", "--out", str(path), "--settings", str(small))
+    outcome = simulate(dvfb, path, small, count=70, seed=5)
     assert outcome.status == 0
     assert "wrote" in outcome.stdout
     chosen = SimulationSettings(size=40, frames_per_experiment=30, detectors={"ccd": 0.5, "pilatus_1m": 0.5})
@@ -64,38 +68,115 @@ def test_the_dataset_holds_what_the_simulator_makes(dvfb, tmp_path, small):
     assert not path.with_name("frames.h5.parts").exists()
 
 
-def test_killed_at_any_moment_and_called_again_it_ends_with_the_same_bytes(tmp_path, small):
-    def command(name):
-        return [
-            *(sys.executable, "-c", "from dvfb_stream.cli import main; main()", "simulate"),
-            *("--count", "800", "--seed", "2"),
-            *("--out", str(tmp_path / name), "--settings", str(small), "--json"),
-        ]
+def command(path, small, *, count, seed=2):
+    return [
+        *(sys.executable, "-c", "from dvfb_stream.cli import main; main()", "simulate"),
+        *("--count", str(count), "--seed", str(seed), "--device", "cpu"),
+        *("--out", str(path), "--settings", str(small), "--json"),
+    ]
 
-    subprocess.run(command("whole.h5"), check=True, capture_output=True)
-    parts = tmp_path / "broken.h5.parts"
+
+def test_killed_at_any_moment_and_called_again_it_ends_with_the_same_bytes(dvfb, tmp_path, small):
+    path, parts = tmp_path / "broken.h5", tmp_path / "broken.h5.parts"
+    kept = 0
     for wanted in (1, 2):
-        process = subprocess.Popen(command("broken.h5"), stdout=subprocess.DEVNULL)
-        while process.poll() is None and len(list(parts.glob("*.h5"))) < wanted:
+        process = subprocess.Popen(command(path, small, count=800), stdout=subprocess.DEVNULL)
+        while process.poll() is None and len(list(parts.glob("*-*.h5"))) < wanted:
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert not (tmp_path / "broken.h5").exists()
-    # A part that the disk has damaged is made again.
-    first = sorted(parts.glob("*.h5"))[0]
-    damaged = bytearray(first.read_bytes())
-    middle = len(damaged) // 2
-    damaged[middle : middle + 4096] = bytes(4096)
-    first.write_bytes(damaged)
-    done = subprocess.run(command("broken.h5"), check=True, capture_output=True, text=True)
-    assert json.loads(done.stdout)["resumed"] >= 256 * (len(list(parts.glob("*.h5"))) > 1)
-    assert digest(tmp_path / "broken.h5") == digest(tmp_path / "whole.h5")
+        assert not path.exists()
+        assert len(list(parts.glob("*-*.h5"))) >= max(wanted, kept)
+        kept = len(list(parts.glob("*-*.h5")))
+    done = subprocess.run(command(path, small, count=800), check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout)["resumed_from"] >= 256 * 2
+    assert not parts.exists()
+    assert simulate(dvfb, tmp_path / "whole.h5", small, count=800, seed=2).status == 0
+    assert digest(path) == digest(tmp_path / "whole.h5")
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A dataset of two parts, and the folder of the parts as it is just before they are joined."""
+    path = tmp_path_factory.mktemp("begun") / "frames.h5"
+    chosen = SimulationSettings(size=40, frames_per_experiment=30, detectors={"ccd": 0.5, "pilatus_1m": 0.5})
+    writer = DatasetWriter(path, Simulator(1, settings=chosen), 300)
+    kept = path.with_name("kept.parts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PartsFolder, "discard", lambda folder: shutil.copytree(folder.path, kept))
+        writer.write(lambda frames: None)
+    return path, kept
+
+
+def resume(dvfb, begun, tmp_path, small):
+    outcome = simulate(dvfb, tmp_path / "frames.h5", small, "--json", count=300)
+    assert outcome.status == 0
+    assert digest(tmp_path / "frames.h5") == digest(begun[0])
+    assert not (tmp_path / "frames.h5.parts").exists()
+    return outcome.rows[0]["resumed_from"]
+
+
+@pytest.mark.parametrize("where", [0.01, 0.3, 0.6, 0.99, 1.0])
+def test_a_part_with_one_wrong_bit_is_made_again(dvfb, begun, tmp_path, small, where):
+    shutil.copytree(begun[1], tmp_path / "frames.h5.parts")
+    part = tmp_path / "frames.h5.parts" / "000000000000-000000000256.h5"
+    content = bytearray(part.read_bytes())
+    content[int(where * (len(content) - 1))] ^= 16
+    part.write_bytes(content)
+    assert resume(dvfb, begun, tmp_path, small) == 300 - 256
+
+
+def test_a_part_that_ends_too_early_is_made_again(dvfb, begun, tmp_path, small):
+    shutil.copytree(begun[1], tmp_path / "frames.h5.parts")
+    parts = sorted((tmp_path / "frames.h5.parts").glob("*-*.h5"))
+    os.truncate(parts[0], 1000)
+    os.truncate(parts[1], 0)
+    assert resume(dvfb, begun, tmp_path, small) == 0
+
+
+def test_killed_while_parts_are_joined_it_joins_them_again(dvfb, begun, tmp_path, small):
+    shutil.copytree(begun[1], tmp_path / "frames.h5.parts")
+    (tmp_path / "frames.h5.parts" / "unfinished").write_bytes(begun[0].read_bytes()[:3000])
+    assert resume(dvfb, begun, tmp_path, small) == 300
+
+
+def test_killed_before_the_parts_are_deleted_it_deletes_them(dvfb, begun, tmp_path, small):
+    shutil.copytree(begun[1], tmp_path / "frames.h5.parts")
+    shutil.copy(begun[0], tmp_path / "frames.h5")
+    assert resume(dvfb, begun, tmp_path, small) == 300
+
+
+def test_a_full_disk_is_said_in_one_line_and_loses_nothing(begun, tmp_path, small):
+    path = tmp_path / "frames.h5"
+    shutil.copytree(begun[1], tmp_path / "frames.h5.parts")
+    largest = max(part.stat().st_size for part in begun[1].iterdir())
+    words = command(path, small, count=300, seed=1)
+    # Files may be as large as a part, not as the dataset; the shell counts 1024 bytes each.
+    limited = f"ulimit -f {-(-largest // 1024)}; exec {shlex.join(words)}"
+    refused = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith(f"dvfb: error: {path} cannot be written: File too large; what is done is kept in")
+    assert not path.exists()
+    subprocess.run(words, check=True, capture_output=True)
+    assert digest(path) == digest(begun[0])
+
+
+def test_interrupted_by_hand_it_says_what_is_kept(tmp_path, small):
+    process = subprocess.Popen(command(tmp_path / "frames.h5", small, count=100_000), stderr=subprocess.PIPE)
+    while process.poll() is None and not list((tmp_path / "frames.h5.parts").glob("*-*.h5")):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1].decode().splitlines()
+    assert process.returncode == 130
+    assert said[0].startswith("what is done is kept in ")
+    assert said[1:] == ["dvfb: error: interrupted"]
 
 
 def simulate(dvfb, path, small, *more, count=20, seed=1):
     return dvfb(
         *("simulate", "--count", str(count), "--seed", str(seed), "--out", str(path)),
-        *("--settings", str(small), *more),
+        *("--settings", str(small), "--device", "cpu", *more),
     )
 
 
@@ -105,8 +186,11 @@ def test_a_finished_dataset_is_left_alone(dvfb, tmp_path, small):
     before = digest(path), os.stat(path).st_mtime_ns
     again = simulate(dvfb, path, small)
     assert again.status == 0
-    assert "was complete already" in again.stdout
-    for other, difference in (({"seed": 2}, "seed 1 instead of 2"), ({"count": 30}, "20 frames")):
+    assert "is complete: 20 frames" in again.stdout
+    for other, difference in (
+        ({"seed": 2}, "seed 1 instead of 2"),
+        ({"count": 30}, "20 frames instead of 30"),
+    ):
         refused = simulate(dvfb, path, small, **other)
         assert refused.status == 1
         (line,) = refused.errors
@@ -124,16 +208,14 @@ def test_a_file_that_is_no_dataset_is_never_overwritten(dvfb, tmp_path, small):
     assert path.read_text() == "ten years of work"
 
 
-def test_parts_of_another_dataset_are_refused(dvfb, tmp_path, small):
-    path = tmp_path / "frames.h5"
-    parts = tmp_path / "frames.h5.parts"
-    parts.mkdir()
-    (parts / "identity.json").write_text(json.dumps({"seed": 9}))
-    refused = simulate(dvfb, path, small)
+def test_parts_of_another_dataset_are_refused(dvfb, begun, tmp_path, small):
+    shutil.copytree(begun[1], tmp_path / "frames.h5.parts")
+    refused = simulate(dvfb, tmp_path / "frames.h5", small, seed=9)
     assert refused.status == 1
-    assert "parts of another dataset" in refused.errors[0]
-    assert "seed 9 instead of 1" in refused.errors[0]
-    assert "or delete the folder" in refused.errors[0]
+    (line,) = refused.errors
+    assert "parts of another dataset (seed 1 instead of 9)" in line
+    assert "or delete the folder" in line
+    assert len(list((tmp_path / "frames.h5.parts").glob("*-*.h5"))) == 2
 
 
 def test_two_processes_do_not_write_one_dataset(dvfb, tmp_path, small):
@@ -170,7 +252,9 @@ def test_detector_frames_of_one_detector_are_its_counts(dvfb, tmp_path):
     )
     (facts,) = outcome.rows
     assert facts["count"] == 2
-    assert len(facts["ratios"]) == 10
+    assert facts["resumed_from"] == 0
+    assert facts["frames_per_second"] > 0
+    assert set(facts["ratios"]) == set(LABELS)
     with h5py.File(path) as file:
         assert file["entry/data/pixels"].shape == (2, 619, 487)
         assert file["entry/data/pixels"].dtype == np.int32
@@ -230,5 +314,8 @@ def test_a_preview_has_a_row_for_each_label(dvfb, tmp_path, small):
     assert outcome.status == 0
     picture = imread(sheet)
     assert picture.shape[0] > 2 * picture.shape[1]
+
+
+def test_a_preview_that_is_no_png_is_refused(dvfb, tmp_path):
     refused = dvfb("simulate", "--preview", str(tmp_path / "sheet.pdf"))
     assert "must end in .png" in refused.errors[0]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dvfb_stream.cli.terminal import WrongCallError, quiet_libraries
+from dvfb_stream.cli.terminal import WrongCallError, quiet_libraries, report_note
 from dvfb_stream.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -126,17 +126,27 @@ def _settings(path: Path | None, raster: str | None, detector: str | None) -> Si
 
 
 def _write(out: Path, simulator: Simulator, count: int) -> dict[str, Any]:
-    from dvfb_stream.cli.simulate.dataset import DatasetWriter, label_ratios
+    from dvfb_stream.cli.simulate.dataset import DatasetWriter
+    from dvfb_stream.cli.simulate.layout import label_ratios
 
     writer = DatasetWriter(out, simulator, count)
-    facts: dict[str, Any] = {"dataset": str(out), "was_complete": writer.complete}
-    if not writer.complete:
+    started = time.perf_counter()
+    try:
         with _Progress(count) as progress:
-            started = time.perf_counter()
-            facts["resumed"] = writer.write(progress.done)
-            seconds = time.perf_counter() - started
-        facts["frames_per_second"] = (count - facts["resumed"]) / seconds
-    return {**facts, "ratios": label_ratios(out).tolist()}
+            kept = writer.write(progress.advance)
+    except KeyboardInterrupt:
+        report_note(
+            f"what is done is kept in {out}.parts; called again in the same words, the command goes on"
+        )
+        raise
+    seconds = time.perf_counter() - started
+    made = count - kept
+    return {
+        "dataset": str(out),
+        "resumed_from": kept,
+        "frames_per_second": made / seconds if made else None,
+        "ratios": label_ratios(out),
+    }
 
 
 class _Progress:
@@ -147,7 +157,7 @@ class _Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._started: float | None = None
-        self._first = 0
+        self._first = self._done = 0
         self._progress = Progress(
             "simulating",
             BarColumn(),
@@ -168,26 +178,27 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def done(self, frames: int) -> None:
-        """Show that so many are done."""
+    def advance(self, frames: int) -> None:
+        """Count so many more as done; the first so many were there before."""
         now = time.perf_counter()
+        self._done += frames
         if self._started is None:
-            self._started, self._first = now, frames
+            self._started, self._first = now, self._done
         passed = now - self._started
-        speed = f"{(frames - self._first) / passed:.0f}/s" if passed > 0.5 else ""
-        self._progress.update(self._task, completed=frames, speed=speed)
+        speed = f"{(self._done - self._first) / passed:.0f}/s" if passed > 0.5 else ""
+        self._progress.update(self._task, completed=self._done, speed=speed)
 
 
 def _show(result: dict[str, Any]) -> None:
     from dvfb_stream.labels import LABELS, TITLES
 
     typer.echo(f"{'':20}{'here':>8}{'paper':>8}")
-    for label, here, paper in zip(LABELS, result["ratios"], PAPER_RATIOS, strict=True):
-        typer.echo(f"{TITLES[label]:20}{here:8.3f}{paper:8.3f}")
-    if result["was_complete"]:
-        typer.echo(
-            f"{result['dataset']} was complete already: {result['count']} frames of seed {result['seed']}"
-        )
+    for label, paper in zip(LABELS, PAPER_RATIOS, strict=True):
+        typer.echo(f"{TITLES[label]:20}{result['ratios'][label]:8.3f}{paper:8.3f}")
+    frames = f"{result['count']} frames of seed {result['seed']}"
+    speed, kept = result["frames_per_second"], result["resumed_from"]
+    if speed is None:
+        typer.echo(f"{result['dataset']} is complete: {frames}")
         return
-    kept = f", {result['resumed']} of them made before" if result["resumed"] else ""
-    typer.echo(f"wrote {result['dataset']}: {result['count']} frames of seed {result['seed']}{kept}")
+    before = f", {kept} of them made before" if kept else ""
+    typer.echo(f"wrote {result['dataset']}: {frames}{before}, at {speed:.3g} frames a second")

@@ -108,7 +108,9 @@ class DatasetWriter:
             return False
         found = existing_identity(self.path)
         if found is None:
-            raise SettingsError(f"{self.path} exists and is no dataset of simulated frames; give another name")
+            raise SettingsError(
+                f"{self.path} exists and is no dataset of simulated frames; give another name"
+            )
         identity, count = found
         if (identity, count) == (self._identity, self._count):
             return True

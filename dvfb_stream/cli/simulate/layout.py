@@ -57,13 +57,7 @@ class PartFacts:
 
 
 def new_part(batches: Iterator[SimulatedBatch], first: int, stop: int, *, identity: str) -> bytes:
-    """Return the frames from `first` up to `stop` as an HDF5 file.
-
-    Raises
-    ------
-    ValueError
-        When frames have different shapes.
-    """
+    """Return the frames from `first` up to `stop`, all of one shape, as an HDF5 file."""
     # In memory: HDF5 ends the process with a segmentation fault where a disk is full.
     with h5py.File("part", "w", driver="core", backing_store=False, libver=LIBRARY_VERSIONS) as file:
         _fill_part(file, batches, first, stop)
@@ -82,8 +76,6 @@ def _fill_part(file: Any, batches: Iterator[SimulatedBatch], first: int, stop: i
         values = batch.pixels.cpu().numpy()
         if pixels is None:
             pixels = _new_pixels(file, stop - first, values.shape[1:], values.dtype)
-        if values.shape[1:] != pixels.shape[1:]:
-            raise ValueError(f"frames of {values.shape[1:]} and {pixels.shape[1:]} in one part")
         pixels[batch.first - first : batch.first - first + len(batch)] = values
         number = int(batch.experiment["number"])
         made.append((batch.labels.numpy(), number))
@@ -99,7 +91,7 @@ def _fill_part(file: Any, batches: Iterator[SimulatedBatch], first: int, stop: i
         description_bytes=max(map(len, descriptions)),
     )
     tables[LABEL_TABLE][:] = np.concatenate([labels for labels, _ in made])
-    tables[COMPONENTS][:] = np.array(components)
+    tables[COMPONENTS][:] = np.array(components, dtype=tables[COMPONENTS].dtype)
     tables[EXPERIMENT_OF][:] = np.concatenate([np.full(len(labels), number) for labels, number in made])
     for row, (number, batch) in enumerate(experiments.items()):
         geometry = batch.geometry
@@ -107,7 +99,7 @@ def _fill_part(file: Any, batches: Iterator[SimulatedBatch], first: int, stop: i
         tables[CENTER_X][row] = geometry.center_x
         tables[CENTER_Y][row] = geometry.center_y
         tables[MASK][row] = 1 if geometry.mask is None else geometry.mask
-        tables[DESCRIPTION][row] = descriptions[row]
+    tables[DESCRIPTION][:] = np.array(descriptions, dtype=tables[DESCRIPTION].dtype)
 
 
 def _text(value: Any) -> bytes:
@@ -183,9 +175,9 @@ class JoinedFile:
             for name in FRAME_TABLES:
                 self._tables[name][first:stop] = part[name][()]
             # Experiments are counted from 0, and so are their rows.
-            for row, number in enumerate(part[NUMBER][()]):
-                for name in EXPERIMENT_TABLES:
-                    self._tables[name][int(number)] = part[name][row]
+            numbers = part[NUMBER][()]
+            for name in EXPERIMENT_TABLES:
+                self._tables[name][numbers[0] : numbers[-1] + 1] = part[name][()]
 
     def describe(self, **attributes: str | int) -> None:
         """Write what holds for the whole dataset."""

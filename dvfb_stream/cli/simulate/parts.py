@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -109,7 +109,7 @@ class PartsFolder:
         """Delete the parts, and the folder if nothing else is in it."""
         for path in (*(self._part(span) for span in self.spans()), self._unfinished, self.path / "lock"):
             path.unlink(missing_ok=True)
-        if not any(self.path.iterdir()):
+        with suppress(OSError):  # somebody else's files are in it
             self.path.rmdir()
 
     def make_room(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 FRAMES_PER_LABEL = 8
 FRAMES_TO_CHOOSE_FROM = 4_000
 """Their labels are decided in some seconds; each is in some tens of frames at least."""
+MOST_PIXELS = 256
+"""Along the longer side of a frame on the sheet, which prints fewer."""
 
 
 def draw_preview(simulator: Simulator, count: int) -> Figure:
@@ -48,10 +50,17 @@ def _spread(indices: NDArray[np.int64]) -> NDArray[np.int64]:
 def _frame(simulator: Simulator, index: int) -> SheetFrame:
     frame = simulator.frame(index)
     mask = frame.geometry.mask
-    return SheetFrame(
-        index=index,
-        image=np.log1p(frame.pixels.astype(np.float32)),
-        mask=np.ones(frame.geometry.shape, dtype=np.bool_) if mask is None else mask,
-        labels=frame.labels,
-        truth=None,
-    )
+    valid = np.ones(frame.geometry.shape, dtype=np.bool_) if mask is None else mask
+    image, shown = _reduced(frame.pixels, valid)
+    return SheetFrame(index=index, image=np.log1p(image), mask=shown, labels=frame.labels, truth=None)
+
+
+def _reduced(pixels: NDArray[Any], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return means of valid pixels over square blocks: a sheet of whole detectors would take gigabytes."""
+    block = -(-max(pixels.shape) // MOST_PIXELS)
+    rows, columns = (side // block for side in pixels.shape)
+    blocks = (slice(rows * block), slice(columns * block))
+    split = (rows, block, columns, block)
+    total = (pixels * valid)[blocks].reshape(split).sum(axis=(1, 3), dtype=np.float64)
+    count = valid[blocks].reshape(split).sum(axis=(1, 3))
+    return (total / np.maximum(count, 1)).astype(np.float32), count > 0
