@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+from dvfb_stream import simulation
 from dvfb_stream.simulation import Simulator
 
 FORMAT = 1
@@ -19,8 +22,24 @@ def identity_of(simulator: Simulator) -> dict[str, Any]:
         "seed": simulator.seed,
         "settings": simulator.settings.as_dict(),
         "device": simulator.device.type,
-        "software": {name: version(name) for name in ("dvfb-stream", "torch", "numpy")},
+        "software": {
+            **{name: version(name) for name in ("dvfb-stream", "torch", "numpy")},
+            "simulator": _simulator_code(),
+        },
     }
+
+
+def _simulator_code() -> str:
+    """Return a hash of the simulator's sources.
+
+    Between releases they change under one version number, and parts of two states would make a dataset that nobody
+    can make again.
+    """
+    folder = Path(simulation.__path__[0])
+    code = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        code.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return code.hexdigest()[:16]
 
 
 def as_text(identity: dict[str, Any]) -> str:
