@@ -242,6 +242,22 @@ def test_a_folder_that_is_not_there_is_said_before_the_work(dvfb, tmp_path, smal
     assert "cannot be written" in refused.errors[0]
 
 
+def test_a_folder_is_no_name_of_a_dataset(dvfb, tmp_path, small, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in (".", tmp_path):
+        refused = simulate(dvfb, path, small)
+        assert refused.status == 1
+        assert refused.errors == [f"output {path} is a directory; give the name of a file"]
+
+
+def test_a_file_in_the_place_of_the_parts_is_left_alone(dvfb, tmp_path, small):
+    (tmp_path / "frames.h5.parts").write_text("mine")
+    refused = simulate(dvfb, tmp_path / "frames.h5", small)
+    assert refused.status == 1
+    assert "frames.h5 cannot be written: File exists" in refused.errors[0]
+    assert (tmp_path / "frames.h5.parts").read_text() == "mine"
+
+
 def test_detector_frames_of_one_detector_are_its_counts(dvfb, tmp_path):
     path = tmp_path / "pilatus.h5"
     outcome = dvfb(

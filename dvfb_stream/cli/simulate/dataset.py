@@ -60,6 +60,8 @@ class DatasetWriter:
     """
 
     def __init__(self, path: Path, simulator: Simulator, count: int) -> None:
+        if path.is_dir():
+            raise SettingsError(f"output {path} is a directory; give the name of a file")
         self.path = path
         self._parts = PartsFolder(path)
         self._simulator = simulator

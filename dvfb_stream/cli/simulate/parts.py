@@ -113,8 +113,9 @@ class PartsFolder:
             self.path.rmdir()
 
     def make_room(self) -> None:
-        """Delete what was being written."""
-        self._unfinished.unlink(missing_ok=True)
+        """Delete what was being written, where that can be done."""
+        with suppress(OSError):
+            self._unfinished.unlink()
 
     def _part(self, span: Span) -> Path:
         first, stop = span
