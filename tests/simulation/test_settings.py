@@ -4,9 +4,12 @@ import json
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.simulation import SimulationSettings
+from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.simulation.beamline.detectors import DETECTORS
 
 OWN = {"shape": [100, 120], "pixel_mm": 0.1}
@@ -82,3 +85,105 @@ def test_a_table_changes_a_known_detector():
 def test_wrong_settings_are_refused_with_the_value_and_the_cure(wrong, message):
     with pytest.raises(SettingsError, match=message.replace("?", r"\?")):
         SimulationSettings.from_dict(wrong)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "middle",
+            "wide_angle",
+            "tilted",
+            "grazing",
+            "sideways",
+            "masked_beamstop",
+            "window",
+            "diffuse_only",
+        ),
+        *("blank", "sample", "diffuse", "low_q", "anisotropic_low_q", "high_q", "parasitic", "background"),
+        *("streaks", "zingers"),
+    ],
+)
+def test_every_share_lies_from_nothing_to_all(name):
+    rest = {"diffuse_only": 0.0, "blank": 0.0}
+    for share in (0, 0.0, 0.5, 1.0, 1):
+        assert getattr(SimulationSettings(**{**rest, name: share}), name) == share
+    for share in (-1e-9, 1.0 + 1e-9, math.nan, math.inf, "0.5", True, None, [0.5]):
+        with pytest.raises(SettingsError, match=f"{name} is a share and must lie from 0 to 1, not "):
+            SimulationSettings.from_dict({name: share})
+
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**12), 10**12)
+    | st.floats(allow_subnormal=False)
+    | st.text(max_size=5)
+    | st.sampled_from(["ccd", "sphere", "view"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["ccd", "sphere", "mine", "shape", "pixel_mm", "weight"]), inner, max_size=3
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@hypothesis_settings(max_examples=300, deadline=None)
+@given(values=st.dictionaries(st.sampled_from(list(SimulationSettings().as_dict())), anything, max_size=3))
+def test_whatever_a_file_says_is_taken_or_refused_in_words(values):
+    try:
+        settings = SimulationSettings.from_dict(values)
+    except SettingsError:
+        return
+    assert SimulationSettings.from_dict(settings.as_dict()).as_dict() == settings.as_dict()
+    assert all(weight >= 0 for _, weight in settings.detector_models())
+
+
+described = st.fixed_dictionaries(
+    {"shape": st.lists(st.integers(16, 90), min_size=2, max_size=2), "pixel_mm": st.floats(1e-4, 10.0)},
+    optional={
+        "module": st.lists(st.integers(4, 90), min_size=2, max_size=2),
+        "gap": st.lists(st.integers(0, 20), min_size=2, max_size=2),
+        "saturation": st.integers(1, 2**31 - 2),
+        "point_spread": st.floats(0.0, 20.0),
+        "uniformity": st.floats(0.0, 0.5),
+    },
+)
+
+
+@hypothesis_settings(max_examples=20, deadline=None)
+@given(detector=described, raster=st.sampled_from(["view", "detector"]))
+def test_a_detector_that_is_taken_can_be_simulated(detector, raster):
+    try:
+        settings = SimulationSettings(detectors={"mine": detector}, raster=raster, size=32)
+    except SettingsError:
+        return
+    frame = Simulator(0, settings=settings).frame(0)
+    rows, columns = (32, 32) if raster == "view" else detector["shape"]
+    assert frame.pixels.shape in ((rows, columns), (columns, rows))
+    assert math.isfinite(float(frame.pixels.sum()))
+    assert frame.pixels.min() >= 0
+
+
+@pytest.mark.xfail(strict=True, reason="an integer beyond a double's range ends in an OverflowError")
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"grazing": 10**400},
+        {"more_structures": 10**400},
+        {"exposure": [1, 10**400]},
+        {"structures": {"sphere": 10**400}},
+        {"detectors": {"mine": {**OWN, "pixel_mm": 10**400}}},
+    ],
+)
+def test_a_number_of_any_length_is_refused_in_words(wrong):
+    with pytest.raises(SettingsError):
+        SimulationSettings.from_dict(wrong)
+
+
+@pytest.mark.xfail(strict=True, reason="their sum is infinite, and the last kind is drawn every time")
+def test_odds_whose_sum_is_infinite_are_refused():
+    with pytest.raises(SettingsError):
+        SimulationSettings(structures={"sphere": 1e308, "lattice": 1e308})
