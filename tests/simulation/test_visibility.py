@@ -10,7 +10,7 @@ from dvfb_stream.labels import IMPLICATIONS, LABELS
 from dvfb_stream.simulation import SimulationSettings
 from dvfb_stream.simulation.beamline.experiment import draw_experiment
 from dvfb_stream.simulation.beamline.raster import SECTORS
-from dvfb_stream.simulation.components import Diffuse, Drawn, Maxima, Terms, oriented, peaks
+from dvfb_stream.simulation.components import Diffuse, Drawn, Maxima, Pattern, Terms, oriented, peaks
 from dvfb_stream.simulation.rendering import BinnedEvaluation, Evaluation
 from dvfb_stream.simulation.visibility import labels_of
 
@@ -34,7 +34,9 @@ def column(value, count):
     return np.broadcast_to(np.asarray(value, dtype=float), (count,)).copy()
 
 
-def maxima(*, height, radius=50.0, width=5.0, order=0, sharpness=0.6, phase=0.3, frame=0, structure=0):
+def maxima(
+    *, height, radius=50.0, width=5.0, order=0, sharpness=0.6, phase=0.3, frame=0, structure=0, textured=True
+):
     """Rings or haloes, one for each of what is given in lists."""
     given_values = (height, radius, width, order, sharpness, phase, frame, structure)
     count = max(np.size(value) for value in given_values)
@@ -53,8 +55,20 @@ def maxima(*, height, radius=50.0, width=5.0, order=0, sharpness=0.6, phase=0.3,
         radius=radius,
         width=width,
         order=order,
-        textured=np.ones(count, dtype=bool),
+        textured=np.full(count, textured),
     )
+
+
+def stretched(height, *, aspect=3.0, phase=0.4, frame=0, size=25.0):
+    """A Gaussian glow, wider along `phase`; a row for each of `height` and `frame`."""
+    height, frame = np.atleast_1d(np.asarray(height, dtype=float)), np.atleast_1d(frame)
+
+    def full(table):
+        along = torch.cos(table.azimuths - phase)[:, None] ** 2
+        squared = (table.radii / size) ** 2 * (along / aspect + aspect * (1.0 - along))
+        return torch.from_numpy(height)[:, None, None] * torch.exp(-0.5 * squared)
+
+    return Diffuse(intensity=Pattern(frame=frame, full=full), rises=False, order=2)
 
 
 def diffuse(radial, *, rises=False):
@@ -69,9 +83,9 @@ def all_labels(experiment, *parts, background=1.0, frames=1):
             drawn.terms.append(part.terms)
         else:
             drawn.diffuse.append(part)
-            drawn.terms.append(part.intensity)
+            (drawn.patterns if isinstance(part.intensity, Pattern) else drawn.terms).append(part.intensity)
     binned = BinnedEvaluation(Evaluation(experiment.view_table), experiment.bins)
-    total = (binned.total(drawn.terms, [], frames) + background) * experiment.bins.seen
+    total = (binned.total(drawn.terms, drawn.patterns, frames) + background) * experiment.bins.seen
     found = labels_of(drawn, total, binned)
     return [tuple(label for label, shown in zip(LABELS, row, strict=True) if shown) for row in found.tolist()]
 
@@ -103,6 +117,25 @@ def test_a_ring_below_the_grey_step_is_not_seen_however_many_photons_there_are(e
 )
 def test_the_fold_is_the_exact_order_and_no_other(experiment, order, expected):
     assert labels(experiment, maxima(height=30.0, order=order)) == expected
+
+
+def test_spots_of_single_grains_are_no_texture_but_have_their_fold(experiment):
+    spotted = maxima(height=30.0, order=6, textured=False)
+    assert labels(experiment, spotted) == ("rings", "six_fold")
+
+
+def test_a_frame_may_have_several_folds(experiment):
+    mixed = maxima(height=30.0, radius=[30.0, 90.0], width=[15.0, 4.0], order=[2, 6], structure=[0, 1])
+    assert labels(experiment, mixed) == (
+        *("halo", "rings", "symmetry_halo", "symmetry_rings"),
+        *("two_fold", "six_fold"),
+    )
+
+
+def test_a_stretched_glow_is_diffuse_and_two_fold_and_a_round_one_is_not(experiment):
+    assert labels(experiment, stretched(300.0)) == ("diffuse_low_q", "two_fold")
+    assert labels(experiment, stretched(300.0, aspect=1.0)) == ("diffuse_low_q",)
+    assert labels(experiment, stretched(0.01)) == ()
 
 
 def test_a_weak_texture_is_isotropic_to_the_eye(experiment):
@@ -229,3 +262,59 @@ def test_on_a_full_circle_the_direction_of_a_structure_does_not_matter(experimen
         binned = BinnedEvaluation(Evaluation(experiment.view_table), full)
         found.append(labels_of(drawn, (binned.total(drawn.terms, [], 1) + 1.0) * full.seen, binned).tolist())
     assert found[0] == found[1]
+
+
+@settings(max_examples=40, deadline=None)
+@given(rings=st.lists(ring, min_size=1, max_size=4), background=st.floats(0.0, 100.0))
+def test_what_has_no_intensity_has_no_label_and_takes_none(experiment, rings, background):
+    nothing = [{**one, "height": 0.0} for one in rings]
+    count = len(rings)
+    assert labels(experiment, together(nothing), stretched(0.0), background=background) == ()
+    numbers = np.arange(count)
+    seen = labels(experiment, together(rings, structure=numbers), background=background)
+    beside = labels(
+        experiment,
+        together(rings, structure=numbers),
+        together(nothing, structure=numbers),  # of the same structures
+        stretched(0.0),
+        background=background,
+    )
+    assert beside == seen
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    heights=st.lists(st.floats(0.01, 1000.0), min_size=2, max_size=5),
+    rings=st.lists(ring, min_size=5, max_size=5),
+)
+def test_diffuse_scattering_of_one_frame_is_not_seen_in_another(experiment, heights, rings):
+    count = len(heights)
+    numbers = np.arange(count)
+    beside = all_labels(
+        experiment,
+        together(rings[:count], frame=numbers, structure=numbers),
+        stretched(heights[::-1], frame=numbers[::-1].copy()),
+        frames=count,
+    )
+    assert beside == [
+        labels(experiment, together([one]), stretched(height))
+        for one, height in zip(rings, heights, strict=False)
+    ]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rings=st.lists(ring, min_size=1, max_size=4), glow=st.floats(0.01, 300.0), exposure=st.floats(1.0, 100.0)
+)
+def test_a_longer_exposure_of_a_mixture_hides_no_ring(experiment, rings, glow, exposure):
+    longer = [{**one, "height": one["height"] * exposure} for one in rings]
+    short = labels(experiment, together(rings), stretched(glow), background=2.0)
+    long = labels(experiment, together(longer), stretched(glow * exposure), background=2.0 * exposure)
+    assert set(short) <= set(long)
+
+
+@settings(max_examples=40, deadline=None)
+@given(one=ring, order=st.sampled_from([8, 10, 12, 14, 16, 18, 20]))
+def test_other_orders_have_no_fold(experiment, one, order):
+    found = labels(experiment, together([{**one, "order": order, "height": 300.0}]))
+    assert not {"two_fold", "four_fold", "six_fold"}.intersection(found)
