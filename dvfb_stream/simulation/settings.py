@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -116,16 +115,20 @@ class SimulationSettings:
         ):
             raise SettingsError(
                 "exposure must be (lowest, highest) counts a pixel with 0 < lowest <= highest <= 1e6, "
-                f"not {self.exposure!r}"
+                f"not {_shortened(self.exposure)}"
             )
         for item in fields(self):
             if item.name in _NOT_SHARES:
                 continue
             share = getattr(self, item.name)
             if not _is_number(share) or not 0.0 <= share <= 1.0:
-                raise SettingsError(f"{item.name} is a share and must lie from 0 to 1, not {share!r}")
+                raise SettingsError(
+                    f"{item.name} is a share and must lie from 0 to 1, not {_shortened(share)}"
+                )
         if not _is_number(self.more_structures) or not 0.0 <= self.more_structures <= 3.0:
-            raise SettingsError(f"more_structures must lie from 0 to 3, not {self.more_structures!r}")
+            raise SettingsError(
+                f"more_structures must lie from 0 to 3, not {_shortened(self.more_structures)}"
+            )
         if self.diffuse_only + self.blank > 1.0:
             raise SettingsError(
                 f"diffuse_only and blank are shares of the same experiments and add up to "
@@ -187,8 +190,22 @@ _NOT_SHARES = frozenset(
 )
 
 
+LARGEST = 1e300
+MOST_ODDS = 1e9
+"""More would leave nothing to any other kind."""
+
+
+def _shortened(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) < 80 else f"{text[:40]}..."
+
+
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Return whether a value is a number that a double can hold, which integers of 400 digits are not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def _check_odds(name: str, odds: object, known: Iterable[str]) -> None:
@@ -197,8 +214,10 @@ def _check_odds(name: str, odds: object, known: Iterable[str]) -> None:
     for key, weight in odds.items():
         if key not in known:
             raise SettingsError(f"{name}: there is no {key!r}; {_cure(str(key), list(known))}")
-        if not _is_number(weight) or weight < 0:
-            raise SettingsError(f"{name}: the odds of {key} must be a number, 0 or more, not {weight!r}")
+        if not _is_number(weight) or weight < 0 or weight > MOST_ODDS:
+            raise SettingsError(
+                f"{name}: the odds of {key} must be a number, 0 or more, not {_shortened(weight)}"
+            )
     if not sum(odds.values()) > 0:
         raise SettingsError(f"{name}: at least one must have odds above 0")
 

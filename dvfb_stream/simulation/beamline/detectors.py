@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -72,7 +71,6 @@ class DetectorModel:
             if (
                 not isinstance(number, (int, float))
                 or isinstance(number, bool)
-                or not math.isfinite(number)
                 or not least <= number <= most
             ):
                 raise SettingsError(

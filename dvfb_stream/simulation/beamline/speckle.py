@@ -35,10 +35,18 @@ def speckle_field(raster: Raster, *, grain: float, contrast: float, generator: t
     for shift, weight in enumerate(weights[1:], start=1):
         smooth.add_(across[:, shift : shift + VIEW_PIXELS], alpha=weight)
     if raster.step != 1.0:
-        places = [at + centre for at, centre in zip((raster.x, raster.y), raster.view_center, strict=True)]
+        places = [
+            (at + centre).clamp(0.0, VIEW_PIXELS - 1.0)
+            for at, centre in zip((raster.x, raster.y), raster.view_center, strict=True)
+        ]
         grid = torch.stack(places, dim=-1) * (2.0 / (VIEW_PIXELS - 1)) - 1.0
         smooth = torch.nn.functional.grid_sample(
             smooth[None], grid[None], mode="bilinear", padding_mode="border", align_corners=True
         )[0]
+        # Between two values of correlation ρ their mean is weaker than either, by 1 - 2 t (1 - t) (1 - ρ) in |z|².
+        alike = float((kernel[:-1] * kernel[1:]).sum())
+        for at in places:
+            share = at - at.floor()
+            smooth = smooth / torch.sqrt(1.0 - 2.0 * share * (1.0 - share) * (1.0 - alike))
     intensity: Tensor = 0.5 * (smooth**2).sum(dim=0)
     return 1.0 + contrast * (intensity - 1.0)

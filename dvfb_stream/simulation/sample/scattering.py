@@ -88,7 +88,10 @@ def anisotropic_low_q(
     aspect, phase = draws.uniform(1.3, 4.0), draws.uniform(0.0, np.pi)
 
     def full(table: PolarTable) -> Tensor:
-        radial = laws.at(table.q, table)
+        # Stretched radii reach up to √4 times beyond the table's.
+        radii = torch.arange(2 * len(table.radii), dtype=torch.float64) * float(table.radii[1])
+        q = torch.from_numpy(experiment.q_of_radii(radii.clamp(min=0.25).numpy())).to(table.q)
+        radial = laws.at(q, table)
         coarse = table.azimuths[::COARSE]
         stretched = diffuse.stretched(
             table.radii[None, None, :],
@@ -96,7 +99,7 @@ def anisotropic_low_q(
             aspect=on(table, aspect)[:, :, None],
             phase=on(table, phase)[:, :, None],
         )
-        at = (stretched / table.radii[1]).clamp(max=len(table.radii) - 1.001).flatten(1)
+        at = (stretched / table.radii[1]).flatten(1)
         below = at.long()
         share = at - below
         values = radial.gather(1, below) * (1.0 - share) + radial.gather(1, below + 1) * share

@@ -40,9 +40,6 @@ def test_the_mean_is_one_and_the_variance_the_contrast_squared(raster, grain, co
     assert fields.var() == pytest.approx(contrast**2, rel=4 * np.sqrt(8 / grains))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the interpolated field is weaker between the view's pixels: 0.81 at grain 2"
-)
 @pytest.mark.parametrize("grain", [2.0, 4.0])
 @pytest.mark.parametrize("chosen", [{"raster": "detector"}, {"size": 400}])
 def test_the_mean_is_one_on_every_raster(grain, chosen):

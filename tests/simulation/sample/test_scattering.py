@@ -43,9 +43,6 @@ def test_contours_are_ellipses_of_the_aspect():
         assert along == pytest.approx(across, rel=0.1)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="beyond the table's last radius, divided by √aspect, it stays as it is there"
-)
 def test_across_a_stretched_law_falls_on_to_the_edge():
     table, told, pattern = stretched_power_law()
     last = float(table.radii[-1])
