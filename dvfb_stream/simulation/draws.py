@@ -74,9 +74,7 @@ class Draws:
         self._used += columns
         return part
 
-    def uniform(
-        self, low: float | Reals = 0.0, high: float | Reals = 1.0, *, count: int | None = None
-    ) -> Reals:
+    def uniform(self, low: float = 0.0, high: float = 1.0, *, count: int | None = None) -> Reals:
         """Return numbers between `low` and `high`, (n,) or (n, count)."""
         wanted = 1 if count is None else count
         taken = self._uniforms[:, self._used : self._used + wanted]
@@ -95,8 +93,8 @@ class Draws:
 
     def normal(self, mean: float = 0.0, deviation: float = 1.0, *, count: int | None = None) -> Reals:
         """Return normally distributed numbers."""
-        # Uniform numbers are multiples of 2^-53 from 0: half a step keeps them off the infinite end.
-        result: Reals = mean + deviation * ndtri(self.uniform(count=count) + 2.0**-54)
+        # Uniform numbers are multiples of 2^-53 from 0 to below 1: none is left at an infinite end.
+        result: Reals = mean + deviation * ndtri(self.uniform(count=count).clip(2.0**-54, 1.0 - 2.0**-53))
         return result
 
     def lognormal(self, mean: float, deviation: float, *, count: int | None = None) -> Reals:
