@@ -15,8 +15,9 @@ at this mean and less above, as a test finds."""
 REVIEWED = 4
 """Numbers after which those that are settled are left out."""
 LEAST_UNIFORM = 2.0**-20
-"""Smaller uniform numbers are taken for this one. The chance of a larger number is known to 3.2e-7, what float32 leaves
-of a sum of 1; compared with less than that, a pixel would be given photons for as long as its neighbours are."""
+"""Smaller uniform numbers are taken for this one. The chance of a larger number is known to 3.2e-7, what float32
+leaves of a sum of 1; compared with less than that, a pixel would be given photons for as long as its neighbours
+are."""
 
 
 def poisson(mean: Tensor, seeds: Sequence[int]) -> Tensor:
