@@ -21,7 +21,6 @@ from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.labels import LABELS, close_under_implication
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
 from dvfb_stream.models.calibration import probabilities
-from dvfb_stream.models.inputs import coefficient_input, halve, image_input
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE, View, ViewPlans
 
 PLAN_CACHE_BYTES = 1 << 30
@@ -236,7 +235,7 @@ class Annotator:
             solution.coefficients, n_radial=self._fbt.n_radial, orders=self._fbt.orders
         )
         residuals = solution.unexplained.cpu().numpy()
-        logits, hidden = self._network(image_input(*halve(images, masks)), coefficient_input(coefficients))
+        logits, hidden = self._network(self._network.prepare(images, masks, coefficients))
         scores = probabilities(logits.cpu().numpy(), self._calibrations)
         novelties = self._bundle.density.novelty(hidden.cpu().numpy())
         amplitudes = coefficients.cpu().numpy()

@@ -1,13 +1,13 @@
 """Networks, model bundles and where bundles are found."""
 
 from dvfb_stream.models.bundle import Bundle, BundleDescription, load_bundle, read_description, save_bundle
-from dvfb_stream.models.networks import JointNetwork, build_network
+from dvfb_stream.models.networks import AnnotationNetwork, build_network
 from dvfb_stream.models.registry import bundle_folders, find_bundle
 
 __all__ = [
+    "AnnotationNetwork",
     "Bundle",
     "BundleDescription",
-    "JointNetwork",
     "build_network",
     "bundle_folders",
     "find_bundle",

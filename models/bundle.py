@@ -20,7 +20,7 @@ from dvfb_stream.errors import BundleError, SettingsError
 from dvfb_stream.fbt.settings import FourierBesselSettings
 from dvfb_stream.labels import LABELS
 from dvfb_stream.models.calibration import FeatureDensity, LabelCalibration
-from dvfb_stream.models.networks import JointNetwork, build_network
+from dvfb_stream.models.networks import AnnotationNetwork, build_network
 
 FORMAT = 1
 """Version of the layout of `model.json`."""
@@ -61,7 +61,7 @@ class Bundle:
     """A model ready to be used."""
 
     description: BundleDescription
-    network: JointNetwork
+    network: AnnotationNetwork
     """In evaluation mode, on the CPU."""
     density: FeatureDensity
 
@@ -89,7 +89,7 @@ def save_bundle(
     *,
     name: str,
     version: str,
-    network: JointNetwork,
+    network: AnnotationNetwork,
     architecture: Mapping[str, Any],
     calibrations: Mapping[str, LabelCalibration],
     density: FeatureDensity,
@@ -216,8 +216,8 @@ def load_bundle(folder: Path) -> Bundle:
             raise BundleError(
                 f"{folder}: the density's {name} has shape {lengths}, but the network has {network.hidden} features"
             )
-    estimated, expected = (fbt.n_radial, len(fbt.orders)), network.coefficient_network.shape
-    if estimated != expected:
+    estimated, expected = (fbt.n_radial, len(fbt.orders)), network.coefficient_shape
+    if expected is not None and estimated != expected:
         raise BundleError(
             f"{folder}: the network takes {expected[0]} x {expected[1]} coefficients, "
             f"but fbt in model.json makes {estimated[0]} x {estimated[1]}"

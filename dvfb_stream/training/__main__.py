@@ -1,60 +1,91 @@
-"""Trains a bundle: `python -m dvfb_stream.training --bundle FOLDER`. Needs the engine's packages alone."""
+"""Trains a bundle: `python -m dvfb_stream.training PRESET --work FOLDER`. Needs the engine's packages alone.
+
+On several GPUs: `torchrun --nproc-per-node 4 -m dvfb_stream.training PRESET --work FOLDER --device cuda`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
-from dvfb_stream.errors import DvfbError
-from dvfb_stream.training.fitting import FittingSettings
+import torch
+
+from dvfb_stream.errors import DvfbError, SettingsError
+from dvfb_stream.training.presets import PRESETS, preset
 from dvfb_stream.training.progress import ProgressLines
-from dvfb_stream.training.recipe import Recipe, train
+from dvfb_stream.training.recipe import Reports, train
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    recipe = Recipe()
     parser = argparse.ArgumentParser(prog="python -m dvfb_stream.training", description=__doc__)
-    parser.add_argument("--bundle", type=Path, required=True, help="folder to write the bundle into")
+    parser.add_argument("preset", help=f"one of {', '.join(PRESETS)}")
     parser.add_argument(
         "--work",
         type=Path,
-        default=Path("runs/default"),
-        help="folder for simulated shards and the checkpoint; run again with it to go on (default: %(default)s)",
+        required=True,
+        help="folder for frames, checkpoints and bundles of stages; run again with it to go on",
     )
-    parser.add_argument("--name", default=recipe.name, help="name of the bundle (default: %(default)s)")
-    parser.add_argument("--version", default=recipe.version, help="its version (default: %(default)s)")
+    parser.add_argument("--bundle", type=Path, help="folder of the bundle (default: WORK/PRESET/bundle)")
+    parser.add_argument("--name", help="of the bundle (default: the preset's)")
+    parser.add_argument("--version", help="of the bundle (default: the preset's)")
     for which in ("train", "validation", "test"):
-        default = getattr(recipe, f"{which}_frames")
-        parser.add_argument(f"--{which}-frames", type=int, default=default, help="(default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=recipe.fitting.epochs, help="(default: %(default)s)")
-    parser.add_argument(
-        "--seed", type=int, default=recipe.fitting.seed, help="of the fit (default: %(default)s)"
-    )
+        parser.add_argument(f"--{which}-frames", type=int, help="(default: the preset's)")
+    for name, kind in (("epochs", int), ("batch-size", int), ("learning-rate", float), ("patience", int)):
+        parser.add_argument(f"--{name}", type=kind, help="(default: the preset's)")
+    parser.add_argument("--seed", type=int, help="of the fit (default: the preset's)")
+    parser.add_argument("--fresh", action="store_true", help="new frames from the simulator every epoch")
     parser.add_argument(
         "--processes", type=int, default=1, help="simulating at a time (default: %(default)s)"
     )
+    parser.add_argument("--threads", type=int, help="of the fit (default: torch's choice)")
     parser.add_argument("--device", default="cpu", help="torch device to fit on (default: %(default)s)")
     options = parser.parse_args(arguments)
     lines = ProgressLines()
     try:
+        if options.threads is not None:
+            if options.threads < 1:
+                raise SettingsError(f"--threads must be at least 1, not {options.threads}")
+            torch.set_num_threads(options.threads)
+        recipe = preset(options.preset)
+        given = {
+            name: getattr(options, name)
+            for name in ("epochs", "batch_size", "learning_rate", "patience", "seed")
+            if getattr(options, name) is not None
+        }
+        frames = {
+            which: getattr(options, f"{which}_frames") or count for which, count in recipe.frames.items()
+        }
+        recipe = dataclasses.replace(
+            recipe,
+            name=options.name or recipe.name,
+            version=options.version or recipe.version,
+            fitting=dataclasses.replace(recipe.fitting, **given),
+            frames=frames,
+            fresh=options.fresh,
+        )
         bundle = train(
-            Recipe(
-                name=options.name,
-                version=options.version,
-                train_frames=options.train_frames,
-                validation_frames=options.validation_frames,
-                test_frames=options.test_frames,
-                fitting=FittingSettings(epochs=options.epochs, seed=options.seed),
-            ),
+            recipe,
             work=options.work,
             bundle=options.bundle,
             processes=options.processes,
             device=options.device,
-            say=lines.say,
-            on_shard=lambda which, done, total: lines.now_and_then(f"{which}: {done} of {total} shards"),
-            on_step=lambda step, steps, loss: lines.now_and_then(f"step {step} of {steps}, loss {loss:.4f}"),
+            reports=Reports(
+                say=lines.say,
+                on_block=lambda which, done, total: lines.now_and_then(
+                    f"{which}: {done} of {total} blocks of frames"
+                ),
+                on_step=lambda epoch, step, steps, loss: lines.now_and_then(
+                    f"epoch {epoch}, step {step} of {steps}, loss {loss:.4f}"
+                ),
+                on_epoch=lambda epoch: lines.say(
+                    f"epoch {epoch.number}: loss {epoch.loss:.4f}, validation mAP "
+                    + ", ".join(f"{head} {score:.4f}" for head, score in epoch.validation.items())
+                    + f" ({epoch.seconds:.0f} s)"
+                ),
+            ),
         )
     except (DvfbError, OSError) as error:
         sys.stderr.write(f"training: error: {error}\n")
@@ -62,8 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("training: interrupted; the same command goes on behind the last finished epoch\n")
         return 130
-    scores = bundle.description.training["test"]["average_precision"]["joint"]
-    lines.say(f"{bundle.identity} in {options.bundle}: test mAP {scores['mean']:.4f}")
+    test = bundle.description.training["test"]
+    lines.say(f"{bundle.identity}: test mAP {test['average_precision'][test['output']]['mean']:.4f}")
     return 0
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dvfb_stream.training.evaluation import precision_table
+from dvfb_stream.labels import LABELS
+
+COLUMNS = {"image": "image alone", "coefficient": "coefficients alone", "joint": "joint"}
 
 
 def write_card(name: str, version: str, facts: Mapping[str, Any]) -> str:
@@ -47,3 +49,17 @@ Expected calibration error of the joint head over all labels: {test["expected_ca
 - Labels mean what `docs/labels.md` defines, which is what stands above the noise on valid pixels.
 - The beam centre is taken as given. A wrong centre makes symmetry labels wrong.
 """
+
+
+def precision_table(results: Mapping[str, Mapping[str, float]], ratios: Mapping[str, float]) -> str:
+    """Return average precisions, one column a head, as a Markdown table beside the share of positives."""
+    heads = [head for head in COLUMNS if head in results]
+    lines = [
+        f"| label | positives | {' | '.join(COLUMNS[head] for head in heads)} |",
+        f"| --- | --- |{' --- |' * len(heads)}",
+    ]
+    for label in (*LABELS, "mean"):
+        ratio = f"{ratios[label]:.4f}" if label in ratios else ""
+        cells = (f"{results[head].get(label, float('nan')):.4f}" for head in heads)
+        lines.append(f"| {label} | {ratio} | {' | '.join(cells)} |")
+    return "\n".join(lines)

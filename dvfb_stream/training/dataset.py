@@ -1,208 +1,349 @@
-"""Simulated frames as the networks see them, computed once and kept in shards, one file an experiment."""
+"""Simulated frames as the networks are shown them, computed once and kept in memory-mapped arrays."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from dvfb_stream.errors import FrameError, GeometryError, SettingsError
-from dvfb_stream.fbt import FourierBessel, FourierBesselSettings
+from dvfb_stream.errors import SettingsError
+from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.labels import LABELS
-from dvfb_stream.models.inputs import halve
-from dvfb_stream.simulation import SimulatedFrame, SimulationSettings, Simulator
-from dvfb_stream.view import ViewPlan
+from dvfb_stream.simulation import SimulationSettings, Simulator
+from dvfb_stream.simulation.identity import as_text, difference, identity_of
+from dvfb_stream.training.encoding import encode
+from dvfb_stream.view import VIEW_SIZE
 
-FRAMES_PER_SHARD = 100
-"""Two experiments, hence two plans."""
+FRAMES_PER_BLOCK = 100
+"""Made and stored at a time: two experiments, hence two plans."""
 
 FRAMES_PER_EXPERIMENT = 50
 """Frames that share centre and mask. Half the simulator's default: twice the geometries to learn from, at the price
 of twice the plans."""
 
+MISSING, MADE = 0, 1
+"""State of a block."""
 
-ORIGIN_KEY = "origin"
-"""Metadata of a shard file, by which shards of other settings are told."""
+
+def default_simulation() -> SimulationSettings:
+    """Return the settings that training frames are made with."""
+    return SimulationSettings(frames_per_experiment=FRAMES_PER_EXPERIMENT)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Examples ready for `AnnotationNetwork.prepare`, all on one device."""
+
+    images: Tensor
+    """(B, 256, 256) float32 views, 0..255, 0 where invalid."""
+    masks: Tensor
+    """(B, 256, 256) bool, True = valid."""
+    coefficients: Tensor
+    """(B, n_radial, n_orders) complex64."""
+    labels: Tensor
+    """(B, L) float32, 0 or 1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examples:
-    """Labelled frames, ready for the networks."""
+    """Labelled frames as the networks are shown them; the arrays may lie on disk."""
 
-    images: Tensor
-    """(N, 128, 128) float16, halved views, 0..255."""
-    masks: Tensor
-    """(N, 128, 128) bool, True = valid."""
-    coefficients: Tensor
-    """(N, n_radial, n_orders) complex64."""
-    labels: Tensor
-    """(N, 10) bool, in the order of `LABELS`."""
+    images: NDArray[np.float16]
+    """(M, 256, 256) views, 0..255, 0 where invalid."""
+    masks: NDArray[np.uint8]
+    """(M, 256, 32) valid pixels, eight to a byte along rows."""
+    coefficients: NDArray[np.complex64]
+    """(M, n_radial, n_orders)."""
+    labels: NDArray[np.bool_]
+    """(M, L); of simulated frames in the order of `LABELS`."""
+    rows: NDArray[np.int64]
+    """(N,) rows of the arrays that count; the others are frames that no annotator would take."""
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.rows)
+
+    @property
+    def truth(self) -> NDArray[np.bool_]:
+        """(N, L) labels of the rows that count."""
+        return np.asarray(self.labels[self.rows], dtype=bool)
+
+    def first(self, count: int) -> Examples:
+        """Return the first `count` examples."""
+        return Examples(self.images, self.masks, self.coefficients, self.labels, self.rows[:count])
+
+    def batch(self, which: NDArray[np.int64], device: str | torch.device = "cpu") -> Batch:
+        """Return the examples at some places, 0 to len - 1, in that order."""
+        rows = self.rows[which]
+        images = torch.from_numpy(self.images[rows]).to(device).float()
+        masks = torch.from_numpy(np.unpackbits(self.masks[rows], axis=-1)).to(device).bool()
+        return Batch(
+            images,
+            masks,
+            torch.from_numpy(self.coefficients[rows]).to(device),
+            torch.from_numpy(self.labels[rows]).to(device).float(),
+        )
+
+    def batches(self, size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:
+        """Yield all examples in order, `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self.batch(np.arange(start, min(start + size, len(self))), device)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class GeometryViews:
-    """Views of frames that share a geometry, and the plan that estimates their coefficients."""
+@dataclass(frozen=True, kw_only=True)
+class SimulatedDataset:
+    """What a folder of simulated examples follows from."""
 
-    members: list[SimulatedFrame]
-    """The frames."""
-    images: Tensor
-    """(B, 256, 256) float32 views."""
-    mask: NDArray[np.bool_]
-    """(256, 256), True = valid in all of them."""
-    plan: FourierBessel
+    seed: int
+    """Of the simulator."""
+    count: int
+    """Frames, at least 1; whole blocks are made."""
+    start: int = 0
+    """Index of the first frame, a multiple of `FRAMES_PER_BLOCK`."""
+    fbt: FourierBesselSettings = field(default_factory=FourierBesselSettings)
+    simulation: SimulationSettings = field(default_factory=default_simulation)
 
-
-def views_by_geometry(
-    frames: Iterable[SimulatedFrame], settings: FourierBesselSettings
-) -> Iterator[GeometryViews]:
-    """Yield views and plan of each geometry; frames of one geometry should be neighbours.
-
-    Where no annotator would take a frame (nothing valid, beam too far off), its geometry's frames are left out.
-    """
-    for geometry, group in itertools.groupby(frames, key=lambda frame: frame.geometry):
-        members = list(group)
-        try:
-            plan = ViewPlan(geometry)
-            views = [plan.view(frame.pixels) for frame in members]
-            # Dead pixels and overflows may differ between views; the estimate takes those valid in all.
-            common = np.logical_and.reduce([view.mask for view in views])
-            fourier_bessel = FourierBessel.from_settings(
-                settings,
-                shape=(plan.size, plan.size),
-                center_x=plan.center_x,
-                center_y=plan.center_y,
-                mask=common,
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise SettingsError(f"at least 1 frame must be simulated, not {self.count}")
+        if self.start % FRAMES_PER_BLOCK or self.start < 0:
+            raise SettingsError(f"the first frame must be a multiple of {FRAMES_PER_BLOCK}, not {self.start}")
+        if self.simulation.raster != "view" or self.simulation.size != VIEW_SIZE:
+            raise SettingsError(
+                f"networks are trained on views of {VIEW_SIZE} pixels, not on the raster {self.simulation.raster} "
+                f"of size {self.simulation.size}"
             )
-        except (FrameError, GeometryError):
-            continue
-        images = torch.from_numpy(np.stack([view.image for view in views]))
-        yield GeometryViews(members, images, common, fourier_bessel)
 
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return -(-self.count // FRAMES_PER_BLOCK)
 
-def encode(frames: Iterable[SimulatedFrame], settings: FourierBesselSettings) -> Examples:
-    """Return what the networks are shown of labelled frames, as `views_by_geometry` makes views of them."""
-    parts: list[Examples] = []
-    for views in views_by_geometry(frames, settings):
-        masks = torch.from_numpy(views.mask).expand(len(views.images), -1, -1)
-        halved, halved_masks = halve(views.images, masks)
-        labels = torch.tensor([[label in frame.labels for label in LABELS] for frame in views.members])
-        parts.append(Examples(halved.half(), halved_masks, views.plan.estimate(views.images), labels))
-    return concatenate(parts)
+    def origin(self) -> str:
+        """Describe what the examples follow from, on one line; the same for the same."""
+        identity = identity_of(Simulator(self.seed, settings=self.simulation))
+        return as_text({**identity, "start": self.start, "fbt": self.fbt.as_dict()})
 
+    def _arrays(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        rows = self.blocks * FRAMES_PER_BLOCK
+        return {
+            "images": ((rows, VIEW_SIZE, VIEW_SIZE), np.float16),
+            "masks": ((rows, VIEW_SIZE, VIEW_SIZE // 8), np.uint8),
+            "coefficients": ((rows, self.fbt.n_radial, len(self.fbt.orders)), np.complex64),
+            "labels": ((rows, len(LABELS)), np.bool_),
+            "taken": ((rows,), np.bool_),
+        }
 
-def concatenate(parts: Sequence[Examples]) -> Examples:
-    """Return all examples as one."""
-    return Examples(
-        torch.cat([part.images for part in parts]),
-        torch.cat([part.masks for part in parts]),
-        torch.cat([part.coefficients for part in parts]),
-        torch.cat([part.labels for part in parts]),
-    )
+    def _folder(self, folder: Path) -> None:
+        """Lay out a new folder, or see that the one there is of the same origin."""
+        description = folder / "dataset.json"
+        if description.exists():
+            found = description.read_text()
+            if found != self.origin():
+                raise SettingsError(
+                    f"{folder} was simulated with {difference(found, self.origin())}; "
+                    "choose another folder or delete it"
+                )
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, (shape, kind) in self._arrays().items():
+            open_memmap(folder / f"{name}.npy", mode="w+", dtype=kind, shape=shape).flush()
+        # One file a block, so that processes need not share one.
+        (folder / "made").mkdir(exist_ok=True)
+        partial = folder / "dataset.partial"
+        partial.write_text(self.origin())
+        partial.rename(description)
 
 
 def build(
     folder: Path,
+    dataset: SimulatedDataset,
     *,
-    seed: int,
-    count: int,
-    settings: FourierBesselSettings,
     processes: int = 1,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Examples:
-    """Return `count` simulated frames of `seed`, simulating only the shards that `folder` does not have yet.
+    """Return simulated examples, simulating only the blocks that `folder` does not have yet.
 
     Parameters
     ----------
     folder
-        Where shards are kept; one folder a seed and settings.
-    seed
-        Of the simulator.
-    count
-        Frames, at least 1, rounded up to whole shards.
-    settings
-        Of the Fourier-Bessel estimate.
+        Where arrays are kept, 0.14 MB a frame; one folder a dataset. A larger `count` than it was laid out for is
+        refused, a smaller one reads its first blocks.
+    dataset
+        What to simulate.
     processes
-        Simulating at a time.
+        Simulating at a time, a thread each.
     report
-        Called with shards done and shards in all.
+        Called with blocks done and blocks in all.
 
     Raises
     ------
     SettingsError
-        When `count` is below 1, or `folder` holds shards of another seed or other settings, or damaged ones.
+        When `folder` holds another dataset, or arrays that are too short or damaged.
     """
-    if count < 1:
-        raise SettingsError(f"at least 1 frame must be simulated, not {count}")
-    folder.mkdir(parents=True, exist_ok=True)
-    shards = [folder / f"{index:05d}.safetensors" for index in range(-(-count // FRAMES_PER_SHARD))]
-    missing = [(path, seed, index, settings) for index, path in enumerate(shards) if not path.exists()]
-    done = len(shards) - len(missing)
-    report(done, len(shards))
-    # Not forked: a forked child of a process that has used torch's threads can hang.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        for finished, _ in enumerate(pool.map(_build_shard, missing), start=1):
-            report(done + finished, len(shards))
-    return concatenate([_read_shard(path, _origin(seed, settings)) for path in shards])
+    dataset._folder(folder)
+    wanted = range(dataset.blocks)
+    missing = [(folder, dataset, block) for block in wanted if not _marker(folder, block).exists()]
+    done = dataset.blocks - len(missing)
+    _opened(folder, dataset)  # refused now, not by a worker
+    report(done, dataset.blocks)
+    if missing:
+        # Not forked: a forked child of a process that has used torch's threads can hang.
+        with ProcessPoolExecutor(
+            processes, mp_context=get_context("spawn"), initializer=_one_thread
+        ) as pool:
+            for finished, _ in enumerate(pool.map(_make_block, missing), start=1):
+                report(done + finished, dataset.blocks)
+    arrays = _opened(folder, dataset)
+    taken = np.asarray(arrays["taken"][: dataset.blocks * FRAMES_PER_BLOCK])
+    return Examples(
+        arrays["images"],
+        arrays["masks"],
+        arrays["coefficients"],
+        np.asarray(arrays["labels"]),
+        np.flatnonzero(taken)[: dataset.count],
+    )
+
+
+def _marker(folder: Path, block: int) -> Path:
+    return folder / "made" / f"{block:06d}"
+
+
+def _opened(folder: Path, dataset: SimulatedDataset, mode: Any = "r") -> dict[str, NDArray[Any]]:
+    arrays = {}
+    for name, (shape, kind) in dataset._arrays().items():
+        path = folder / f"{name}.npy"
+        try:
+            array = np.load(path, mmap_mode=mode)
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                f"{path} is damaged ({error}); delete {folder}, it will be simulated again"
+            ) from error
+        if array.dtype != kind or array.shape[1:] != shape[1:] or len(array) < shape[0]:
+            raise SettingsError(
+                f"{path} holds {array.dtype} of shape {array.shape}, but {kind.__name__} of {shape} is needed; "
+                "choose another folder or delete it"
+            )
+        arrays[name] = array
+    return arrays
 
 
 def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _build_shard(task: tuple[Path, int, int, FourierBesselSettings]) -> None:
-    path, seed, index, settings = task
-    simulator = Simulator(seed, settings=SimulationSettings(frames_per_experiment=FRAMES_PER_EXPERIMENT))
-    first = index * FRAMES_PER_SHARD
-    examples = encode((simulator.frame(first + i) for i in range(FRAMES_PER_SHARD)), settings)
-    partial = path.with_suffix(".partial")
-    save_file(
-        {
-            "images": examples.images,
-            "masks": torch.from_numpy(np.packbits(examples.masks.numpy(), axis=-1)),
-            "coefficients": torch.view_as_real(examples.coefficients),
-            "labels": examples.labels,
-        },
-        partial,
-        metadata={ORIGIN_KEY: _origin(seed, settings)},
-    )
-    partial.rename(path)
+def _make_block(task: tuple[Path, SimulatedDataset, int]) -> None:
+    folder, dataset, block = task
+    arrays = _opened(folder, dataset, "r+")
+    simulator = Simulator(dataset.seed, settings=dataset.simulation)
+    first = dataset.start + block * FRAMES_PER_BLOCK
+    row = block * FRAMES_PER_BLOCK
+    batches = simulator.batches(first, first + FRAMES_PER_BLOCK)
+    for geometry, group in itertools.groupby(batches, key=lambda batch: batch.geometry):
+        members = list(group)
+        pixels = torch.cat([batch.pixels for batch in members]).numpy()
+        rows = slice(row, row + len(pixels))
+        row += len(pixels)
+        encoded = encode(list(pixels), geometry, dataset.fbt)
+        arrays["taken"][rows] = encoded is not None
+        if encoded is not None:
+            arrays["images"][rows] = encoded.images
+            arrays["masks"][rows] = encoded.masks
+            arrays["coefficients"][rows] = encoded.coefficients
+            arrays["labels"][rows] = torch.cat([batch.labels for batch in members]).numpy()
+    for array in arrays.values():
+        array.flush()  # type: ignore[attr-defined]
+    _marker(folder, block).touch()
 
 
-def _origin(seed: int, settings: FourierBesselSettings) -> str:
-    """Describe what a shard's content follows from, besides its place in the row."""
-    return json.dumps(
-        {"seed": seed, "frames_per_experiment": FRAMES_PER_EXPERIMENT, "fbt": settings.as_dict()}
-    )
+class FreshFrames:
+    """A stream from the simulator: new frames for every epoch, the next epoch's made while this one is fitted.
+
+    Parameters
+    ----------
+    folder
+        Room for two epochs' frames.
+    dataset
+        The first epoch's; later ones go on where it ends.
+    processes
+        Simulating at a time.
+    """
+
+    def __init__(self, folder: Path, dataset: SimulatedDataset, *, processes: int = 1) -> None:
+        self._folder = folder
+        self._dataset = dataset
+        self._processes = processes
+        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        self._next: tuple[int, Future[None]] | None = None
+
+    def __len__(self) -> int:
+        return self._dataset.count
+
+    def epoch(self, number: int) -> Examples:
+        """Return the frames of an epoch, from 1; those of earlier epochs are deleted."""
+        if self._next is not None and self._next[0] == number:
+            self._next[1].result()
+        examples = build(self._place(number), self._of(number), processes=self._processes)
+        for old in self._folder.glob("epoch-*"):
+            if old not in (self._place(number), self._place(number + 1)):
+                shutil.rmtree(old)
+        self._next = (
+            number + 1,
+            self._pool.submit(_prefetch, self._place(number + 1), self._of(number + 1), self._processes),
+        )
+        return examples
+
+    def close(self) -> None:
+        """Stop making frames."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _place(self, number: int) -> Path:
+        return self._folder / f"epoch-{number:04d}"
+
+    def _of(self, number: int) -> SimulatedDataset:
+        whole = self._dataset.blocks * FRAMES_PER_BLOCK
+        return SimulatedDataset(
+            seed=self._dataset.seed,
+            count=self._dataset.count,
+            start=self._dataset.start + (number - 1) * whole,
+            fbt=self._dataset.fbt,
+            simulation=self._dataset.simulation,
+        )
 
 
-def _read_shard(path: Path, origin: str) -> Examples:
-    try:
-        with safe_open(path, "pt") as file:
-            stored = (file.metadata() or {}).get(ORIGIN_KEY)
-            if stored != origin:
-                raise SettingsError(
-                    f"{path} was simulated with {stored}, not with {origin}; choose another folder or delete it"
-                )
-            tensors = {key: file.get_tensor(key) for key in ("images", "masks", "coefficients", "labels")}
-    except SafetensorError as error:
-        raise SettingsError(f"{path} is damaged ({error}); delete it, it will be simulated again") from error
-    return Examples(
-        tensors["images"],
-        torch.from_numpy(np.unpackbits(tensors["masks"].numpy(), axis=-1)).bool(),
-        torch.view_as_complex(tensors["coefficients"]),
-        tensors["labels"],
-    )
+def _prefetch(folder: Path, dataset: SimulatedDataset, processes: int) -> None:
+    build(folder, dataset, processes=processes)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFrames:
+    """The same examples for every epoch."""
+
+    examples: Examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def epoch(self, number: int) -> Examples:
+        """Return the examples, whatever the epoch."""
+        return self.examples
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+def describe(dataset: SimulatedDataset) -> dict[str, Any]:
+    """Return what a dataset follows from, JSON-ready, for cards and results."""
+    described: dict[str, Any] = json.loads(dataset.origin())
+    return {**described, "count": dataset.count}

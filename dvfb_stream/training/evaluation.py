@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,43 +10,75 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from dvfb_stream.labels import LABELS
-from dvfb_stream.models.inputs import coefficient_input, image_input
-from dvfb_stream.models.networks import JointNetwork
+from dvfb_stream.models.networks import AnnotationNetwork
 from dvfb_stream.training.dataset import Examples
 
 
 @torch.inference_mode()
 def predict(
-    network: JointNetwork, examples: Examples, *, batch_size: int = 256, device: str | torch.device = "cpu"
-) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
-    """Return the logits of each head, (N, 10), and the first joint layer's activations, (N, hidden)."""
-    network.eval()
-    logits: dict[str, list[torch.Tensor]] = {"image": [], "coefficient": [], "joint": []}
+    network: AnnotationNetwork,
+    examples: Examples,
+    *,
+    batch_size: int = 128,
+    device: str | torch.device = "cpu",
+    bfloat16: bool = True,
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float32]]:
+    """Return the logits of each head, (N, 10), and the activations of the first fully connected layer, (N, hidden).
+
+    Parameters
+    ----------
+    network
+        Left in evaluation mode, on `device`.
+    examples
+        N frames.
+    batch_size
+        Frames at a time.
+    device
+        Where to compute.
+    bfloat16
+        Whether products are in bfloat16, as in training.
+    """
+    network.to(device).eval()
+    logits: dict[str, list[torch.Tensor]] = {}
     hidden = []
-    for start in range(0, len(examples), batch_size):
-        part = slice(start, start + batch_size)
-        images = image_input(examples.images[part].to(device).float(), examples.masks[part].to(device))
-        coefficients = coefficient_input(examples.coefficients[part].to(device))
-        outputs, activations = network.heads(images, coefficients)
+    for batch in examples.batches(batch_size, device):
+        inputs = network.prepare(batch.images, batch.masks, batch.coefficients)
+        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bfloat16):
+            outputs, activations = network.all_logits(inputs)
         for head, values in outputs.items():
-            logits[head].append(values.cpu())
-        hidden.append(activations.cpu())
-    return {head: torch.cat(values).double().numpy() for head, values in logits.items()}, torch.cat(
-        hidden
-    ).double().numpy()
+            logits.setdefault(head, []).append(values.float().cpu())
+        hidden.append(activations.float().cpu())
+    return (
+        {head: torch.cat(values).double().numpy() for head, values in logits.items()},
+        torch.cat(hidden).numpy(),
+    )
 
 
-def average_precision(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> dict[str, float]:
+def average_precision(
+    scores: NDArray[np.float64], truth: NDArray[np.bool_], labels: Sequence[str] = LABELS
+) -> dict[str, float]:
     """Return scikit-learn's average precision per label and their mean as ``mean``.
 
     A label with no positive frame has none and is left out, also of the mean.
+
+    Parameters
+    ----------
+    scores, truth
+        (N, L).
+    labels
+        Of the columns.
     """
     values = {
-        label: float(average_precision_score(truth[:, k], logits[:, k]))
-        for k, label in enumerate(LABELS)
+        label: float(average_precision_score(truth[:, k], scores[:, k]))
+        for k, label in enumerate(labels)
         if truth[:, k].any()
     }
-    return {**values, "mean": float(np.mean(list(values.values())))}
+    return {**values, "mean": float(np.mean(list(values.values()))) if values else float("nan")}
+
+
+def mean_average_precision(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
+    """Return the mean over labels of `average_precision`."""
+    return average_precision(scores, truth)["mean"]
 
 
 def expected_calibration_error(
@@ -64,18 +96,3 @@ def expected_calibration_error(
         - np.bincount(which, weights=happened, minlength=bins)
     )
     return float(gaps.sum() / populations.sum())
-
-
-def precision_table(results: Mapping[str, Mapping[str, float]], ratios: Mapping[str, float]) -> str:
-    """Return average precisions, one column a head, as a Markdown table beside the share of positives."""
-    lines = [
-        "| label | positives | image alone | coefficients alone | joint |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for label in (*LABELS, "mean"):
-        ratio = f"{ratios[label]:.4f}" if label in ratios else ""
-        cells = (
-            f"{results[head].get(label, float('nan')):.4f}" for head in ("image", "coefficient", "joint")
-        )
-        lines.append(f"| {label} | {ratio} | {' | '.join(cells)} |")
-    return "\n".join(lines)

@@ -1,66 +1,59 @@
-"""Fitting the joint network: all three heads in one pass, averaged weights, a checkpoint after every epoch."""
+"""Fitting a network: epochs over frames, averaged weights, a checkpoint after every epoch."""
 
 from __future__ import annotations
 
-import json
+import itertools
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from dvfb_stream.errors import BundleError, SettingsError
-from dvfb_stream.models.inputs import coefficient_input, image_input
-from dvfb_stream.models.networks import JointNetwork, build_network
-from dvfb_stream.training.augmentation import SYMMETRIES, transform
-from dvfb_stream.training.dataset import Examples
-from dvfb_stream.training.evaluation import average_precision, predict
+from dvfb_stream.models.networks import AnnotationNetwork, Inputs, build_network
+from dvfb_stream.training.augmentation import SYMMETRIES, transform, turn
+from dvfb_stream.training.checkpoint import Epoch, FitState
+from dvfb_stream.training.dataset import Batch, Examples
+from dvfb_stream.training.evaluation import mean_average_precision, predict
+from dvfb_stream.training.losses import label_loss
+from dvfb_stream.training.processes import Team, own_device, team
+from dvfb_stream.training.settings import FittingSettings
+
+MILESTONES = (0.6, 0.85)
+"""Shares of the fit after which the learning rate falls to a tenth."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FittingSettings:
-    """How the network is fitted."""
+class Frames(Protocol):
+    """Where the frames of an epoch come from."""
 
-    epochs: int = 12
-    """Passes over the training frames."""
-    batch_size: int = 64
-    """Frames a step."""
-    learning_rate: float = 2e-3
-    """Peak of the one-cycle schedule."""
-    weight_decay: float = 1e-2
-    """AdamW's."""
-    averaging: float = 0.998
-    """Decay of the exponential moving average of weights, which is what is kept in the end."""
-    seed: int = 0
-    """Of initial weights, order of frames, augmentation and dropout."""
+    def __len__(self) -> int:
+        """Frames an epoch, at least about."""
 
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 2:
-            raise SettingsError("fitting needs at least 1 epoch and batches of at least 2 frames")
+    def epoch(self, number: int) -> Examples:
+        """Return the frames of an epoch, from 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """What one pass over the training frames came to."""
+class _AllHeads(nn.Module):
+    """The network with its training heads as its output, which is what several processes can share."""
 
-    number: int
-    """From 1."""
-    loss: float
-    """Mean over the pass of the summed losses (11) of the three heads."""
-    validation: dict[str, float]
-    """Mean average precision of each head of the averaged network on the validation frames."""
-    seconds: float
+    def __init__(self, network: AnnotationNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Inputs) -> dict[str, Tensor]:
+        return self.network.all_logits(inputs)[0]
 
 
 def fit(
-    train: Examples,
+    train: Frames,
     validation: Examples,
     *,
     architecture: Mapping[str, Any],
@@ -68,15 +61,19 @@ def fit(
     settings: FittingSettings,
     checkpoint: Path,
     device: str = "cpu",
-    on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+    start: Mapping[str, Mapping[str, Tensor]] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    on_step: Callable[[int, int, int, float], None] = lambda epoch, step, steps, loss: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
-) -> tuple[JointNetwork, list[Epoch]]:
+) -> tuple[AnnotationNetwork, list[Epoch]]:
     """Fit a network, from `checkpoint` on where it exists, and return it with the history of its epochs.
+
+    Deterministic by the seed on one device; an interrupted fit takes the steps that an uninterrupted one takes.
 
     Parameters
     ----------
     train, validation
-        Examples; validation frames only measure.
+        Frames to learn from, and examples that only measure.
     architecture
         For `build_network`.
     orders
@@ -87,164 +84,267 @@ def fit(
         A safetensors file, written anew after every epoch, atomically.
     device
         Where to fit.
+    start
+        Weights of sub-networks, ``{"image": ..., "coefficient": ...}``, fitted before and kept as they are: the
+        second of the paper's two stages, which optimises the fully connected layers (section 4.3).
+    facts
+        What else the fit follows from, JSON-ready; a checkpoint of others is refused.
     on_step, on_epoch
-        Told about progress: step in epoch, steps in epoch, loss; and each finished epoch.
+        Told about progress: epoch, step in it, steps an epoch, mean loss so far; and each finished epoch.
 
     Raises
     ------
     BundleError
-        When the checkpoint belongs to other settings or another architecture.
+        When the checkpoint belongs to another fit, or `start` does not fit the architecture.
     SettingsError
-        When there are fewer training frames than a batch has.
+        When there are fewer training frames than a batch has, or the device is not there.
     """
     if len(train) < settings.batch_size:
         raise SettingsError(
             f"{len(train)} training frames do not fill one batch of {settings.batch_size}; simulate more"
         )
-    torch.manual_seed(settings.seed)
-    network = _channels_last(build_network(architecture).to(device))
-    averaging = get_ema_multi_avg_fn(settings.averaging)  # type: ignore[no-untyped-call]
-    averaged = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
-    smoothed = averaged.module
-    assert isinstance(smoothed, JointNetwork)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    described = {"settings": asdict(settings), "architecture": dict(architecture), "frames": len(train)}
-    history: list[Epoch] = []
-    if checkpoint.exists():
-        history = _restore(checkpoint, described, network, averaged, optimizer)
-    steps = len(train) // settings.batch_size
-    for number in range(len(history) + 1, settings.epochs + 1):
-        started = time.monotonic()
+    with team() as here:
+        return _Fit(
+            train,
+            validation,
+            dict(architecture),
+            orders,
+            settings,
+            checkpoint,
+            own_device(device),
+            start or {},
+            dict(facts or {}),
+            here,
+        ).run(on_step, on_epoch)
+
+
+class _Fit:
+    def __init__(
+        self,
+        train: Frames,
+        validation: Examples,
+        architecture: dict[str, Any],
+        orders: tuple[int, ...],
+        settings: FittingSettings,
+        checkpoint: Path,
+        device: str,
+        start: Mapping[str, Mapping[str, Tensor]],
+        facts: dict[str, Any],
+        here: Team,
+    ) -> None:
+        self._train, self._validation, self._orders = train, validation, orders
+        self._architecture, self._settings, self._checkpoint = architecture, settings, checkpoint
+        self._device, self._here = torch.device(device), here
+        self._described = {
+            "settings": asdict(settings),
+            "architecture": architecture,
+            "frames": len(train),
+            **facts,
+        }
+        torch.manual_seed(settings.seed)
+        network = build_network(architecture)
+        for view, weights in start.items():
+            _take(network, view, weights)
+        self._frozen = [network.views[view] for view in start]
+        for part in self._frozen:
+            part.requires_grad_(False)
+        network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network
+        self._averaged = AveragedModel(
+            network,
+            multi_avg_fn=_moving_average(settings.averaging),
+            use_buffers=True,
+        )
+        self._optimizer = _optimizer(network, settings)
+        self._state = FitState(network, self._averaged, {}, self._optimizer)
+        self._model: nn.Module = _AllHeads(network)
+        if here.size > 1:
+            self._model = DistributedDataParallel(
+                self._model, device_ids=[self._device] if self._device.type == "cuda" else None
+            )
+
+    def run(
+        self,
+        on_step: Callable[[int, int, int, float], None],
+        on_epoch: Callable[[Epoch], None],
+    ) -> tuple[AnnotationNetwork, list[Epoch]]:
+        settings = self._settings
+        history: list[Epoch] = []
+        if self._checkpoint.exists():
+            history = self._state.restore(self._checkpoint, self._described)
+        for number in range(len(history) + 1, settings.epochs + 1):
+            if self._tired(history):
+                break
+            started = time.monotonic()
+            loss = self._epoch(number, on_step)
+            scores: dict[str, float] = {}
+            if self._here.leads:
+                logits, _ = predict(self._smoothed, self._validation, device=self._device)
+                scores = {
+                    head: mean_average_precision(values, self._validation.truth)
+                    for head, values in logits.items()
+                }
+            # The others need nothing but to stop at the same epoch.
+            output = self._smoothed.output
+            scores[output] = self._here.agree(scores.get(output, 0.0))
+            if all(scores[output] > epoch.validation[output] for epoch in history):
+                self._state.best = {key: v.clone() for key, v in self._smoothed.state_dict().items()}
+            history.append(Epoch(number, loss, scores, time.monotonic() - started))
+            if self._here.leads:
+                self._state.save(self._checkpoint, self._described, history)
+                on_epoch(history[-1])
+            self._here.wait()
+        # Into a fresh network, whose memory layout is the one that is stored.
+        result = build_network(self._architecture)
+        result.load_state_dict(self._state.best)
+        return result.eval(), history
+
+    @property
+    def _smoothed(self) -> AnnotationNetwork:
+        smoothed = self._averaged.module
+        assert isinstance(smoothed, AnnotationNetwork)
+        return smoothed
+
+    def _tired(self, history: list[Epoch]) -> bool:
+        patience = self._settings.patience
+        if not patience or len(history) <= patience:
+            return False
+        scores = [epoch.validation[self._network.output] for epoch in history]
+        return max(scores[:-patience]) >= max(scores[-patience:])
+
+    def _epoch(self, number: int, on_step: Callable[[int, int, int, float], None]) -> float:
+        """Take the steps of one epoch and return their mean loss."""
+        settings, here = self._settings, self._here
+        examples = self._train.epoch(number)
         # Seeded by the epoch, so that a resumed fit takes the steps that an uninterrupted one takes.
         torch.manual_seed(settings.seed * 100_003 + number)
-        order = torch.randperm(len(train))
+        order = torch.randperm(len(examples)).numpy()
+        steps = len(examples) // settings.batch_size
+        share = settings.batch_size // here.size
+        places = [
+            order[step * settings.batch_size :][here.rank * share : (here.rank + 1) * share]
+            for step in range(steps)
+        ]
+        # Different symmetries and dropout in each process.
+        torch.manual_seed((settings.seed * 100_003 + number) * 1_009 + here.rank)
+        self._train_mode()
         total = 0.0
-        network.train()
-        for step in range(steps):
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * _one_cycle(
-                    ((number - 1) * steps + step) / (settings.epochs * steps)
-                )
-            rows = order[step * settings.batch_size : (step + 1) * settings.batch_size]
-            loss = _loss(network, train, rows, orders, device)
-            optimizer.zero_grad(set_to_none=True)
+        for step, batch in enumerate(_ahead(examples, places, self._device)):
+            done = (number - 1 + step / steps) / settings.epochs
+            for group in self._optimizer.param_groups:
+                group["lr"] = settings.learning_rate * rate(settings.schedule, done)
+            loss = self._loss(batch)
+            self._optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimizer.step()
-            averaged.update_parameters(network)
+            if settings.clip:
+                nn.utils.clip_grad_norm_(self._network.parameters(), settings.clip)
+            self._optimizer.step()
+            self._averaged.update_parameters(self._network)
             total += float(loss.detach())
-            on_step(step + 1, steps, total / (step + 1))
-        logits, _ = predict(smoothed, validation, device=device)
-        truth = validation.labels.numpy()
-        scores = {head: average_precision(values, truth)["mean"] for head, values in logits.items()}
-        history.append(Epoch(number, total / steps, scores, time.monotonic() - started))
-        _save(checkpoint, described, history, network, averaged, optimizer)
-        on_epoch(history[-1])
-    # Copied into a fresh network, whose memory layout is the one that is stored.
-    result = build_network(architecture)
-    result.load_state_dict(smoothed.state_dict())
-    return result.eval(), history
+            if not math.isfinite(total):
+                raise SettingsError(
+                    f"the loss is no longer finite in epoch {number}, step {step + 1}; lower the learning rate "
+                    f"({settings.learning_rate:g}) and delete {self._checkpoint}"
+                )
+            on_step(number, step + 1, steps, total / (step + 1))
+        return total / steps
+
+    def _train_mode(self) -> None:
+        self._network.train()
+        for part in self._frozen:
+            for module in part.modules():
+                # Crops stay random; statistics stay those of the first stage.
+                if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.Dropout):
+                    module.eval()
+
+    def _loss(self, batch: Batch) -> Tensor:
+        settings = self._settings
+        views = (batch.images, batch.masks, batch.coefficients)
+        if settings.symmetries:
+            halves = [
+                transform(int(torch.randint(SYMMETRIES, ())), *part, orders=self._orders)
+                for part in zip(*(view.chunk(2) for view in views), strict=True)
+            ]
+            views = tuple(torch.cat(parts) for parts in zip(*halves, strict=True))  # type: ignore[assignment]
+        if settings.rotation:
+            angle = math.radians(settings.rotation) * float(torch.rand(()) * 2 - 1)
+            views = turn(angle, *views, orders=self._orders)
+        inputs = self._network.prepare(*views)
+        with torch.autocast(
+            self._device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16"
+        ):
+            heads = self._model(inputs)
+        return torch.stack(
+            [label_loss(logits.float(), batch.labels, settings.loss) for logits in heads.values()]
+        ).sum()
 
 
-def _channels_last(network: JointNetwork) -> JointNetwork:
-    """Lay the convolutions' weights out as the processor's and the GPU's fast kernels want them."""
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
-
-
-def _loss(
-    network: JointNetwork, train: Examples, rows: Tensor, orders: tuple[int, ...], device: str
-) -> Tensor:
-    """Binary cross entropy (11), summed over the three heads; each half of the batch under its own symmetry."""
-    images: list[Tensor] = []
-    masks: list[Tensor] = []
-    coefficients: list[Tensor] = []
-    for part in rows.chunk(2):
-        symmetry = int(torch.randint(SYMMETRIES, ()))
-        turned = transform(
-            symmetry,
-            train.images[part],
-            train.masks[part],
-            train.coefficients[part],
-            orders=orders,
-        )
-        for collected, tensor in zip((images, masks, coefficients), turned, strict=True):
-            collected.append(tensor)
-    truth = torch.cat([train.labels[part] for part in rows.chunk(2)]).float().to(device)
-    # Standardised in float32; only the network itself runs in bfloat16.
-    image_view = image_input(torch.cat(images).to(device).float(), torch.cat(masks).to(device))
-    coefficient_view = coefficient_input(torch.cat(coefficients).to(device))
-    with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
-        heads, _ = network.heads(
-            image_view.contiguous(memory_format=torch.channels_last),
-            coefficient_view.contiguous(memory_format=torch.channels_last),
-        )
-    losses = [
-        nn.functional.binary_cross_entropy_with_logits(logits.float(), truth) for logits in heads.values()
-    ]
-    return torch.stack(losses).sum()
-
-
-def _one_cycle(progress: float) -> float:
-    """Share of the peak learning rate: up for a tenth of the fit, then down a half cosine to a thousandth."""
-    if progress < 0.1:
-        return 0.1 + 0.9 * progress / 0.1
-    return 0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * (progress - 0.1) / 0.9))
-
-
-def _save(
-    path: Path,
-    described: dict[str, Any],
-    history: list[Epoch],
-    network: nn.Module,
-    averaged: nn.Module,
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
-    tensors |= {f"averaged.{key}": value for key, value in averaged.state_dict().items()}
-    for parameter, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{parameter}.{key}": value for key, value in moments.items()}
-    partial = path.with_suffix(".partial")
-    save_file(
-        {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()},
-        partial,
-        metadata={"state": json.dumps({**described, "history": [asdict(epoch) for epoch in history]})},
-    )
-    partial.rename(path)
-
-
-def _restore(
-    path: Path,
-    described: dict[str, Any],
-    network: nn.Module,
-    averaged: nn.Module,
-    optimizer: torch.optim.Optimizer,
-) -> list[Epoch]:
+def _take(network: AnnotationNetwork, view: str, weights: Mapping[str, Tensor]) -> None:
+    if view not in network.views:
+        raise BundleError(f"the network has no {view} network to take weights into")
     try:
-        with safe_open(path, "pt") as file:
-            state = json.loads(file.metadata()["state"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise BundleError(
-            f"the checkpoint {path} is damaged ({error}); delete it to begin the fit anew"
-        ) from error
-    history = [Epoch(**epoch) for epoch in state.pop("history")]
-    if state != described:
-        raise BundleError(
-            f"the checkpoint {path} was made with {state}, not with {described}; "
-            "delete it or choose another output folder"
+        network.views[view].load_state_dict(weights)
+    except RuntimeError as error:
+        raise BundleError(f"the weights of the first stage do not fit the {view} network: {error}") from error
+
+
+def _ahead(examples: Examples, places: list[Any], device: torch.device) -> Iterator[Batch]:
+    """Yield batches, the next one being read while the last is used."""
+    pinned = device.type == "cuda"
+
+    def read(which: Any) -> Batch:
+        batch = examples.batch(np.asarray(which))
+        if not pinned:
+            return batch
+        return Batch(
+            *(
+                tensor.pin_memory().to(device, non_blocking=True)
+                for tensor in (batch.images, batch.masks, batch.coefficients, batch.labels)
+            )
         )
-    parts: dict[str, dict[str, Tensor]] = {"network": {}, "averaged": {}, "optimizer": {}}
-    for key, tensor in tensors.items():
-        part, _, rest = key.partition(".")
-        parts[part][rest] = tensor
-    network.load_state_dict(parts["network"])
-    averaged.load_state_dict(parts["averaged"])
-    moments: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in parts["optimizer"].items():
-        parameter, _, name = key.partition(".")
-        moments.setdefault(int(parameter), {})[name] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    return history
+
+    with ThreadPoolExecutor(1) as reader:
+        waiting = [reader.submit(read, which) for which in itertools.islice(places, 2)]
+        for which in itertools.chain(places[2:], [None, None]):
+            if not waiting:
+                return
+            batch = waiting.pop(0).result()
+            if which is not None:
+                waiting.append(reader.submit(read, which))
+            yield batch
+
+
+def _optimizer(network: nn.Module, settings: FittingSettings) -> torch.optim.Optimizer:
+    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(learned, settings.learning_rate, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(
+        learned,
+        settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def _moving_average(decay: float) -> Callable[..., None]:
+    """Return the update of the averaged weights; young averages forget faster, as the authors' library has it."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], number: Tensor | int) -> None:
+        count = float(number)
+        kept = min(decay, (1.0 + count) / (10.0 + count))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1.0 - kept)
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    return update
+
+
+def rate(schedule: str, done: float) -> float:
+    """Return the share of the peak learning rate when a share `done` of the fit is over."""
+    if schedule == "steps":
+        return 0.1 ** sum(done >= milestone for milestone in MILESTONES)
+    if done < 0.1:
+        return 0.1 + 0.9 * done / 0.1
+    return 0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))

@@ -1,149 +1,214 @@
-"""From a seed to a bundle: simulate, fit, calibrate, measure on frames never seen, write down."""
+"""From a recipe to a bundle: simulate, fit stage by stage, calibrate, measure on frames never seen, write down."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.fbt import FourierBesselSettings, find_device
+from dvfb_stream.fbt import find_device
 from dvfb_stream.labels import LABELS
-from dvfb_stream.models import Bundle, save_bundle
+from dvfb_stream.models import Bundle, load_bundle, save_bundle
 from dvfb_stream.models.calibration import FeatureDensity, fit_label, probabilities
-from dvfb_stream.training import dataset
+from dvfb_stream.models.networks import AnnotationNetwork
+from dvfb_stream.models.networks.cost import cost_of
 from dvfb_stream.training.card import write_card
+from dvfb_stream.training.checkpoint import Epoch
+from dvfb_stream.training.dataset import Examples, FreshFrames, SimulatedDataset, StoredFrames, build
 from dvfb_stream.training.evaluation import average_precision, expected_calibration_error, predict
-from dvfb_stream.training.fitting import Epoch, FittingSettings, fit
+from dvfb_stream.training.fitting import fit
+from dvfb_stream.training.presets import SEEDS, Recipe, preset
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE
 
-SEEDS = {"train": 1, "validation": 2, "test": 3}
-"""Of the simulator. Experiments of different seeds share nothing, neither centre nor mask nor sample."""
-
 DENSITY_FRAMES = 10_000
-"""Training frames that the feature density is fitted to; its covariance has 256² entries."""
+"""Training frames that the feature density is fitted to; its covariance has hidden² entries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """All that a trained bundle depends on."""
+class Reports:
+    """Who is told about progress."""
 
-    name: str = "default"
-    version: str = "0.1.0"
-    train_frames: int = 30_000
-    validation_frames: int = 3_000
-    test_frames: int = 5_000
-    architecture: dict[str, Any] = field(default_factory=lambda: {"name": "joint-compact-1", "hidden": 256})
-    fbt: FourierBesselSettings = field(default_factory=FourierBesselSettings)
-    fitting: FittingSettings = field(default_factory=FittingSettings)
+    say: Callable[[str], None] = lambda line: None
+    """A line about what begins or has ended."""
+    on_block: Callable[[str, int, int], None] = lambda which, done, total: None
+    """Frames simulated: which set, blocks done, blocks in all."""
+    on_step: Callable[[int, int, int, float], None] = lambda epoch, step, steps, loss: None
+    """A step of the fit: epoch, step in it, steps an epoch, mean loss of the epoch so far."""
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None
 
 
 def train(
     recipe: Recipe,
     *,
     work: Path,
-    bundle: Path,
+    bundle: Path | None = None,
     processes: int = 1,
     device: str = "cpu",
-    say: Callable[[str], None] = lambda line: None,
-    on_shard: Callable[[str, int, int], None] = lambda which, done, total: None,
-    on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+    reports: Reports | None = None,
 ) -> Bundle:
     """Follow `recipe` and return the bundle.
 
-    Interrupted at any moment and called again, it goes on behind the last finished shard or epoch.
+    Interrupted at any moment and called again, it goes on behind the last finished block of frames or epoch. Recipes
+    in one `work` folder share its frames, and a stage that is finished there is not fitted again.
 
     Parameters
     ----------
+    recipe
+        What to train.
     work
-        Folder for shards and the checkpoint.
+        Folder for frames (0.14 MB each), checkpoints and the bundles of stages.
     bundle
-        Folder that the bundle is written into.
+        Folder that the bundle is written into; None: ``work/<name>/bundle``.
     processes
         Simulating at a time.
     device
         Where to fit.
-    say, on_shard, on_step
+    reports
         Told about progress.
 
     Raises
     ------
     SettingsError
-        When the device does not exist, shards of other settings are in the way, or a label does not occur in the
+        When the device does not exist, frames of other settings are in the way, or a label does not occur in the
         training, validation or test frames.
     OSError
         When a folder cannot be written; for the bundle's, before anything is simulated.
     """
+    reports = reports or Reports()
+    bundle = bundle or work / recipe.name / "bundle"
     # Better refused now than after the fit.
     bundle.mkdir(parents=True, exist_ok=True)
-    find_device(device)  # before an hour of simulation, not after
-    started = time.monotonic()
-    counts = {
-        "train": recipe.train_frames,
-        "validation": recipe.validation_frames,
-        "test": recipe.test_frames,
+    find_device(device)
+    stages = {
+        view: _stage(name, recipe, work=work, processes=processes, device=device, reports=reports)
+        for view, name in recipe.stages.items()
     }
+    examples = simulate(recipe, work=work, processes=processes, reports=reports)
+    reports.say(f"{recipe.name}: fitting on {len(examples['train'])} frames")
+    frames = StoredFrames(examples["train"])
+    source: StoredFrames | FreshFrames = frames
+    if recipe.fresh:
+        source = FreshFrames(work / recipe.name / "frames", _dataset(recipe, "train"), processes=processes)
+    try:
+        network, history = fit(
+            source,
+            examples["validation"],
+            architecture=recipe.architecture,
+            orders=recipe.fbt.orders,
+            settings=recipe.fitting,
+            checkpoint=work / recipe.name / "checkpoint.safetensors",
+            device=device,
+            start={view: _weights_of(stage, view) for view, stage in stages.items()},
+            facts={"stages": {view: stage.identity.sha256 for view, stage in stages.items()}},
+            on_step=reports.on_step,
+            on_epoch=reports.on_epoch,
+        )
+    finally:
+        source.close()
+    return finish(
+        recipe, network, history, examples, stages=stages, bundle=bundle, device=device, reports=reports
+    )
+
+
+def simulate(recipe: Recipe, *, work: Path, processes: int, reports: Reports) -> dict[str, Examples]:
+    """Return the frames to train, validate and test on, those that `work` has not got yet being simulated.
+
+    Raises
+    ------
+    SettingsError
+        When a label does not occur in one of the three sets.
+    """
     examples = {}
-    for which, seed in SEEDS.items():
+    for which in SEEDS:
 
         def report(done: int, total: int, which: str = which) -> None:
-            on_shard(which, done, total)
+            reports.on_block(which, done, total)
 
-        examples[which] = dataset.build(
-            work / "shards" / which,
-            seed=seed,
-            count=counts[which],
-            settings=recipe.fbt,
-            processes=processes,
-            report=report,
+        examples[which] = build(
+            work / "frames" / which, _dataset(recipe, which), processes=processes, report=report
         )
-        absent = [label for k, label in enumerate(LABELS) if not examples[which].labels[:, k].any()]
+        absent = [label for k, label in enumerate(LABELS) if not examples[which].truth[:, k].any()]
         if absent:
             raise SettingsError(
-                f"no {which} frame of {counts[which]} shows {', '.join(absent)}; simulate more"
+                f"no {which} frame of {recipe.frames[which]} shows {', '.join(absent)}; simulate more"
             )
-    simulated = time.monotonic()
-    say(f"{sum(map(len, examples.values()))} frames ready after {simulated - started:.0f} s; fitting")
+    return examples
 
-    def on_epoch(epoch: Epoch) -> None:
-        scores = ", ".join(f"{head} {score:.4f}" for head, score in epoch.validation.items())
-        say(f"epoch {epoch.number}: loss {epoch.loss:.4f}, validation mAP {scores} ({epoch.seconds:.0f} s)")
 
-    network, history = fit(
-        examples["train"],
-        examples["validation"],
-        architecture=recipe.architecture,
-        orders=recipe.fbt.orders,
-        settings=recipe.fitting,
-        checkpoint=work / "checkpoint.safetensors",
-        device=device,
-        on_step=on_step,
-        on_epoch=on_epoch,
-    )
-    logits, hidden = predict(network, examples["validation"])
-    truth = examples["validation"].labels.numpy()
-    calibrations = {label: fit_label(logits["joint"][:, k], truth[:, k]) for k, label in enumerate(LABELS)}
-    _, familiar = predict(network, _first(examples["train"], DENSITY_FRAMES))
+def _dataset(recipe: Recipe, which: str) -> SimulatedDataset:
+    return SimulatedDataset(seed=SEEDS[which], count=recipe.frames[which], fbt=recipe.fbt)
+
+
+def _stage(
+    name: str, recipe: Recipe, *, work: Path, processes: int, device: str, reports: Reports
+) -> Bundle:
+    """Return the finished bundle of a stage at the scale of `recipe`, fitting it if it is not there."""
+    wanted = dataclasses.replace(preset(name), frames=recipe.frames, fbt=recipe.fbt, fresh=recipe.fresh)
+    folder = work / name / "bundle"
+    if (folder / "model.json").exists():
+        found = load_bundle(folder)
+        frames = found.description.training.get("frames")
+        if frames == _kept(wanted) and found.fbt_settings == recipe.fbt:
+            return found
+    reports.say(f"{recipe.name}: its first stage {name} comes before")
+    return train(wanted, work=work, processes=processes, device=device, reports=reports)
+
+
+def _kept(recipe: Recipe) -> dict[str, int]:
+    return dict(recipe.frames)
+
+
+def _weights_of(stage: Bundle, view: str) -> Mapping[str, Tensor]:
+    return stage.network.views[view].state_dict()
+
+
+def finish(
+    recipe: Recipe,
+    network: AnnotationNetwork,
+    history: list[Epoch],
+    examples: Mapping[str, Examples],
+    *,
+    stages: Mapping[str, Bundle],
+    bundle: Path,
+    device: str,
+    reports: Reports,
+) -> Bundle:
+    """Calibrate a fitted network on the validation frames, measure it on the test frames and write its bundle."""
+    reports.say(f"{recipe.name}: calibrating and measuring")
+    output = network.output
+    started = time.monotonic()
+    logits, hidden = predict(network, examples["validation"], device=device)
+    truth = examples["validation"].truth
+    calibrations = {label: fit_label(logits[output][:, k], truth[:, k]) for k, label in enumerate(LABELS)}
+    _, familiar = predict(network, examples["train"].first(DENSITY_FRAMES), device=device)
     density = FeatureDensity.fit(familiar, hidden)
-
-    test_logits, _ = predict(network, examples["test"])
-    test_truth = examples["test"].labels.numpy()
-    stated = probabilities(test_logits["joint"], tuple(calibrations.values()))
+    test_logits, _ = predict(network, examples["test"], device=device)
+    test_truth = examples["test"].truth
+    stated = probabilities(test_logits[output], tuple(calibrations.values()))
+    network.cpu()
     facts: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "purpose": recipe.purpose,
         "simulator_seeds": SEEDS,
-        "frames": {which: len(part) for which, part in examples.items()},
+        "frames": _kept(recipe),
+        "frames_taken": {which: len(part) for which, part in examples.items()},
+        "fresh_frames": recipe.fresh,
         "fitting": asdict(recipe.fitting),
+        "stages": {view: asdict(stage.identity) for view, stage in stages.items()},
         "history": [asdict(epoch) for epoch in history],
         "fitting_seconds": round(sum(epoch.seconds for epoch in history)),
+        "cost": asdict(cost_of(network)),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, device {device}",
         "software": {
             "python": platform.python_version(),
@@ -151,9 +216,11 @@ def train(
             "numpy": np.__version__,
         },
         "test": {
+            "output": output,
             "positive_ratio": {label: float(test_truth[:, k].mean()) for k, label in enumerate(LABELS)},
             "average_precision": {head: average_precision(v, test_truth) for head, v in test_logits.items()},
             "expected_calibration_error": expected_calibration_error(stated, test_truth),
+            "seconds": round(time.monotonic() - started),
         },
     }
     return save_bundle(
@@ -168,13 +235,4 @@ def train(
         fbt=recipe.fbt,
         training=facts,
         card=write_card(recipe.name, recipe.version, facts),
-    )
-
-
-def _first(examples: dataset.Examples, count: int) -> dataset.Examples:
-    return dataset.Examples(
-        examples.images[:count],
-        examples.masks[:count],
-        examples.coefficients[:count],
-        examples.labels[:count],
     )

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dvfb_stream.cli.output_files import check_writable
-from dvfb_stream.cli.simulate.identity import FORMAT, as_text, difference, identity_of
+from dvfb_stream.simulation.identity import FORMAT, as_text, difference, identity_of
 from dvfb_stream.cli.simulate.layout import (
     JoinedFile,
     PartFacts,

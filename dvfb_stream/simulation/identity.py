@@ -8,8 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dvfb_stream import simulation
-from dvfb_stream.simulation import Simulator
+from dvfb_stream.simulation.simulator import Simulator
 
 FORMAT = 1
 """Of the dataset; another number where the layout of docs/simulate.md changes."""
@@ -35,7 +34,7 @@ def _simulator_code() -> str:
     Between releases they change under one version number, and parts of two states would make a dataset that nobody
     can make again.
     """
-    folder = Path(simulation.__path__[0])
+    folder = Path(__file__).parent
     code = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         code.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")

@@ -1,0 +1,175 @@
+"""The double-view network: an image CNN f, a coefficient CNN g, and layers that judge both together (section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dvfb_stream.errors import BundleError
+from dvfb_stream.labels import LABELS
+from dvfb_stream.models.networks.coefficient import CoefficientCnn, CompactCoefficientNetwork
+from dvfb_stream.models.networks.image import AlexNet, CompactImageNetwork, start_output
+
+IMAGE_NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "alexnet": AlexNet,
+    "compact": CompactImageNetwork,
+}
+COEFFICIENT_NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "2conv": lambda **extent: CoefficientCnn(2, **extent),
+    "2c-pool-2c": lambda **extent: CoefficientCnn(4, **extent),
+    "compact": CompactCoefficientNetwork,
+}
+"""Every f and g that a bundle may name; a changed one gets a new name."""
+
+
+class Inputs(NamedTuple):
+    """What f and g take; None for a view that the network has not."""
+
+    image: Tensor | None
+    coefficient: Tensor | None
+
+
+class AnnotationNetwork(nn.Module):
+    """Sub-networks for one view or both, their features concatenated, and fully connected layers.
+
+    Parameters
+    ----------
+    image
+        ``{"name": ..., **parameters}`` of f, one of `IMAGE_NETWORKS`; None: coefficients alone.
+    coefficient
+        The same of g, one of `COEFFICIENT_NETWORKS`; None: image alone.
+    hidden
+        Widths of the fully connected layers before the output; the paper's are (4000, 4000). The activations of
+        the first are the features for novelty and for transfer learning.
+    dropout
+        Share of the activations of each of these layers dropped in training.
+    heads
+        Whether each view has a small head of its own beside the joint layers. They train the sub-networks as if
+        alone in the same pass, and say what each view knows by itself; only the joint output is used on frames.
+    """
+
+    def __init__(
+        self,
+        *,
+        image: Mapping[str, Any] | None,
+        coefficient: Mapping[str, Any] | None,
+        hidden: tuple[int, ...] = (4000, 4000),
+        dropout: float = 0.5,
+        heads: bool = False,
+    ) -> None:
+        super().__init__()
+        views: dict[str, nn.Module] = {}
+        if image is not None:
+            views["image"] = _build(IMAGE_NETWORKS, image)
+        if coefficient is not None:
+            views["coefficient"] = _build(COEFFICIENT_NETWORKS, coefficient)
+        if not views:
+            raise ValueError("a network needs an image network, a coefficient network, or both")
+        hidden = tuple(hidden)
+        if not hidden or min(hidden) < 1:
+            raise ValueError(f"hidden must name the width of at least one layer, not {hidden}")
+        self.views = nn.ModuleDict(views)
+        self.hidden = hidden[0]
+        widths = {view: int(network.features) for view, network in views.items()}  # type: ignore[arg-type]
+        self.first = nn.Linear(sum(widths.values()), hidden[0])
+        later: list[nn.Module] = [nn.Dropout(dropout)]
+        for before, after in zip(hidden, hidden[1:], strict=False):
+            later += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
+        output = nn.Linear(hidden[-1], len(LABELS))
+        self.later = nn.Sequential(*later, output)
+        self.heads = nn.ModuleDict()
+        if heads:
+            for view, width in widths.items():
+                self.heads[view] = nn.Sequential(
+                    nn.Linear(width, hidden[0] // 2),
+                    nn.ReLU(),
+                    nn.Dropout(dropout),
+                    nn.Linear(hidden[0] // 2, len(LABELS)),
+                )
+        start_output(output)
+
+    @property
+    def coefficient_shape(self) -> tuple[int, int] | None:
+        """(n_radial, n_orders) that g takes; None without g."""
+        if "coefficient" not in self.views:
+            return None
+        shape: tuple[int, int] = self.views["coefficient"].shape  # type: ignore[assignment]
+        return shape
+
+    def prepare(self, images: Tensor, masks: Tensor, coefficients: Tensor) -> Inputs:
+        """Return the inputs of f and g, channels last.
+
+        Parameters
+        ----------
+        images
+            (B, 256, 256) float32 views, 0..255, 0 where invalid.
+        masks
+            (B, 256, 256) bool, True = valid.
+        coefficients
+            (B, n_radial, n_orders) complex, of the same views.
+        """
+        arguments = {"image": (images, masks), "coefficient": (coefficients,)}
+        prepared = {
+            view: network.prepare(*arguments[view]).contiguous(memory_format=torch.channels_last)  # type: ignore[operator]
+            for view, network in self.views.items()
+        }
+        return Inputs(prepared.get("image"), prepared.get("coefficient"))
+
+    def features(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Return the features of each view, (B, width) each."""
+        taken = inputs._asdict()
+        return {view: network(taken[view]) for view, network in self.views.items()}
+
+    def judge(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return logits, (B, 10), and activations of the first fully connected layer, of each view's features."""
+        hidden = torch.relu(self.first(torch.cat([features[view] for view in self.views], dim=1)))
+        return self.later(hidden), hidden
+
+    def all_logits(self, inputs: Inputs) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the logits of every head, (B, 10) each, and the activations of the first joint layer.
+
+        The network's own output is ``joint`` with two views, else named like its view.
+        """
+        features = self.features(inputs)
+        logits, hidden = self.judge(features)
+        found = {view: head(features[view]) for view, head in self.heads.items()}
+        return {**found, self.output: logits}, hidden
+
+    @property
+    def output(self) -> str:
+        """Name of the network's own output."""
+        return "joint" if len(self.views) == 2 else next(iter(self.views))
+
+    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Return logits, (B, 10), and the activations of the first fully connected layer, (B, hidden)."""
+        return self.judge(self.features(inputs))
+
+
+def _build(known: Mapping[str, Callable[..., nn.Module]], described: Mapping[str, Any]) -> nn.Module:
+    parameters = dict(described)
+    name = parameters.pop("name", None)
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"there is no sub-network {name!r}; there are {', '.join(known)}")
+    return known[name](**{key: tuple(v) if isinstance(v, list) else v for key, v in parameters.items()})
+
+
+def build_network(architecture: Mapping[str, Any]) -> AnnotationNetwork:
+    """Return the network, with fresh weights, that `model.json` describes.
+
+    Parameters
+    ----------
+    architecture
+        Arguments of `AnnotationNetwork` by name.
+
+    Raises
+    ------
+    BundleError
+        When a sub-network is unknown or the parameters do not fit.
+    """
+    try:
+        return AnnotationNetwork(**architecture)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"parameters {dict(architecture)} describe no network: {error}") from error
