@@ -39,15 +39,14 @@ from dvfb_stream.fbt import (
 from dvfb_stream.fbt.elastic_net import PenalisedFit
 from dvfb_stream.fbt.encoders import EncoderWeights, LinearEncoder, UnrolledEncoder, load_weights
 from dvfb_stream.fbt.settings import PRESETS, Solver
-from dvfb_stream.labels import LABELS
 from dvfb_stream.models import find_bundle, load_bundle
 from dvfb_stream.models.calibration import probabilities
-from dvfb_stream.models.inputs import halve
 from dvfb_stream.simulation import SimulationSettings, Simulator
-from dvfb_stream.training.dataset import FRAMES_PER_EXPERIMENT, Examples, concatenate, views_by_geometry
+from dvfb_stream.training.dataset import FRAMES_PER_EXPERIMENT
+from dvfb_stream.training.encoding import by_geometry, views_of
 from dvfb_stream.training.encoder.problems import TOLERANCES, solve
-from dvfb_stream.training.evaluation import average_precision, predict
-from dvfb_stream.training.recipe import SEEDS
+from dvfb_stream.training.evaluation import average_precision
+from dvfb_stream.training.presets import SEEDS
 
 Encode = Callable[[Projections], Tensor]
 
@@ -60,7 +59,9 @@ class Quality:
     excess: list[Tensor] = field(default_factory=list)
     coefficient_error: list[Tensor] = field(default_factory=list)
     log_scaled_error: list[Tensor] = field(default_factory=list)
-    examples: list[Examples] = field(default_factory=list)
+    logits: list[dict[str, Tensor]] = field(default_factory=list)
+    """Of each head."""
+    truth: list[Tensor] = field(default_factory=list)
 
 
 def methods(
@@ -104,12 +105,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     simulator = Simulator(
         SEEDS["test"], settings=SimulationSettings(frames_per_experiment=FRAMES_PER_EXPERIMENT)
     )
+    network = bundle.network.eval()
     results: dict[str, Quality] = {}
     timed: tuple[FourierBessel, Tensor] | None = None
     used = 0
     for experiment in range(options.geometries):
         first = experiment * FRAMES_PER_EXPERIMENT
-        for views in views_by_geometry(simulator.frames(first, first + options.frames), settings):
+        for geometry, pixels, labels in by_geometry(simulator, first, first + options.frames):
+            views = views_of(pixels, geometry, settings)
+            if views is None:
+                continue
             sys.stderr.write(f"experiment {experiment + 1} of {options.geometries}\n")
             used += 1
             timed = timed or (views.plan, views.images)
@@ -120,8 +125,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             shown = solved.minimum.norm(dim=1) > 0
             best = problem.in_units_of_the_image(solved.minimum, lengths.double())
             masks = torch.from_numpy(views.mask).expand(len(views.images), -1, -1)
-            halved, halved_masks = halve(views.images, masks)
-            truth = torch.tensor([[label in frame.labels for label in LABELS] for frame in views.members])
             for name, (products, encode) in methods(views.plan, settings, weights).items():
                 a = encode(projections)
                 quality = results.setdefault(name, Quality())
@@ -137,17 +140,20 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 )
                 quality.log_scaled_error.append((as_seen - should_be).square().mean((1, 2, 3)).sqrt()[shown])
                 if labelled:
-                    quality.examples.append(
-                        Examples(halved.half(), halved_masks, _complex(a, settings), truth)
-                    )
+                    inputs = network.prepare(views.images, masks, _complex(a, settings))
+                    with torch.inference_mode():
+                        quality.logits.append(network.all_logits(inputs)[0])
+                    quality.truth.append(torch.from_numpy(labels))
     if timed is None:
         raise SystemExit("no experiment shows anything; ask for more --geometries")
     timings = time_in_turns(*timed, settings, weights, options)
-    network = bundle.network.eval()
     logits = {
-        name: predict(network, concatenate(quality.examples))[0]
+        name: {
+            head: torch.cat([part[head] for part in quality.logits]).double().numpy()
+            for head in quality.logits[0]
+        }
         for name, quality in results.items()
-        if quality.examples
+        if quality.logits
     }
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -219,7 +225,7 @@ def labels_of(
     calibrations: Any,
 ) -> dict[str, float]:
     """Mean average precision of both heads that see coefficients, and how many decisions are not the estimate's."""
-    truth = concatenate(results[name].examples).labels.numpy()
+    truth = torch.cat(results[name].truth).numpy()
     thresholds = np.array([calibration.threshold for calibration in calibrations])
     stated = {key: probabilities(logits[key]["joint"], calibrations) for key in (name, "estimate")}
     accepted = {key: values >= thresholds for key, values in stated.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.labels import LABELS
 from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.simulation.identity import as_text, difference, identity_of
-from dvfb_stream.training.encoding import encode
+from dvfb_stream.training.encoding import by_geometry, encode
 from dvfb_stream.view import VIEW_SIZE
 
 FRAMES_PER_BLOCK = 100
@@ -32,9 +31,6 @@ FRAMES_PER_BLOCK = 100
 FRAMES_PER_EXPERIMENT = 50
 """Frames that share centre and mask. Half the simulator's default: twice the geometries to learn from, at the price
 of twice the plans."""
-
-MISSING, MADE = 0, 1
-"""State of a block."""
 
 
 def default_simulation() -> SimulationSettings:
@@ -249,19 +245,16 @@ def _make_block(task: tuple[Path, SimulatedDataset, int]) -> None:
     simulator = Simulator(dataset.seed, settings=dataset.simulation)
     first = dataset.start + block * FRAMES_PER_BLOCK
     row = block * FRAMES_PER_BLOCK
-    batches = simulator.batches(first, first + FRAMES_PER_BLOCK)
-    for geometry, group in itertools.groupby(batches, key=lambda batch: batch.geometry):
-        members = list(group)
-        pixels = torch.cat([batch.pixels for batch in members]).numpy()
+    for geometry, pixels, labels in by_geometry(simulator, first, first + FRAMES_PER_BLOCK):
         rows = slice(row, row + len(pixels))
         row += len(pixels)
-        encoded = encode(list(pixels), geometry, dataset.fbt)
+        encoded = encode(pixels, geometry, dataset.fbt)
         arrays["taken"][rows] = encoded is not None
         if encoded is not None:
             arrays["images"][rows] = encoded.images
             arrays["masks"][rows] = encoded.masks
             arrays["coefficients"][rows] = encoded.coefficients
-            arrays["labels"][rows] = torch.cat([batch.labels for batch in members]).numpy()
+            arrays["labels"][rows] = labels
     for array in arrays.values():
         array.flush()  # type: ignore[attr-defined]
     _marker(folder, block).touch()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from dvfb_stream.errors import FrameError, GeometryError
 from dvfb_stream.fbt import FourierBessel, FourierBesselSettings
 from dvfb_stream.frames import Geometry
+from dvfb_stream.simulation import Simulator
 from dvfb_stream.view import VIEW_SIZE, ViewPlan
 
 
@@ -38,8 +40,24 @@ class Encoded:
     """(B, n_radial, n_orders)."""
 
 
+def by_geometry(
+    simulator: Simulator, start: int, stop: int
+) -> Iterator[tuple[Geometry, NDArray[np.generic], NDArray[np.bool_]]]:
+    """Yield geometry, pixels (B, H, W) and labels (B, 10) of the frames of each experiment, in order."""
+    batches = simulator.batches(start, stop)
+    for geometry, group in itertools.groupby(batches, key=lambda batch: batch.geometry):
+        members = list(group)
+        yield (
+            geometry,
+            torch.cat([batch.pixels for batch in members]).cpu().numpy(),
+            torch.cat([batch.labels for batch in members]).numpy(),
+        )
+
+
 def views_of(
-    pixels: Sequence[NDArray[np.generic]], geometry: Geometry, settings: FourierBesselSettings
+    pixels: Sequence[NDArray[np.generic]] | NDArray[np.generic],
+    geometry: Geometry,
+    settings: FourierBesselSettings,
 ) -> GeometryViews | None:
     """Return views and plan of frames of one geometry, or None where no annotator would take them.
 
@@ -71,7 +89,9 @@ def views_of(
 
 
 def encode(
-    pixels: Sequence[NDArray[np.generic]], geometry: Geometry, settings: FourierBesselSettings
+    pixels: Sequence[NDArray[np.generic]] | NDArray[np.generic],
+    geometry: Geometry,
+    settings: FourierBesselSettings,
 ) -> Encoded | None:
     """Return what the networks are shown of frames of one geometry; None as `views_of`."""
     views = views_of(pixels, geometry, settings)

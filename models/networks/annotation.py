@@ -12,9 +12,13 @@ from dvfb_stream.errors import BundleError
 from dvfb_stream.labels import LABELS
 from dvfb_stream.models.networks.coefficient import CoefficientCnn, CompactCoefficientNetwork
 from dvfb_stream.models.networks.image import AlexNet, CompactImageNetwork, start_output
+from dvfb_stream.models.networks.resnet import ResNet50
+from dvfb_stream.models.networks.vgg import Vgg16
 
 IMAGE_NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "alexnet": AlexNet,
+    "vgg16": Vgg16,
+    "resnet50": ResNet50,
     "compact": CompactImageNetwork,
 }
 COEFFICIENT_NETWORKS: dict[str, Callable[..., nn.Module]] = {

@@ -18,7 +18,7 @@ from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import FourierBessel, FourierBesselSettings, PenaltyReading, Projections
 from dvfb_stream.fbt.elastic_net import PenalisedFit
 from dvfb_stream.simulation import SimulationSettings, Simulator
-from dvfb_stream.training.dataset import views_by_geometry
+from dvfb_stream.training.encoding import by_geometry, views_of
 
 TOLERANCES = {PenaltyReading.PER_SAMPLE: 1e-9, PenaltyReading.UNIT_NORM: 1e-6}
 """Of the minima that are learned from: a hundredth, or less, of the excess that any encoder leaves."""
@@ -149,7 +149,10 @@ def _solve(task: tuple[Path, int, int, int, FourierBesselSettings]) -> None:
     tensors: dict[str, Tensor] = {}
     metadata = {ORIGIN_KEY: _origin(seed, frames, settings)}
     # An experiment that no annotator would take leaves a file without tensors.
-    for views in views_by_geometry(simulator.frames(index * frames, (index + 1) * frames), settings):
+    for geometry, pixels, _ in by_geometry(simulator, index * frames, (index + 1) * frames):
+        views = views_of(pixels, geometry, settings)
+        if views is None:
+            continue
         solved = solve(views.plan, views.plan.project(views.images), settings)
         shown = solved.minimum.norm(dim=1) > 0  # a blank frame has nothing to learn from
         tensors = {
