@@ -20,6 +20,7 @@ from dvfb_stream.cli.profile import profile
 from dvfb_stream.cli.search import search
 from dvfb_stream.cli.simulate.command import simulate
 from dvfb_stream.cli.terminal import report_error
+from dvfb_stream.cli.train.command import train
 from dvfb_stream.errors import DvfbError
 
 # Commands import torch, Tiled and the like when they run, so that --help answers at once.
@@ -31,6 +32,7 @@ COMMANDS = (
     profile,
     search,
     simulate,
+    train,
 )
 
 # typer brings its own copy of click since 0.20 or so; what its usage errors are called is the same in both.

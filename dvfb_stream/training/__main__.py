@@ -55,15 +55,14 @@ def main(arguments: list[str] | None = None) -> int:
             for name in ("epochs", "batch_size", "learning_rate", "patience", "seed")
             if getattr(options, name) is not None
         }
-        frames = {
-            which: getattr(options, f"{which}_frames") or count for which, count in recipe.frames.items()
-        }
+        asked = {which: getattr(options, f"{which}_frames") for which in recipe.frames}
+        frames = {which: count for which, count in asked.items() if count is not None}
         recipe = dataclasses.replace(
             recipe,
             name=options.name or recipe.name,
             version=options.version or recipe.version,
             fitting=dataclasses.replace(recipe.fitting, **given),
-            frames=frames,
+            frames={**recipe.frames, **frames},
             fresh=options.fresh,
         )
         bundle = train(

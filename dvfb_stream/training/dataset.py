@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -22,7 +22,7 @@ from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.labels import LABELS
 from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.simulation.identity import as_text, difference, identity_of
-from dvfb_stream.training.encoding import by_geometry, encode
+from dvfb_stream.training.encoding import Encoded, by_geometry, encode
 from dvfb_stream.view import VIEW_SIZE
 
 FRAMES_PER_BLOCK = 100
@@ -258,6 +258,48 @@ def _make_block(task: tuple[Path, SimulatedDataset, int]) -> None:
     for array in arrays.values():
         array.flush()  # type: ignore[attr-defined]
     _marker(folder, block).touch()
+
+
+def join(
+    folder: Path, parts: Callable[[], Sequence[tuple[Encoded, NDArray[np.bool_]]]]
+) -> Examples:
+    """Return encoded parts as examples, kept in `folder` so that they are encoded once.
+
+    Parameters
+    ----------
+    folder
+        One a set of parts.
+    parts
+        Called where `folder` is not complete: what is shown of the frames of each geometry, and their labels.
+
+    Raises
+    ------
+    SettingsError
+        When no frame can be taken, or an array in `folder` is damaged.
+    """
+    names = ("images", "masks", "coefficients", "labels")
+    complete = folder / "complete"
+    if not complete.exists():
+        made = parts()
+        if not made:
+            raise SettingsError("no frame of the dataset can be taken; check its beam centres and masks")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            values = [labels if name == "labels" else getattr(encoded, name) for encoded, labels in made]
+            array = open_memmap(
+                folder / f"{name}.npy",
+                mode="w+",
+                dtype=values[0].dtype,
+                shape=(sum(map(len, values)), *values[0].shape[1:]),
+            )
+            np.concatenate(values, out=array)
+            array.flush()
+        complete.touch()
+    try:
+        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in names]
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{folder} is damaged ({error}); delete it, it will be made again") from error
+    return Examples(*arrays, np.arange(len(arrays[-1])))
 
 
 class FreshFrames:

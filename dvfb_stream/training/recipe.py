@@ -53,6 +53,7 @@ def train(
     *,
     work: Path,
     bundle: Path | None = None,
+    stored: Examples | None = None,
     processes: int = 1,
     device: str = "cpu",
     reports: Reports | None = None,
@@ -70,6 +71,8 @@ def train(
         Folder for frames (0.14 MB each), checkpoints and the bundles of stages.
     bundle
         Folder that the bundle is written into; None: ``work/<name>/bundle``.
+    stored
+        Examples to train on instead of simulated ones; validation and test frames are simulated all the same.
     processes
         Simulating at a time.
     device
@@ -90,11 +93,15 @@ def train(
     # Better refused now than after the fit.
     bundle.mkdir(parents=True, exist_ok=True)
     find_device(device)
+    if stored is not None:
+        recipe = dataclasses.replace(recipe, frames={**recipe.frames, "train": len(stored)}, fresh=False)
     stages = {
-        view: _stage(name, recipe, work=work, processes=processes, device=device, reports=reports)
+        view: _stage(
+            name, recipe, work=work, stored=stored, processes=processes, device=device, reports=reports
+        )
         for view, name in recipe.stages.items()
     }
-    examples = simulate(recipe, work=work, processes=processes, reports=reports)
+    examples = simulate(recipe, work=work, stored=stored, processes=processes, reports=reports)
     reports.say(f"{recipe.name}: fitting on {len(examples['train'])} frames")
     frames = StoredFrames(examples["train"])
     source: StoredFrames | FreshFrames = frames
@@ -121,8 +128,17 @@ def train(
     )
 
 
-def simulate(recipe: Recipe, *, work: Path, processes: int, reports: Reports) -> dict[str, Examples]:
+def simulate(
+    recipe: Recipe, *, work: Path, stored: Examples | None = None, processes: int, reports: Reports
+) -> dict[str, Examples]:
     """Return the frames to train, validate and test on, those that `work` has not got yet being simulated.
+
+    Parameters
+    ----------
+    recipe, work, processes, reports
+        As `train`.
+    stored
+        Taken for the frames to train on.
 
     Raises
     ------
@@ -135,9 +151,12 @@ def simulate(recipe: Recipe, *, work: Path, processes: int, reports: Reports) ->
         def report(done: int, total: int, which: str = which) -> None:
             reports.on_block(which, done, total)
 
-        examples[which] = build(
-            work / "frames" / which, _dataset(recipe, which), processes=processes, report=report
-        )
+        if which == "train" and stored is not None:
+            examples[which] = stored
+        else:
+            examples[which] = build(
+                work / "frames" / which, _dataset(recipe, which), processes=processes, report=report
+            )
         absent = [label for k, label in enumerate(LABELS) if not examples[which].truth[:, k].any()]
         if absent:
             raise SettingsError(
@@ -151,7 +170,14 @@ def _dataset(recipe: Recipe, which: str) -> SimulatedDataset:
 
 
 def _stage(
-    name: str, recipe: Recipe, *, work: Path, processes: int, device: str, reports: Reports
+    name: str,
+    recipe: Recipe,
+    *,
+    work: Path,
+    stored: Examples | None,
+    processes: int,
+    device: str,
+    reports: Reports,
 ) -> Bundle:
     """Return the finished bundle of a stage at the scale of `recipe`, fitting it if it is not there."""
     wanted = dataclasses.replace(preset(name), frames=recipe.frames, fbt=recipe.fbt, fresh=recipe.fresh)
@@ -162,7 +188,7 @@ def _stage(
         if frames == _kept(wanted) and found.fbt_settings == recipe.fbt:
             return found
     reports.say(f"{recipe.name}: its first stage {name} comes before")
-    return train(wanted, work=work, processes=processes, device=device, reports=reports)
+    return train(wanted, work=work, stored=stored, processes=processes, device=device, reports=reports)
 
 
 def _kept(recipe: Recipe) -> dict[str, int]:

@@ -1,0 +1,250 @@
+"""``dvfb train``: a model bundle from a preset, or one adapted to a beamline's own labelled frames."""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dvfb_stream.cli.terminal import WrongCallError, report_note
+
+if TYPE_CHECKING:
+    from dvfb_stream.models import Bundle
+    from dvfb_stream.training import Recipe
+
+SCALE, FIT = "How many frames", "How to fit"
+
+
+def train(
+    preset: Annotated[
+        str | None, typer.Argument(metavar="[PRESET]", help="What to train; without it, the presets are listed.")
+    ] = None,
+    *,
+    work: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Frames (0.14 MB each), checkpoints and bundles; resumed if begun.")
+    ] = Path("runs"),
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of the bundle.  [default: WORK/PRESET/bundle]")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the bundle.  [default: the preset's]")] = None,
+    version: Annotated[str | None, typer.Option(help="Of the bundle.  [default: the preset's]")] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=100, help="To train on.  [default: the preset's, 45,000]", rich_help_panel=SCALE),
+    ] = None,
+    validation_frames: Annotated[
+        int | None,
+        typer.Option(min=100, help="To choose and calibrate on.  [default: 4,000]", rich_help_panel=SCALE),
+    ] = None,
+    test_frames: Annotated[
+        int | None, typer.Option(min=100, help="To measure on.  [default: 5,000]", rich_help_panel=SCALE)
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATASET.h5",
+            help="Train on the views of a `dvfb simulate` dataset instead of simulating.",
+            rich_help_panel=SCALE,
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="New frames from the simulator for every epoch.", rich_help_panel=SCALE),
+    ] = False,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the frames.", rich_help_panel=FIT)
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Frames a step.", rich_help_panel=FIT)] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak.", rich_help_panel=FIT)] = None,
+    loss: Annotated[
+        str | None, typer.Option(metavar="bce|asymmetric", help="What is made small.", rich_help_panel=FIT)
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(min=0, help="Epochs without progress before it ends; 0: never.", rich_help_panel=FIT),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of weights, order, augmentation.", rich_help_panel=FIT)
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", rich_help_panel=FIT)] = "auto",
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Simulating at a time.  [default: one a core]")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Write the result as a JSON object.")] = False,
+) -> None:
+    """Train a network and write it as a model bundle.
+
+    Simulates what it learns from. Interrupted and called again in the same words, the command goes on where it was.
+    Presets in one work folder share their frames, and a network that another builds on is trained once.
+
+    dvfb train default
+
+    dvfb train paper-joint --frames 10000 --work runs
+
+    Machines without the command line's packages, and several GPUs: python -m dvfb_stream.training PRESET --work FOLDER,
+    also by way of torchrun.
+    """
+    from dvfb_stream.training import PRESETS
+    from dvfb_stream.training import preset as find_preset
+
+    if preset is None:
+        if json:
+            typer.echo(json_format.dumps({recipe.name: recipe.purpose for recipe in PRESETS.values()}))
+            return
+        for recipe in PRESETS.values():
+            typer.echo(f"{recipe.name:18} {recipe.purpose}")
+        return
+    chosen = find_preset(preset)
+    if fresh and dataset is not None:
+        raise WrongCallError("--fresh simulates new frames and --dataset uses stored ones; give one of them")
+    chosen = _changed(
+        chosen,
+        name=name,
+        version=version,
+        frames={"train": frames, "validation": validation_frames, "test": test_frames},
+        fresh=fresh,
+        fitting={
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "loss": loss,
+            "patience": patience,
+            "seed": seed,
+        },
+    )
+    result = _train(chosen, work, bundle, dataset, device, processes or os.cpu_count() or 1)
+    _show(result, bundle or work / chosen.name / "bundle", json=json)
+
+
+def _changed(
+    recipe: Recipe,
+    *,
+    name: str | None,
+    version: str | None,
+    frames: dict[str, int | None],
+    fresh: bool,
+    fitting: dict[str, Any],
+) -> Recipe:
+    from dataclasses import replace
+
+    from dvfb_stream.errors import SettingsError
+
+    try:
+        return replace(
+            recipe,
+            name=name or recipe.name,
+            version=version or recipe.version,
+            frames={**recipe.frames, **{which: n for which, n in frames.items() if n is not None}},
+            fresh=fresh,
+            fitting=replace(recipe.fitting, **{k: v for k, v in fitting.items() if v is not None}),
+        )
+    except SettingsError as error:
+        raise WrongCallError(str(error)) from error
+
+
+def _train(
+    recipe: Recipe, work: Path, bundle: Path | None, dataset: Path | None, device: str, processes: int
+) -> Bundle:
+    from dvfb_stream.fbt import find_device
+    from dvfb_stream.training import Reports
+    from dvfb_stream.training import train as follow
+
+    stored = None
+    if dataset is not None:
+        from dvfb_stream.cli.train.stored import read_dataset
+
+        stored = read_dataset(dataset, work / "frames", recipe.fbt)
+    try:
+        with _Progress() as progress:
+            return follow(
+                recipe,
+                work=work,
+                bundle=bundle,
+                stored=stored,
+                processes=processes,
+                device=str(find_device(device)),
+                reports=Reports(
+                    say=progress.say,
+                    on_block=progress.block,
+                    on_step=progress.step,
+                    on_epoch=lambda epoch: progress.say(
+                        f"epoch {epoch.number}: loss {epoch.loss:.4f}, validation mAP "
+                        + ", ".join(f"{head} {score:.4f}" for head, score in epoch.validation.items())
+                        + f" ({epoch.seconds:.0f} s)"
+                    ),
+                ),
+            )
+    except KeyboardInterrupt:
+        report_note(f"what is done is kept in {work}; called again in the same words, the command goes on")
+        raise
+
+
+class _Progress:
+    """Where a training is, on stderr: a bar on a terminal, a line an epoch elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[loss]}"),
+            console=Console(stderr=True, highlight=False),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._progress.add_task("", total=None, loss="", visible=False)
+
+    def __enter__(self) -> _Progress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def say(self, line: str) -> None:
+        """Write a line and keep it."""
+        self._progress.console.print(line, soft_wrap=True, markup=False)
+
+    def block(self, which: str, done: int, total: int) -> None:
+        """Show frames simulated."""
+        self._update(f"simulating {which} frames, blocks of 100", done, total, "")
+
+    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        """Show a step of the fit."""
+        self._update(f"epoch {epoch}", step, steps, f"loss {loss:.3f}")
+
+    def _update(self, description: str, done: int, total: int, loss: str) -> None:
+        self._progress.update(
+            self._task, description=description, completed=done, total=total, loss=loss, visible=True
+        )
+
+
+def _show(bundle: Bundle, folder: Path, *, json: bool) -> None:
+    facts = bundle.description.training
+    test = facts["test"]
+    scores = test["average_precision"][test["output"]]
+    if json:
+        typer.echo(
+            json_format.dumps(
+                {
+                    "bundle": str(folder),
+                    "model": str(bundle.identity),
+                    "frames": facts["frames"],
+                    "seconds": facts["fitting_seconds"],
+                    "test": test,
+                }
+            )
+        )
+        return
+    for label, score in scores.items():
+        typer.echo(f"{label:16} {score:.4f}")
+    typer.echo(f"{bundle.identity}: average precision on {facts['frames_taken']['test']} test frames, above")
+    typer.echo(f"wrote {folder}; `dvfb annotate --model {folder} FILES` uses it")

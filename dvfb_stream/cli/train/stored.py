@@ -1,0 +1,75 @@
+"""A dataset of `dvfb simulate` as examples to train on."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from dvfb_stream.cli.simulate.layout import (
+    CENTER_X,
+    CENTER_Y,
+    EXPERIMENT_OF,
+    LABEL_TABLE,
+    MASK,
+    NUMBER,
+    PIXELS,
+    existing_identity,
+)
+from dvfb_stream.errors import SettingsError
+from dvfb_stream.fbt import FourierBesselSettings
+from dvfb_stream.frames import Geometry
+from dvfb_stream.training.dataset import Examples, join
+from dvfb_stream.training.encoding import Encoded, encode
+
+
+def read_dataset(path: Path, cache: Path, fbt: FourierBesselSettings) -> Examples:
+    """Return the examples of a dataset, views and coefficients computed at the first call only.
+
+    Parameters
+    ----------
+    path
+        HDF5 file of `dvfb simulate`, of any raster.
+    cache
+        Folder for what is computed, 0.14 MB a frame.
+    fbt
+        Settings of the estimate.
+
+    Raises
+    ------
+    SettingsError
+        When the file is no such dataset.
+    """
+    import h5py
+
+    identity = existing_identity(path)
+    if identity is None:
+        raise SettingsError(
+            f"{path} is no dataset of `dvfb simulate`; make one with `dvfb simulate --count 1000 --out {path}`"
+        )
+    origin = f"{identity[0]} {identity[1]} {sorted(fbt.as_dict().items())}"
+    folder = cache / f"dataset-{hashlib.sha256(origin.encode()).hexdigest()[:12]}"
+
+    def parts() -> list[tuple[Encoded, np.ndarray]]:  # type: ignore[type-arg]
+        found = []
+        with h5py.File(path, "r") as file:
+            of_frame = file[EXPERIMENT_OF][()]
+            labels = file[LABEL_TABLE][()].astype(bool)
+            for row, number in enumerate(file[NUMBER][()]):
+                rows = np.flatnonzero(of_frame == number)
+                if not len(rows):
+                    continue
+                pixels = file[PIXELS][rows[0] : rows[-1] + 1]
+                geometry = Geometry(
+                    shape=pixels.shape[1:],
+                    center_x=float(file[CENTER_X][row]),
+                    center_y=float(file[CENTER_Y][row]),
+                    mask=file[MASK][row].astype(bool),
+                )
+                encoded = encode(pixels, geometry, fbt)
+                if encoded is not None:
+                    found.append((encoded, labels[rows]))
+        return found
+
+    return join(folder, parts)
