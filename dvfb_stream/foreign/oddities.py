@@ -90,9 +90,10 @@ def _photograph(source: Framed, valid: NDArray[np.bool_], rng: Generator) -> Cou
 
 def _saturated(source: Framed, valid: NDArray[np.bool_], rng: Generator) -> Counts:
     """Overexpose the frame, as a shutter left open does, until most of it is at the largest count."""
-    mean = max(float(source.pixels[valid].mean()), 1e-3)
-    exposed = np.maximum(source.pixels, 0.05 * mean) * (10 ** rng.uniform(1.5, 3.0) * FULL / mean)
-    return np.asarray(np.minimum(exposed, FULL))
+    # What is dark is not black for that long.
+    glow = source.pixels + 0.02 * max(float(source.pixels[valid].mean()), 1.0)
+    longer = FULL / np.quantile(glow[valid], rng.uniform(0.02, 0.5))
+    return np.asarray(np.minimum(longer * glow, FULL))
 
 
 def _blank(source: Framed, valid: NDArray[np.bool_], rng: Generator) -> Counts:
