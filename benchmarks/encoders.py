@@ -43,8 +43,8 @@ from dvfb_stream.models import find_bundle, load_bundle
 from dvfb_stream.models.calibration import probabilities
 from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.training.dataset import FRAMES_PER_EXPERIMENT
-from dvfb_stream.training.encoding import by_geometry, views_of
 from dvfb_stream.training.encoder.problems import TOLERANCES, solve
+from dvfb_stream.training.encoding import by_geometry, views_of
 from dvfb_stream.training.evaluation import average_precision
 from dvfb_stream.training.presets import SEEDS
 

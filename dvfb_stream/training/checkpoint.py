@@ -56,9 +56,7 @@ class FitState:
         save_file(
             {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()},
             partial,
-            metadata={
-                "state": json.dumps({**described, "history": [asdict(epoch) for epoch in history]})
-            },
+            metadata={"state": json.dumps({**described, "history": [asdict(epoch) for epoch in history]})},
         )
         partial.rename(path)
 

@@ -196,9 +196,7 @@ def build(
     report(done, dataset.blocks)
     if missing:
         # Not forked: a forked child of a process that has used torch's threads can hang.
-        with ProcessPoolExecutor(
-            processes, mp_context=get_context("spawn"), initializer=_one_thread
-        ) as pool:
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
             for finished, _ in enumerate(pool.map(_make_block, missing), start=1):
                 report(done + finished, dataset.blocks)
     arrays = _opened(folder, dataset)
@@ -260,9 +258,7 @@ def _make_block(task: tuple[Path, SimulatedDataset, int]) -> None:
     _marker(folder, block).touch()
 
 
-def join(
-    folder: Path, parts: Callable[[], Sequence[tuple[Encoded, NDArray[np.bool_]]]]
-) -> Examples:
+def join(folder: Path, parts: Callable[[], Sequence[tuple[Encoded, NDArray[np.bool_]]]]) -> Examples:
     """Return encoded parts as examples, kept in `folder` so that they are encoded once.
 
     Parameters

@@ -147,7 +147,7 @@ class _Fit:
             _take(network, view, weights)
         self._frozen = [network.views[view] for view in start]
         for part in self._frozen:
-            part.requires_grad_(False)
+            part.requires_grad_(requires_grad=False)
         network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = network
         self._averaged = AveragedModel(

@@ -13,7 +13,7 @@ from torch import distributed
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """This process and how many there are."""
+    """Which process of how many this one is."""
 
     rank: int = 0
     size: int = 1

@@ -93,5 +93,7 @@ class FittingSettings:
         known = {item.name for item in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise SettingsError(f"there is no fitting setting {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+            raise SettingsError(
+                f"there is no fitting setting {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+            )
         return cls(**values)

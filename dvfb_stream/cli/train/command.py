@@ -21,14 +21,19 @@ SCALE, FIT = "How many frames", "How to fit"
 
 def train(
     preset: Annotated[
-        str | None, typer.Argument(metavar="[PRESET]", help="What to train; without it, the presets are listed.")
+        str | None,
+        typer.Argument(metavar="[PRESET]", help="What to train; without it, the presets are listed."),
     ] = None,
     *,
     work: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Frames (0.14 MB each), checkpoints and bundles; resumed if begun.")
+        Path,
+        typer.Option(
+            metavar="FOLDER", help="Frames (0.14 MB each), checkpoints and bundles; resumed if begun."
+        ),
     ] = Path("runs"),
     bundle: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Folder of the bundle.  [default: WORK/PRESET/bundle]")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of the bundle.  [default: WORK/PRESET/bundle]"),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the bundle.  [default: the preset's]")] = None,
     version: Annotated[str | None, typer.Option(help="Of the bundle.  [default: the preset's]")] = None,
@@ -85,8 +90,8 @@ def train(
 
     dvfb train paper-joint --frames 10000 --work runs
 
-    Machines without the command line's packages, and several GPUs: python -m dvfb_stream.training PRESET --work FOLDER,
-    also by way of torchrun.
+    Where the command line's packages are not there, and on several GPUs by way of torchrun:
+    python -m dvfb_stream.training PRESET --work FOLDER
     """
     from dvfb_stream.training import PRESETS
     from dvfb_stream.training import preset as find_preset
