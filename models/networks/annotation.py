@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -80,7 +81,7 @@ class AnnotationNetwork(nn.Module):
         widths = {view: int(network.features) for view, network in views.items()}  # type: ignore[arg-type]
         self.first = nn.Linear(sum(widths.values()), hidden[0])
         later: list[nn.Module] = [nn.Dropout(dropout)]
-        for before, after in zip(hidden, hidden[1:], strict=False):
+        for before, after in itertools.pairwise(hidden):
             later += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
         output = nn.Linear(hidden[-1], len(LABELS))
         self.later = nn.Sequential(*later, output)

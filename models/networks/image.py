@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from dvfb_stream.models.inputs import IMAGE_CHANNELS, IMAGE_SIDE, halve, image_input, standardised_crop
 
 
-def normalised_convolution(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Sequential:
+def normalised_convolution(
+    channels_in: int, channels_out: int, kernel: int, stride: int = 1
+) -> nn.Sequential:
     """Return convolution, batch normalisation and rectifier; a stride of 1 keeps the extent."""
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, kernel, stride=stride, padding=kernel // 2, bias=False),

@@ -1,9 +1,11 @@
 """Images that are no scattering keep the frame's shape and mask, and nothing of its content that they should not."""
 
+import sys
+
 import numpy as np
 import pytest
 
-from dvfb_stream.errors import SettingsError
+from dvfb_stream.errors import MissingExtraError, SettingsError
 from dvfb_stream.foreign.oddities import FULL, KINDS, PHOTOGRAPHS, oddity
 from dvfb_stream.frames import Frame, Geometry
 
@@ -86,6 +88,12 @@ def test_every_photograph_is_in_the_wheel():
 
     for name in PHOTOGRAPHS:
         assert getattr(data, name)().shape[0] > 0
+
+
+def test_photographs_without_scikit_image_name_the_extra(source, monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    with pytest.raises(MissingExtraError, match=r"scikit-image .*dvfb-stream\[evaluate\]"):
+        oddity("photograph", source, rng=np.random.default_rng(0))
 
 
 def test_a_frame_without_a_mask_is_valid_everywhere():

@@ -90,7 +90,7 @@ def test_frames_of_other_settings_or_damaged_ones_are_refused(frames_folder, tmp
     damaged = tmp_path / "damaged"
     shutil.copytree(folder, damaged)
     (damaged / "labels.npy").write_bytes(b"not an array")
-    with pytest.raises(SettingsError, match="labels.npy is damaged"):
+    with pytest.raises(SettingsError, match=r"labels\.npy is damaged"):
         build(damaged, SimulatedDataset(seed=3, count=100))
 
 

@@ -55,14 +55,14 @@ def labels_of(
     Parameters
     ----------
     components
-        All that is in the frame, tables in expected counts a pixel; ``surroundings`` have no labels.
+        All that is in the frame, tables in expected counts a pixel.
     setup
         Of the frame.
     speckle_modes
         As in `Counts`.
     """
     counts = Counts(setup, components, speckle_modes)
-    structures = [features(c, counts) for c in components if c.kind != "surroundings"]
+    structures = [features(component, counts) for component in components]
     ten = set()
     for feature in itertools.chain.from_iterable(structures):
         ten.add(TEN[feature.shape])

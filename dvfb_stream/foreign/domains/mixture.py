@@ -139,11 +139,11 @@ def _scaled(components: list[Component], setup: Setup, level: float) -> list[Com
 def _surroundings(setup: Setup, rng: Generator, exposure: float) -> list[Component]:
     """Return air, windows and detector, and the glow of slits around the beamstop."""
     level = exposure * 10 ** rng.uniform(-2.0, -0.4)
-    air = radial("guinier_porod", setup.q, rg=1.0 / setup.far * rng.uniform(0.3, 1.5), s=0.0, porod_exp=3.0)
+    air = radial("guinier_porod", setup.q, rg=rng.uniform(0.1, 0.5) / setup.far, s=0.0, porod_exp=3.0)
     profile = level * (rng.uniform(0.2, 1.0) + air / air.max())
-    if rng.random() < 0.7:
-        # As bright as the sample at the edge of the beamstop or brighter, and gone soon.
+    if rng.random() < 0.6:
+        # As bright as the sample at the edge of the beamstop or brighter, and gone soon: a label by its size only.
         edge = setup.q[np.flatnonzero(setup.seen.sum(axis=0))[0]]
-        glow = radial("power_law", np.maximum(setup.q, edge), power=rng.uniform(3.5, 5.0))
-        profile += exposure * 10 ** rng.uniform(-0.5, 1.5) * glow / glow.max()
+        glow = radial("power_law", np.maximum(setup.q, edge), power=rng.uniform(4.0, 7.0))
+        profile += exposure * 10 ** rng.uniform(-0.5, 1.2) * glow / glow.max()
     return [Component(kind="surroundings", table=np.tile(profile, (AZIMUTHS, 1)))]

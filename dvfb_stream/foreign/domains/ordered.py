@@ -112,7 +112,7 @@ def _peaks(setup: Setup, places: NDArray[np.float64], heights: NDArray[np.float6
     # No ring is narrower than a few columns: detectors spread it as well.
     width = max(width, 2.5 * float(setup.q[1] - setup.q[0]))
     x = (setup.q - places[:, None]) / (0.5 * width)
-    return heights[:, None] * (0.9 * np.exp(-math.log(2.0) * x**2) + 0.1 / (1.0 + x**2))
+    return heights[:, None] * (0.97 * np.exp(-math.log(2.0) * x**2) + 0.03 / (1.0 + x**2))
 
 
 def _rings(setup: Setup, places: NDArray[np.float64], heights: NDArray[np.float64], width: float) -> Table:

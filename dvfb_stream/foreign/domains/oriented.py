@@ -95,7 +95,9 @@ def crystal(setup: Setup, rng: Generator) -> list[Component]:
         table = sum(
             (w * turned(table, int(t)) for w, t in zip(weights, turns, strict=True)), np.zeros_like(table)
         )
-    return [_aligned("lattice", table, rng, mosaic=(1.5, 7.0), blur=(1.5, 4.0), grains=grains)]
+    # A grain has less mosaic than a film, or its spots would be arcs.
+    mosaic = (1.0, 2.5) if grains else (1.5, 7.0)
+    return [_aligned("lattice", table, rng, mosaic=mosaic, blur=(1.5, 4.0), grains=grains)]
 
 
 def _aligned(

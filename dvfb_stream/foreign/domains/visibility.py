@@ -146,7 +146,7 @@ class _View:
         share = 1.0 - baseline[band] / np.maximum(self.profile[band], 1e-300)
         signal, total = (self.own[:, band] @ share), counts.total[:, band].sum(axis=1)
         variance = counts.variance[:, band].sum(axis=1)
-        stands_out = covered & (signal > CONTRAST[halo] * (total - signal)) & (signal > 0)
+        stands_out = covered & self._peaked(low, high) & (signal > CONTRAST[halo] * (total - signal))
         detection = math.sqrt(float((signal**2 / variance)[stands_out].sum()))
         if stands_out.sum() < LEAST_SECTORS or detection < DETECTION[halo]:
             return None
@@ -220,6 +220,15 @@ class _View:
             return None
         detection2 = float((signal**2 / counts.variance[:, band] * bright).sum())
         return bright if detection2 >= DIFFUSE_DETECTION**2 else None
+
+    def _peaked(self, low: int, high: int) -> NDArray[np.bool_]:
+        """Return the sectors that have a maximum of their own between two columns.
+
+        The mean of slopes that differ from sector to sector, as of a rod's pattern, can have one that no sector has.
+        """
+        rate = _sectors(self.component.table[:, max(low - 1, 0) : high + 1])
+        peaked: NDArray[np.bool_] = rate[:, 1:-1].max(axis=1) > np.maximum(rate[:, 0], rate[:, -1])
+        return peaked
 
     def _covered(self, low: int, high: int) -> NDArray[np.bool_]:
         """Return the sectors in which enough of the columns is seen."""

@@ -2,13 +2,16 @@
 
 import os
 import shutil
+import sys
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from dvfb_stream.errors import SettingsError
+from dvfb_stream.errors import MissingExtraError, SettingsError
 from dvfb_stream.foreign import domain
+from dvfb_stream.foreign.domains.kernels import radial
+from dvfb_stream.foreign.domains.setup import binned_shape
 from dvfb_stream.labels import IMPLICATIONS, LABELS
 
 for package in ("pyFAI", "sasmodels"):
@@ -96,3 +99,15 @@ def test_impossible_domains_are_refused():
         domain("mixed", seed=-1)
     with pytest.raises(SettingsError, match="no -2"):
         next(domain("mixed", seed=0).frames(-2, 0))
+
+
+@pytest.mark.parametrize("package", ["sasmodels", "pyFAI"])
+def test_a_missing_package_names_the_extra(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setitem(sys.modules, f"{package}.detectors", None)
+    with pytest.raises(MissingExtraError, match=rf"{package} .*dvfb-stream\[evaluate\]"):
+        # Asked for nowhere else, so that nothing of them is cached.
+        if package == "sasmodels":
+            radial("porod", np.array([0.1]))
+        else:
+            binned_shape("fairchild")

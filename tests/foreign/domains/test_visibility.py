@@ -118,6 +118,14 @@ def test_stretched_scattering_at_low_q_is_two_fold(setup):
     assert fine == ("low_q_anisotropic",)
 
 
+def test_rings_that_no_direction_has_are_none(setup):
+    # Two streaks of different lengths: the mean over all directions falls, stays, and falls again.
+    share = setup.q / setup.far
+    along = np.exp(-((share / 0.6) ** 4)) * (1.0 + 3.0 * np.exp(-share / 0.1))
+    table = 50.0 * textured(2, AZIMUTH, strength=4.0, phase=0.2)[:, None] * along
+    assert ten(setup, table) == {"diffuse_low_q", "two_fold"}
+
+
 def test_speckles_hide_what_photons_would_show(setup):
     table = peak(setup, 0.4, 0.5, height=0.6)
     components = [Component(kind="correlation", table=table), flat(1.0)]
