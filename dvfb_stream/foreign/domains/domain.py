@@ -25,9 +25,10 @@ MIXED_LABELS = (*LABELS, *FINE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
-    """Frames of one kind of experiments, each a function of the seed and its number.
+    """Frames of one kind of experiments, made by `domain`.
 
-    Made by `domain`.
+    A frame is a function of the seed and its number, for one version of numpy, pyFAI and sasmodels; the last digits
+    of what sasmodels computes, and with them a photon here and there, depend on the compiler.
     """
 
     name: str

@@ -14,8 +14,8 @@ SMALL_ANGLE = (
     "hf_2m", "frelon",
 )  # fmt: skip
 WIDE_ANGLE = (
-    "perkin", "mar345", "mar555", "pixium", "dexela2923", "rayonixlx255", "pilatus300kw", "eiger2cdte_1m",
-    "pilatuscdte2m", "jungfrau8m", "titan", "apex2",
+    "perkin", "mar345", "mar555", "pixium", "dexela2923", "rayonixlx255", "pilatus300kw", "rayonixmx225",
+    "adsc_q315", "jungfrau8m", "titan", "apex2",
 )  # fmt: skip
 """pyFAI's names."""
 
