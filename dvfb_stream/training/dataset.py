@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -27,6 +28,9 @@ from dvfb_stream.view import VIEW_SIZE
 
 FRAMES_PER_BLOCK = 100
 """Made and stored at a time: two experiments, hence two plans."""
+
+MEMORY_SHARE = 1 / 3
+"""Of the machine's memory that examples may take."""
 
 FRAMES_PER_EXPERIMENT = 50
 """Frames that share centre and mask. Half the simulator's default: twice the geometries to learn from, at the price
@@ -78,6 +82,22 @@ class Examples:
     def first(self, count: int) -> Examples:
         """Return the first `count` examples."""
         return Examples(self.images, self.masks, self.coefficients, self.labels, self.rows[:count])
+
+    def after(self, count: int) -> Examples:
+        """Return all but the first `count` examples."""
+        return Examples(self.images, self.masks, self.coefficients, self.labels, self.rows[count:])
+
+    def in_memory(self) -> Examples:
+        """Return the examples read into memory, where a third of the machine's is enough for them.
+
+        Frames are drawn at random: from a disk that is slow, and what the system
+        caches of a file it may let go of.
+        """
+        arrays = (self.images, self.masks, self.coefficients, self.labels)
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if sum(array.nbytes for array in arrays) > machine * MEMORY_SHARE:
+            return self
+        return Examples(*(np.array(array) for array in arrays), self.rows)
 
     def batch(self, which: NDArray[np.int64], device: str | torch.device = "cpu") -> Batch:
         """Return the examples at some places, 0 to len - 1, in that order."""

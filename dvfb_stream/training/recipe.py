@@ -103,9 +103,10 @@ def train(
     }
     examples = simulate(recipe, work=work, stored=stored, processes=processes, reports=reports)
     reports.say(f"{recipe.name}: fitting on {len(examples['train'])} frames")
-    frames = StoredFrames(examples["train"])
-    source: StoredFrames | FreshFrames = frames
-    if recipe.fresh:
+    source: StoredFrames | FreshFrames
+    if not recipe.fresh:
+        source = StoredFrames(examples["train"].in_memory())
+    else:
         source = FreshFrames(work / recipe.name / "frames", _dataset(recipe, "train"), processes=processes)
     try:
         network, history = fit(
