@@ -1,0 +1,1 @@
+"""The classifiers and the printed numbers of the tables of the paper."""
