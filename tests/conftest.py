@@ -21,7 +21,7 @@ def tiny_bundle(tmp_path_factory):
 
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    architecture = {"name": "joint-compact-1", "hidden": 32}
+    architecture = {"image": {"name": "compact"}, "coefficient": {"name": "compact"}, "hidden": [32]}
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_bundle(
         folder,
