@@ -40,6 +40,17 @@ def tiny_bundle(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def frames_folder(tmp_path_factory):
+    """Folder of 200 training, validation and test frames each, as `train` keeps them in ``work/frames``."""
+    from dvfb_stream.training.dataset import SimulatedDataset, build
+
+    folder = tmp_path_factory.mktemp("frames")
+    for which, seed in (("train", 1), ("validation", 2), ("test", 3)):
+        build(folder / which, SimulatedDataset(seed=seed, count=200), processes=2)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def real_frames():
     """Folder of real detector frames, or a skip: they are not part of the repository."""
     default = Path(__file__).parents[2] / "shared" / "real_frames"
