@@ -45,7 +45,7 @@ _COEFFICIENT = {"name": "2c-pool-2c"}
 _TWO_CONVOLUTIONS = {"name": "2conv"}
 
 _PAPER_FITTING = FittingSettings(
-    epochs=3, learning_rate=4e-3, schedule="one_cycle", averaging=0.999, clip=20.0
+    epochs=6, learning_rate=4e-3, schedule="one_cycle", averaging=0.999, clip=20.0
 )
 """A hundredth of the steps that the authors' averaging was chosen for: one rise and fall of the learning rate instead
 of decay in steps, and a shorter memory."""
@@ -85,13 +85,13 @@ _RECIPES = (
         name="paper-coefficient",
         purpose="coefficient CNN g: 2c-pool-2c (Table 2)",
         architecture={"image": None, "coefficient": _COEFFICIENT, "hidden": [256, 256]},
-        fitting=dataclasses.replace(_PAPER_FITTING, epochs=6),
+        fitting=_PAPER_FITTING,
     ),
     Recipe(
         name="paper-2conv",
         purpose="coefficient CNN of two convolutions (Table 1)",
         architecture={"image": None, "coefficient": _TWO_CONVOLUTIONS, "hidden": [256, 256]},
-        fitting=dataclasses.replace(_PAPER_FITTING, epochs=6),
+        fitting=_PAPER_FITTING,
     ),
     Recipe(
         name="paper-joint",
