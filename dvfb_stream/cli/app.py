@@ -14,6 +14,7 @@ import typer
 from dvfb_stream.cli.annotate.command import annotate
 from dvfb_stream.cli.daemon import daemon
 from dvfb_stream.cli.demo.command import demo
+from dvfb_stream.cli.evaluate.command import evaluate
 from dvfb_stream.cli.figures.command import FIGURES
 from dvfb_stream.cli.models import models
 from dvfb_stream.cli.profile import profile
@@ -28,6 +29,7 @@ COMMANDS = (
     annotate,
     daemon,
     demo,
+    evaluate,
     models,
     profile,
     search,

@@ -17,8 +17,6 @@ from dvfb_stream.errors import SettingsError
 if TYPE_CHECKING:
     from dvfb_stream.simulation import SimulationSettings, Simulator
 
-PAPER_RATIOS = (0.1366, 0.0840, 0.2226, 0.5776, 0.5978, 0.1440, 0.1192, 0.2422, 0.1176, 0.0838)
-"""Shares of positive frames in the paper's dataset, Table 2, in the order of `LABELS`."""
 WHAT = "Which frames"
 
 
@@ -190,10 +188,11 @@ class _Progress:
 
 
 def _show(result: dict[str, Any]) -> None:
-    from dvfb_stream.labels import LABELS, TITLES
+    from dvfb_stream.labels import TITLES
+    from dvfb_stream.training.tables.paper import POSITIVE_RATIOS
 
     typer.echo(f"{'':20}{'here':>8}{'paper':>8}")
-    for label, paper in zip(LABELS, PAPER_RATIOS, strict=True):
+    for label, paper in POSITIVE_RATIOS.items():
         typer.echo(f"{TITLES[label]:20}{result['ratios'][label]:8.3f}{paper:8.3f}")
     frames = f"{result['count']} frames of seed {result['seed']}"
     speed, kept = result["frames_per_second"], result["resumed_from"]

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dvfb_stream.cli.output_files import check_writable
-from dvfb_stream.simulation.identity import FORMAT, as_text, difference, identity_of
 from dvfb_stream.cli.simulate.layout import (
     JoinedFile,
     PartFacts,
@@ -23,6 +22,7 @@ from dvfb_stream.cli.simulate.layout import (
 from dvfb_stream.cli.simulate.parts import PartsFolder, Span
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.simulation import SimulatedBatch, Simulator
+from dvfb_stream.simulation.identity import FORMAT, as_text, difference, identity_of
 from dvfb_stream.simulation.settings import DETECTOR
 
 MOST_FRAMES_PER_PART = 256

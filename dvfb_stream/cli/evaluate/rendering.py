@@ -1,0 +1,223 @@
+"""Results as tables on a terminal or in Markdown, ours beside the paper's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dvfb_stream.labels import LABELS, TITLES
+from dvfb_stream.training.tables import paper
+
+SYMMETRY_LABELS = ("symmetry_halo", "symmetry_rings", "two_fold", "four_fold", "six_fold")
+
+FEATURES = {
+    "coefficients": "F-B coefficients",
+    "log_coefficients": "log F-B coefficients",
+    "image": "image CNN fc (AlexNet)",
+    "coefficient": "coefficient CNN fc (2conv)",
+    "joint": "joint fc (AlexNet + 2conv)",
+}
+METHODS = {
+    "lbphog": "lbp + hog",
+    "pcanet": "PCANet",
+    "alexnet": "AlexNet fc",
+    "vgg16": "VGG-16 fc",
+    "resnet50": "ResNet-50 fc",
+    "joint": "joint fc (AlexNet + 2c-pool-2c)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table and what is said beneath it."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def print_results(results: Mapping[str, Any]) -> None:
+    """Print results of any kind as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    made = sheet(results)
+    table = Table(*made.columns[:1], title=made.title, title_justify="left", title_style="bold")
+    for name in made.columns[1:]:
+        table.add_column(name, justify="right")
+    for row in made.rows:
+        table.add_row(*row)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    for note in made.notes:
+        console.print(note, markup=False)
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """Return results of any kind as a Markdown table with its notes."""
+    made = sheet(results)
+    lines = [f"**{made.title}**", ""]
+    lines += [f"| {' | '.join(made.columns)} |", f"|{' --- |' * len(made.columns)}"]
+    lines += [f"| {' | '.join(row)} |" for row in made.rows]
+    return "\n".join([*lines, "", *(f"{note}  " for note in made.notes)])
+
+
+def sheet(results: Mapping[str, Any]) -> Sheet:
+    """Return the table of results, by their ``kind``."""
+    return _SHEETS[results["kind"]](results)
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def _circumstances(results: Mapping[str, Any]) -> str:
+    return f"Measured on {results['device']}, {results['date']}, in {_duration(results['seconds'])}."
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} s"
+
+
+def _trained(results: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for name, facts in results["trained_on"].items():
+        lines.append(
+            f"{name} ({facts['preset']}): {facts['frames']} simulated frames, {facts['epochs']} epochs, "
+            f"{_duration(facts['seconds'])}, {facts['cost']['multiply_adds'] / 1e6:.0f} million multiply-adds a frame"
+        )
+    return lines
+
+
+def _table1(results: Mapping[str, Any]) -> Sheet:
+    rows = [
+        [title, str(row["features"]), _score(row["average_precision"]["mean"]), _score(paper.TABLE_1[name])]
+        for name, title in FEATURES.items()
+        if (row := results["rows"].get(name)) is not None
+    ]
+    return Sheet(
+        "Table 1: mean average precision of linear SVMs",
+        ("feature", "length", "ours", "paper"),
+        rows,
+        [
+            f"SVMs fitted to {results['svm_frames']} frames and measured on {results['test_frames']}, all simulated; "
+            "the paper's 45,000 and 5,000 are other frames, of its own simulator.",
+            *_trained(results),
+            _circumstances(results),
+        ],
+    )
+
+
+def _table2(results: Mapping[str, Any]) -> Sheet:
+    ours = {name: row["average_precision"] for name, row in results["rows"].items()}
+    columns = ["label", "positives"]
+    for name in paper.TABLE_2:
+        columns += [name, "(paper)"]
+    rows = []
+    for label in (*LABELS, "mean"):
+        cells = [TITLES.get(label, "mean"), _score(results["positive_ratio"].get(label))]
+        for name, printed in paper.TABLE_2.items():
+            cells += [_score(ours[name].get(label)), _score(printed[label])]
+        rows.append(cells)
+    gain = ours["joint"]["mean"] - ours["image"]["mean"]
+    printed_gain = paper.TABLE_2["joint"]["mean"] - paper.TABLE_2["image"]["mean"]
+    better = [label for label in SYMMETRY_LABELS if ours["coefficient"][label] > ours["image"][label]]
+    return Sheet(
+        "Table 2: average precision per label",
+        columns,
+        rows,
+        [
+            f"Joint over image alone: {100 * gain:+.1f} points of mean average precision (paper "
+            f"{100 * printed_gain:+.1f}).",
+            f"Symmetry labels that coefficients alone rank better than the image alone: "
+            f"{', '.join(better) or 'none'} ({len(better)} of {len(SYMMETRY_LABELS)}).",
+            f"Measured on {results['test_frames']} simulated frames; the paper's 5,000 are of its own simulator.",
+            *_trained(results),
+            _circumstances(results),
+        ],
+    )
+
+
+def _table4(results: Mapping[str, Any]) -> Sheet:
+    domains = results["domains"]
+    columns = ["method"]
+    for name in domains:
+        columns += [name, "(paper)"]
+    rows = []
+    for method, title in METHODS.items():
+        cells = [title]
+        for name, found in domains.items():
+            measured = found["methods"].get(method)
+            cells += [
+                _score(measured and measured["average_precision"]["mean"]),
+                _score(paper.TABLE_4[method][name]),
+            ]
+        rows.append(cells)
+    sizes = "; ".join(
+        f"{name}: {found['train_frames']} frames to fit, {found['test_frames']} to test, "
+        f"{len(found['labels'])} labels"
+        for name, found in domains.items()
+    )
+    return Sheet(
+        "Table 4: mean average precision of kernel SVMs on domains that were not trained on",
+        columns,
+        rows,
+        [
+            f"{sizes}.",
+            "Our domains are made by sasmodels and pyFAI; the paper's are experiments, which are not public. "
+            "lbp + hog needs no training; PCANet learned its filters from frames of the domain.",
+            *_trained(results),
+            _circumstances(results),
+        ],
+    )
+
+
+def _model(results: Mapping[str, Any]) -> Sheet:
+    heads = list(results["heads"])
+    rows = []
+    for label in (*LABELS, "mean"):
+        error = (
+            results["expected_calibration_error"]
+            if label == "mean"
+            else results["expected_calibration_error_per_label"][label]
+        )
+        rows.append(
+            [
+                TITLES.get(label, "mean"),
+                _score(results["positive_ratio"].get(label)),
+                *(_score(results["heads"][head].get(label)) for head in heads),
+                _score(error),
+            ]
+        )
+    return Sheet(
+        f"{results['model']}: average precision",
+        ("label", "positives", *heads, "calibration error"),
+        rows,
+        [f"Measured on {results['test_frames']} simulated frames.", _circumstances(results)],
+    )
+
+
+def _novelty(results: Mapping[str, Any]) -> Sheet:
+    scores = list(next(iter(results["kinds"].values()))["auroc"])
+    rows = [
+        [kind, str(found["frames"]), *(_score(found["auroc"][score]) for score in scores)]
+        for kind, found in results["kinds"].items()
+    ]
+    return Sheet(
+        f"{results['model']}: area under the ROC curve, foreign frames against familiar ones",
+        ("kind of frame", "frames", *scores),
+        rows,
+        [f"Familiar: {results['familiar']}.", _circumstances(results)],
+    )
+
+
+_SHEETS: Mapping[str, Callable[[Mapping[str, Any]], Sheet]] = {
+    "table-1": _table1,
+    "table-2": _table2,
+    "table-4": _table4,
+    "model": _model,
+    "novelty": _novelty,
+}
