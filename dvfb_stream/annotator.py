@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
-from dvfb_stream.errors import BundleError, FrameError, GeometryError
+from dvfb_stream.errors import BundleError, FrameError, GeometryError, SettingsError
 from dvfb_stream.fbt import FourierBessel, PlanCache, complex_from_real, find_device
 from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.labels import LABELS, close_under_implication
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
-from dvfb_stream.models.calibration import probabilities
+from dvfb_stream.models.calibration import OPERATING_POINTS, probabilities
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE, View, ViewPlans
 
 PLAN_CACHE_BYTES = 1 << 30
@@ -32,6 +32,9 @@ way, and larger batches are no faster on a processor."""
 
 WHOLE_MASKS = 256
 """Geometries of which the mask of a frame that had lost nothing is remembered: 64 KiB each."""
+
+NEVER = 2.0
+"""Threshold of a label that is never accepted: no probability is as large, and documents hold only finite numbers."""
 
 MOST_LOST = 0.05
 """Share of a view that a single frame may lose before it gets a plan of its own. Up to there, taking the lost pixels
@@ -59,6 +62,9 @@ class Annotator:
         The model.
     device
         ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ...
+    thresholds
+        Operating point of the accepted labels: ``best_f1``, or ``high_precision``, at which 95 % of accepted
+        simulated frames have the label; a label that never reaches that is never accepted.
     plan_cache_bytes
         Bound on the Fourier-Bessel plans kept for geometries seen before.
 
@@ -71,9 +77,19 @@ class Annotator:
     """
 
     def __init__(
-        self, bundle: Bundle, *, device: str = "auto", plan_cache_bytes: int = PLAN_CACHE_BYTES
+        self,
+        bundle: Bundle,
+        *,
+        device: str = "auto",
+        thresholds: str = "best_f1",
+        plan_cache_bytes: int = PLAN_CACHE_BYTES,
     ) -> None:
         _check_view(bundle)
+        if thresholds not in OPERATING_POINTS:
+            raise SettingsError(
+                f"thresholds must be one of {', '.join(OPERATING_POINTS)}, not {thresholds!r}"
+            )
+        self.operating_point = thresholds
         self._bundle = bundle
         self.device = find_device(device)
         self._network = bundle.network.to(self.device).eval()
@@ -84,17 +100,23 @@ class Annotator:
         self._whole_masks: OrderedDict[Geometry, NDArray[np.bool_]] = OrderedDict()
 
     @classmethod
-    def load(cls, model: str | os.PathLike[str] = "default", *, device: str = "auto") -> Annotator:
-        """Return the annotator of a bundle, given by name or by folder.
+    def load(
+        cls,
+        model: str | os.PathLike[str] = "default",
+        *,
+        device: str = "auto",
+        thresholds: str = "best_f1",
+    ) -> Annotator:
+        """Return the annotator of a bundle, given by name or by folder; the rest is as in the class itself.
 
         Raises
         ------
         BundleError
             When there is no such bundle, or it is incomplete, altered, or of another version.
         SettingsError
-            When the device does not exist here.
+            When the device or the operating point does not exist.
         """
-        return cls(load_bundle(find_bundle(model)), device=device)
+        return cls(load_bundle(find_bundle(model)), device=device, thresholds=thresholds)
 
     @property
     def identity(self) -> ModelIdentity:
@@ -103,8 +125,11 @@ class Annotator:
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """Probability per label from which on it is accepted."""
-        return {label: c.threshold for label, c in zip(LABELS, self._calibrations, strict=True)}
+        """Probability per label from which on it is accepted; above 1 for a label that never is."""
+        return {
+            label: min(c.accepted_from(self.operating_point), NEVER)
+            for label, c in zip(LABELS, self._calibrations, strict=True)
+        }
 
     def provenance(self) -> dict[str, Any]:
         """Return what a result needs beside it to be traced and repeated; JSON-ready."""
@@ -112,6 +137,7 @@ class Annotator:
         return {
             "model": {"name": identity.name, "version": identity.version, "sha256": identity.sha256},
             "labels": list(LABELS),
+            "operating_point": self.operating_point,
             "thresholds": self.thresholds,
             "fbt": self._fbt.as_dict(),
             "software": {
@@ -236,8 +262,9 @@ class Annotator:
         )
         residuals = solution.unexplained.cpu().numpy()
         logits, hidden = self._network(self._network.prepare(images, masks, coefficients))
-        scores = probabilities(logits.cpu().numpy(), self._calibrations)
-        novelties = self._bundle.density.novelty(hidden.cpu().numpy())
+        features = hidden.cpu().numpy()
+        scores = probabilities(self._bundle.judged(logits.cpu().numpy(), features), self._calibrations)
+        novelties = self._bundle.density.novelty(features)
         amplitudes = coefficients.cpu().numpy()
         return [
             (scores[i], float(residuals[i]), float(novelties[i]), amplitudes[i]) for i in range(len(views))
@@ -255,8 +282,8 @@ class Annotator:
     ) -> Annotation:
         accepted = [
             label
-            for label, score, calibration in zip(LABELS, scores, self._calibrations, strict=True)
-            if score >= calibration.threshold
+            for (label, threshold), score in zip(self.thresholds.items(), scores, strict=True)
+            if score >= threshold
         ]
         return Annotation(
             status="ok",

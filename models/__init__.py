@@ -2,16 +2,18 @@
 
 from dvfb_stream.models.bundle import Bundle, BundleDescription, load_bundle, read_description, save_bundle
 from dvfb_stream.models.networks import AnnotationNetwork, build_network
-from dvfb_stream.models.registry import bundle_folders, find_bundle
+from dvfb_stream.models.registry import all_bundle_folders, bundle_folders, find_bundle, user_folder
 
 __all__ = [
     "AnnotationNetwork",
     "Bundle",
     "BundleDescription",
+    "all_bundle_folders",
     "build_network",
     "bundle_folders",
     "find_bundle",
     "load_bundle",
     "read_description",
     "save_bundle",
+    "user_folder",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -20,13 +21,17 @@ from dvfb_stream.errors import BundleError, SettingsError
 from dvfb_stream.fbt.settings import FourierBesselSettings
 from dvfb_stream.labels import LABELS
 from dvfb_stream.models.calibration import FeatureDensity, LabelCalibration
+from dvfb_stream.models.kernel_head import KernelHeads
 from dvfb_stream.models.networks import AnnotationNetwork, build_network
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout of `model.json`."""
 
 LARGEST = 1e30
 """Magnitude of a calibration's numbers beyond which they are none; NaN is not below it either."""
+
+HEADS_PREFIX = "heads_of_frames."
+"""Tensors of kernel heads, likewise."""
 
 DENSITY_PREFIX = "density."
 """Tensors of the feature density lie beside the network's in the weights file, under this prefix."""
@@ -44,8 +49,10 @@ class BundleDescription:
     """Order of the network's outputs."""
     architecture: dict[str, Any]
     """``name`` of the network and its parameters."""
-    calibration: dict[str, dict[str, float]]
-    """Per label: slope, intercept, threshold."""
+    calibration: dict[str, dict[str, float | None]]
+    """Per label: slope, intercept, threshold, high_precision (null where it is not reached)."""
+    heads: dict[str, dict[str, float]]
+    """Per label that a kernel head of a beamline's own judges: gamma, intercept. Empty in a bundle as trained."""
     view: dict[str, Any]
     """Size and intensity scale of the view the network was trained on."""
     fbt: dict[str, Any]
@@ -64,6 +71,8 @@ class Bundle:
     network: AnnotationNetwork
     """In evaluation mode, on the CPU."""
     density: FeatureDensity
+    heads: KernelHeads | None = None
+    """Judge some labels instead of the network's output."""
 
     @property
     def identity(self) -> ModelIdentity:
@@ -75,8 +84,25 @@ class Bundle:
     def calibrations(self) -> tuple[LabelCalibration, ...]:
         """Calibration of each label, in the order of the outputs."""
         return tuple(
-            LabelCalibration(**self.description.calibration[label]) for label in self.description.labels
+            LabelCalibration(**self.description.calibration[label])  # type: ignore[arg-type]
+            for label in self.description.labels
         )
+
+    def judged(self, logits: ArrayLike, features: ArrayLike) -> NDArray[np.float64]:
+        """Return what calibration turns into probabilities, (B, 10): logits, or the decisions of kernel heads.
+
+        Parameters
+        ----------
+        logits
+            (B, 10) of the network.
+        features
+            (B, hidden) activations of its first fully connected layer.
+        """
+        values = np.array(logits, dtype=np.float64)
+        if self.heads is not None:
+            columns = [self.description.labels.index(label) for label in self.heads.labels]
+            values[:, columns] = self.heads.decision(features)
+        return values
 
     @property
     def fbt_settings(self) -> FourierBesselSettings:
@@ -97,6 +123,7 @@ def save_bundle(
     fbt: FourierBesselSettings,
     training: Mapping[str, Any],
     card: str,
+    heads: KernelHeads | None = None,
 ) -> Bundle:
     """Write a bundle into `folder`, made if need be, and return it as read back."""
     tensors: dict[str, Tensor] = {
@@ -104,6 +131,14 @@ def save_bundle(
     }
     for field in fields(density):
         tensors[DENSITY_PREFIX + field.name] = from_numpy(np.ascontiguousarray(getattr(density, field.name)))
+    described_heads: dict[str, dict[str, float]] = {}
+    if heads is not None:
+        for name in ("support", "dual"):
+            tensors[HEADS_PREFIX + name] = from_numpy(np.ascontiguousarray(getattr(heads, name)))
+        described_heads = {
+            label: {"gamma": gamma, "intercept": intercept}
+            for label, gamma, intercept in zip(heads.labels, heads.gammas, heads.intercepts, strict=True)
+        }
     weights = save_tensors(tensors)
     description = BundleDescription(
         format=FORMAT,
@@ -112,6 +147,7 @@ def save_bundle(
         labels=LABELS,
         architecture=dict(architecture),
         calibration={label: asdict(calibration) for label, calibration in calibrations.items()},
+        heads=described_heads,
         view=dict(view),
         fbt=fbt.as_dict(),
         training=dict(training),
@@ -153,6 +189,7 @@ def read_description(folder: Path) -> BundleDescription:
     kinds = {
         "architecture": dict,
         "calibration": dict,
+        "heads": dict,
         "view": dict,
         "fbt": dict,
         "training": dict,
@@ -166,15 +203,29 @@ def read_description(folder: Path) -> BundleDescription:
         raise BundleError(f"{path}: labels are {values['labels']}, this version knows {list(LABELS)}")
     for label in LABELS:
         calibration = values["calibration"].get(label)
-        if (
-            not isinstance(calibration, dict)
-            or set(calibration) != {field.name for field in fields(LabelCalibration)}
-            or not all(isinstance(v, int | float) and abs(v) <= LARGEST for v in calibration.values())
-        ):
+        names = {field.name for field in fields(LabelCalibration)}
+        if not _are_numbers(calibration, names, optional="high_precision"):
             raise BundleError(
-                f"{path}: the calibration of {label} needs finite slope, intercept and threshold"
+                f"{path}: the calibration of {label} needs finite slope, intercept, threshold and high_precision "
+                "(the last may be null)"
+            )
+    for label, head in values["heads"].items():
+        if label not in LABELS or not _are_numbers(head, {"gamma", "intercept"}):
+            raise BundleError(
+                f"{path}: the head of {label!r} needs a known label, finite gamma and intercept"
             )
     return BundleDescription(**{**values, "labels": tuple(values["labels"])})
+
+
+def _are_numbers(values: object, names: set[str], *, optional: str = "") -> bool:
+    """Return whether `values` is a table of finite numbers of exactly these names."""
+    if not isinstance(values, dict) or set(values) != names:
+        return False
+    return all(
+        (value is None and name == optional)
+        or (isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST)
+        for name, value in values.items()
+    )
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -200,12 +251,16 @@ def load_bundle(folder: Path) -> Bundle:
     try:
         fbt = FourierBesselSettings.from_dict(description.fbt)
         tensors = load_tensors(weights)
+        for name, tensor in tensors.items():
+            if not bool(tensor.isfinite().all()):
+                raise ValueError(f"{name} holds numbers that are not finite")
         density = FeatureDensity(
             **{
                 field.name: tensors.pop(DENSITY_PREFIX + field.name).numpy()
                 for field in fields(FeatureDensity)
             }
         )
+        heads = _heads_of(description, tensors)
         network = build_network(description.architecture)
         network.load_state_dict(tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, SettingsError) as error:
@@ -222,4 +277,27 @@ def load_bundle(folder: Path) -> Bundle:
             f"{folder}: the network takes {expected[0]} x {expected[1]} coefficients, "
             f"but fbt in model.json makes {estimated[0]} x {estimated[1]}"
         )
-    return Bundle(description, network.eval(), density)
+    if heads is not None and heads.support.shape[1] != network.hidden:
+        raise BundleError(
+            f"{folder}: the heads compare {heads.support.shape[1]} features, but the network has {network.hidden}"
+        )
+    return Bundle(description, network.eval(), density, heads)
+
+
+def _heads_of(description: BundleDescription, tensors: dict[str, Tensor]) -> KernelHeads | None:
+    """Take the tensors of kernel heads out of those of the weights file."""
+    if not description.heads:
+        return None
+    support, dual = (tensors.pop(HEADS_PREFIX + name).numpy() for name in ("support", "dual"))
+    if support.ndim != 2 or dual.shape != (len(support), len(description.heads)):
+        raise ValueError(
+            f"heads of {len(description.heads)} labels have support of shape {support.shape} and dual "
+            f"coefficients of shape {dual.shape}"
+        )
+    return KernelHeads(
+        labels=tuple(description.heads),
+        gammas=tuple(head["gamma"] for head in description.heads.values()),
+        intercepts=tuple(head["intercept"] for head in description.heads.values()),
+        support=support,
+        dual=dual,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,11 +21,28 @@ class LabelCalibration:
     slope: float
     intercept: float
     threshold: float
-    """Least probability at which the label is accepted."""
+    """Least probability at which the label is accepted: the one of best F1."""
+    high_precision: float | None = None
+    """Least probability from which on at least 95 % of the accepted frames have the label; None: no `LEAST_ACCEPTED`
+    frames reach that."""
+
+    def accepted_from(self, operating_point: str) -> float:
+        """Return the least probability that is accepted at ``best_f1`` or ``high_precision``; inf: none is."""
+        if operating_point == "best_f1":
+            return self.threshold
+        return math.inf if self.high_precision is None else self.high_precision
+
+
+OPERATING_POINTS = ("best_f1", "high_precision")
+"""Sets of thresholds that a bundle has."""
+PRECISION = 0.95
+"""Of the second."""
+LEAST_ACCEPTED = 10
+"""Frames of the calibration that must be accepted for a precision to mean anything."""
 
 
 def fit_label(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> LabelCalibration:
-    """Fit the scaling by maximum likelihood and the threshold by best F1, on data not trained on.
+    """Fit the scaling by maximum likelihood and both thresholds, on data not trained on.
 
     Parameters
     ----------
@@ -37,9 +55,15 @@ def fit_label(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> LabelCal
     """
     regression = LogisticRegression(C=1e6).fit(logits[:, None], truth)
     slope, intercept = float(regression.coef_[0, 0]), float(regression.intercept_[0])
-    precision, recall, thresholds = precision_recall_curve(truth, expit(slope * logits + intercept))
+    stated = expit(slope * logits + intercept)
+    precision, recall, thresholds = precision_recall_curve(truth, stated)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    return LabelCalibration(slope, intercept, float(thresholds[int(np.argmax(f1[:-1]))]))
+    accepted = len(stated) - np.searchsorted(np.sort(stated), thresholds)
+    precise = (precision[:-1] >= PRECISION) & (accepted >= LEAST_ACCEPTED)
+    best = float(thresholds[int(np.argmax(f1[:-1]))])
+    # A label that is easy is precise below its best F1 already; no set is laxer than the other.
+    high = max(best, float(thresholds[int(np.argmax(precise))])) if precise.any() else None
+    return LabelCalibration(slope, intercept, best, high)
 
 
 def probabilities(logits: ArrayLike, calibrations: Sequence[LabelCalibration]) -> NDArray[np.float64]:

@@ -10,6 +10,9 @@ from torch import Tensor
 from dvfb_stream.fbt.log_scaling import log_scale, normalise
 from dvfb_stream.fbt.projection import block_sum
 
+VIEW_SIDE = 256
+"""Side of a view."""
+
 IMAGE_SIDE = 128
 """Side of the image network's input: views are averaged over 2 x 2 valid pixels, like the estimate's."""
 

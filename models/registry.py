@@ -14,14 +14,20 @@ ENVIRONMENT_VARIABLE = "DVFB_MODELS"
 _PACKAGED = Path(__file__).parent / "bundles"
 
 
-def bundle_folders() -> Iterator[tuple[str, Path]]:
-    """Yield name and folder of every bundle that `find_bundle` finds by name, those that win first."""
-    seen = set()
+def all_bundle_folders() -> Iterator[tuple[str, Path]]:
+    """Yield name and folder of every bundle on a shelf, those that win first; a later one of a name is hidden."""
     for shelf in _shelves():
         for model in sorted(shelf.glob("*/model.json")):
-            if model.parent.name not in seen:
-                seen.add(model.parent.name)
-                yield model.parent.name, model.parent
+            yield model.parent.name, model.parent
+
+
+def bundle_folders() -> Iterator[tuple[str, Path]]:
+    """Yield name and folder of every bundle that `find_bundle` finds by name."""
+    seen = set()
+    for name, folder in all_bundle_folders():
+        if name not in seen:
+            seen.add(name)
+            yield name, folder
 
 
 def find_bundle(model: str | os.PathLike[str]) -> Path:
@@ -31,7 +37,7 @@ def find_bundle(model: str | os.PathLike[str]) -> Path:
     ----------
     model
         A folder that holds `model.json`, or the name of a bundle in the folder that the environment variable
-        DVFB_MODELS names, or of one that the package ships.
+        DVFB_MODELS names, in `user_folder`, or in the package.
 
     Raises
     ------
@@ -48,12 +54,20 @@ def find_bundle(model: str | os.PathLike[str]) -> Path:
     known = ", ".join(named) or "none"
     raise BundleError(
         f"no model {str(model)!r}: it is neither a folder with a model.json nor one of the known names ({known}); "
-        f"`dvfb models` lists them, and {ENVIRONMENT_VARIABLE} may name a folder of further ones"
+        f"`dvfb models` lists them, and {ENVIRONMENT_VARIABLE} may name a folder of further ones, "
+        f"which may also lie in {user_folder()}"
     )
+
+
+def user_folder() -> Path:
+    """Return where a user's own bundles are found: below XDG_DATA_HOME, or ~/.local/share."""
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "dvfb_stream" / "models"
 
 
 def _shelves() -> Iterator[Path]:
     extra = os.environ.get(ENVIRONMENT_VARIABLE)
     if extra:
         yield Path(extra)
+    yield user_folder()
     yield _PACKAGED

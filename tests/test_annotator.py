@@ -140,7 +140,6 @@ def test_probabilities_are_platt_scaled_logits(annotator):
     import torch
 
     from dvfb_stream.fbt import FourierBessel
-    from dvfb_stream.models.inputs import coefficient_input, halve, image_input
 
     one = Frame(
         frame(6, Geometry(shape=(256, 256), center_x=100.0, center_y=90.0)).pixels,
@@ -148,11 +147,25 @@ def test_probabilities_are_platt_scaled_logits(annotator):
     )
     view = make_view(one)
     coefficients = FourierBessel(center_x=100.0, center_y=90.0).estimate(view.image[None])
-    halved = halve(torch.from_numpy(view.image[None]), torch.from_numpy(view.mask[None]))
+    seen = torch.from_numpy(view.image[None]), torch.from_numpy(view.mask[None]), coefficients
     with torch.inference_mode():
-        logits, _ = annotator._network(image_input(*halved), coefficient_input(coefficients))
+        logits, _ = annotator._network(annotator._network.prepare(*seen))
     expected = dict(zip(LABELS, expit(logits[0].double().numpy()), strict=True))
     assert annotator.annotate([one])[0].scores == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_operating_point_is_chosen_by_name(tiny_bundle):
+    strict = Annotator.load(tiny_bundle, device="cpu", thresholds="high_precision")
+    # The small model has never been calibrated: nothing is accepted, whatever the probability.
+    (annotation,) = strict.annotate([frame(1, Geometry(shape=(64, 64), center_x=30, center_y=30))])
+    assert annotation.ok
+    assert annotation.labels == ()
+    assert json.loads(json.dumps(strict.provenance()))["operating_point"] == "high_precision"
+    default = Annotator.load("default", device="cpu")
+    precise = Annotator.load("default", device="cpu", thresholds="high_precision")
+    assert all(precise.thresholds[label] >= default.thresholds[label] for label in LABELS)
+    with pytest.raises(SettingsError, match="best_f1, high_precision, not 'strict'"):
+        Annotator.load(tiny_bundle, thresholds="strict")
 
 
 def test_provenance_is_json_ready_and_complete(annotator):

@@ -16,7 +16,8 @@ from dvfb_stream.cli.daemon import daemon
 from dvfb_stream.cli.demo.command import demo
 from dvfb_stream.cli.evaluate.command import evaluate
 from dvfb_stream.cli.figures.command import FIGURES
-from dvfb_stream.cli.models import models
+from dvfb_stream.cli.models.command import COMMANDS as MODEL_COMMANDS
+from dvfb_stream.cli.models.command import models
 from dvfb_stream.cli.profile import profile
 from dvfb_stream.cli.search import search
 from dvfb_stream.cli.simulate.command import simulate
@@ -30,7 +31,6 @@ COMMANDS = (
     daemon,
     demo,
     evaluate,
-    models,
     profile,
     search,
     simulate,
@@ -58,6 +58,10 @@ def _unwrapped(text: str | None) -> str:
 
 for command in COMMANDS:
     app.command(help=_unwrapped(command.__doc__))(command)
+
+app.add_typer(models, name="models")
+for name, command in MODEL_COMMANDS.items():
+    models.command(name, help=_unwrapped(command.__doc__))(command)
 
 figures = typer.Typer(help="Draw the paper's figures: the basis functions, the masked estimate of any frame.")
 app.add_typer(figures, name="figures")

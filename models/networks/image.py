@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dvfb_stream.models.inputs import IMAGE_CHANNELS, IMAGE_SIDE, halve, image_input, standardised_crop
+from dvfb_stream.models.inputs import (
+    IMAGE_CHANNELS,
+    IMAGE_SIDE,
+    VIEW_SIDE,
+    halve,
+    image_input,
+    standardised_crop,
+)
 
 
 def normalised_convolution(
@@ -61,8 +68,8 @@ class AlexNet(nn.Module):
         extent = (side - 11) // 4 + 1
         for _ in range(3):
             extent = (extent - 4) // 2 + 1
-        if extent < 1:
-            raise ValueError(f"AlexNet needs crops of at least 67 pixels, not {side}")
+        if extent < 1 or side > VIEW_SIDE:
+            raise ValueError(f"AlexNet needs crops of 67 to {VIEW_SIDE} pixels, not {side}")
         self.features = 256 * extent**2
 
     def prepare(self, images: Tensor, masks: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dvfb_stream.models.inputs import standardised_crop
+from dvfb_stream.models.inputs import VIEW_SIDE, standardised_crop
 from dvfb_stream.models.networks.image import normalised_convolution
 
 STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
@@ -78,8 +78,8 @@ class ResNet50(nn.Module):
 
     def __init__(self, *, side: int = 224) -> None:
         super().__init__()
-        if side < LEAST_SIDE:
-            raise ValueError(f"ResNet-50 needs crops of at least {LEAST_SIDE} pixels, not {side}")
+        if not LEAST_SIDE <= side <= VIEW_SIDE:
+            raise ValueError(f"ResNet-50 needs crops of {LEAST_SIDE} to {VIEW_SIDE} pixels, not {side}")
         self.side = side
         channels = STAGES[0][0]
         self.stem = nn.Sequential(

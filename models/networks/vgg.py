@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dvfb_stream.models.inputs import standardised_crop
+from dvfb_stream.models.inputs import VIEW_SIDE, standardised_crop
 
 CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Channels of the 3 x 3 convolutions between the poolings: configuration D."""
@@ -41,8 +41,8 @@ class Vgg16(nn.Module):
 
     def __init__(self, *, side: int = 224, batch_norm: bool = True) -> None:
         super().__init__()
-        if side < LEAST_SIDE:
-            raise ValueError(f"VGG-16 needs crops of at least {LEAST_SIDE} pixels, not {side}")
+        if not LEAST_SIDE <= side <= VIEW_SIDE:
+            raise ValueError(f"VGG-16 needs crops of {LEAST_SIDE} to {VIEW_SIDE} pixels, not {side}")
         self.side = side
         layers: list[nn.Module] = []
         channels_in = 1

@@ -22,6 +22,7 @@ def test_a_bundle_is_listed_with_its_facts(dvfb, tiny_bundle: Path) -> None:
         "weights_bytes": len(weights),
         "sha256": hashlib.sha256(weights).hexdigest(),
         "folder": str(tiny_bundle),
+        "hidden": False,
     }
 
 
@@ -50,3 +51,84 @@ def test_a_damaged_bundle_costs_a_line_and_the_others_are_listed(
     assert "broken" not in [facts["name"] for facts in outcome.rows]
     (error,) = outcome.errors
     assert "broken" in error
+
+
+def test_the_users_own_folder_is_looked_into(dvfb, tiny_bundle: Path, tmp_path: Path, monkeypatch) -> None:
+    shelf = tmp_path / "dvfb_stream" / "models"
+    shutil.copytree(tiny_bundle, shelf / "mine")
+    shutil.copytree(tiny_bundle, shelf / "tiny")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    rows = dvfb("models", "list", "--json").rows
+    assert [row["hidden"] for row in rows if row["name"] == "mine"] == [False]
+    # DVFB_MODELS comes before the user's folder.
+    assert [(row["folder"], row["hidden"]) for row in rows if row["name"] == "tiny"] == [
+        (str(tiny_bundle), False),
+        (str(shelf / "tiny"), True),
+    ]
+    assert "tiny (hidden)" in dvfb("models", "list").stdout
+
+
+def test_a_bundle_is_shown_with_what_it_can_do_and_what_it_was_made_of(dvfb) -> None:
+    shown = dvfb("models", "show", "default").stdout
+    for word in ("45000 simulated frames", "multiply-adds", "Rings", "4-fold symmetry", "sha256"):
+        assert word in shown
+    card = dvfb("models", "show", "default", "--card").stdout
+    assert card.startswith("# Model `default`")
+    described = json.loads(dvfb("models", "show", "default", "--json").stdout)["description"]
+    assert described["training"]["test"]["average_precision"]["joint"]["mean"] > 0.8
+    # A bundle without any facts has a page all the same.
+    assert dvfb("models", "show", "tiny").status == 0
+
+
+def test_unknown_bundles_are_refused_in_one_line(dvfb) -> None:
+    for word in ("show", "verify"):
+        outcome = dvfb("models", word, "nonesuch")
+        assert outcome.status == 1
+        (error,) = outcome.errors
+        assert "no model 'nonesuch'" in error
+
+
+def test_whole_bundles_are_verified(dvfb, tiny_bundle: Path) -> None:
+    outcome = dvfb("models", "verify", "tiny", str(tiny_bundle))
+    assert outcome.status == 0
+    assert outcome.stdout.count("whole") == 2
+    assert dvfb("models", "verify", "tiny", "--json").rows == [
+        {"name": "tiny", "folder": str(tiny_bundle), "problems": []}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "problem"),
+    [
+        ("weights.safetensors", b"changed", "altered"),
+        ("model.json", b"{}", "format None"),
+        ("CARD.md", b" ", "is empty"),
+        ("CARD.md", b"\xff", "no readable CARD.md"),
+    ],
+)
+def test_every_part_of_a_bundle_is_verified(
+    dvfb, tiny_bundle: Path, tmp_path: Path, part: str, content: bytes, problem: str
+) -> None:
+    folder = shutil.copytree(tiny_bundle, tmp_path / "damaged")
+    (folder / part).write_bytes(content)
+    outcome = dvfb("models", "verify", str(folder), "tiny")
+    assert outcome.status == 1
+    (error,) = outcome.errors
+    assert problem in error
+    assert "tiny: whole" in outcome.stdout
+
+
+def test_weights_that_are_no_numbers_are_refused(dvfb, tiny_bundle: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(tiny_bundle, tmp_path / "poisoned")
+    weights = folder / "weights.safetensors"
+    tensors = load_file(weights)
+    tensors["first.bias"] = tensors["first.bias"] * float("nan")
+    save_file(tensors, weights)
+    described = json.loads((folder / "model.json").read_text())
+    described["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    (folder / "model.json").write_text(json.dumps(described))
+    outcome = dvfb("models", "verify", str(folder))
+    assert outcome.status == 1
+    assert "first.bias holds numbers that are not finite" in outcome.stderr

@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 from dvfb_stream.errors import BundleError
 from dvfb_stream.models import bundle_folders, find_bundle, load_bundle
 
+COMPACT = {"image": {"name": "compact"}, "coefficient": {"name": "compact"}, "hidden": [32]}
+
 
 @pytest.fixture
 def copy(tiny_bundle, tmp_path):
@@ -46,11 +48,18 @@ def test_one_changed_byte_of_the_weights_is_noticed(copy):
         ({"format": 99}, "format 99"),
         ({"labels": ["rings"]}, "labels"),
         ({"surprise": 1}, r"unknown keys \['surprise'\]"),
-        ({"architecture": {"name": "vgg"}}, "unknown network architecture 'vgg'"),
-        ({"architecture": {"name": "joint-compact-1", "hidden": 64}}, "do not fit"),
-        ({"architecture": {"name": "joint-compact-1", "depth": 64}}, "do not fit"),
-        ({"architecture": {"name": ["joint-compact-1"]}}, "unknown network architecture"),
-        ({"architecture": {"name": "joint-compact-1", "dropout": 5}}, "do not fit"),
+        ({"architecture": {**COMPACT, "image": {"name": "vgg"}}}, "there is no sub-network 'vgg'"),
+        ({"architecture": {**COMPACT, "image": {"name": ["compact"]}}}, "there is no sub-network"),
+        ({"architecture": {**COMPACT, "image": None, "coefficient": None}}, "needs an image network"),
+        ({"architecture": {**COMPACT, "image": "compact"}}, "describe no network"),
+        ({"architecture": {**COMPACT, "hidden": [64]}}, "do not fit"),
+        ({"architecture": {**COMPACT, "hidden": []}}, "width of at least one layer"),
+        ({"architecture": {**COMPACT, "hidden": [-1]}}, "width of at least one layer"),
+        ({"architecture": {**COMPACT, "depth": 64}}, "unexpected keyword"),
+        ({"architecture": {**COMPACT, "dropout": 5}}, "dropout"),
+        ({"heads": {"rings": {"gamma": 1.0}}}, "head of 'rings' needs"),
+        ({"heads": {"ring": {"gamma": 1.0, "intercept": 0.0}}}, "head of 'ring' needs a known label"),
+        ({"heads": {"rings": {"gamma": 1.0, "intercept": 0.0}}}, "heads_of_frames"),
         ({"fbt": {"radius": -1}}, "radius"),
         ({"fbt": {"reading": "loud"}}, "reading must be one of"),
         ({"fbt": {"n_radial": 41}}, "takes 40 x 11 coefficients, but fbt in model.json makes 41 x 11"),
@@ -88,7 +97,7 @@ def test_bundles_are_found_by_folder_and_by_name(tiny_bundle, monkeypatch):
         find_bundle("tina")
 
 
-@pytest.mark.parametrize("number", [10**400, float("nan"), float("inf"), "1"])
+@pytest.mark.parametrize("number", [10**400, float("nan"), float("inf"), "1", None, True])
 def test_a_calibration_needs_numbers(copy, number):
     calibration = json.loads((copy / "model.json").read_text())["calibration"]
     calibration["rings"]["slope"] = number

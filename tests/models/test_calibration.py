@@ -39,3 +39,22 @@ def test_distances_of_gaussian_features_follow_chi_squared():
     novelty = density.novelty(fresh)
     assert abs(np.mean(novelty) - 0.5) < 0.03
     assert (density.novelty(fresh + 50) == 1).all()
+
+
+def test_the_high_precision_threshold_is_precise_and_no_laxer():
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=20_000)
+    truth = rng.random(20_000) < expit(4 * logits - 2)
+    fitted = fit_label(logits, truth)
+    accepted = probabilities(logits[:, None], [fitted])[:, 0] >= fitted.high_precision
+    assert truth[accepted].mean() >= 0.95
+    assert accepted.sum() > 1000
+    assert fitted.high_precision >= fitted.threshold
+
+
+def test_a_label_that_is_never_precise_has_no_such_threshold():
+    rng = np.random.default_rng(4)
+    fitted = fit_label(rng.normal(size=2000), rng.random(2000) < 0.3)
+    assert fitted.high_precision is None
+    assert fitted.accepted_from("high_precision") > 1
+    assert fitted.accepted_from("best_f1") == fitted.threshold

@@ -142,7 +142,15 @@ def _stored(table: int) -> dict[str, Any]:
     """Return the results that came with this version."""
     from importlib import resources
 
-    text = (resources.files("dvfb_stream.results") / f"table-{table}.json").read_text()
+    from dvfb_stream.errors import SettingsError
+
+    name = f"table-{table}.json"
+    try:
+        text = (resources.files("dvfb_stream.results") / name).read_text()
+    except (OSError, ModuleNotFoundError) as error:
+        raise SettingsError(
+            f"this installation brings no measured {name}; measure it: dvfb evaluate --table {table} --work runs"
+        ) from error
     found: dict[str, Any] = json_format.loads(text)
     return found
 

@@ -15,7 +15,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import SVC
 
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.training.tables.linear_svm import unit_max
+from dvfb_stream.models.kernel_head import unit_max
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,6 +13,7 @@ from sklearn.model_selection import KFold
 from torch import Tensor
 
 from dvfb_stream.errors import SettingsError
+from dvfb_stream.models.kernel_head import unit_max
 
 TOLERANCE = 1e-3
 """Norm of a problem's gradient, as a share of that at zero, at which it is solved; LIBLINEAR's is 1e-4 of a looser
@@ -21,13 +22,6 @@ MOST_STEPS = 60
 """Of Newton's method; ten or twenty do."""
 MOST_PRODUCTS = 40
 """Of conjugate gradients within a step."""
-NO_FEATURE = 1e-12
-
-
-def unit_max(features: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return features, (N, F), each row divided by its largest magnitude: the paper's unit ℓ∞ norm."""
-    largest = np.abs(features).max(axis=1, keepdims=True)
-    return np.asarray(features / np.maximum(largest, NO_FEATURE), dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

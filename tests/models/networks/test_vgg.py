@@ -94,5 +94,5 @@ def test_crops_are_the_middle_in_use_and_move_in_training(side):
 
 
 def test_crops_that_five_poolings_would_use_up_are_refused():
-    with pytest.raises(ValueError, match="at least 32 pixels, not 31"):
+    with pytest.raises(ValueError, match="crops of 32 to 256 pixels, not 31"):
         Vgg16(side=31)

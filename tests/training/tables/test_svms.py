@@ -6,8 +6,9 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.svm import SVC, LinearSVC
 
 from dvfb_stream.errors import SettingsError
+from dvfb_stream.models.kernel_head import unit_max
 from dvfb_stream.training.tables.kernel_svm import fit_kernel_svms
-from dvfb_stream.training.tables.linear_svm import fit_linear_svms, unit_max
+from dvfb_stream.training.tables.linear_svm import fit_linear_svms
 
 
 def _problem(seed=0, count=400, length=30, labels=3):
