@@ -53,6 +53,29 @@ class Examination:
     annotation: Annotation
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """What the network makes of frames before its last layers: what heads of a beamline's own are fitted to."""
+
+    activations: NDArray[np.float32]
+    """(N, hidden) of the first fully connected layer; NaN where a frame cannot be annotated."""
+    scores: NDArray[np.float64]
+    """(N, 10) probabilities as they are; NaN likewise."""
+    reasons: tuple[str, ...]
+    """Of each frame, why it cannot be annotated; empty where it can."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Inferred:
+    """All that the model says about one frame."""
+
+    scores: NDArray[np.float64]
+    residual: float
+    novelty: float
+    coefficients: NDArray[np.complex64]
+    activations: NDArray[np.float32]
+
+
 class Annotator:
     """Annotates frames with one model on one device. Not for several threads at once; a worker has its own.
 
@@ -159,35 +182,30 @@ class Annotator:
         keep_coefficients
             Whether annotations carry the Fourier-Bessel coefficients.
         """
-        annotations: dict[int, Annotation] = {}
-        views: dict[Any, list[tuple[int, View]]] = {}
-        for index, frame in enumerate(frames):
-            try:
-                view = self._views.get(frame.geometry).view(frame.pixels)
-            except (FrameError, GeometryError) as error:
-                annotations[index] = self._failed(frame, error)
-                continue
-            # A frame that alone has lost pixels (overflow, negative) has a plan, hence a batch, of its own.
-            key = (frame.geometry, np.packbits(view.mask).tobytes())
-            views.setdefault(key, []).append((index, view))
-        for members in views.values():
-            indices = [index for index, _ in members]
-            group = [view for _, view in members]
-            try:
-                plan = self._plan(group[0], frames[indices[0]].geometry)
-            except GeometryError as error:
-                annotations.update({index: self._failed(frames[index], error) for index in indices})
-                continue
-            results = [
-                result
-                for start in range(0, len(group), INFERENCE_FRAMES)
-                for result in self._infer(plan, group[start : start + INFERENCE_FRAMES])
-            ]
-            for index, result in zip(indices, results, strict=True):
-                annotations[index] = self._annotation(
-                    frames[index], *result, keep_coefficients=keep_coefficients
-                )
-        return [annotations[index] for index in range(len(frames))]
+        return [
+            self._failed(frame, result)
+            if isinstance(result, Exception)
+            else self._annotation(frame, result, keep_coefficients=keep_coefficients)
+            for frame, result in zip(frames, self._inferred(frames), strict=True)
+        ]
+
+    def features(self, frames: Sequence[Frame]) -> Features:
+        """Return the features of frames, in order, and what the model says of them as it is (section 4.3).
+
+        Parameters
+        ----------
+        frames
+            Any number, of any geometries.
+        """
+        activations = np.full((len(frames), self._network.hidden), np.nan, dtype=np.float32)
+        scores = np.full((len(frames), len(LABELS)), np.nan)
+        reasons = [""] * len(frames)
+        for index, result in enumerate(self._inferred(frames)):
+            if isinstance(result, Exception):
+                reasons[index] = str(result)
+            else:
+                activations[index], scores[index] = result.activations, result.scores
+        return Features(activations, scores, tuple(reasons))
 
     def examine(self, frame: Frame) -> Examination:
         """Return view, coefficients, reconstruction and annotation of one frame.
@@ -200,11 +218,40 @@ class Annotator:
         view = self._views.get(frame.geometry).view(frame.pixels)
         plan = self._plan(view, frame.geometry)
         (result,) = self._infer(plan, [view])
-        annotation = self._annotation(frame, *result, keep_coefficients=True)
+        annotation = self._annotation(frame, result, keep_coefficients=True)
         coefficients = annotation.coefficients
         assert coefficients is not None
         reconstruction = plan.reconstruct(coefficients[None])[0].cpu().numpy()
         return Examination(view, coefficients, reconstruction, annotation)
+
+    def _inferred(self, frames: Sequence[Frame]) -> list[_Inferred | FrameError | GeometryError]:
+        """Return what the model says about each frame, or why it cannot; frames of equal geometry share batches."""
+        results: dict[int, _Inferred | FrameError | GeometryError] = {}
+        views: dict[Any, list[tuple[int, View]]] = {}
+        for index, frame in enumerate(frames):
+            try:
+                view = self._views.get(frame.geometry).view(frame.pixels)
+            except (FrameError, GeometryError) as error:
+                results[index] = error
+                continue
+            # A frame that alone has lost pixels (overflow, negative) has a plan, hence a batch, of its own.
+            key = (frame.geometry, np.packbits(view.mask).tobytes())
+            views.setdefault(key, []).append((index, view))
+        for members in views.values():
+            indices = [index for index, _ in members]
+            group = [view for _, view in members]
+            try:
+                plan = self._plan(group[0], frames[indices[0]].geometry)
+            except GeometryError as error:
+                results.update(dict.fromkeys(indices, error))
+                continue
+            inferred = [
+                result
+                for start in range(0, len(group), INFERENCE_FRAMES)
+                for result in self._infer(plan, group[start : start + INFERENCE_FRAMES])
+            ]
+            results.update(zip(indices, inferred, strict=True))
+        return [results[index] for index in range(len(frames))]
 
     def _plan(self, view: View, geometry: Geometry) -> FourierBessel:
         """Return the plan of a view: the geometry's own, but for pixels that this frame alone has lost."""
@@ -250,10 +297,8 @@ class Annotator:
             ) from error
 
     @torch.inference_mode()
-    def _infer(
-        self, plan: FourierBessel, views: Sequence[View]
-    ) -> list[tuple[NDArray[np.float64], float, float, NDArray[np.complex64]]]:
-        """Probabilities, fit residual, novelty and coefficients of views that share a plan."""
+    def _infer(self, plan: FourierBessel, views: Sequence[View]) -> list[_Inferred]:
+        """Return what the model says about views that share a plan."""
         images = torch.from_numpy(np.stack([view.image for view in views])).to(self.device)
         masks = torch.from_numpy(np.stack([view.mask for view in views])).to(self.device)
         solution = plan.solve(images)
@@ -267,33 +312,25 @@ class Annotator:
         novelties = self._bundle.density.novelty(features)
         amplitudes = coefficients.cpu().numpy()
         return [
-            (scores[i], float(residuals[i]), float(novelties[i]), amplitudes[i]) for i in range(len(views))
+            _Inferred(scores[i], float(residuals[i]), float(novelties[i]), amplitudes[i], features[i])
+            for i in range(len(views))
         ]
 
-    def _annotation(
-        self,
-        frame: Frame,
-        scores: NDArray[np.float64],
-        residual: float,
-        novelty: float,
-        coefficients: NDArray[np.complex64],
-        *,
-        keep_coefficients: bool,
-    ) -> Annotation:
+    def _annotation(self, frame: Frame, result: _Inferred, *, keep_coefficients: bool) -> Annotation:
         accepted = [
             label
-            for (label, threshold), score in zip(self.thresholds.items(), scores, strict=True)
+            for (label, threshold), score in zip(self.thresholds.items(), result.scores, strict=True)
             if score >= threshold
         ]
         return Annotation(
             status="ok",
             model=self.identity,
             origin=frame.origin,
-            scores={label: float(score) for label, score in zip(LABELS, scores, strict=True)},
+            scores={label: float(score) for label, score in zip(LABELS, result.scores, strict=True)},
             labels=close_under_implication(accepted),
-            fit_residual=residual,
-            novelty=novelty,
-            coefficients=coefficients if keep_coefficients else None,
+            fit_residual=result.residual,
+            novelty=result.novelty,
+            coefficients=result.coefficients if keep_coefficients else None,
         )
 
     def _failed(self, frame: Frame, error: Exception) -> Annotation:

@@ -84,8 +84,11 @@ class Bundle:
     def calibrations(self) -> tuple[LabelCalibration, ...]:
         """Calibration of each label, in the order of the outputs."""
         return tuple(
-            LabelCalibration(**self.description.calibration[label])  # type: ignore[arg-type]
-            for label in self.description.labels
+            # JSON writes 1.0 as 1 where a person does, and whole numbers of any length make no array.
+            LabelCalibration(  # type: ignore[arg-type]
+                **{name: None if v is None else float(v) for name, v in calibration.items()}
+            )
+            for calibration in map(self.description.calibration.__getitem__, self.description.labels)
         )
 
     def judged(self, logits: ArrayLike, features: ArrayLike) -> NDArray[np.float64]:
@@ -133,8 +136,8 @@ def save_bundle(
         tensors[DENSITY_PREFIX + field.name] = from_numpy(np.ascontiguousarray(getattr(density, field.name)))
     described_heads: dict[str, dict[str, float]] = {}
     if heads is not None:
-        for name in ("support", "dual"):
-            tensors[HEADS_PREFIX + name] = from_numpy(np.ascontiguousarray(getattr(heads, name)))
+        for part in ("support", "dual"):
+            tensors[HEADS_PREFIX + part] = from_numpy(np.ascontiguousarray(getattr(heads, part)))
         described_heads = {
             label: {"gamma": gamma, "intercept": intercept}
             for label, gamma, intercept in zip(heads.labels, heads.gammas, heads.intercepts, strict=True)
@@ -173,7 +176,7 @@ def read_description(folder: Path) -> BundleDescription:
         values = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise BundleError(f"{folder} is no model bundle: it has no model.json") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise BundleError(f"{path} must hold a JSON object")
@@ -209,10 +212,15 @@ def read_description(folder: Path) -> BundleDescription:
                 f"{path}: the calibration of {label} needs finite slope, intercept, threshold and high_precision "
                 "(the last may be null)"
             )
+        for point in ("threshold", "high_precision"):
+            if calibration[point] is not None and not 0 <= calibration[point] <= 1:
+                raise BundleError(
+                    f"{path}: the {point} of {label} must be a probability, not {calibration[point]!r}"
+                )
     for label, head in values["heads"].items():
-        if label not in LABELS or not _are_numbers(head, {"gamma", "intercept"}):
+        if label not in LABELS or not _are_numbers(head, {"gamma", "intercept"}) or head["gamma"] <= 0:
             raise BundleError(
-                f"{path}: the head of {label!r} needs a known label, finite gamma and intercept"
+                f"{path}: the head of {label!r} needs a known label, a finite gamma above 0 and a finite intercept"
             )
     return BundleDescription(**{**values, "labels": tuple(values["labels"])})
 
@@ -263,6 +271,8 @@ def load_bundle(folder: Path) -> Bundle:
         heads = _heads_of(description, tensors)
         network = build_network(description.architecture)
         network.load_state_dict(tensors)
+    except BundleError as error:
+        raise BundleError(f"{folder}: the architecture in model.json is none: {error}") from error
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, SettingsError) as error:
         raise BundleError(f"{folder}: the weights do not fit model.json: {error}") from error
     for name in ("mean", "cholesky"):
@@ -296,8 +306,8 @@ def _heads_of(description: BundleDescription, tensors: dict[str, Tensor]) -> Ker
         )
     return KernelHeads(
         labels=tuple(description.heads),
-        gammas=tuple(head["gamma"] for head in description.heads.values()),
-        intercepts=tuple(head["intercept"] for head in description.heads.values()),
+        gammas=tuple(float(head["gamma"]) for head in description.heads.values()),
+        intercepts=tuple(float(head["intercept"]) for head in description.heads.values()),
         support=support,
         dual=dual,
     )

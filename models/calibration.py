@@ -23,8 +23,8 @@ class LabelCalibration:
     threshold: float
     """Least probability at which the label is accepted: the one of best F1."""
     high_precision: float | None = None
-    """Least probability from which on at least 95 % of the accepted frames have the label; None: no `LEAST_ACCEPTED`
-    frames reach that."""
+    """Least probability, not below `threshold`, at which at least 95 % of the accepted frames of the calibration have
+    the label; None: at none is that so of `LEAST_ACCEPTED` frames or more."""
 
     def accepted_from(self, operating_point: str) -> float:
         """Return the least probability that is accepted at ``best_f1`` or ``high_precision``; inf: none is."""
@@ -44,6 +44,9 @@ LEAST_ACCEPTED = 10
 def fit_label(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> LabelCalibration:
     """Fit the scaling by maximum likelihood and both thresholds, on data not trained on.
 
+    As Platt has it, a positive frame counts as one with probability (P + 1) / (P + 2), a negative one with
+    1 / (N + 2), of P and N frames: a few frames that are told apart perfectly would make the slope endless.
+
     Parameters
     ----------
     logits, truth
@@ -53,16 +56,22 @@ def fit_label(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> LabelCal
     ----------
     Platt (1999), Probabilistic outputs for support vector machines.
     """
-    regression = LogisticRegression(C=1e6).fit(logits[:, None], truth)
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    likely = np.where(truth, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    regression = LogisticRegression(C=1e6).fit(
+        np.tile(logits, 2)[:, None],
+        np.repeat([True, False], len(logits)),
+        sample_weight=np.concatenate([likely, 1 - likely]),
+    )
     slope, intercept = float(regression.coef_[0, 0]), float(regression.intercept_[0])
     stated = expit(slope * logits + intercept)
     precision, recall, thresholds = precision_recall_curve(truth, stated)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     accepted = len(stated) - np.searchsorted(np.sort(stated), thresholds)
-    precise = (precision[:-1] >= PRECISION) & (accepted >= LEAST_ACCEPTED)
     best = float(thresholds[int(np.argmax(f1[:-1]))])
     # A label that is easy is precise below its best F1 already; no set is laxer than the other.
-    high = max(best, float(thresholds[int(np.argmax(precise))])) if precise.any() else None
+    precise = (precision[:-1] >= PRECISION) & (accepted >= LEAST_ACCEPTED) & (thresholds >= best)
+    high = float(thresholds[int(np.argmax(precise))]) if precise.any() else None
     return LabelCalibration(slope, intercept, best, high)
 
 

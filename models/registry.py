@@ -61,8 +61,11 @@ def find_bundle(model: str | os.PathLike[str]) -> Path:
 
 def user_folder() -> Path:
     """Return where a user's own bundles are found: below XDG_DATA_HOME, or ~/.local/share."""
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(data) / "dvfb_stream" / "models"
+    data = Path(os.environ.get("XDG_DATA_HOME", ""))
+    # The XDG specification: "If an implementation encounters a relative path it should consider it invalid."
+    if not data.is_absolute():
+        data = Path.home() / ".local" / "share"
+    return data / "dvfb_stream" / "models"
 
 
 def _shelves() -> Iterator[Path]:

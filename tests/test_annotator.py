@@ -204,3 +204,21 @@ def test_frames_that_lose_pixels_of_their_own_share_the_geometrys_plan(tiny_bund
         (expected,) = Annotator.load(tiny_bundle, device="cpu").annotate([Frame(frame.pixels, own)])
         assert found.scores == pytest.approx(expected.scores, abs=1e-4)
         assert found.fit_residual == pytest.approx(expected.fit_residual, rel=1e-3)
+
+
+def test_features_are_what_the_last_layers_make_scores_of(tiny_bundle):
+    annotator = Annotator.load(tiny_bundle, device="cpu")
+    frames = [frame(0), frame(1, pixels=np.full(GEOMETRY.shape, np.nan)), frame(2)]
+    found = annotator.features(frames)
+    assert found.activations.shape == (3, 32)
+    assert np.isnan(found.activations[1]).all()
+    assert np.isnan(found.scores[1]).all()
+    assert "not finite" in found.reasons[1]
+    assert found.reasons[0] == found.reasons[2] == ""
+    import torch
+
+    with torch.inference_mode():
+        logits = annotator._network.later(torch.from_numpy(found.activations[[0, 2]]))
+    np.testing.assert_allclose(found.scores[[0, 2]], expit(logits.double().numpy()), atol=1e-5)
+    for row, annotation in zip(found.scores[[0, 2]], annotator.annotate([frames[0], frames[2]]), strict=True):
+        assert list(annotation.scores.values()) == pytest.approx(row, abs=1e-6)

@@ -344,3 +344,18 @@ def test_real_frames(dvfb, real_frames: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert [row["status"] for row in outcome.rows] == ["ok", "ok"]
     assert (tmp_path / "seen-1.png").is_file()
+
+
+def test_the_operating_point_decides_what_is_accepted(dvfb, files) -> None:
+    """The tiny model reaches no high precision for any label, so that it accepts none."""
+    usual = dvfb("annotate", files["a.tif"], *CENTRE, "--model", "tiny", "--json").rows
+    strict = dvfb(
+        "annotate", files["a.tif"], *CENTRE, "--model", "tiny", "--json", "--thresholds", "high_precision"
+    ).rows
+    assert usual[0]["scores"] == strict[0]["scores"]
+    assert usual[0]["labels"]
+    assert strict[0]["labels"] == []
+    outcome = dvfb("annotate", files["a.tif"], *CENTRE, "--model", "tiny", "--thresholds", "lenient")
+    assert outcome.status == 1
+    (error,) = outcome.errors
+    assert "best_f1, high_precision, not 'lenient'" in error

@@ -7,6 +7,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from dvfb_stream.errors import BundleError
@@ -58,6 +60,7 @@ def test_one_changed_byte_of_the_weights_is_noticed(copy):
         ({"architecture": {**COMPACT, "depth": 64}}, "unexpected keyword"),
         ({"architecture": {**COMPACT, "dropout": 5}}, "dropout"),
         ({"heads": {"rings": {"gamma": 1.0}}}, "head of 'rings' needs"),
+        ({"heads": {"rings": {"gamma": -1.0, "intercept": 0.0}}}, "gamma above 0"),
         ({"heads": {"ring": {"gamma": 1.0, "intercept": 0.0}}}, "head of 'ring' needs a known label"),
         ({"heads": {"rings": {"gamma": 1.0, "intercept": 0.0}}}, "heads_of_frames"),
         ({"fbt": {"radius": -1}}, "radius"),
@@ -104,6 +107,82 @@ def test_a_calibration_needs_numbers(copy, number):
     change(copy, calibration=calibration)
     with pytest.raises(BundleError, match="calibration of rings"):
         load_bundle(copy)
+
+
+@pytest.mark.parametrize("point", ["threshold", "high_precision"])
+def test_a_threshold_is_a_probability(copy, point):
+    calibration = json.loads((copy / "model.json").read_text())["calibration"]
+    calibration["rings"][point] = 1.5
+    change(copy, calibration=calibration)
+    with pytest.raises(BundleError, match=f"the {point} of rings must be a probability"):
+        load_bundle(copy)
+
+
+def test_tensors_that_belong_to_nothing_are_refused(copy):
+    path = copy / "weights.safetensors"
+    save_file({**load_file(path), "heads_of_frames.dual": torch.zeros(3, 1)}, path)
+    change(copy, weights_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    with pytest.raises(BundleError, match=r"[Uu]nexpected key.*heads_of_frames\.dual"):
+        load_bundle(copy)
+
+
+def test_a_description_nested_without_end_cannot_be_read(copy):
+    (copy / "model.json").write_text("[" * 100_000)
+    with pytest.raises(BundleError, match="cannot be read"):
+        load_bundle(copy)
+
+
+@pytest.fixture(scope="module")
+def scratch(tiny_bundle, tmp_path_factory):
+    return shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("scratch") / "tiny")
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_whatever_a_description_says_it_is_loaded_or_refused(scratch, tiny_bundle, data):
+    """A value anywhere in it is replaced, or a key added; nothing but BundleError may come of it."""
+    values = json.loads((tiny_bundle / "model.json").read_text())
+    place = values
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = data.draw(st.sampled_from(keys) if keys else st.just("new" if isinstance(place, dict) else 0))
+        deeper = keys and isinstance(place[key], dict | list) and place[key] and data.draw(st.booleans())
+        if not deeper:
+            break
+        place = place[key]
+    if isinstance(place, dict) and data.draw(st.booleans()):
+        key = data.draw(st.text(max_size=8))
+    place[key] = data.draw(ANYTHING)
+    (scratch / "model.json").write_text(json.dumps(values))
+    refusal, bundle = "", None
+    try:
+        bundle = load_bundle(scratch)
+    except BundleError as error:
+        refusal = str(error)
+    if bundle is None:
+        assert str(scratch) in refusal
+    else:
+        assert all(np.isfinite([c.slope, c.intercept, c.threshold]).all() for c in bundle.calibrations)
+
+
+@settings(max_examples=60, deadline=None)
+@given(content=st.binary(max_size=200))
+def test_whatever_a_weights_file_holds_it_is_refused(scratch, tiny_bundle, content):
+    """With the right hash too: that says who wrote it, not that it is any good."""
+    values = json.loads((tiny_bundle / "model.json").read_text())
+    values["weights_sha256"] = hashlib.sha256(content).hexdigest()
+    (scratch / "model.json").write_text(json.dumps(values))
+    (scratch / "weights.safetensors").write_bytes(content)
+    with pytest.raises(BundleError, match="do not fit"):
+        load_bundle(scratch)
+    shutil.copy(tiny_bundle / "weights.safetensors", scratch)
 
 
 def test_a_name_that_no_file_can_have_is_an_unknown_model():

@@ -58,3 +58,12 @@ def test_a_label_that_is_never_precise_has_no_such_threshold():
     assert fitted.high_precision is None
     assert fitted.accepted_from("high_precision") > 1
     assert fitted.accepted_from("best_f1") == fitted.threshold
+
+
+def test_frames_told_apart_perfectly_do_not_make_it_certain():
+    """Platt's targets: of 10 positives and 10 negatives no more than 11/12 and no less than 1/12 is claimed."""
+    decisions = np.concatenate([np.full(10, 1.0), np.full(10, -1.0)])
+    fitted = fit_label(decisions, decisions > 0)
+    stated = probabilities(decisions[:, None], [fitted])[:, 0]
+    np.testing.assert_allclose(stated[:10], 11 / 12, rtol=1e-4)
+    np.testing.assert_allclose(stated[10:], 1 / 12, rtol=1e-4)

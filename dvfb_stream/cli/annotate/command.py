@@ -87,6 +87,16 @@ def annotate(
             help="Model bundle: a name that `dvfb models` lists, or a folder.", rich_help_panel=MODEL
         ),
     ] = "default",
+    thresholds: Annotated[
+        str,
+        typer.Option(
+            metavar="best_f1|high_precision",
+            help="From which probability a label is accepted: the one of best F1, or the least at which 95 % of the "
+            "accepted frames of the calibration had the label; one that never reached that is never accepted. "
+            "`dvfb models show` lists both.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "best_f1",
     device: Annotated[
         str,
         typer.Option(help="auto (a GPU where there is one), cpu, cuda, cuda:1, ...", rich_help_panel=MODEL),
@@ -112,12 +122,14 @@ def annotate(
 
     dvfb annotate scan.h5::/entry/data/data --poni agbh.poni --mask beamstop.edf --json > rows.jsonl
 
+    dvfb annotate night/*.tif --poni agbh.poni --thresholds high_precision --csv > sure.csv
+
     dvfb annotate frame.cbf --center-x 795 --center-y 1303 --detector Pilatus2M --plot frame.png
     """
     description = detector_description(center_x, center_y, poni, mask or [], detector)
     form = _form(json=json, csv=csv, output=output)
     with quiet_libraries():
-        failed = _annotate(files, description, form, output, plot, model, device, batch_size)
+        failed = _annotate(files, description, form, output, plot, model, device, thresholds, batch_size)
     if failed:
         raise typer.Exit(1)
 
@@ -141,6 +153,7 @@ def _annotate(
     plot: Path | None,
     model: str,
     device: str,
+    thresholds: str,
     batch_size: int,
 ) -> bool:
     """Do the work; whether anything failed."""
@@ -155,7 +168,7 @@ def _annotate(
         # Last: it takes seconds, and all that a user may have got wrong is known by now.
         from dvfb_stream.annotator import Annotator
 
-        annotator = Annotator.load(model, device=device)
+        annotator = Annotator.load(model, device=device, thresholds=thresholds)
         reporter = FailureReporter(progress)
         writer = row_writer(form, stream)
         shared_terminal = stream is sys.stdout and sys.stdout.isatty()
