@@ -80,6 +80,26 @@ def test_a_bundle_is_shown_with_what_it_can_do_and_what_it_was_made_of(dvfb) -> 
     assert dvfb("models", "show", "tiny").status == 0
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"test": 3},
+        {"test": {"average_precision": [], "output": ["joint"], "expected_calibration_error": "small"}},
+        {"cost": {"multiply_adds": "few"}, "frames_taken": {"train": 7}, "history": 3},
+        {"adapted_from": "the other", "frames_taken": None},
+    ],
+)
+def test_facts_of_another_form_are_passed_over(dvfb, tiny_bundle: Path, tmp_path: Path, facts) -> None:
+    folder = shutil.copytree(tiny_bundle, tmp_path / "odd")
+    described = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(
+        json.dumps({**described, "training": facts, "architecture": {"hidden": 7}})
+    )
+    shown = dvfb("models", "show", str(folder))
+    assert shown.status == 0
+    assert "fully connected 7" in shown.stdout
+
+
 def test_unknown_bundles_are_refused_in_one_line(dvfb) -> None:
     for word in ("show", "verify"):
         outcome = dvfb("models", word, "nonesuch")

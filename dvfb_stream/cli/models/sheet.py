@@ -16,8 +16,7 @@ from dvfb_stream.models import BundleDescription
 def print_sheet(description: BundleDescription, folder: Path) -> None:
     """Print the essentials of a bundle; facts that it does not state are left out."""
     facts = description.training
-    test = facts.get("test", {})
-    scores = test.get("average_precision", {}).get(test.get("output"), {})
+    scores = _at(facts, "test", "average_precision", _at(facts, "test", "output"))
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{description.name} {description.version}", style="bold")
     for title, value in _lines(description, folder, facts):
@@ -30,12 +29,12 @@ def print_sheet(description: BundleDescription, folder: Path) -> None:
         calibration = description.calibration[label]
         table.add_row(
             TITLES[label] + (" (adapted)" if label in description.heads else ""),
-            _number(test.get("positive_ratio", {}).get(label)),
-            _number(scores.get(label)),
+            _number(_at(facts, "test", "positive_ratio", label)),
+            _number(_at(scores, label)),
             _number(calibration["threshold"]),
             _number(calibration["high_precision"], absent="never"),
         )
-    table.add_row("mean", "", _number(scores.get("mean")), "", "")
+    table.add_row("mean", "", _number(_at(scores, "mean")), "", "")
     console.print(table)
     console.print("The last two columns: probability from which on a label is accepted (--thresholds).")
 
@@ -46,38 +45,54 @@ def _lines(description: BundleDescription, folder: Path, facts: Mapping[str, Any
         ("sha256", description.weights_sha256),
         ("network", _network(description.architecture)),
     ]
-    cost = facts.get("cost")
-    if cost:
+    operations, parameters = _at(facts, "cost", "multiply_adds"), _at(facts, "cost", "parameters")
+    if _is_number(operations) and _is_number(parameters):
         lines.append(
             (
                 "cost",
-                f"{cost['multiply_adds'] / 1e6:.0f} million multiply-adds a frame, "
-                f"{cost['parameters'] / 1e6:.1f} million parameters",
+                f"{operations / 1e6:.0f} million multiply-adds a frame, {parameters / 1e6:.1f} million parameters",
             )
         )
-    frames = facts.get("frames_taken")
-    if frames:
-        trained = f"{frames['train']} simulated frames, {len(facts['history'])} epochs"
-        lines.append(("trained on", f"{trained}, {facts['machine']}, {facts['date']}"))
-        lines.append(("tested on", f"{frames['test']} simulated frames"))
-    adapted = facts.get("adapted_from")
-    if adapted:
-        lines.append(("adapted from", f"{adapted['name']} {adapted['version']} ({adapted['sha256'][:12]})"))
-    error = facts.get("test", {}).get("expected_calibration_error")
-    if error is not None:
+    trained, tested = _at(facts, "frames_taken", "train"), _at(facts, "frames_taken", "test")
+    if trained is not None:
+        epochs = len(facts["history"]) if isinstance(facts.get("history"), list) else 0
+        where = ", ".join(str(facts[key]) for key in ("machine", "date") if key in facts)
+        lines.append(("trained on", f"{trained} simulated frames, {epochs} epochs, {where}"))
+    if tested is not None:
+        lines.append(("tested on", f"{tested} simulated frames"))
+    adapted = _at(facts, "adapted_from")
+    if adapted is not None:
+        base = f"{_at(adapted, 'name')} {_at(adapted, 'version')} ({str(_at(adapted, 'sha256'))[:12]})"
+        lines.append(("adapted from", f"{base} to {_at(facts, 'labelled_frames')} labelled frames"))
+    error = _at(facts, "test", "expected_calibration_error")
+    if _is_number(error):
         lines.append(("calibration", f"stated and observed probability differ by {error:.4f} in the mean"))
     return lines
 
 
 def _network(architecture: Mapping[str, Any]) -> str:
     parts = [
-        f"{view} {(architecture.get(view) or {}).get('name')}"
+        f"{view} {_at(architecture, view, 'name')}"
         for view in ("image", "coefficient")
         if architecture.get(view)
     ]
-    hidden = ", ".join(str(width) for width in architecture.get("hidden", ()))
+    widths = _at(architecture, "hidden")
+    hidden = ", ".join(map(str, widths if isinstance(widths, list) else [widths]))
     return f"{' + '.join(parts)}, fully connected {hidden}"
 
 
-def _number(value: float | None, *, absent: str = "") -> str:
-    return absent if value is None else f"{value:.3f}"
+def _at(facts: Any, *keys: Any) -> Any:
+    """Return what lies at a path of keys; None where the path ends before: a bundle may state any facts, or none."""
+    for key in keys:
+        if not isinstance(facts, Mapping) or not isinstance(key, str):
+            return None
+        facts = facts.get(key)
+    return facts
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def _number(value: Any, *, absent: str = "") -> str:
+    return f"{value:.3f}" if _is_number(value) else absent
