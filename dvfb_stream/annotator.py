@@ -21,6 +21,7 @@ from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.labels import LABELS, close_under_implication
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
 from dvfb_stream.models.calibration import OPERATING_POINTS, probabilities
+from dvfb_stream.models.novelty import novelty_inputs
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE, View, ViewPlans
 
 PLAN_CACHE_BYTES = 1 << 30
@@ -309,7 +310,7 @@ class Annotator:
         logits, hidden = self._network(self._network.prepare(images, masks, coefficients))
         features = hidden.cpu().numpy()
         scores = probabilities(self._bundle.judged(logits.cpu().numpy(), features), self._calibrations)
-        novelties = self._bundle.density.novelty(features)
+        novelties = self._bundle.novelty.novelty(novelty_inputs(hidden, images, masks))
         amplitudes = coefficients.cpu().numpy()
         return [
             _Inferred(scores[i], float(residuals[i]), float(novelties[i]), amplitudes[i], features[i])

@@ -20,9 +20,10 @@ from dvfb_stream.annotations import ModelIdentity
 from dvfb_stream.errors import BundleError, SettingsError
 from dvfb_stream.fbt.settings import FourierBesselSettings
 from dvfb_stream.labels import LABELS
-from dvfb_stream.models.calibration import FeatureDensity, LabelCalibration
+from dvfb_stream.models.calibration import LabelCalibration
 from dvfb_stream.models.kernel_head import KernelHeads
 from dvfb_stream.models.networks import AnnotationNetwork, build_network
+from dvfb_stream.models.novelty import STATISTICS, Novelty
 
 FORMAT = 2
 """Version of the layout of `model.json`."""
@@ -30,11 +31,11 @@ FORMAT = 2
 LARGEST = 1e30
 """Magnitude of a calibration's numbers beyond which they are none; NaN is not below it either."""
 
-HEADS_PREFIX = "heads_of_frames."
-"""Tensors of kernel heads, likewise."""
+NOVELTY_PREFIX = "novelty_score."
+"""Tensors of the novelty score lie beside the network's in the weights file, under this prefix."""
 
-DENSITY_PREFIX = "density."
-"""Tensors of the feature density lie beside the network's in the weights file, under this prefix."""
+HEADS_PREFIX = "heads_of_frames."
+"""Those of kernel heads, likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ class Bundle:
     description: BundleDescription
     network: AnnotationNetwork
     """In evaluation mode, on the CPU."""
-    density: FeatureDensity
+    novelty: Novelty
     heads: KernelHeads | None = None
     """Judge some labels instead of the network's output."""
 
@@ -85,8 +86,8 @@ class Bundle:
         """Calibration of each label, in the order of the outputs."""
         return tuple(
             # JSON writes 1.0 as 1 where a person does, and whole numbers of any length make no array.
-            LabelCalibration(  # type: ignore[arg-type]
-                **{name: None if v is None else float(v) for name, v in calibration.items()}
+            LabelCalibration(
+                **{name: None if v is None else float(v) for name, v in calibration.items()}  # type: ignore[arg-type]
             )
             for calibration in map(self.description.calibration.__getitem__, self.description.labels)
         )
@@ -121,7 +122,7 @@ def save_bundle(
     network: AnnotationNetwork,
     architecture: Mapping[str, Any],
     calibrations: Mapping[str, LabelCalibration],
-    density: FeatureDensity,
+    novelty: Novelty,
     view: Mapping[str, Any],
     fbt: FourierBesselSettings,
     training: Mapping[str, Any],
@@ -132,8 +133,7 @@ def save_bundle(
     tensors: dict[str, Tensor] = {
         key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
     }
-    for field in fields(density):
-        tensors[DENSITY_PREFIX + field.name] = from_numpy(np.ascontiguousarray(getattr(density, field.name)))
+    tensors |= {NOVELTY_PREFIX + key: value for key, value in novelty.tensors().items()}
     described_heads: dict[str, dict[str, float]] = {}
     if heads is not None:
         for part in ("support", "dual"):
@@ -262,10 +262,11 @@ def load_bundle(folder: Path) -> Bundle:
         for name, tensor in tensors.items():
             if not bool(tensor.isfinite().all()):
                 raise ValueError(f"{name} holds numbers that are not finite")
-        density = FeatureDensity(
-            **{
-                field.name: tensors.pop(DENSITY_PREFIX + field.name).numpy()
-                for field in fields(FeatureDensity)
+        novelty = Novelty.from_tensors(
+            {
+                key.removeprefix(NOVELTY_PREFIX): tensors.pop(key)
+                for key in list(tensors)
+                if key.startswith(NOVELTY_PREFIX)
             }
         )
         heads = _heads_of(description, tensors)
@@ -275,12 +276,11 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{folder}: the architecture in model.json is none: {error}") from error
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, SettingsError) as error:
         raise BundleError(f"{folder}: the weights do not fit model.json: {error}") from error
-    for name in ("mean", "cholesky"):
-        lengths = getattr(density, name).shape
-        if set(lengths) != {network.hidden}:
-            raise BundleError(
-                f"{folder}: the density's {name} has shape {lengths}, but the network has {network.hidden} features"
-            )
+    expected_inputs = network.hidden + STATISTICS
+    if len(novelty.weights) != expected_inputs:
+        raise BundleError(
+            f"{folder}: the novelty score has {len(novelty.weights)} weights, but the network needs {expected_inputs}"
+        )
     estimated, expected = (fbt.n_radial, len(fbt.orders)), network.coefficient_shape
     if expected is not None and estimated != expected:
         raise BundleError(
@@ -291,7 +291,7 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleError(
             f"{folder}: the heads compare {heads.support.shape[1]} features, but the network has {network.hidden}"
         )
-    return Bundle(description, network.eval(), density, heads)
+    return Bundle(description, network.eval(), novelty, heads)
 
 
 def _heads_of(description: BundleDescription, tensors: dict[str, Tensor]) -> KernelHeads | None:

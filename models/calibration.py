@@ -1,4 +1,4 @@
-"""From logits to probabilities that mean what they say, to accepted labels, and to novelty."""
+"""From logits to probabilities that mean what they say, and to accepted labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import solve_triangular
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import precision_recall_curve
@@ -81,46 +80,3 @@ def probabilities(logits: ArrayLike, calibrations: Sequence[LabelCalibration]) -
     intercepts = np.array([c.intercept for c in calibrations])
     scaled = np.asarray(logits, dtype=np.float64) * slopes + intercepts
     return np.asarray(expit(scaled), dtype=np.float64)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FeatureDensity:
-    """A Gaussian of the network's features on frames like those it was trained on.
-
-    Novelty is the share of held-out simulated frames that lie nearer to its centre, by Mahalanobis distance.
-    """
-
-    mean: NDArray[np.float32]
-    """(F,)."""
-    cholesky: NDArray[np.float32]
-    """(F, F) lower triangular factor of the covariance."""
-    quantiles: NDArray[np.float32]
-    """Squared distances of held-out frames at evenly spaced shares 0..1, ascending."""
-
-    @classmethod
-    def fit(cls, features: NDArray[np.float64], held_out: NDArray[np.float64]) -> FeatureDensity:
-        """Fit centre and covariance to `features`, (N, F), and the scale of novelty to `held_out`, (M, F)."""
-        mean = features.mean(0)
-        covariance = np.cov(features, rowvar=False)
-        # Features that are never active have no variance; a floor keeps the factor finite.
-        covariance += np.eye(len(mean)) * (1e-3 * np.trace(covariance) / len(mean) + 1e-9)
-        density = cls(
-            mean.astype(np.float32),
-            np.linalg.cholesky(covariance).astype(np.float32),
-            np.zeros(1, np.float32),
-        )
-        distances = density.squared_distance(held_out)
-        return cls(
-            density.mean, density.cholesky, np.quantile(distances, np.linspace(0, 1, 513)).astype(np.float32)
-        )
-
-    def squared_distance(self, features: ArrayLike) -> NDArray[np.float64]:
-        """Return squared Mahalanobis distances, (B,), of features, (B, F)."""
-        centred = np.asarray(features, dtype=np.float64) - self.mean
-        white = solve_triangular(self.cholesky.astype(np.float64), centred.T, lower=True)
-        return np.asarray(np.square(white).sum(0), dtype=np.float64)
-
-    def novelty(self, features: ArrayLike) -> NDArray[np.float64]:
-        """Return, (B,), the share of held-out frames that are more familiar: 0.5 is ordinary, 1 beyond them all."""
-        shares = np.linspace(0, 1, len(self.quantiles))
-        return np.asarray(np.interp(self.squared_distance(features), self.quantiles, shares))

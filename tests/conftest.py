@@ -17,7 +17,8 @@ def tiny_bundle(tmp_path_factory):
     from dvfb_stream.fbt import FourierBesselSettings
     from dvfb_stream.labels import LABELS
     from dvfb_stream.models import build_network, save_bundle
-    from dvfb_stream.models.calibration import FeatureDensity, LabelCalibration
+    from dvfb_stream.models.calibration import LabelCalibration
+    from dvfb_stream.models.novelty import STATISTICS, Novelty
 
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -30,7 +31,7 @@ def tiny_bundle(tmp_path_factory):
         network=build_network(architecture),
         architecture=architecture,
         calibrations={label: LabelCalibration(slope=1.0, intercept=0.0, threshold=0.5) for label in LABELS},
-        density=FeatureDensity.fit(rng.random((64, 32)), rng.random((64, 32))),
+        novelty=Novelty.fit(*(rng.random((64, 32 + STATISTICS)) for _ in range(3))),
         view={"size": 256},
         fbt=FourierBesselSettings(),
         training={"note": "untrained, for tests"},

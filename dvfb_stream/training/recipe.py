@@ -14,25 +14,41 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import find_device
 from dvfb_stream.labels import LABELS
 from dvfb_stream.models import Bundle, load_bundle, save_bundle
-from dvfb_stream.models.calibration import FeatureDensity, fit_label, probabilities
+from dvfb_stream.models.calibration import fit_label, probabilities
 from dvfb_stream.models.networks import AnnotationNetwork
 from dvfb_stream.models.networks.cost import cost_of
+from dvfb_stream.models.novelty import Novelty, statistics_of
 from dvfb_stream.training.card import write_card
 from dvfb_stream.training.checkpoint import Epoch
-from dvfb_stream.training.dataset import Examples, FreshFrames, SimulatedDataset, StoredFrames, build
+from dvfb_stream.training.dataset import (
+    FRAMES_PER_EXPERIMENT,
+    Examples,
+    FreshFrames,
+    SimulatedDataset,
+    StoredFrames,
+    build,
+)
 from dvfb_stream.training.evaluation import average_precision, expected_calibration_error, predict
 from dvfb_stream.training.fitting import fit
+from dvfb_stream.training.outliers import encoded_outliers
 from dvfb_stream.training.presets import SEEDS, Recipe, preset
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE
 
-DENSITY_FRAMES = 10_000
-"""Training frames that the feature density is fitted to; its covariance has hidden² entries."""
+FAMILIAR_FRAMES = 5_000
+"""Training frames that the novelty score is fitted to."""
+
+OUTLIER_EXPERIMENTS = 60
+"""Geometries of the outliers that it is fitted to."""
+
+OUTLIER_FRAMES = 8
+"""Of each kind and geometry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,8 +234,7 @@ def finish(
     logits, hidden = predict(network, examples["validation"], device=device)
     truth = examples["validation"].truth
     calibrations = {label: fit_label(logits[output][:, k], truth[:, k]) for k, label in enumerate(LABELS)}
-    _, familiar = predict(network, examples["train"].first(DENSITY_FRAMES), device=device)
-    density = FeatureDensity.fit(familiar, hidden)
+    novelty = _fit_novelty(recipe, network, examples, hidden, device)
     test_logits, _ = predict(network, examples["test"], device=device)
     test_truth = examples["test"].truth
     stated = probabilities(test_logits[output], tuple(calibrations.values()))
@@ -257,9 +272,46 @@ def finish(
         network=network,
         architecture=recipe.architecture,
         calibrations=calibrations,
-        density=density,
+        novelty=novelty,
         view={"size": VIEW_SIZE, "maximum": MAXIMUM, "full_scale": FULL_SCALE},
         fbt=recipe.fbt,
         training=facts,
         card=write_card(recipe.name, recipe.version, facts),
     )
+
+
+def _fit_novelty(
+    recipe: Recipe,
+    network: AnnotationNetwork,
+    examples: Mapping[str, Examples],
+    validation_hidden: NDArray[np.float32],
+    device: str,
+) -> Novelty:
+    """Fit the novelty score to frames that show something, against outliers of the same geometries."""
+    train = examples["train"].first(FAMILIAR_FRAMES)
+    _, hidden = predict(network, train, device=device)
+    experiments = min(OUTLIER_EXPERIMENTS, max(1, recipe.frames["train"] // FRAMES_PER_EXPERIMENT))
+    outliers = []
+    for encoded in encoded_outliers(
+        SEEDS["train"], experiments=experiments, frames=OUTLIER_FRAMES, settings=recipe.fbt
+    ):
+        count = len(encoded.images)
+        part = Examples(
+            encoded.images,
+            encoded.masks,
+            encoded.coefficients,
+            np.zeros((count, len(LABELS)), dtype=bool),
+            np.arange(count),
+        )
+        outliers.append(_novelty_inputs(part, predict(network, part, device=device)[1]))
+    validation = examples["validation"]
+    return Novelty.fit(
+        _novelty_inputs(train, hidden)[train.truth.any(axis=1)],
+        np.concatenate(outliers),
+        _novelty_inputs(validation, validation_hidden)[validation.truth.any(axis=1)],
+    )
+
+
+def _novelty_inputs(examples: Examples, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
+    statistics = [statistics_of(batch.images, batch.masks).numpy() for batch in examples.batches(256)]
+    return np.concatenate([hidden, np.concatenate(statistics)], axis=1)

@@ -32,7 +32,7 @@ def test_a_bundle_comes_back_as_it_was_written(tiny_bundle):
     assert first.identity.name == "tiny"
     for key, value in first.network.state_dict().items():
         assert torch.equal(value, second.network.state_dict()[key])
-    np.testing.assert_array_equal(first.density.quantiles, second.density.quantiles)
+    np.testing.assert_array_equal(first.novelty.quantiles, second.novelty.quantiles)
 
 
 def test_one_changed_byte_of_the_weights_is_noticed(copy):
@@ -190,10 +190,10 @@ def test_a_name_that_no_file_can_have_is_an_unknown_model():
         find_bundle("x" * 5000)
 
 
-def test_a_density_of_another_network_is_refused(copy):
+def test_a_novelty_score_of_another_network_is_refused(copy):
     path = copy / "weights.safetensors"
     tensors = load_file(path)
-    save_file({**tensors, "density.mean": tensors["density.mean"][:-1].clone()}, path)
+    save_file({**tensors, "novelty_score.weights": tensors["novelty_score.weights"][:-1].clone()}, path)
     change(copy, weights_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-    with pytest.raises(BundleError, match=r"density's mean has shape \(31,\), but the network has 32"):
+    with pytest.raises(BundleError, match="novelty score has 38 weights, but the network needs 39"):
         load_bundle(copy)

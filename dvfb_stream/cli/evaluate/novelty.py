@@ -1,0 +1,230 @@
+"""Whether an annotator notices what it does not know: frames that are no scattering beside simulated ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from dvfb_stream.annotator import Annotator
+from dvfb_stream.errors import MissingExtraError, SettingsError
+from dvfb_stream.foreign import KINDS, domain, oddity
+from dvfb_stream.frames import Frame
+from dvfb_stream.models import Bundle
+from dvfb_stream.simulation import SimulationSettings, Simulator
+
+try:
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise MissingExtraError(error.name or "matplotlib", "files") from None
+
+FRAMES_PER_EXPERIMENT = 50
+"""Simulated frames that share a geometry, as in training."""
+
+FAMILIAR_FRAMES_PER_ODDITY = 5
+"""Every fifth frame of an experiment lends its geometry, and where a kind needs them its counts, to each kind."""
+
+DOMAINS = ("single", "mixed")
+"""Scattering that another program made: not to be taken for novel."""
+
+SCORES = ("novelty", "fit_residual")
+"""Numbers of an annotation that may tell the unfamiliar; large = unfamiliar."""
+
+SHARES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+"""Of frames below each of the ``quantiles``."""
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(slots=True)
+class _Sample:
+    """What was said about the frames of one kind."""
+
+    novelty: list[float] = field(default_factory=list)
+    fit_residual: list[float] = field(default_factory=list)
+    failed: int = 0
+    """Frames that could not be annotated: they stand out by that."""
+
+    def add(self, annotator: Annotator, frames: Sequence[Frame]) -> list[bool]:
+        """Annotate frames and return of each whether it could be."""
+        annotations = annotator.annotate(frames)
+        for annotation in annotations:
+            if annotation.ok:
+                self.novelty.append(annotation.novelty)
+                self.fit_residual.append(annotation.fit_residual)
+            else:
+                self.failed += 1
+        return [annotation.ok for annotation in annotations]
+
+    def described(self) -> dict[str, Any]:
+        return {
+            "frames": len(self.novelty),
+            "failed": self.failed,
+            "quantiles": {score: np.quantile(getattr(self, score), SHARES).tolist() for score in SCORES},
+            "mean": {score: float(np.mean(getattr(self, score))) for score in SCORES},
+        }
+
+
+def measure_novelty(
+    bundle: Bundle,
+    *,
+    frames: int,
+    seed: int,
+    domains: Sequence[str] = DOMAINS,
+    device: str = "cpu",
+    report: Report = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """Return how well each kind of foreign frame stands out from simulated ones of the same geometries, JSON-ready.
+
+    Frames are counts of the detector's own pixels and go through the whole annotator, as those of a beamline do.
+
+    Parameters
+    ----------
+    bundle
+        The model.
+    frames
+        Simulated frames; each kind gets a fifth as many, and each domain too.
+    seed
+        Of simulator, oddities and domains; not one that the model was trained or calibrated on.
+    domains
+        Which of `DOMAINS` to measure as well.
+    device
+        Where to annotate.
+    report
+        Told about progress: what, done, in all.
+
+    Returns
+    -------
+    dict
+        ``model``; ``seed``; ``familiar``, in words; ``familiar_frames`` and ``labelled_frames``, those of them that
+        show something; ``shares`` of ``quantiles``; ``familiar_scores``; and by kind in ``kinds``, by domain in
+        ``domains``: ``frames``, ``failed``, ``quantiles`` and ``mean`` of either score, and ``auroc``, the area
+        under the ROC curve of that score against all simulated frames, and against those alone that show something
+        (``..._against_labelled``): on an empty frame nothing but noise is ordinary.
+
+    Raises
+    ------
+    MissingExtraError
+        When what makes foreign frames is not installed.
+    SettingsError
+        When no simulated frame shows anything: there are too few.
+    """
+    annotator = Annotator(bundle, device=device)
+    familiar, labelled = _Sample(), []
+    odd = {kind: _Sample() for kind in KINDS}
+    rng = np.random.default_rng(seed)
+    done = 0
+    for members, shown in _experiments(frames, seed):
+        report("frames and oddities", done, frames)
+        annotated = familiar.add(annotator, members)
+        labelled += [label for label, ok in zip(shown, annotated, strict=True) if ok]
+        for kind in KINDS:
+            sources = members[::FAMILIAR_FRAMES_PER_ODDITY]
+            odd[kind].add(annotator, [Frame(oddity(kind, s, rng=rng), s.geometry) for s in sources])
+        done += len(members)
+    if not any(labelled):
+        raise SettingsError(f"none of {frames} simulated frames shows anything; take more")
+    others = {}
+    for number, name in enumerate(domains):
+        report("frames of domains", number, len(domains))
+        others[name] = _Sample()
+        made = domain(name, seed=seed).frames(0, -(-frames // FAMILIAR_FRAMES_PER_ODDITY))
+        others[name].add(annotator, [Frame(frame.pixels, frame.geometry) for frame in made])
+    shows = np.array(labelled)
+    return {
+        "model": str(bundle.identity),
+        "seed": seed,
+        "familiar": f"{len(shows)} frames of the simulator, seed {seed}, {int(shows.sum())} of them with a label",
+        "familiar_frames": len(shows),
+        "labelled_frames": int(shows.sum()),
+        "shares": list(SHARES),
+        "familiar_scores": familiar.described(),
+        "kinds": {kind: _compared(sample, familiar, shows) for kind, sample in odd.items()},
+        "domains": {name: _compared(sample, familiar, shows) for name, sample in others.items()},
+    }
+
+
+def _experiments(count: int, seed: int) -> Iterator[tuple[list[Frame], list[bool]]]:
+    """Yield the frames of one simulated experiment after the other, and of each whether it has a label."""
+    settings = SimulationSettings(frames_per_experiment=FRAMES_PER_EXPERIMENT, raster="detector")
+    simulator = Simulator(seed, settings=settings)
+    for start in range(0, count, FRAMES_PER_EXPERIMENT):
+        frames, shown = [], []
+        for batch in simulator.batches(start, min(start + FRAMES_PER_EXPERIMENT, count)):
+            frames += [Frame(pixels, batch.geometry) for pixels in batch.pixels.numpy()]
+            shown += batch.labels.any(dim=1).tolist()
+        yield frames, shown
+
+
+def _compared(sample: _Sample, familiar: _Sample, shows: NDArray[np.bool_]) -> dict[str, Any]:
+    areas = {}
+    for score in SCORES:
+        ordinary, foreign = np.array(getattr(familiar, score)), np.array(getattr(sample, score))
+        areas[score] = _area(ordinary, foreign)
+        areas[f"{score}_against_labelled"] = _area(ordinary[shows], foreign)
+    return {**sample.described(), "auroc": areas}
+
+
+def _area(ordinary: NDArray[np.float64], foreign: NDArray[np.float64]) -> float:
+    truth = np.repeat([False, True], [len(ordinary), len(foreign)])
+    return float(roc_auc_score(truth, np.concatenate([ordinary, foreign])))
+
+
+COLOURS = {"familiar": "#1e8449", "domain": "#2471a3", "foreign": "#c0392b"}
+
+
+def novelty_figure(results: Mapping[str, Any]) -> Figure:
+    """Draw how novelty and fit residual are distributed over each kind of frame.
+
+    Parameters
+    ----------
+    results
+        Of `measure_novelty`.
+    """
+    rows = [
+        ("simulated", COLOURS["familiar"], results["familiar_scores"]),
+        *((f"domain {name}", COLOURS["domain"], found) for name, found in results["domains"].items()),
+        *((kind, COLOURS["foreign"], found) for kind, found in results["kinds"].items()),
+    ]
+    figure = Figure(figsize=(11, 0.8 + 0.42 * len(rows)), layout="constrained")
+    panels = figure.subplots(1, len(SCORES), sharey=True)
+    titles = {"novelty": "novelty", "fit_residual": "fit residual"}
+    for axes, score in zip(panels, SCORES, strict=True):
+        for place, (_, colour, found) in enumerate(rows):
+            quantiles = dict(zip(results["shares"], found["quantiles"][score], strict=True))
+            for low, high, width in ((0.05, 0.95, 3.0), (0.25, 0.75, 9.0)):
+                axes.plot(
+                    [quantiles[low], quantiles[high]],
+                    [place, place],
+                    color=colour,
+                    linewidth=width,
+                    alpha=0.55,
+                    solid_capstyle="butt",
+                )
+            axes.plot(quantiles[0.5], place, marker="o", color=colour, markersize=6, markeredgecolor="white")
+            if "auroc" in found:
+                area = found["auroc"][f"{score}_against_labelled"]
+                axes.annotate(
+                    f"{area:.3f}",
+                    (1.01, place),
+                    xycoords=("axes fraction", "data"),
+                    va="center",
+                    fontsize=9,
+                    annotation_clip=False,
+                )
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_xlabel(titles[score])
+        axes.grid(axis="x", alpha=0.4)
+        axes.set_title("AUROC", loc="right", fontsize=9)
+    panels[0].set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    panels[0].invert_yaxis()
+    figure.suptitle(
+        f"{results['model']}: median, half and nine tenths of the frames of each kind; "
+        f"AUROC against {results['labelled_frames']} simulated frames with labels",
+        fontsize=10,
+    )
+    return figure

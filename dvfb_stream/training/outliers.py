@@ -1,0 +1,101 @@
+"""Frames that are no scattering, made of frames that are: what the novelty score learns to tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from dvfb_stream.fbt import FourierBesselSettings
+from dvfb_stream.simulation import Simulator
+from dvfb_stream.training.dataset import FRAMES_PER_EXPERIMENT, default_simulation
+from dvfb_stream.training.encoding import Encoded, by_geometry, encode
+
+Counts = NDArray[np.float64]
+
+FULL = 65535.0
+"""Counts of a 16-bit detector's limit."""
+
+
+def _noise(source: Counts, rng: Generator) -> Counts:
+    """Draw flat illumination of any level, or next to none."""
+    return rng.poisson(10 ** rng.uniform(-2.5, 3.5), source.shape).astype(float)
+
+
+def _blank(source: Counts, rng: Generator) -> Counts:
+    """Draw one and the same count everywhere, or the slight unrest of a dark camera."""
+    level = float(rng.integers(0, 500)) * (rng.random() < 0.7)
+    return np.maximum(level + rng.normal(0.0, rng.uniform(0.0, 3.0), source.shape), 0.0)
+
+
+def _saturated(source: Counts, rng: Generator) -> Counts:
+    """Expose the frame so much longer that most of it is at the limit."""
+    glow = source + 0.03 * max(float(source.mean()), 0.5)
+    return np.minimum(glow * (FULL / np.quantile(glow, rng.uniform(0.01, 0.5))), FULL)
+
+
+def _shuffled(source: Counts, rng: Generator) -> Counts:
+    """Put the frame's counts at random places."""
+    return rng.permutation(source.ravel()).reshape(source.shape)
+
+
+def _striped(source: Counts, rng: Generator) -> Counts:
+    """Draw rows or columns of a readout gone wrong: random gains for bands of random width."""
+    edges = np.sort(rng.integers(0, source.shape[0], int(rng.integers(4, 120))))
+    bands = np.searchsorted(edges, np.arange(source.shape[0]))
+    gains = 10 ** rng.uniform(-2.0, 2.0, len(edges) + 1)
+    level = 10 ** rng.uniform(0.0, 3.5)
+    striped = rng.poisson(level * gains[bands][:, None] * np.ones(source.shape)).astype(float)
+    return striped.T if rng.random() < 0.5 else striped
+
+
+def _in_pieces(source: Counts, rng: Generator) -> Counts:
+    """Put the frame's tiles at one another's places."""
+    side = source.shape[0] // int(rng.integers(3, 14))
+    count = source.shape[0] // side
+    tiles = source[: count * side, : count * side].reshape(count, side, count, side).swapaxes(1, 2)
+    mixed = rng.permutation(tiles.reshape(count * count, side, side)).reshape(count, count, side, side)
+    pieces = source.copy()
+    pieces[: count * side, : count * side] = mixed.swapaxes(1, 2).reshape(count * side, count * side)
+    return pieces
+
+
+OUTLIERS: Mapping[str, Callable[[Counts, Generator], Counts]] = {
+    "noise": _noise,
+    "blank": _blank,
+    "saturated": _saturated,
+    "shuffled": _shuffled,
+    "striped": _striped,
+    "in_pieces": _in_pieces,
+}
+"""Kinds by name; each takes (256, 256) counts and leaves them as they are."""
+
+
+def encoded_outliers(
+    seed: int, *, experiments: int, frames: int, settings: FourierBesselSettings
+) -> Iterator[Encoded]:
+    """Yield outliers of every kind, those of one geometry together, as the networks are shown them.
+
+    Parameters
+    ----------
+    seed
+        Of the simulator, whose frames are their material.
+    experiments
+        Geometries.
+    frames
+        Of each kind and geometry, at most `FRAMES_PER_EXPERIMENT`.
+    settings
+        Of the estimate.
+    """
+    simulator = Simulator(seed, settings=default_simulation())
+    rng = np.random.default_rng(seed)
+    for number in range(experiments):
+        first = number * FRAMES_PER_EXPERIMENT
+        for geometry, pixels, _ in by_geometry(simulator, first, first + frames):
+            sources = pixels.astype(float)
+            made = [make(source, rng) for make in OUTLIERS.values() for source in sources]
+            encoded = encode(made, geometry, settings)
+            if encoded is not None:
+                yield encoded

@@ -1,0 +1,153 @@
+"""How unlike the scattering that a network was trained on a frame looks: the score and what it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+STATISTICS = 7
+"""Numbers that `statistics_of` returns for a frame."""
+NEARLY_FULL = 254.0
+"""Of 255: the detector's limit."""
+REGULARISATION = 0.1
+"""C of the logistic regression."""
+QUANTILES = 513
+LEAST_DEVIATION = 1e-6
+
+
+def statistics_of(images: Tensor, masks: Tensor) -> Tensor:
+    """Return what can be said of a view without a network: how bright, how full, and how rough from pixel to pixel.
+
+    Scattering is smooth but for the noise of its counts; what is shuffled, torn or switched off is not.
+
+    Parameters
+    ----------
+    images
+        (B, 256, 256) float32 views, 0..255, 0 where invalid.
+    masks
+        (B, 256, 256) bool, True = valid.
+
+    Returns
+    -------
+    Tensor
+        (B, 7): mean and deviation over valid pixels, logarithms of the shares of empty and of full pixels, and
+        logarithms of the mean steps along rows and along columns over the deviation, and over each other.
+    """
+    valid = masks.to(images.dtype)
+    counts = valid.sum((1, 2)).clamp_min(1.0)
+    mean = (images * valid).sum((1, 2)) / counts
+    deviation = (((images - mean[:, None, None]) * valid).square().sum((1, 2)) / counts).sqrt()
+    empty = ((images <= 0) & masks).sum((1, 2)) / counts
+    full = ((images >= NEARLY_FULL) & masks).sum((1, 2)) / counts
+
+    def step(dim: int) -> Tensor:
+        length = images.shape[dim] - 1
+        both = valid.narrow(dim, 0, length) * valid.narrow(dim, 1, length)
+        difference = (images.narrow(dim, 1, length) - images.narrow(dim, 0, length)).abs() * both
+        return difference.sum((1, 2)) / both.sum((1, 2)).clamp_min(1.0) + 0.05
+
+    across, down = step(2), step(1)
+    return torch.stack(
+        [
+            mean / 50.0,
+            deviation / 50.0,
+            torch.log(empty + 1e-3),
+            torch.log(full + 1e-3),
+            torch.log(across / (deviation + 0.5)),
+            torch.log(down / (deviation + 0.5)),
+            torch.log(across / down),
+        ],
+        dim=1,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Novelty:
+    """A logistic regression on features and statistics, told from scattering what is none.
+
+    Fitted to simulated frames that show something and to frames made of the same counts that show nothing of the kind
+    (outlier exposure). Novelty is the share of held-out simulated frames that look more like scattering: 0.5 is
+    ordinary, 1 beyond them all.
+
+    References
+    ----------
+    Hendrycks, Mazeika and Dietterich (2019), Deep anomaly detection with outlier exposure, ICLR.
+    """
+
+    weights: NDArray[np.float32]
+    """(hidden + `STATISTICS`,)."""
+    offset: NDArray[np.float32]
+    """(1,)."""
+    quantiles: NDArray[np.float32]
+    """Scores of held-out frames at evenly spaced shares 0..1, ascending."""
+
+    @classmethod
+    def fit(
+        cls,
+        familiar: NDArray[np.floating],
+        outliers: NDArray[np.floating],
+        held_out: NDArray[np.floating],
+    ) -> Novelty:
+        """Fit the score to what is scattering and what is not, and its scale to frames held out.
+
+        Parameters
+        ----------
+        familiar, outliers, held_out
+            (N, hidden + `STATISTICS`) each: activations of the first fully connected layer, then `statistics_of`.
+        """
+        both = np.concatenate([familiar, outliers]).astype(np.float64)
+        mean, deviation = both.mean(0), np.maximum(both.std(0), LEAST_DEVIATION)
+        foreign = np.repeat([False, True], [len(familiar), len(outliers)])
+        regression = LogisticRegression(C=REGULARISATION, class_weight="balanced", max_iter=3000)
+        regression.fit((both - mean) / deviation, foreign)
+        weights = regression.coef_[0] / deviation
+        offset = regression.intercept_[0] - mean @ weights
+        fitted = cls(
+            weights.astype(np.float32), np.array([offset], dtype=np.float32), np.zeros(1, dtype=np.float32)
+        )
+        shares = np.linspace(0, 1, QUANTILES)
+        quantiles = np.quantile(fitted.score(held_out), shares).astype(np.float32)
+        return cls(fitted.weights, fitted.offset, quantiles)
+
+    def score(self, inputs: ArrayLike) -> NDArray[np.float64]:
+        """Return, (B,), the log odds that frames are no scattering; inputs as `fit`'s."""
+        values = np.asarray(inputs, dtype=np.float64)
+        return np.asarray(values @ self.weights.astype(np.float64) + float(self.offset[0]), dtype=np.float64)
+
+    def novelty(self, inputs: ArrayLike) -> NDArray[np.float64]:
+        """Return, (B,), the share of held-out frames that look more like scattering."""
+        shares = np.linspace(0, 1, len(self.quantiles))
+        return np.asarray(np.interp(self.score(inputs), self.quantiles, shares))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what `from_tensors` takes."""
+        return {field.name: torch.from_numpy(getattr(self, field.name)).clone() for field in fields(self)}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Novelty:
+        """Return the score stored as tensors.
+
+        Raises
+        ------
+        ValueError
+            When a tensor is missing or not of one dimension.
+        """
+        values = {}
+        for field in fields(cls):
+            tensor = tensors.get(field.name)
+            if tensor is None or tensor.dim() != 1 or not len(tensor):
+                raise ValueError(f"the novelty score needs {field.name} of one dimension")
+            values[field.name] = tensor.numpy().astype(np.float32)
+        return cls(**values)
+
+
+def novelty_inputs(hidden: Tensor, images: Tensor, masks: Tensor) -> NDArray[np.float32]:
+    """Return what `Novelty` takes, (B, hidden + `STATISTICS`), on the CPU."""
+    joined = torch.cat([hidden.float(), statistics_of(images, masks)], dim=1)
+    return np.asarray(joined.cpu().numpy(), dtype=np.float32)
