@@ -15,7 +15,7 @@ import sklearn
 
 from dvfb_stream.labels import LABELS
 from dvfb_stream.models import Bundle, save_bundle
-from dvfb_stream.training.adaptation.heads import FEWEST, FOLDS, Adaptation, LabelOutcome, joined
+from dvfb_stream.training.adaptation.heads import CERTAIN, FEWEST, FOLDS, Adaptation, LabelOutcome, joined
 
 
 def next_version(version: str) -> str:
@@ -126,9 +126,9 @@ learning (section 4.3). The network itself is unchanged.
 
 Average precision on the labelled frames. *Adapted* is cross-validated in {FOLDS} folds: each frame is judged by a
 head that has seen neither it nor its turned and mirrored copies ({facts["copies_of_each"]} of each, with the frame
-itself). The better of the two is in this bundle, and being the better one of two on few frames flatters it. A label
-with fewer than {FEWEST} frames of either kind was not adapted; labels that the table does not have were not labelled.
-Both are judged by the base model, with its calibration.
+itself). A new head is in this bundle where it is the better of the two in {CERTAIN:.0%} of resamples of the frames,
+and being chosen for that flatters it. A label with fewer than {FEWEST} frames of either kind was not adapted; labels
+that the table does not have were not labelled. All these are judged by the base model, with its calibration.
 
 Labelled from {facts["source"].get("labels", "a table")} on {facts["date"]}, scikit-learn
 {facts["software"]["scikit-learn"]}.

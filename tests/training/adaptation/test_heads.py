@@ -13,7 +13,7 @@ from dvfb_stream.errors import SettingsError
 from dvfb_stream.labels import LABELS
 from dvfb_stream.models import load_bundle
 from dvfb_stream.models.kernel_head import KernelHeads
-from dvfb_stream.training.adaptation import LabelledFeatures, adapt, save_adapted
+from dvfb_stream.training.adaptation import LabelledFeatures, LabelOutcome, adapt, save_adapted
 from dvfb_stream.training.adaptation.bundle import next_version
 from dvfb_stream.training.adaptation.heads import UNKNOWN, joined
 
@@ -54,6 +54,8 @@ def test_a_label_that_gets_better_has_a_head_and_the_others_keep_theirs(adaptati
     assert rings.kept
     assert rings.adapted > 0.8 > rings.base
     assert rings.positive + rings.negative == 60 - 9
+    assert rings.certainty > 0.9
+    assert halo.certainty == 0.0
     assert not halo.kept
     assert halo.base == 1.0
     assert str(halo).endswith("not better, the base model's head is kept")
@@ -85,6 +87,25 @@ def test_labels_that_mean_nothing_are_not_learnt_by_heart():
     )
     (outcome,) = adapt(labelled).outcomes
     assert outcome.adapted < 0.55
+
+
+def test_a_head_that_may_be_better_by_chance_is_not_taken():
+    outcome = LabelOutcome(
+        label="rings", positive=9, negative=30, base=0.7, adapted=0.75, certainty=0.6, kept=False
+    )
+    assert str(outcome) == (
+        "rings: average precision 0.700 -> 0.750; better in 60% of resamples only, the base model's head is kept"
+    )
+    # A base model as good as the head: which ranks better on a handful of frames is chance.
+    kept = 0
+    for seed in range(6):
+        _, labelled = population(seed, frames=40, copies=1)
+        rivals = labelled.activations[0][:, :4].sum(1) + 0.2 * np.random.default_rng(seed).normal(size=40)
+        scores = labelled.scores.copy()
+        scores[:, RINGS] = 1 / (1 + np.exp(-rivals))
+        (outcome,) = adapt(dataclasses.replace(labelled, scores=scores, labels=("rings",))).outcomes
+        kept += outcome.kept
+    assert kept <= 2
 
 
 def test_adapting_is_repeatable(adaptation):
