@@ -1,0 +1,142 @@
+"""`dvfb evaluate`: models and tables measured in small, printed beside the paper's, drawn, and refused."""
+
+import json
+import math
+
+import pytest
+
+from dvfb_stream.cli.evaluate import domains as domains_module
+from dvfb_stream.cli.evaluate.rendering import markdown, sheet
+from dvfb_stream.labels import LABELS
+from dvfb_stream.training import FittingSettings, Recipe, train
+from dvfb_stream.training.tables import paper
+
+FITTING = FittingSettings(epochs=1, batch_size=32, optimizer="adamw", learning_rate=1e-3, averaging=0.9)
+FRAMES = {"train": 200, "validation": 200, "test": 200}
+IMAGE, COEFFICIENT = {"name": "compact"}, {"name": "compact"}
+NETWORKS = {
+    "paper-image": (IMAGE, None),
+    "paper-coefficient": (None, COEFFICIENT),
+    "paper-2conv": (None, {"name": "2conv"}),
+    "paper-joint": (IMAGE, COEFFICIENT),
+    "paper-joint-2conv": (IMAGE, {"name": "2conv"}),
+    "vgg16": ({"name": "vgg16", "side": 32}, None),
+    "resnet50": ({"name": "resnet50", "side": 32}, None),
+}
+"""What stands in the tests for the networks of the tables, small enough to be fitted in seconds."""
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory, frames_folder):
+    folder = tmp_path_factory.mktemp("tables")
+    (folder / "frames").mkdir()
+    for which in FRAMES:
+        (folder / "frames" / which).symlink_to(frames_folder / which)
+    for name, (image, coefficient) in NETWORKS.items():
+        architecture = {"image": image, "coefficient": coefficient, "hidden": [8]}
+        recipe = Recipe(
+            name=name, purpose="for tests", architecture=architecture, fitting=FITTING, frames=FRAMES
+        )
+        train(recipe, work=folder)
+    return folder
+
+
+def test_a_model_is_measured_and_drawn(dvfb, tmp_path):
+    out, figure = tmp_path / "results" / "model.json", tmp_path / "reliability.png"
+    words = ("--model", "tiny", "--frames", "100", "--out", out, "--figure", figure)
+    done = dvfb("evaluate", *words, "--processes", "1")
+    assert done.status == 0, done.stderr
+    assert "4-fold symmetry" in done.stdout
+    results = json.loads(out.read_text())
+    assert results["kind"] == "model"
+    assert 0 <= results["expected_calibration_error"] <= 1
+    assert "probabilities" not in results
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    # Printed again from the file, the same table; the figure needs the frames.
+    assert dvfb("evaluate", "--from", out).stdout.splitlines()[:5] == done.stdout.splitlines()[:5]
+    again = dvfb("evaluate", "--from", out, "--figure", figure)
+    assert again.status == 1
+    assert "measure the model anew" in again.stderr
+
+
+@pytest.mark.parametrize("table", [1, 2])
+def test_a_table_is_measured_and_stands_beside_the_papers(dvfb, work, tmp_path, table):
+    out = tmp_path / "table.json"
+    done = dvfb("evaluate", "--table", table, "--work", work, "--out", out, "--device", "cpu")
+    assert done.status == 0, done.stderr
+    results = json.loads(out.read_text())
+    printed = paper.TABLE_1 if table == 1 else {name: row["mean"] for name, row in paper.TABLE_2.items()}
+    assert set(results["rows"]) == set(printed)
+    for name, row in results["rows"].items():
+        assert 0 < row["average_precision"]["mean"] <= 1
+        assert f"{row['average_precision']['mean']:.4f}" in done.stdout
+        assert f"{printed[name]:.4f}" in done.stdout
+    assert results["trained_on"]["joint"]["frames"] <= 200
+    assert "1 epochs" in done.stdout
+    for name in results["rows"]:
+        assert f"{results['rows'][name]['average_precision']['mean']:.4f}" in markdown(results)
+
+
+def test_table_4_is_measured_on_domains_of_another_origin_and_drawn(dvfb, work, tmp_path, monkeypatch):
+    monkeypatch.setattr(domains_module, "PENALTIES", (10.0,))
+    monkeypatch.setattr(domains_module, "GAMMAS", (1.0,))
+    out, figure = tmp_path / "table-4.json", tmp_path / "figure-6.png"
+    words = ("--table", 4, "--work", work, "--scale", 0.1, "--out", out, "--figure", figure)
+    done = dvfb("evaluate", *words, "--device", "cpu", "--processes", "1")
+    assert done.status == 0, done.stderr
+    results = json.loads(out.read_text())
+    for name, found in results["domains"].items():
+        assert set(found["methods"]) == set(paper.TABLE_4)
+        assert found["train_frames"] == pytest.approx(0.1 * domains_module.PAPER_SPLITS[name][0], abs=60)
+        assert set(found["positives"]) == set(found["labels"])
+        for measured in found["methods"].values():
+            assert 0 < measured["average_precision"]["mean"] <= 1
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert "VGG-16 fc" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (("--table", "3"), 2, "must be 1, 2 or 4"),
+        (("--table", "2", "--novelty"), 2, "give one of them"),
+        (("--work", "runs"), 2, "give --table 1, 2 or 4 as well"),
+        (("--table", "2", "--figure", "x.png"), 2, "not Table 2"),
+        (("--from", "nowhere.json"), 1, "nowhere.json holds no results"),
+        (("--from", "x.json", "--novelty"), 2, "leave --table"),
+        (("--table", "4", "--work", "empty"), 1, "dvfb train paper-joint --work empty"),
+        (("--model", "nonesuch"), 1, "no model 'nonesuch'"),
+        (("--device", "toaster"), 1, "toaster"),
+    ],
+)
+def test_calls_that_cannot_end_well_are_refused_in_one_line(dvfb, words, status, message):
+    done = dvfb("evaluate", *words)
+    assert done.status == status
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_results_that_are_none_are_refused(dvfb, tmp_path):
+    path = tmp_path / "other.json"
+    path.write_text("[]")
+    assert "holds no results of `dvfb evaluate`" in dvfb("evaluate", "--from", path).stderr
+
+
+def test_what_was_not_measured_is_left_blank():
+    scores = {**dict.fromkeys(LABELS, 0.5), "mean": math.nan}
+    results = {
+        "kind": "table-2",
+        "device": "a processor",
+        "date": "2026-01-01",
+        "seconds": 3,
+        "test_frames": 10,
+        "trained_on": {},
+        "positive_ratio": {},
+        "rows": {name: {"average_precision": scores} for name in paper.TABLE_2},
+    }
+    assert sheet(results).rows[-1][2] == ""
+
+
+def test_the_papers_means_are_those_of_its_labels():
+    for row in paper.TABLE_2.values():
+        assert row["mean"] == pytest.approx(sum(row[label] for label in LABELS) / len(LABELS), abs=1e-4)
