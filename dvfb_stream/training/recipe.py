@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import os
 import platform
 import time
@@ -34,10 +35,12 @@ from dvfb_stream.training.dataset import (
     SimulatedDataset,
     StoredFrames,
     build,
+    join,
 )
+from dvfb_stream.training.encoding import Encoded
 from dvfb_stream.training.evaluation import average_precision, expected_calibration_error, predict
 from dvfb_stream.training.fitting import fit
-from dvfb_stream.training.outliers import encoded_outliers
+from dvfb_stream.training.outliers import OUTLIERS, encoded_outliers
 from dvfb_stream.training.presets import SEEDS, Recipe, preset
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE
 
@@ -141,7 +144,15 @@ def train(
     finally:
         source.close()
     return finish(
-        recipe, network, history, examples, stages=stages, bundle=bundle, device=device, reports=reports
+        recipe,
+        network,
+        history,
+        examples,
+        stages=stages,
+        work=work,
+        bundle=bundle,
+        device=device,
+        reports=reports,
     )
 
 
@@ -223,6 +234,7 @@ def finish(
     examples: Mapping[str, Examples],
     *,
     stages: Mapping[str, Bundle],
+    work: Path,
     bundle: Path,
     device: str,
     reports: Reports,
@@ -234,7 +246,7 @@ def finish(
     logits, hidden = predict(network, examples["validation"], device=device)
     truth = examples["validation"].truth
     calibrations = {label: fit_label(logits[output][:, k], truth[:, k]) for k, label in enumerate(LABELS)}
-    novelty = _fit_novelty(recipe, network, examples, hidden, device)
+    novelty = _fit_novelty(recipe, network, examples, hidden, work, device)
     test_logits, _ = predict(network, examples["test"], device=device)
     test_truth = examples["test"].truth
     stated = probabilities(test_logits[output], tuple(calibrations.values()))
@@ -285,31 +297,36 @@ def _fit_novelty(
     network: AnnotationNetwork,
     examples: Mapping[str, Examples],
     validation_hidden: NDArray[np.float32],
+    work: Path,
     device: str,
 ) -> Novelty:
     """Fit the novelty score to frames that show something, against outliers of the same geometries."""
-    train = examples["train"].first(FAMILIAR_FRAMES)
-    _, hidden = predict(network, train, device=device)
-    experiments = min(OUTLIER_EXPERIMENTS, max(1, recipe.frames["train"] // FRAMES_PER_EXPERIMENT))
-    outliers = []
-    for encoded in encoded_outliers(
-        SEEDS["train"], experiments=experiments, frames=OUTLIER_FRAMES, settings=recipe.fbt
-    ):
-        count = len(encoded.images)
-        part = Examples(
-            encoded.images,
-            encoded.masks,
-            encoded.coefficients,
-            np.zeros((count, len(LABELS)), dtype=bool),
-            np.arange(count),
-        )
-        outliers.append(_novelty_inputs(part, predict(network, part, device=device)[1]))
-    validation = examples["validation"]
+    train, validation = examples["train"].first(FAMILIAR_FRAMES), examples["validation"]
+    outliers = _outliers(recipe, work)
+    _, familiar_hidden = predict(network, train, device=device)
+    _, outlier_hidden = predict(network, outliers, device=device)
     return Novelty.fit(
-        _novelty_inputs(train, hidden)[train.truth.any(axis=1)],
-        np.concatenate(outliers),
+        _novelty_inputs(train, familiar_hidden)[train.truth.any(axis=1)],
+        _novelty_inputs(outliers, outlier_hidden),
         _novelty_inputs(validation, validation_hidden)[validation.truth.any(axis=1)],
     )
+
+
+def _outliers(recipe: Recipe, work: Path) -> Examples:
+    """Return frames that are no scattering, made once for all recipes of a work folder."""
+    experiments = min(OUTLIER_EXPERIMENTS, max(1, recipe.frames["train"] // FRAMES_PER_EXPERIMENT))
+
+    def parts() -> list[tuple[Encoded, NDArray[np.bool_]]]:
+        return [
+            (encoded, np.zeros((len(encoded.images), len(LABELS)), dtype=bool))
+            for encoded in encoded_outliers(
+                SEEDS["train"], experiments=experiments, frames=OUTLIER_FRAMES, settings=recipe.fbt
+            )
+        ]
+
+    origin = f"{_dataset(recipe, 'train').origin()} {experiments} {OUTLIER_FRAMES} {sorted(OUTLIERS)}"
+    key = hashlib.sha256(origin.encode()).hexdigest()[:12]
+    return join(work / "frames" / f"outliers-{key}", parts)
 
 
 def _novelty_inputs(examples: Examples, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
