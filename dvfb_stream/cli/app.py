@@ -60,13 +60,13 @@ for command in COMMANDS:
     app.command(help=_unwrapped(command.__doc__))(command)
 
 app.add_typer(models, name="models")
-for name, command in MODEL_COMMANDS.items():
-    models.command(name, help=_unwrapped(command.__doc__))(command)
+for name, about_models in MODEL_COMMANDS.items():
+    models.command(name, help=_unwrapped(about_models.__doc__))(about_models)
 
 figures = typer.Typer(help="Draw the paper's figures: the basis functions, the masked estimate of any frame.")
 app.add_typer(figures, name="figures")
-for command in FIGURES:
-    figures.command(help=_unwrapped(command.__doc__))(command)
+for figure in FIGURES:
+    figures.command(help=_unwrapped(figure.__doc__))(figure)
 
 
 @figures.callback(invoke_without_command=True)

@@ -93,11 +93,17 @@ class Examples:
         Frames are drawn at random: from a disk that is slow, and what the system
         caches of a file it may let go of.
         """
-        arrays = (self.images, self.masks, self.coefficients, self.labels)
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if sum(array.nbytes for array in arrays) > machine * MEMORY_SHARE:
+        size = self.images.nbytes + self.masks.nbytes + self.coefficients.nbytes
+        if size > machine * MEMORY_SHARE:
             return self
-        return Examples(*(np.array(array) for array in arrays), self.rows)
+        return Examples(
+            np.array(self.images),
+            np.array(self.masks),
+            np.array(self.coefficients),
+            np.array(self.labels),
+            self.rows,
+        )
 
     def batch(self, which: NDArray[np.int64], device: str | torch.device = "cpu") -> Batch:
         """Return the examples at some places, 0 to len - 1, in that order."""
@@ -312,10 +318,12 @@ def join(folder: Path, parts: Callable[[], Sequence[tuple[Encoded, NDArray[np.bo
             array.flush()
         complete.touch()
     try:
-        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in names]
+        images, masks, coefficients, labels = (
+            np.load(folder / f"{name}.npy", mmap_mode="r") for name in names
+        )
     except (OSError, ValueError) as error:
         raise SettingsError(f"{folder} is damaged ({error}); delete it, it will be made again") from error
-    return Examples(*arrays, np.arange(len(arrays[-1])))
+    return Examples(images, masks, coefficients, labels, np.arange(len(labels)))
 
 
 class FreshFrames:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dvfb_stream.cli.terminal import WrongCallError, report_note
+from dvfb_stream.cli.geometry_options import CenterX, CenterY, DetectorName, Masks, Poni
+from dvfb_stream.cli.terminal import WrongCallError, quiet_libraries, report_note
 
 if TYPE_CHECKING:
     from dvfb_stream.models import Bundle
     from dvfb_stream.training import Recipe
 
-SCALE, FIT = "How many frames", "How to fit"
+SCALE, FIT, ADAPT = "How many frames", "How to fit", "Adapting to a beamline"
 
 
 def train(
@@ -79,9 +80,27 @@ def train(
     processes: Annotated[
         int | None, typer.Option(min=1, help="Simulating at a time.  [default: one a core]")
     ] = None,
+    adapt: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LABELS.csv",
+            help="Fit new heads to your own labelled frames instead of training a network (docs/models.md).",
+            rich_help_panel=ADAPT,
+        ),
+    ] = None,
+    model: Annotated[str, typer.Option(help="Bundle to adapt.", rich_help_panel=ADAPT)] = "default",
+    augment: Annotated[
+        bool,
+        typer.Option(help="Fit to turned and mirrored copies of the frames too.", rich_help_panel=ADAPT),
+    ] = True,
+    center_x: CenterX = None,
+    center_y: CenterY = None,
+    poni: Poni = None,
+    mask: Masks = None,
+    detector: DetectorName = None,
     json: Annotated[bool, typer.Option("--json", help="Write the result as a JSON object.")] = False,
 ) -> None:
-    """Train a network and write it as a model bundle.
+    """Train a network and write it as a model bundle, or adapt one to a beamline's own frames.
 
     Simulates what it learns from. Interrupted and called again in the same words, the command goes on where it was.
     Presets in one work folder share their frames, and a network that another builds on is trained once.
@@ -90,9 +109,35 @@ def train(
 
     dvfb train paper-joint --frames 10000 --work runs
 
+    dvfb train --adapt labels.csv --center-x 302.7 --center-y 530.9
+
     Where the command line's packages are not there, and on several GPUs by way of torchrun:
     python -m dvfb_stream.training PRESET --work FOLDER
     """
+    if adapt is not None:
+        if preset is not None:
+            raise WrongCallError("--adapt fits heads on a bundle that is there; leave the preset away")
+        from dvfb_stream.cli.train.adaptation import adapt_from_csv, show_adaptation
+
+        with quiet_libraries():
+            adapted = adapt_from_csv(
+                adapt,
+                model=model,
+                bundle=bundle,
+                name=name,
+                version=version,
+                center_x=center_x,
+                center_y=center_y,
+                poni=poni,
+                mask=mask or [],
+                detector=detector,
+                device=device,
+                augment=augment,
+                seed=seed or 0,
+            )
+        if not show_adaptation(adapted, json=json):
+            raise typer.Exit(1)
+        return
     from dvfb_stream.training import PRESETS
     from dvfb_stream.training import preset as find_preset
 

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dvfb_stream.cli.simulate.layout import (
     CENTER_X,
@@ -51,7 +52,7 @@ def read_dataset(path: Path, cache: Path, fbt: FourierBesselSettings) -> Example
     origin = f"{identity[0]} {identity[1]} {sorted(fbt.as_dict().items())}"
     folder = cache / f"dataset-{hashlib.sha256(origin.encode()).hexdigest()[:12]}"
 
-    def parts() -> list[tuple[Encoded, np.ndarray]]:  # type: ignore[type-arg]
+    def parts() -> list[tuple[Encoded, NDArray[np.bool_]]]:
         found = []
         with h5py.File(path, "r") as file:
             of_frame = file[EXPERIMENT_OF][()]

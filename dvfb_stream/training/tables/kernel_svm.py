@@ -121,7 +121,7 @@ def fit_kernel_svms(
             for (c, k), value in zip(tasks, found, strict=True):
                 scores[g, c, k] = value
             report(g + 1, len(gammas) + 1)
-        best = [np.unravel_index(int(scores[:, :, k].argmax()), scores.shape[:2]) for k in columns]
+        best = [divmod(int(scores[:, :, k].argmax()), len(penalties)) for k in columns]
 
         def refit(k: int) -> FittedLabel:
             g, c = best[k]
