@@ -22,8 +22,8 @@ try:
 except ImportError as error:
     raise MissingExtraError(error.name or "matplotlib", "files") from None
 
-FRAMES_PER_EXPERIMENT = 50
-"""Simulated frames that share a geometry, as in training."""
+SIMULATION = SimulationSettings(frames_per_experiment=50, raster="detector")
+"""Of the familiar frames: as in training, but in the detectors' own pixels."""
 
 FAMILIAR_FRAMES_PER_ODDITY = 5
 """Every fifth frame of an experiment lends its geometry, and where a kind needs them its counts, to each kind."""
@@ -75,6 +75,7 @@ def measure_novelty(
     frames: int,
     seed: int,
     domains: Sequence[str] = DOMAINS,
+    simulation: SimulationSettings = SIMULATION,
     device: str = "cpu",
     report: Report = lambda what, done, total: None,
 ) -> dict[str, Any]:
@@ -92,6 +93,8 @@ def measure_novelty(
         Of simulator, oddities and domains; not one that the model was trained or calibrated on.
     domains
         Which of `DOMAINS` to measure as well.
+    simulation
+        Settings of the simulator.
     device
         Where to annotate.
     report
@@ -118,7 +121,7 @@ def measure_novelty(
     odd = {kind: _Sample() for kind in KINDS}
     rng = np.random.default_rng(seed)
     done = 0
-    for members, shown in _experiments(frames, seed):
+    for members, shown in _experiments(Simulator(seed, settings=simulation), frames):
         report("frames and oddities", done, frames)
         annotated = familiar.add(annotator, members)
         labelled += [label for label, ok in zip(shown, annotated, strict=True) if ok]
@@ -148,13 +151,12 @@ def measure_novelty(
     }
 
 
-def _experiments(count: int, seed: int) -> Iterator[tuple[list[Frame], list[bool]]]:
+def _experiments(simulator: Simulator, count: int) -> Iterator[tuple[list[Frame], list[bool]]]:
     """Yield the frames of one simulated experiment after the other, and of each whether it has a label."""
-    settings = SimulationSettings(frames_per_experiment=FRAMES_PER_EXPERIMENT, raster="detector")
-    simulator = Simulator(seed, settings=settings)
-    for start in range(0, count, FRAMES_PER_EXPERIMENT):
+    share = simulator.settings.frames_per_experiment
+    for start in range(0, count, share):
         frames, shown = [], []
-        for batch in simulator.batches(start, min(start + FRAMES_PER_EXPERIMENT, count)):
+        for batch in simulator.batches(start, min(start + share, count)):
             frames += [Frame(pixels, batch.geometry) for pixels in batch.pixels.numpy()]
             shown += batch.labels.any(dim=1).tolist()
         yield frames, shown
