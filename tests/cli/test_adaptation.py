@@ -106,6 +106,16 @@ def test_a_beamlines_frames_make_a_model_that_judges_them_better(
     assert [o["label"] for o in json.loads(capfd.readouterr().out)["outcomes"]] == list(outcomes)
 
 
+def test_the_command_adapts_and_says_what_came_of_it(labelled, tiny_bundle, dvfb, tmp_path):
+    words = ("--adapt", labelled, "--model", tiny_bundle, "--center-x", 40.5, "--center-y", 44)
+    done = dvfb("train", *words, "--bundle", tmp_path / "adapted", "--no-augment", "--device", "cpu")
+    assert done.status == 0, done.stderr
+    assert "only 3 positive frames of four_fold" in done.stdout + done.stderr
+    assert Annotator.load(tmp_path / "adapted").identity.name == "tiny-labels"
+    assert dvfb("train", "default", *words).stderr.endswith("leave the preset away (see dvfb train --help)\n")
+    assert "beam centre" in dvfb("train", "--adapt", labelled, "--bundle", tmp_path / "other").stderr
+
+
 def test_each_line_may_have_a_beam_centre_of_its_own(tiny_bundle, tmp_path):
     """The second half of the frames was taken after the detector was moved."""
     lines = ["file,center_x,center_y,rings"]
