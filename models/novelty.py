@@ -59,7 +59,7 @@ def _statistics_of_few(images: Tensor, masks: Tensor) -> Tensor:
         length = images.shape[dim] - 1
         both = valid.narrow(dim, 0, length) * valid.narrow(dim, 1, length)
         difference = (images.narrow(dim, 1, length) - images.narrow(dim, 0, length)).mul_(both)
-        total = torch.linalg.vector_norm(difference, ord=1, dim=(1, 2))
+        total: Tensor = torch.linalg.vector_norm(difference, ord=1, dim=(1, 2))
         return total / both.sum((1, 2)).clamp_min(1.0) + 0.05
 
     across, down = step(2), step(1)
