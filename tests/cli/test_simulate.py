@@ -219,7 +219,7 @@ def test_parts_of_another_dataset_are_refused(dvfb, begun, tmp_path, small):
 
 def test_parts_of_another_state_of_the_simulator_are_refused(dvfb, begun, tmp_path, small, monkeypatch):
     shutil.copytree(begun[1], tmp_path / "frames.h5.parts")
-    monkeypatch.setattr("dvfb_stream.cli.simulate.identity._simulator_code", lambda: "edited since")
+    monkeypatch.setattr("dvfb_stream.simulation.identity._simulator_code", lambda: "edited since")
     refused = simulate(dvfb, tmp_path / "frames.h5", small, count=300)
     assert refused.status == 1
     assert "instead of 'edited since'" in refused.errors[0]
