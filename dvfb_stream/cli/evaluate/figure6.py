@@ -85,7 +85,7 @@ def _draw_domain(axes: Axes, name: str, found: Mapping[str, Any]) -> None:
 
 
 def _title(label: str) -> str:
-    return TITLES.get(label, label.replace("_", " "))
+    return TITLES.get(label, label.replace("_", " ").capitalize())
 
 
 def reliability_figure(probabilities: NDArray[np.float64], truth: NDArray[np.bool_]) -> Figure:

@@ -16,11 +16,14 @@ from dvfb_stream.errors import SettingsError
 from dvfb_stream.models.kernel_head import unit_max
 
 TOLERANCE = 1e-5
-"""How far above its minimum an objective may be, as a share of itself; average precisions no longer change."""
+"""Estimated distance of an objective from its minimum, as a share of itself, at which a problem is solved. Duality
+gaps on 10,000 frames of coefficients stay below this at C = 1; at C = 100 they bound the distance by 2.5e-3 only."""
 MOST_STEPS = 60
-"""Of Newton's method; ten or twenty do."""
+"""Of Newton's method. Five to ten do for the penalties that are chosen; C = 10 on more features than frames, where
+problems are separable, takes about thirty."""
 MOST_PRODUCTS = 60
-"""Of conjugate gradients within a step; ten or twenty do on the principal axes."""
+"""Of conjugate gradients within a step: a bound for separable problems, whose few active frames the diagonal does not
+describe. Their directions are less exact, and Newton's method makes up for it."""
 ENOUGH = 0.01
 """Share of the squared residual that conjugate gradients leave: Newton's steps need not be exact to converge."""
 LONGEST = 4.0
@@ -108,7 +111,7 @@ def fit_linear_svms(
     w = torch.zeros(x.shape[1], folds * labels, device=device)
     scores = np.empty((len(ascending), frames, folds, labels), np.float32)
     for c, penalty in enumerate(ascending):
-        # From the minimum of the penalty before: from nothing, large penalties take twice the steps.
+        # From the minimum of the penalty before, which is near.
         w = _solve(x, y.repeat(1, folds), penalty * shares.flatten(1), w)
         scores[c] = (x @ w).cpu().numpy().reshape(frames, folds, labels)
         report((c + 1) * folds * labels, total)
@@ -131,8 +134,9 @@ def fit_linear_svms(
 def _on_principal_axes(features: Tensor) -> tuple[Tensor, Tensor]:
     """Return features with a constant 1 after them, (N, F + 1), turned to their principal axes, and the axes.
 
-    A rotation leaves every objective as it is. Features of a network are far from independent: the eigenvalues of
-    XᵀX span eight powers of ten, and conjugate gradients stall; on its axes the Hessian is nearly diagonal.
+    A rotation leaves every objective as it is. Features of a frame are far from independent: the largest eigenvalue
+    of XᵀX is 1e4 times the median one, and plain conjugate gradients stall. On its axes the Hessian of a problem in
+    which most frames are active is nearly diagonal.
     """
     x = torch.nn.functional.pad(features, (0, 1), value=1.0)
     _, axes = torch.linalg.eigh(x.T @ x)
@@ -221,8 +225,7 @@ def _newton_direction(x: Tensor, curvature: Tensor, gradient: Tensor, diagonal: 
 def _length(w: Tensor, direction: Tensor, margins: Tensor, along: Tensor, prices: Tensor) -> Tensor:
     """Return how far to go in each problem, (P,), for its smallest objective on that line.
 
-    The derivative along a line only rises, so that halving an interval finds its zero. Whole or halved steps leave
-    separable problems in three times as many.
+    The derivative along a line only rises, so that halving an interval finds its zero.
     """
     linear, square = (w * direction).sum(0), direction.square().sum(0)
     low = torch.zeros_like(linear)
