@@ -42,7 +42,7 @@ class Annotation:
     fit_residual: float = math.nan
     """Share of the view's sum of squares that the Fourier-Bessel reconstruction leaves unexplained, 0 to 1."""
     novelty: float = math.nan
-    """Share of held-out simulated frames that look more familiar to the network than this one, 0 to 1."""
+    """Share of held-out simulated frames with a label that look more familiar to the model than this one, 0 to 1."""
     coefficients: NDArray[np.complex64] | None = None
     """(n_radial, n_orders) Fourier-Bessel coefficients of the view, where they were asked for."""
 

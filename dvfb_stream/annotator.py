@@ -92,6 +92,15 @@ class Annotator:
     plan_cache_bytes
         Bound on the Fourier-Bessel plans kept for geometries seen before.
 
+    Attributes
+    ----------
+    device
+        Where it computes.
+    operating_point
+        Name of the thresholds.
+    thresholds
+        Probability per label from which on it is accepted; above 1 for a label that never is.
+
     Raises
     ------
     BundleError
@@ -118,6 +127,10 @@ class Annotator:
         self.device = find_device(device)
         self._network = bundle.network.to(self.device).eval()
         self._calibrations = bundle.calibrations
+        self.thresholds = {
+            label: min(c.accepted_from(thresholds), NEVER)
+            for label, c in zip(LABELS, bundle.calibrations, strict=True)
+        }
         self._fbt = bundle.fbt_settings
         self._views = ViewPlans()
         self._plans = PlanCache(plan_cache_bytes)
@@ -146,14 +159,6 @@ class Annotator:
     def identity(self) -> ModelIdentity:
         """Which model this is."""
         return self._bundle.identity
-
-    @property
-    def thresholds(self) -> dict[str, float]:
-        """Probability per label from which on it is accepted; above 1 for a label that never is."""
-        return {
-            label: min(c.accepted_from(self.operating_point), NEVER)
-            for label, c in zip(LABELS, self._calibrations, strict=True)
-        }
 
     def provenance(self) -> dict[str, Any]:
         """Return what a result needs beside it to be traced and repeated; JSON-ready."""

@@ -25,6 +25,15 @@ def test_a_benchmark_starts(command):
         assert json.loads(done.stdout)["views"]["frames"] == 8
 
 
+def test_the_time_of_an_annotation_is_measured_by_stage():
+    command = [sys.executable, "-m", "benchmarks.annotate_frames", "--frames", "1", "--rounds", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout)["batches"]["1"]
+    assert measured["frames_per_second"] > 0
+    assert {"view", "coefficients", "annotate"} < set(measured["seconds_per_frame"])
+
+
 def test_the_views_that_estimates_are_measured_on_can_be_made():
     source = (
         "from benchmarks.estimate.inputs import CENTERS, simulate\nfor name in CENTERS: simulate(name, 1)"

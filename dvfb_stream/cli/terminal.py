@@ -129,6 +129,45 @@ class ProgressBar:
             self._progress.update(self._task, completed=self._done, total=self._total)
 
 
+class TaskProgress:
+    """What is being done, how far it is and a note on it, on stderr where that is a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True, highlight=False),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._progress.add_task("", total=None, note="", visible=False)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Show it."""
+        self._progress.update(
+            self._task, description=what, completed=done, total=total, note=note, visible=True
+        )
+
+    def say(self, line: str) -> None:
+        """Write a line that stays, on a terminal or not."""
+        self._progress.console.print(line, soft_wrap=True, markup=False)
+
+
 class FailureReporter:
     """Counts and tells failures, with the progress bar out of the way."""
 

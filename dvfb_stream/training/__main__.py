@@ -6,14 +6,13 @@ On several GPUs: `torchrun --nproc-per-node 4 -m dvfb_stream.training PRESET --w
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 
 import torch
 
 from dvfb_stream.errors import DvfbError, SettingsError
-from dvfb_stream.training.presets import PRESETS, preset
+from dvfb_stream.training.presets import PRESETS, SEEDS, preset
 from dvfb_stream.training.progress import ProgressLines
 from dvfb_stream.training.recipe import Reports, train
 
@@ -49,21 +48,15 @@ def main(arguments: list[str] | None = None) -> int:
             if options.threads < 1:
                 raise SettingsError(f"--threads must be at least 1, not {options.threads}")
             torch.set_num_threads(options.threads)
-        recipe = preset(options.preset)
-        given = {
-            name: getattr(options, name)
-            for name in ("epochs", "batch_size", "learning_rate", "patience", "seed")
-            if getattr(options, name) is not None
-        }
-        asked = {which: getattr(options, f"{which}_frames") for which in recipe.frames}
-        frames = {which: count for which, count in asked.items() if count is not None}
-        recipe = dataclasses.replace(
-            recipe,
-            name=options.name or recipe.name,
-            version=options.version or recipe.version,
-            fitting=dataclasses.replace(recipe.fitting, **given),
-            frames={**recipe.frames, **frames},
+        recipe = preset(options.preset).changed(
+            name=options.name,
+            version=options.version,
+            frames={which: getattr(options, f"{which}_frames") for which in SEEDS},
             fresh=options.fresh,
+            fitting={
+                name: getattr(options, name)
+                for name in ("epochs", "batch_size", "learning_rate", "patience", "seed")
+            },
         )
         bundle = train(
             recipe,
@@ -79,11 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
                 on_step=lambda epoch, step, steps, loss: lines.now_and_then(
                     f"epoch {epoch}, step {step} of {steps}, loss {loss:.4f}"
                 ),
-                on_epoch=lambda epoch: lines.say(
-                    f"epoch {epoch.number}: loss {epoch.loss:.4f}, validation mAP "
-                    + ", ".join(f"{head} {score:.4f}" for head, score in epoch.validation.items())
-                    + f" ({epoch.seconds:.0f} s)"
-                ),
+                on_epoch=lambda epoch: lines.say(str(epoch)),
             ),
         )
     except (DvfbError, OSError) as error:

@@ -9,14 +9,17 @@ from dvfb_stream.labels import LABELS
 
 COLUMNS = {"image": "image alone", "coefficient": "coefficients alone", "joint": "joint"}
 
+SEVERAL_HEADS = """ "Image alone" and "coefficients alone" are the heads of
+the two sub-networks, trained in the same pass."""
+
 
 def write_card(name: str, version: str, facts: Mapping[str, Any]) -> str:
     """Return the text of `CARD.md` from the training facts that `model.json` holds."""
     frames, seeds, test = facts["frames"], facts["simulator_seeds"], facts["test"]
     return f"""# Model `{name}` {version}
 
-Joint double-view network (image CNN and Fourier-Bessel coefficient CNN with common fully connected layers), in
-compact form. Input: one detector frame with its geometry; output: a probability for each of ten labels.
+{facts["purpose"][:1].upper()}{facts["purpose"][1:]}. Input: one detector frame with its geometry; output: a
+probability for each of ten labels.
 
 ## Trained on
 
@@ -34,18 +37,18 @@ Simulated frames alone, of `dvfb_stream.simulation`. No real frame was used, nei
 ## Average precision on simulated frames never seen
 
 Test frames come from other experiments than training frames, hence have other centres, masks and samples, but they
-come from the same simulator. "Image alone" and "coefficients alone" are the heads of the two sub-networks, trained in
-the same pass. A ranking without knowledge scores the share of positives.
+come from the same simulator.{SEVERAL_HEADS if len(test["average_precision"]) > 1 else ""} A ranking without knowledge
+scores the share of positives.
 
 {precision_table(test["average_precision"], test["positive_ratio"])}
 
-Expected calibration error of the joint head over all labels: {test["expected_calibration_error"]:.4f}.
+Expected calibration error over all labels: {test["expected_calibration_error"]:.4f}.
 
 ## What it is not to be trusted with
 
 - It was never measured on labelled real frames: none are public in number. What the simulator does not know
-  (grazing incidence, crystals, parasitic scattering of a particular beamline) it has not seen either. `novelty`
-  near 1 means that a frame looks like none of the simulation.
+  (samples, optics or parasitic scattering of a particular beamline) it has not seen either. `novelty` says
+  which share of held-out simulated frames that show something look more familiar; near 1, a frame looks like none.
 - Labels mean what `docs/labels.md` defines, which is what stands above the noise on valid pixels.
 - The beam centre is taken as given. A wrong centre makes symmetry labels wrong.
 """

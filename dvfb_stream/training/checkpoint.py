@@ -27,6 +27,10 @@ class Epoch:
     """Mean average precision of each head of the averaged network on the validation frames."""
     seconds: float
 
+    def __str__(self) -> str:
+        scores = ", ".join(f"{head} {score:.4f}" for head, score in self.validation.items())
+        return f"epoch {self.number}: loss {self.loss:.4f}, validation mAP {scores} ({self.seconds:.0f} s)"
+
 
 @dataclass(slots=True, eq=False)
 class FitState:

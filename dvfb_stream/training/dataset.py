@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,21 +13,18 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.labels import LABELS
 from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.simulation.identity import as_text, difference, identity_of
-from dvfb_stream.training.encoding import Encoded, by_geometry, encode
+from dvfb_stream.training.encoding import by_geometry, encode
+from dvfb_stream.training.examples import Examples
 from dvfb_stream.view import VIEW_SIZE
 
 FRAMES_PER_BLOCK = 100
 """Made and stored at a time: two experiments, hence two plans."""
-
-MEMORY_SHARE = 1 / 3
-"""Of the machine's memory that examples may take."""
 
 FRAMES_PER_EXPERIMENT = 50
 """Frames that share centre and mask. Half the simulator's default: twice the geometries to learn from, at the price
@@ -40,87 +34,6 @@ of twice the plans."""
 def default_simulation() -> SimulationSettings:
     """Return the settings that training frames are made with."""
     return SimulationSettings(frames_per_experiment=FRAMES_PER_EXPERIMENT)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Batch:
-    """Examples ready for `AnnotationNetwork.prepare`, all on one device."""
-
-    images: Tensor
-    """(B, 256, 256) float32 views, 0..255, 0 where invalid."""
-    masks: Tensor
-    """(B, 256, 256) bool, True = valid."""
-    coefficients: Tensor
-    """(B, n_radial, n_orders) complex64."""
-    labels: Tensor
-    """(B, L) float32, 0 or 1."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Examples:
-    """Labelled frames as the networks are shown them; the arrays may lie on disk."""
-
-    images: NDArray[np.float16]
-    """(M, 256, 256) views, 0..255, 0 where invalid."""
-    masks: NDArray[np.uint8]
-    """(M, 256, 32) valid pixels, eight to a byte along rows."""
-    coefficients: NDArray[np.complex64]
-    """(M, n_radial, n_orders)."""
-    labels: NDArray[np.bool_]
-    """(M, L); of simulated frames in the order of `LABELS`."""
-    rows: NDArray[np.int64]
-    """(N,) rows of the arrays that count; the others are frames that no annotator would take."""
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def truth(self) -> NDArray[np.bool_]:
-        """(N, L) labels of the rows that count."""
-        return np.asarray(self.labels[self.rows], dtype=bool)
-
-    def first(self, count: int) -> Examples:
-        """Return the first `count` examples."""
-        return Examples(self.images, self.masks, self.coefficients, self.labels, self.rows[:count])
-
-    def after(self, count: int) -> Examples:
-        """Return all but the first `count` examples."""
-        return Examples(self.images, self.masks, self.coefficients, self.labels, self.rows[count:])
-
-    def in_memory(self) -> Examples:
-        """Return the examples read into memory, where a third of the machine's is enough for them.
-
-        Frames are drawn at random: from a disk that is slow, and what the system
-        caches of a file it may let go of.
-        """
-        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        size = self.images.nbytes + self.masks.nbytes + self.coefficients.nbytes
-        if size > machine * MEMORY_SHARE:
-            return self
-        return Examples(
-            np.array(self.images),
-            np.array(self.masks),
-            np.array(self.coefficients),
-            np.array(self.labels),
-            self.rows,
-        )
-
-    def batch(self, which: NDArray[np.int64], device: str | torch.device = "cpu") -> Batch:
-        """Return the examples at some places, 0 to len - 1, in that order."""
-        rows = self.rows[which]
-        images = torch.from_numpy(self.images[rows]).to(device).float()
-        masks = torch.from_numpy(np.unpackbits(self.masks[rows], axis=-1)).to(device).bool()
-        return Batch(
-            images,
-            masks,
-            torch.from_numpy(self.coefficients[rows]).to(device),
-            torch.from_numpy(self.labels[rows]).to(device).float(),
-        )
-
-    def batches(self, size: int, device: str | torch.device = "cpu") -> Iterator[Batch]:
-        """Yield all examples in order, `size` at a time."""
-        for start in range(0, len(self), size):
-            yield self.batch(np.arange(start, min(start + size, len(self))), device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,127 +195,3 @@ def _make_block(task: tuple[Path, SimulatedDataset, int]) -> None:
     for array in arrays.values():
         array.flush()  # type: ignore[attr-defined]
     _marker(folder, block).touch()
-
-
-def join(folder: Path, parts: Callable[[], Sequence[tuple[Encoded, NDArray[np.bool_]]]]) -> Examples:
-    """Return encoded parts as examples, kept in `folder` so that they are encoded once.
-
-    Parameters
-    ----------
-    folder
-        One a set of parts.
-    parts
-        Called where `folder` is not complete: what is shown of the frames of each geometry, and their labels.
-
-    Raises
-    ------
-    SettingsError
-        When no frame can be taken, or an array in `folder` is damaged.
-    """
-    names = ("images", "masks", "coefficients", "labels")
-    complete = folder / "complete"
-    if not complete.exists():
-        made = parts()
-        if not made:
-            raise SettingsError("no frame of the dataset can be taken; check its beam centres and masks")
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            values = [labels if name == "labels" else getattr(encoded, name) for encoded, labels in made]
-            array = open_memmap(
-                folder / f"{name}.npy",
-                mode="w+",
-                dtype=values[0].dtype,
-                shape=(sum(map(len, values)), *values[0].shape[1:]),
-            )
-            np.concatenate(values, out=array)
-            array.flush()
-        complete.touch()
-    try:
-        images, masks, coefficients, labels = (
-            np.load(folder / f"{name}.npy", mmap_mode="r") for name in names
-        )
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{folder} is damaged ({error}); delete it, it will be made again") from error
-    return Examples(images, masks, coefficients, labels, np.arange(len(labels)))
-
-
-class FreshFrames:
-    """A stream from the simulator: new frames for every epoch, the next epoch's made while this one is fitted.
-
-    Parameters
-    ----------
-    folder
-        Room for two epochs' frames.
-    dataset
-        The first epoch's; later ones go on where it ends.
-    processes
-        Simulating at a time.
-    """
-
-    def __init__(self, folder: Path, dataset: SimulatedDataset, *, processes: int = 1) -> None:
-        self._folder = folder
-        self._dataset = dataset
-        self._processes = processes
-        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-        self._next: tuple[int, Future[None]] | None = None
-
-    def __len__(self) -> int:
-        return self._dataset.count
-
-    def epoch(self, number: int) -> Examples:
-        """Return the frames of an epoch, from 1; those of earlier epochs are deleted."""
-        if self._next is not None and self._next[0] == number:
-            self._next[1].result()
-        examples = build(self._place(number), self._of(number), processes=self._processes)
-        for old in self._folder.glob("epoch-*"):
-            if old not in (self._place(number), self._place(number + 1)):
-                shutil.rmtree(old)
-        self._next = (
-            number + 1,
-            self._pool.submit(_prefetch, self._place(number + 1), self._of(number + 1), self._processes),
-        )
-        return examples
-
-    def close(self) -> None:
-        """Stop making frames."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _place(self, number: int) -> Path:
-        return self._folder / f"epoch-{number:04d}"
-
-    def _of(self, number: int) -> SimulatedDataset:
-        whole = self._dataset.blocks * FRAMES_PER_BLOCK
-        return SimulatedDataset(
-            seed=self._dataset.seed,
-            count=self._dataset.count,
-            start=self._dataset.start + (number - 1) * whole,
-            fbt=self._dataset.fbt,
-            simulation=self._dataset.simulation,
-        )
-
-
-def _prefetch(folder: Path, dataset: SimulatedDataset, processes: int) -> None:
-    build(folder, dataset, processes=processes)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFrames:
-    """The same examples for every epoch."""
-
-    examples: Examples
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def epoch(self, number: int) -> Examples:
-        """Return the examples, whatever the epoch."""
-        return self.examples
-
-    def close(self) -> None:
-        """Nothing is left open."""
-
-
-def describe(dataset: SimulatedDataset) -> dict[str, Any]:
-    """Return what a dataset follows from, JSON-ready, for cards and results."""
-    described: dict[str, Any] = json.loads(dataset.origin())
-    return {**described, "count": dataset.count}

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from dvfb_stream.labels import LABELS
 from dvfb_stream.models.networks import AnnotationNetwork
-from dvfb_stream.training.dataset import Examples
+from dvfb_stream.training.examples import Examples
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,24 +21,15 @@ from dvfb_stream.errors import BundleError, SettingsError
 from dvfb_stream.models.networks import AnnotationNetwork, Inputs, build_network
 from dvfb_stream.training.augmentation import SYMMETRIES, transform, turn
 from dvfb_stream.training.checkpoint import Epoch, FitState
-from dvfb_stream.training.dataset import Batch, Examples
+from dvfb_stream.training.distributed import Team, own_device, team
+from dvfb_stream.training.epochs import EpochFrames
 from dvfb_stream.training.evaluation import mean_average_precision, predict
+from dvfb_stream.training.examples import Batch, Examples
 from dvfb_stream.training.losses import label_loss
-from dvfb_stream.training.processes import Team, own_device, team
 from dvfb_stream.training.settings import FittingSettings
 
 MILESTONES = (0.6, 0.85)
 """Shares of the fit after which the learning rate falls to a tenth."""
-
-
-class Frames(Protocol):
-    """Where the frames of an epoch come from."""
-
-    def __len__(self) -> int:
-        """Frames an epoch, at least about."""
-
-    def epoch(self, number: int) -> Examples:
-        """Return the frames of an epoch, from 1."""
 
 
 class _AllHeads(nn.Module):
@@ -53,7 +44,7 @@ class _AllHeads(nn.Module):
 
 
 def fit(
-    train: Frames,
+    train: EpochFrames,
     validation: Examples,
     *,
     architecture: Mapping[str, Any],
@@ -121,7 +112,7 @@ def fit(
 class _Fit:
     def __init__(
         self,
-        train: Frames,
+        train: EpochFrames,
         validation: Examples,
         architecture: dict[str, Any],
         orders: tuple[int, ...],

@@ -8,7 +8,7 @@ import hashlib
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,17 +28,11 @@ from dvfb_stream.models.networks.cost import cost_of
 from dvfb_stream.models.novelty import Novelty, statistics_of
 from dvfb_stream.training.card import write_card
 from dvfb_stream.training.checkpoint import Epoch
-from dvfb_stream.training.dataset import (
-    FRAMES_PER_EXPERIMENT,
-    Examples,
-    FreshFrames,
-    SimulatedDataset,
-    StoredFrames,
-    build,
-    join,
-)
+from dvfb_stream.training.dataset import FRAMES_PER_EXPERIMENT, SimulatedDataset, build
 from dvfb_stream.training.encoding import Encoded
+from dvfb_stream.training.epochs import EpochFrames, FreshFrames, StoredFrames
 from dvfb_stream.training.evaluation import average_precision, expected_calibration_error, predict
+from dvfb_stream.training.examples import Examples, join
 from dvfb_stream.training.fitting import fit
 from dvfb_stream.training.outliers import OUTLIERS, encoded_outliers
 from dvfb_stream.training.presets import SEEDS, Recipe, preset
@@ -122,11 +116,16 @@ def train(
     }
     examples = simulate(recipe, work=work, stored=stored, processes=processes, reports=reports)
     reports.say(f"{recipe.name}: fitting on {len(examples['train'])} frames")
-    source: StoredFrames | FreshFrames
+    source: EpochFrames
     if not recipe.fresh:
         source = StoredFrames(examples["train"].in_memory())
     else:
-        source = FreshFrames(work / recipe.name / "frames", _dataset(recipe, "train"), processes=processes)
+        source = FreshFrames(
+            work / recipe.name / "frames",
+            _dataset(recipe, "train"),
+            epochs=recipe.fitting.epochs,
+            processes=processes,
+        )
     try:
         network, history = fit(
             source,
@@ -316,17 +315,16 @@ def _outliers(recipe: Recipe, work: Path) -> Examples:
     """Return frames that are no scattering, made once for all recipes of a work folder."""
     experiments = min(OUTLIER_EXPERIMENTS, max(1, recipe.frames["train"] // FRAMES_PER_EXPERIMENT))
 
-    def parts() -> list[tuple[Encoded, NDArray[np.bool_]]]:
-        return [
-            (encoded, np.zeros((len(encoded.images), len(LABELS)), dtype=bool))
-            for encoded in encoded_outliers(
-                SEEDS["train"], experiments=experiments, frames=OUTLIER_FRAMES, settings=recipe.fbt
-            )
-        ]
+    def parts() -> Iterator[tuple[Encoded, NDArray[np.bool_]]]:
+        for encoded in encoded_outliers(
+            SEEDS["train"], experiments=experiments, frames=OUTLIER_FRAMES, settings=recipe.fbt
+        ):
+            yield encoded, np.zeros((len(encoded.images), len(LABELS)), dtype=bool)
 
     origin = f"{_dataset(recipe, 'train').origin()} {experiments} {OUTLIER_FRAMES} {sorted(OUTLIERS)}"
     key = hashlib.sha256(origin.encode()).hexdigest()[:12]
-    return join(work / "frames" / f"outliers-{key}", parts)
+    most = experiments * OUTLIER_FRAMES * len(OUTLIERS)
+    return join(work / "frames" / f"outliers-{key}", most, parts)
 
 
 def _novelty_inputs(examples: Examples, hidden: NDArray[np.float32]) -> NDArray[np.float32]:

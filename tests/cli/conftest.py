@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,6 +43,12 @@ class Outcome:
         lines = self.stderr.splitlines()
         assert all(line.startswith("dvfb: error: ") for line in lines), self.stderr
         return [line.removeprefix("dvfb: error: ") for line in lines]
+
+
+@pytest.fixture(scope="session")
+def hears_interrupts() -> Callable[[], object]:
+    """What a child process has to call to hear Ctrl-C, where these tests run in a shell's background."""
+    return functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

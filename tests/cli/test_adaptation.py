@@ -12,9 +12,9 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from dvfb_stream import Annotator, Frame, Geometry
+from dvfb_stream.cli.labelled.table import read_label_table
 from dvfb_stream.cli.terminal import WrongCallError
 from dvfb_stream.cli.train.adaptation import adapt_from_csv, show_adaptation
-from dvfb_stream.cli.train.label_table import read_label_table
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.labels import LABELS
 

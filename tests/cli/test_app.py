@@ -64,14 +64,15 @@ def test_help_comes_at_once(dvfb_process) -> None:
         assert f" {package}\n" not in outcome.stderr
 
 
-def test_an_interrupt_is_said_in_one_line(tmp_path: Path, tiny_bundle: Path) -> None:
+def test_an_interrupt_is_said_in_one_line(tmp_path: Path, tiny_bundle: Path, hears_interrupts) -> None:
     """Ctrl-C while frames are annotated: the rows so far stay, the exit status is the shell's for SIGINT."""
     image = tmp_path / "frame.tif"
     fabio.tifimage.tifimage(np.ones((32, 32), dtype=np.int32)).write(str(image))
     command = [sys.executable, "-c", "from dvfb_stream.cli import main; main()", "annotate"]
     command += [str(image)] * 20_000
     command += ["--center-x=1", "--center-y=2", "--csv", "--batch-size=1", f"--model={tiny_bundle}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, preexec_fn=hears_interrupts) as process:
         assert process.stdout is not None
         process.stdout.readline()  # the header
         process.stdout.readline()  # a row: the work has begun

@@ -161,12 +161,13 @@ def test_a_full_disk_is_said_in_one_line_and_loses_nothing(dvfb, begun, tmp_path
     assert resume(dvfb, begun, tmp_path, small) == 300
 
 
-def test_interrupted_by_hand_it_says_what_is_kept(tmp_path, small):
-    process = subprocess.Popen(command(tmp_path / "frames.h5", small, count=100_000), stderr=subprocess.PIPE)
+def test_interrupted_by_hand_it_says_what_is_kept(tmp_path, small, hears_interrupts):
+    words = command(tmp_path / "frames.h5", small, count=100_000)
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, preexec_fn=hears_interrupts)
     while process.poll() is None and not list((tmp_path / "frames.h5.parts").glob("*-*.h5")):
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
-    said = process.communicate()[1].decode().splitlines()
+    said = process.communicate(timeout=60)[1].decode().splitlines()
     assert process.returncode == 130
     assert said[0].startswith("what is done is kept in ")
     assert said[1:] == ["dvfb: error: interrupted"]

@@ -12,7 +12,8 @@ from dvfb_stream.fbt import FourierBessel, FourierBesselSettings
 from dvfb_stream.labels import LABELS
 from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.training import dataset as dataset_module
-from dvfb_stream.training.dataset import FreshFrames, SimulatedDataset, build, default_simulation
+from dvfb_stream.training.dataset import SimulatedDataset, build, default_simulation
+from dvfb_stream.training.epochs import FreshFrames
 from dvfb_stream.view import ViewPlan
 
 
@@ -108,7 +109,7 @@ def test_impossible_datasets_are_refused(wrong, message):
 
 
 def test_every_epoch_of_a_stream_has_the_simulators_next_frames(tmp_path):
-    stream = FreshFrames(tmp_path, SimulatedDataset(seed=9, count=100))
+    stream = FreshFrames(tmp_path, SimulatedDataset(seed=9, count=100), epochs=2)
     try:
         first, second = stream.epoch(1).truth.copy(), stream.epoch(2).truth.copy()
         assert not (tmp_path / "epoch-0001").exists()

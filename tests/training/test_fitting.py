@@ -61,8 +61,3 @@ def test_young_averages_forget_faster():
 def test_settings_out_of_range_are_refused(wrong, message):
     with pytest.raises(SettingsError, match=message):
         FittingSettings(**wrong)
-
-
-def test_unknown_settings_are_named():
-    with pytest.raises(SettingsError, match="no fitting setting learning_rat"):
-        FittingSettings.from_dict({"learning_rat": 1.0})

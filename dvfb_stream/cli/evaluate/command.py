@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json as json_format
 import os
-import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dvfb_stream.cli.terminal import WrongCallError, quiet_libraries
+from dvfb_stream.cli.geometry_options import CenterX, CenterY, DetectorName, Masks, Poni
+from dvfb_stream.cli.terminal import TaskProgress, WrongCallError, quiet_libraries
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from dvfb_stream.training.dataset import Examples
+    from dvfb_stream.training.examples import Examples
 
 TABLES = (1, 2, 4)
 WHAT, HOW = "What to measure", "How"
@@ -38,6 +35,14 @@ def evaluate(
             "--novelty", help="How well frames that are no scattering stand out.", rich_help_panel=WHAT
         ),
     ] = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LABELS.csv",
+            help="How well a model ranks your own labelled frames (docs/models.md).",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
     model: Annotated[
         str,
         typer.Option(help="Bundle, by name or folder, for everything but tables.", rich_help_panel=WHAT),
@@ -77,6 +82,11 @@ def evaluate(
     processes: Annotated[
         int | None, typer.Option(min=1, help="At a time.  [default: one a core]", rich_help_panel=HOW)
     ] = None,
+    center_x: CenterX = None,
+    center_y: CenterY = None,
+    poni: Poni = None,
+    mask: Masks = None,
+    detector: DetectorName = None,
     json: Annotated[bool, typer.Option("--json", help="Write the results as a JSON object.")] = False,
 ) -> None:
     """Measure a model, or one of the paper's tables.
@@ -89,14 +99,31 @@ def evaluate(
 
     dvfb evaluate --novelty
 
+    dvfb evaluate --labels labels.csv --center-x 302.7 --center-y 530.9
+
     dvfb evaluate --table 4 --work runs --out table-4.json --figure figure-6.png
     """
     if table is not None and table not in TABLES:
         raise WrongCallError(f"--table must be 1, 2 or 4, the paper's tables of results, not {table}")
-    if table is not None and novelty:
-        raise WrongCallError("--table and --novelty are two measurements; give one of them")
-    if results is not None and (work is not None or novelty or table is not None):
-        raise WrongCallError("--from prints results that are there; leave --table, --novelty and --work away")
+    asked = [
+        option
+        for option, given in (
+            ("--table", table is not None),
+            ("--novelty", novelty),
+            ("--labels", labels is not None),
+        )
+        if given
+    ]
+    if len(asked) > 1:
+        raise WrongCallError(f"{' and '.join(asked)} are {len(asked)} measurements; give one of them")
+    if results is not None and (asked or work is not None):
+        raise WrongCallError(
+            f"--from prints results that are there; leave {asked[0] if asked else '--work'} away"
+        )
+    if labels is None and any(value for value in (center_x, center_y, poni, mask, detector)):
+        raise WrongCallError("a geometry belongs to --labels; simulated frames have their own")
+    if labels is not None and figure is not None:
+        raise WrongCallError("--figure draws Table 4, a model or --novelty, not --labels")
     if work is not None and table is None:
         raise WrongCallError("--work holds the networks of tables; give --table 1, 2 or 4 as well")
     if table in (1, 2) and figure is not None:
@@ -110,8 +137,21 @@ def evaluate(
             found = _read(results)
         elif table is not None and work is None:
             found = _stored(table)
+        elif labels is not None:
+            found = _labelled(
+                labels,
+                model,
+                chosen,
+                {
+                    "center_x": center_x,
+                    "center_y": center_y,
+                    "poni": poni,
+                    "mask": mask or [],
+                    "detector": detector,
+                },
+            )
         else:
-            with _Progress() as progress:
+            with TaskProgress() as progress:
                 found = _measure(
                     table=table,
                     novelty=novelty,
@@ -121,7 +161,7 @@ def evaluate(
                     scale=scale,
                     device=chosen,
                     processes=at_a_time,
-                    report=progress.report,
+                    report=progress.show,
                 )
         if figure is not None:
             _draw(found, figure)
@@ -131,11 +171,13 @@ def evaluate(
         out.write_text(json_format.dumps(shown, indent=2, allow_nan=False) + "\n")
     if json:
         typer.echo(json_format.dumps(shown, allow_nan=False))
-        return
-    print_results(shown)
-    for name, path in (("results", out), ("figure", figure)):
-        if path is not None:
-            typer.echo(f"wrote {name} {path}")
+    else:
+        print_results(shown)
+        for name, path in (("results", out), ("figure", figure)):
+            if path is not None:
+                typer.echo(f"wrote {name} {path}")
+    if labels is not None and found["failures"]:
+        raise typer.Exit(1)
 
 
 def _stored(table: int) -> dict[str, Any]:
@@ -201,6 +243,22 @@ def _measure(
     return described(kind, found, seconds=time.monotonic() - started, device=device)
 
 
+def _labelled(table: Path, model: str, device: str, geometry: dict[str, Any]) -> dict[str, Any]:
+    from dvfb_stream.cli.labelled.frames import by_centre
+    from dvfb_stream.cli.labelled.table import read_label_table
+
+    read = read_label_table(table)
+    groups = by_centre(read, **geometry)
+    # Last: these take seconds, and most of what a user may have got wrong is known by now.
+    from dvfb_stream.cli.evaluate.labelled import measure_labelled
+    from dvfb_stream.models import find_bundle, load_bundle
+    from dvfb_stream.training.tables.results import described
+
+    started = time.monotonic()
+    found = measure_labelled(load_bundle(find_bundle(model)), read, groups, device=device)
+    return described("labelled", found, seconds=time.monotonic() - started, device=device)
+
+
 NOVELTY_SEED = 6
 """Of the simulator, for frames that novelty is measured on."""
 
@@ -263,7 +321,7 @@ def _table(
 
 
 def _draw(found: dict[str, Any], figure: Path) -> None:
-    from dvfb_stream.cli.evaluate.figure6 import figure6, reliability_figure
+    from dvfb_stream.cli.evaluate.figures import figure6, reliability_figure
     from dvfb_stream.cli.output_files import NumberedFigures
     from dvfb_stream.errors import SettingsError
 
@@ -278,33 +336,3 @@ def _draw(found: dict[str, Any], figure: Path) -> None:
     else:
         raise SettingsError("a reliability diagram needs the frames; measure the model anew, without --from")
     NumberedFigures(figure, [], option="--figure").save(drawn)
-
-
-class _Progress(AbstractContextManager["_Progress"]):
-    """What is being done and how far it is, on stderr where that is a terminal."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._progress: Progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
-        self._task = self._progress.add_task("", total=None, visible=False)
-
-    def __enter__(self) -> _Progress:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def report(self, what: str, done: int, total: int) -> None:
-        """Show it."""
-        self._progress.update(self._task, description=what, completed=done, total=total, visible=True)

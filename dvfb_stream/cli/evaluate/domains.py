@@ -16,13 +16,12 @@ from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.foreign.domains import Domain, domain
 from dvfb_stream.models import Bundle
 from dvfb_stream.models.descriptors import LbpHog, PcaNet
-from dvfb_stream.training.dataset import Examples, join
 from dvfb_stream.training.encoding import Encoded, encode
 from dvfb_stream.training.evaluation import average_precision, predict
+from dvfb_stream.training.examples import Examples, join
 from dvfb_stream.training.tables.kernel_svm import fit_kernel_svms
 
-PAPER_SPLITS = {"single": (2_000, 429), "mixed": (2_300, 418)}
-"""Frames to fit on and to test on, Table 3."""
+DOMAINS = ("single", "mixed")
 
 SEED = 4
 """Of the domains."""
@@ -73,14 +72,12 @@ def read_domain(
     report
         Told how many frames are made.
     """
-    fitted, tested = (max(1, round(count * scale)) for count in PAPER_SPLITS[name])
     of = domain(name, seed=SEED)
+    fitted, tested = (max(1, round(count * scale)) for count in (of.train, of.size - of.train))
     count = fitted + tested
-
-    def parts() -> list[tuple[Encoded, NDArray[np.bool_]]]:
-        return list(_encoded(of, count, fbt, report))
-
-    examples = join(work / "frames" / f"domain-{name}-{SEED}-{count}", parts)
+    examples = join(
+        work / "frames" / f"domain-{name}-{SEED}-{count}", count, lambda: _encoded(of, count, fbt, report)
+    )
     return DomainExamples(
         of.labels,
         examples.first(min(fitted, len(examples) - 1)),
@@ -134,7 +131,7 @@ def measure_table4(
     """
     fbt = bundles["joint"].fbt_settings
     domains = {}
-    for name in PAPER_SPLITS:
+    for name in DOMAINS:
         examples = read_domain(name, work, fbt, scale=scale, report=report)
         truth = {"train": examples.train.truth, "test": examples.test.truth}
         kept = [

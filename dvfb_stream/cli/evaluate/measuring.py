@@ -15,8 +15,9 @@ from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import log_scale, normalise
 from dvfb_stream.models import Bundle, load_bundle
 from dvfb_stream.models.calibration import probabilities
-from dvfb_stream.training.dataset import Examples
+from dvfb_stream.training.calibration import compare_calibrations
 from dvfb_stream.training.evaluation import average_precision, expected_calibration_error, predict
+from dvfb_stream.training.examples import Examples
 from dvfb_stream.training.tables.linear_svm import fit_linear_svms
 
 TABLE_PRESETS: Mapping[int, Mapping[str, str]] = {
@@ -29,7 +30,7 @@ TABLE_PRESETS: Mapping[int, Mapping[str, str]] = {
 SVM_FRAMES = 10_000
 """Training frames that the linear SVMs of Table 1 are fitted to, at most."""
 
-PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 """C of the cross-validation, for losses that are sums over frames."""
 
 Report = Callable[[str, int, int], None]
@@ -155,11 +156,16 @@ def measure_table2(
 
 
 def measure_bundle(bundle: Bundle, test: Examples, *, device: str = "cpu") -> dict[str, Any]:
-    """Return how well a bundle ranks and how honest its probabilities are, with what a reliability diagram draws."""
+    """Return how well a bundle ranks and how honest its probabilities are, with what a reliability diagram draws.
+
+    Besides, the usual scalings of logits are compared: fitted to the first half of the frames, measured on the other.
+    """
     logits, _ = predict(bundle.network, test, device=device, bfloat16=False)
     truth = test.truth
-    stated = probabilities(logits[bundle.network.output], bundle.calibrations)
+    output = logits[bundle.network.output]
+    stated = probabilities(output, bundle.calibrations)
     labels = bundle.description.labels
+    half = len(test) // 2
     return {
         "model": str(bundle.identity),
         "test_frames": len(test),
@@ -170,6 +176,7 @@ def measure_bundle(bundle: Bundle, test: Examples, *, device: str = "cpu") -> di
         "expected_calibration_error_per_label": {
             label: expected_calibration_error(stated[:, k], truth[:, k]) for k, label in enumerate(labels)
         },
+        "calibrations": compare_calibrations(output[:half], truth[:half], output[half:], truth[half:]),
         "probabilities": stated,
         "truth": truth,
     }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dvfb_stream.errors import SettingsError
 from dvfb_stream.labels import LABELS, TITLES
 from dvfb_stream.training.tables import paper
 
@@ -26,6 +27,13 @@ METHODS = {
     "vgg16": "VGG-16 fc",
     "resnet50": "ResNet-50 fc",
     "joint": "joint fc (AlexNet + 2c-pool-2c)",
+}
+
+NOVELTY_SCORES = {
+    "novelty": "novelty",
+    "novelty_against_labelled": "labelled",
+    "fit_residual": "residual",
+    "fit_residual_against_labelled": "labelled",
 }
 
 
@@ -56,18 +64,23 @@ def print_results(results: Mapping[str, Any]) -> None:
         console.print(note, markup=False)
 
 
-def markdown(results: Mapping[str, Any]) -> str:
-    """Return results of any kind as a Markdown table with its notes."""
-    made = sheet(results)
-    lines = [f"**{made.title}**", ""]
-    lines += [f"| {' | '.join(made.columns)} |", f"|{' --- |' * len(made.columns)}"]
-    lines += [f"| {' | '.join(row)} |" for row in made.rows]
-    return "\n".join([*lines, "", *(f"{note}  " for note in made.notes)])
-
-
 def sheet(results: Mapping[str, Any]) -> Sheet:
-    """Return the table of results, by their ``kind``."""
-    return _SHEETS[results["kind"]](results)
+    """Return the table of results, by their ``kind``.
+
+    Raises
+    ------
+    SettingsError
+        When there is no such kind of results, or they lack something.
+    """
+    kind = results.get("kind")
+    if kind not in _SHEETS:
+        raise SettingsError(f"there are no results of the kind {kind!r}; there are {', '.join(_SHEETS)}")
+    try:
+        return _SHEETS[kind](results)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SettingsError(
+            f"these results of the kind {kind} are not whole ({type(error).__name__}: {error}); make them anew"
+        ) from error
 
 
 def _score(value: float | None) -> str:
@@ -196,22 +209,71 @@ def _model(results: Mapping[str, Any]) -> Sheet:
         f"{results['model']}: average precision",
         ("label", "positives", *heads, "calibration error"),
         rows,
-        [f"Measured on {results['test_frames']} simulated frames.", _circumstances(results)],
+        [
+            f"Measured on {results['test_frames']} simulated frames.",
+            "Calibration error by scaling of the logits, fitted to half of the frames and measured on the others: "
+            + ", ".join(
+                f"{name} {found['expected_calibration_error']:.4f}"
+                for name, found in results["calibrations"].items()
+            )
+            + ".",
+            _circumstances(results),
+        ],
     )
 
 
 def _novelty(results: Mapping[str, Any]) -> Sheet:
-    scores = list(next(iter(results["kinds"].values()))["auroc"])
     rows = [
-        [kind, str(found["frames"]), *(_score(found["auroc"][score]) for score in scores)]
-        for kind, found in results["kinds"].items()
+        [title + name, str(found["frames"]), *(_score(found["auroc"][score]) for score in NOVELTY_SCORES)]
+        for group, title in (("kinds", ""), ("domains", "domain "))
+        for name, found in results[group].items()
     ]
     return Sheet(
         f"{results['model']}: area under the ROC curve, foreign frames against familiar ones",
-        ("kind of frame", "frames", *scores),
+        ("kind of frame", "frames", *NOVELTY_SCORES.values()),
         rows,
-        [f"Familiar: {results['familiar']}.", _circumstances(results)],
+        [
+            f'Familiar: {results["familiar"]}; "labelled": against those with a label alone.',
+            "A domain is scattering that another simulator made: 0.5 would be indistinguishable from ours.",
+            _circumstances(results),
+        ],
     )
+
+
+def _labelled(results: Mapping[str, Any]) -> Sheet:
+    rows, confused = [], []
+    for label, found in results["labels"].items():
+        lowest, highest = found["lowest_positive"], found["highest_negative"]
+        rows.append(
+            [
+                TITLES[label],
+                str(found["positives"]),
+                str(found["negatives"]),
+                _score(lowest and lowest["score"]),
+                _score(highest and highest["score"]),
+                _score(found["average_precision"]),
+            ]
+        )
+        if lowest and highest and lowest["score"] <= highest["score"]:
+            confused.append(
+                f"{label}: {_place(lowest)} has it and scores {lowest['score']:.4f}, {_place(highest)} has it not "
+                f"and scores {highest['score']:.4f}."
+            )
+    return Sheet(
+        f"{results['model']}: {len(results['frames'])} labelled frames of {results['table']}",
+        ("label", "have it", "have it not", "lowest", "highest", "average precision"),
+        rows,
+        [
+            '"lowest" is the lowest probability of a frame that has the label, "highest" the highest of one that has '
+            "not.",
+            *(confused or ["Every frame that has a label ranks above every frame that has not."]),
+            _circumstances(results),
+        ],
+    )
+
+
+def _place(frame: Mapping[str, Any]) -> str:
+    return f"{frame['file']}[{frame['index']}]"
 
 
 _SHEETS: Mapping[str, Callable[[Mapping[str, Any]], Sheet]] = {
@@ -220,4 +282,5 @@ _SHEETS: Mapping[str, Callable[[Mapping[str, Any]], Sheet]] = {
     "table-4": _table4,
     "model": _model,
     "novelty": _novelty,
+    "labelled": _labelled,
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_format
-import sys
 import time
 import tomllib
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dvfb_stream.cli.terminal import WrongCallError, quiet_libraries, report_note
+from dvfb_stream.cli.terminal import TaskProgress, WrongCallError, quiet_libraries, report_note
 from dvfb_stream.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -130,8 +129,8 @@ def _write(out: Path, simulator: Simulator, count: int) -> dict[str, Any]:
     writer = DatasetWriter(out, simulator, count)
     started = time.perf_counter()
     try:
-        with _Progress(count) as progress:
-            kept = writer.write(progress.advance)
+        with TaskProgress() as progress:
+            kept = writer.write(_Written(count, progress).advance)
     except KeyboardInterrupt:
         report_note(
             f"what is done is kept in {out}.parts; called again in the same words, the command goes on"
@@ -147,44 +146,24 @@ def _write(out: Path, simulator: Simulator, count: int) -> dict[str, Any]:
     }
 
 
-class _Progress:
-    """Frames done of all, on stderr where that is a terminal."""
+class _Written:
+    """Frames written of all, and how many a second are made."""
 
-    def __init__(self, count: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+    def __init__(self, count: int, progress: TaskProgress) -> None:
+        self._count = count
+        self._progress = progress
         self._started: float | None = None
         self._first = self._done = 0
-        self._progress = Progress(
-            "simulating",
-            BarColumn(),
-            MofNCompleteColumn(),
-            "frames",
-            TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
-        self._task = self._progress.add_task("", total=count, speed="")
-
-    def __enter__(self) -> _Progress:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
 
     def advance(self, frames: int) -> None:
-        """Count so many more as done; the first so many were there before."""
+        """Count so many more; the first so many were there before."""
         now = time.perf_counter()
         self._done += frames
         if self._started is None:
             self._started, self._first = now, self._done
         passed = now - self._started
-        speed = f"{(self._done - self._first) / passed:.0f}/s" if passed > 0.5 else ""
-        self._progress.update(self._task, completed=self._done, speed=speed)
+        speed = f"{(self._done - self._first) / passed:.0f} frames/s" if passed > 0.5 else ""
+        self._progress.show("simulating", self._done, self._count, speed)
 
 
 def _show(result: dict[str, Any]) -> None:

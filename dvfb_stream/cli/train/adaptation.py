@@ -6,7 +6,7 @@ import hashlib
 import json as json_format
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,22 +14,18 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from dvfb_stream.cli.frame_files import Failures, FrameRead, read_all
-from dvfb_stream.cli.geometry_options import detector_description
+from dvfb_stream.cli.frame_files import Failures
+from dvfb_stream.cli.labelled.frames import Batch, FramesOfACentre, batches, by_centre, files_of
+from dvfb_stream.cli.labelled.table import LabelTable, read_label_table
 from dvfb_stream.cli.output_files import check_writable
 from dvfb_stream.cli.terminal import FailureReporter, ProgressBar, WrongCallError, report_error
-from dvfb_stream.cli.train.label_table import LabelledFrame, LabelTable, read_label_table
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.labels import LABELS
 
 if TYPE_CHECKING:
     from dvfb_stream.annotator import Annotator
-    from dvfb_stream.files import Detector
     from dvfb_stream.models import Bundle
     from dvfb_stream.training.adaptation import LabelledFeatures, LabelOutcome
-
-FRAMES_AT_A_TIME = 16
-"""Read and taken through the network together; bounds memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +92,7 @@ def adapt_from_csv(
         When there is no such base model.
     """
     table = read_label_table(labels)
-    detectors = _detectors(table, center_x, center_y, poni, list(mask), detector)
+    groups = by_centre(table, center_x=center_x, center_y=center_y, poni=poni, mask=mask, detector=detector)
     # Last: it takes seconds, and most of what a user may have got wrong is known by now.
     from dvfb_stream.annotator import Annotator
     from dvfb_stream.models import find_bundle, load_bundle
@@ -106,11 +102,10 @@ def adapt_from_csv(
     base = load_bundle(find_bundle(model))
     name = name or f"{base.identity.name}-{re.sub(r'[^A-Za-z0-9._-]+', '-', labels.stem)}"
     folder = _folder(bundle, name)
-    files = sum(len({frame.file for frame in frames}) for _, frames in detectors)
-    with ProgressBar(files, "reading") as progress:
+    with ProgressBar(files_of(groups), "reading") as progress:
         reporter = FailureReporter(progress)
         labelled = _Gathering(Annotator(base, device=device), table, augment=augment).run(
-            detectors, progress, reporter
+            groups, progress, reporter
         )
         adaptation = adapt(labelled, seed=seed)
     written = None
@@ -181,36 +176,6 @@ def _folder(bundle: Path | None, name: str) -> Path:
     return folder
 
 
-def _detectors(
-    table: LabelTable,
-    center_x: float | None,
-    center_y: float | None,
-    poni: Path | None,
-    mask: list[str],
-    detector: str | None,
-) -> list[tuple[Detector, list[LabelledFrame]]]:
-    """Return the frames of each beam centre, with the geometry that they share."""
-    given = not (center_x is None and center_y is None and poni is None)
-    without = [frame for frame in table.frames if frame.center is None]
-    if without and not given:
-        raise WrongCallError(
-            f"{table.path} line {without[0].line} has no beam centre: give --center-x and --center-y or --poni, or "
-            "fill in the columns center_x and center_y"
-        )
-    if not given:
-        # Stands for all: the description needs one, and each frame gets its own below.
-        assert table.frames[0].center is not None
-        center_x, center_y = table.frames[0].center
-    described = detector_description(center_x, center_y, poni, mask, detector).load()
-    groups: dict[tuple[float, float] | None, list[LabelledFrame]] = {}
-    for frame in table.frames:
-        groups.setdefault(frame.center, []).append(frame)
-    return [
-        (described if center is None else replace(described, center_x=center[0], center_y=center[1]), frames)
-        for center, frames in groups.items()
-    ]
-
-
 class _Gathering:
     """Features and labels of the frames of a table, as they are read."""
 
@@ -226,15 +191,14 @@ class _Gathering:
 
     def run(
         self,
-        detectors: Sequence[tuple[Detector, list[LabelledFrame]]],
+        groups: Sequence[FramesOfACentre],
         progress: ProgressBar,
         reporter: FailureReporter,
     ) -> LabelledFeatures:
         """Read all frames and return what is known of those that can be used."""
         from dvfb_stream.training.adaptation import LabelledFeatures
 
-        for detector, frames in detectors:
-            self._read(detector, frames, progress, reporter)
+        batches(self._table, groups, progress, reporter, self._take)
         if not self._truth:
             raise SettingsError(
                 f"none of the {len(self._table.frames)} frames of {self._table.path} can be used"
@@ -246,42 +210,7 @@ class _Gathering:
             labels=self._table.labels,
         )
 
-    def _read(
-        self,
-        detector: Detector,
-        frames: Sequence[LabelledFrame],
-        progress: ProgressBar,
-        reporter: FailureReporter,
-    ) -> None:
-        wanted: dict[str, dict[int, LabelledFrame]] = {}
-        for frame in frames:
-            # The only frame of a file that says no index, or the first: which, is seen when the file is opened.
-            wanted.setdefault(frame.file, {})[frame.index or 0] = frame
-
-        def choose(file: str, count: int) -> list[int]:
-            chosen = []
-            for index, frame in wanted[file].items():
-                where = f"{self._table.path} line {frame.line}"
-                if frame.index is None and count > 1:
-                    reporter.failed(f"{where}: {file} has {count} frames; say which in the column index")
-                elif index >= count:
-                    reporter.failed(f"{where}: {file} has {count} frames, none with index {index}")
-                else:
-                    chosen.append(index)
-            return chosen
-
-        failures = Failures(reporter)
-        batch: list[tuple[FrameRead, LabelledFrame]] = []
-        for read in read_all(list(wanted), detector, reporter, choose):
-            batch.append((read, wanted[read.file][read.index]))
-            progress.advance()
-            if len(batch) == FRAMES_AT_A_TIME:
-                self._take(batch, failures)
-                batch.clear()
-        self._take(batch, failures)
-        failures.tell()
-
-    def _take(self, batch: Sequence[tuple[FrameRead, LabelledFrame]], failures: Failures) -> None:
+    def _take(self, batch: Batch, failures: Failures) -> None:
         """Take a batch through the network, in all copies."""
         from dvfb_stream.training.adaptation import turned
         from dvfb_stream.training.adaptation.heads import UNKNOWN

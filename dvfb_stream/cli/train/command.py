@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json as json_format
 import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dvfb_stream.cli.geometry_options import CenterX, CenterY, DetectorName, Masks, Poni
-from dvfb_stream.cli.terminal import WrongCallError, quiet_libraries, report_note
+from dvfb_stream.cli.terminal import TaskProgress, WrongCallError, quiet_libraries, report_note
 
 if TYPE_CHECKING:
     from dvfb_stream.models import Bundle
@@ -138,6 +137,7 @@ def train(
         if not show_adaptation(adapted, json=json):
             raise typer.Exit(1)
         return
+    from dvfb_stream.errors import SettingsError
     from dvfb_stream.training import PRESETS
     from dvfb_stream.training import preset as find_preset
 
@@ -151,49 +151,25 @@ def train(
     chosen = find_preset(preset)
     if fresh and dataset is not None:
         raise WrongCallError("--fresh simulates new frames and --dataset uses stored ones; give one of them")
-    chosen = _changed(
-        chosen,
-        name=name,
-        version=version,
-        frames={"train": frames, "validation": validation_frames, "test": test_frames},
-        fresh=fresh,
-        fitting={
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "loss": loss,
-            "patience": patience,
-            "seed": seed,
-        },
-    )
-    result = _train(chosen, work, bundle, dataset, device, processes or os.cpu_count() or 1)
-    _show(result, bundle or work / chosen.name / "bundle", json=json)
-
-
-def _changed(
-    recipe: Recipe,
-    *,
-    name: str | None,
-    version: str | None,
-    frames: dict[str, int | None],
-    fresh: bool,
-    fitting: dict[str, Any],
-) -> Recipe:
-    from dataclasses import replace
-
-    from dvfb_stream.errors import SettingsError
-
     try:
-        return replace(
-            recipe,
-            name=name or recipe.name,
-            version=version or recipe.version,
-            frames={**recipe.frames, **{which: n for which, n in frames.items() if n is not None}},
+        chosen = chosen.changed(
+            name=name,
+            version=version,
+            frames={"train": frames, "validation": validation_frames, "test": test_frames},
             fresh=fresh,
-            fitting=replace(recipe.fitting, **{k: v for k, v in fitting.items() if v is not None}),
+            fitting={
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "learning_rate": learning_rate,
+                "loss": loss,
+                "patience": patience,
+                "seed": seed,
+            },
         )
     except SettingsError as error:
         raise WrongCallError(str(error)) from error
+    result = _train(chosen, work, bundle, dataset, device, processes or os.cpu_count() or 1)
+    _show(result, bundle or work / chosen.name / "bundle", json=json)
 
 
 def _train(
@@ -209,7 +185,7 @@ def _train(
 
         stored = read_dataset(dataset, work / "frames", recipe.fbt)
     try:
-        with _Progress() as progress:
+        with TaskProgress() as progress:
             return follow(
                 recipe,
                 work=work,
@@ -219,62 +195,18 @@ def _train(
                 device=str(find_device(device)),
                 reports=Reports(
                     say=progress.say,
-                    on_block=progress.block,
-                    on_step=progress.step,
-                    on_epoch=lambda epoch: progress.say(
-                        f"epoch {epoch.number}: loss {epoch.loss:.4f}, validation mAP "
-                        + ", ".join(f"{head} {score:.4f}" for head, score in epoch.validation.items())
-                        + f" ({epoch.seconds:.0f} s)"
+                    on_block=lambda which, done, total: progress.show(
+                        f"simulating {which} frames, blocks of 100", done, total
                     ),
+                    on_step=lambda epoch, step, steps, loss: progress.show(
+                        f"epoch {epoch}", step, steps, f"loss {loss:.3f}"
+                    ),
+                    on_epoch=lambda epoch: progress.say(str(epoch)),
                 ),
             )
     except KeyboardInterrupt:
         report_note(f"what is done is kept in {work}; called again in the same words, the command goes on")
         raise
-
-
-class _Progress:
-    """Where a training is, on stderr: a bar on a terminal, a line an epoch elsewhere."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[loss]}"),
-            console=Console(stderr=True, highlight=False),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
-        self._task = self._progress.add_task("", total=None, loss="", visible=False)
-
-    def __enter__(self) -> _Progress:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def say(self, line: str) -> None:
-        """Write a line and keep it."""
-        self._progress.console.print(line, soft_wrap=True, markup=False)
-
-    def block(self, which: str, done: int, total: int) -> None:
-        """Show frames simulated."""
-        self._update(f"simulating {which} frames, blocks of 100", done, total, "")
-
-    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
-        """Show a step of the fit."""
-        self._update(f"epoch {epoch}", step, steps, f"loss {loss:.3f}")
-
-    def _update(self, description: str, done: int, total: int, loss: str) -> None:
-        self._progress.update(
-            self._task, description=description, completed=done, total=total, loss=loss, visible=True
-        )
 
 
 def _show(bundle: Bundle, folder: Path, *, json: bool) -> None:

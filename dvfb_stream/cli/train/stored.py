@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ from dvfb_stream.cli.simulate.layout import (
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.frames import Geometry
-from dvfb_stream.training.dataset import Examples, join
 from dvfb_stream.training.encoding import Encoded, encode
+from dvfb_stream.training.examples import Examples, join
 
 
 def read_dataset(path: Path, cache: Path, fbt: FourierBesselSettings) -> Examples:
@@ -42,8 +43,6 @@ def read_dataset(path: Path, cache: Path, fbt: FourierBesselSettings) -> Example
     SettingsError
         When the file is no such dataset.
     """
-    import h5py
-
     identity = existing_identity(path)
     if identity is None:
         raise SettingsError(
@@ -52,25 +51,26 @@ def read_dataset(path: Path, cache: Path, fbt: FourierBesselSettings) -> Example
     origin = f"{identity[0]} {identity[1]} {sorted(fbt.as_dict().items())}"
     folder = cache / f"dataset-{hashlib.sha256(origin.encode()).hexdigest()[:12]}"
 
-    def parts() -> list[tuple[Encoded, NDArray[np.bool_]]]:
-        found = []
-        with h5py.File(path, "r") as file:
-            of_frame = file[EXPERIMENT_OF][()]
-            labels = file[LABEL_TABLE][()].astype(bool)
-            for row, number in enumerate(file[NUMBER][()]):
-                rows = np.flatnonzero(of_frame == number)
-                if not len(rows):
-                    continue
-                pixels = file[PIXELS][rows[0] : rows[-1] + 1]
-                geometry = Geometry(
-                    shape=pixels.shape[1:],
-                    center_x=float(file[CENTER_X][row]),
-                    center_y=float(file[CENTER_Y][row]),
-                    mask=file[MASK][row].astype(bool),
-                )
-                encoded = encode(pixels, geometry, fbt)
-                if encoded is not None:
-                    found.append((encoded, labels[rows]))
-        return found
+    return join(folder, identity[1], lambda: _encoded(path, fbt))
 
-    return join(folder, parts)
+
+def _encoded(path: Path, fbt: FourierBesselSettings) -> Iterator[tuple[Encoded, NDArray[np.bool_]]]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        of_frame = file[EXPERIMENT_OF][()]
+        labels = file[LABEL_TABLE][()].astype(bool)
+        for row, number in enumerate(file[NUMBER][()]):
+            rows = np.flatnonzero(of_frame == number)
+            if not len(rows):
+                continue
+            pixels = file[PIXELS][rows[0] : rows[-1] + 1]
+            geometry = Geometry(
+                shape=pixels.shape[1:],
+                center_x=float(file[CENTER_X][row]),
+                center_y=float(file[CENTER_Y][row]),
+                mask=file[MASK][row].astype(bool),
+            )
+            encoded = encode(pixels, geometry, fbt)
+            if encoded is not None:
+                yield encoded, labels[rows]

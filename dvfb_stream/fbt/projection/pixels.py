@@ -243,14 +243,7 @@ class FittedPixels:
             images, weights = (torch.nn.functional.pad(t, padding) for t in (images, weights))
         if d == 1:
             return images * weights
-        weighted = torch.mul(images, weights, out=self._scratch_for(images))
-        sums = weighted[:, ::d] + weighted[:, 1::d]
-        for row in range(2, d):
-            sums += weighted[:, row::d]
-        totals = sums[..., ::d] + sums[..., 1::d]
-        for column in range(2, d):
-            totals += sums[..., column::d]
-        return totals
+        return block_sum(torch.mul(images, weights, out=self._scratch_for(images)), d)
 
     def _scratch_for(self, images: Tensor) -> Tensor:
         """Return a tensor like `images`, this thread's own: new memory would cost more than the sums put into it."""
@@ -285,8 +278,16 @@ def block_sum(images: Tensor, downsample: int) -> Tensor:
     if downsample == 1:
         return images
     rows, columns = images.shape[-2:]
-    padded = torch.nn.functional.pad(images, (0, -columns % downsample, 0, -rows % downsample))
-    return padded.unfold(-2, downsample, downsample).unfold(-2, downsample, downsample).sum((-2, -1))
+    if rows % downsample or columns % downsample:
+        images = torch.nn.functional.pad(images, (0, -columns % downsample, 0, -rows % downsample))
+    # Slice by slice: torch's own sum over the two small axes of a block takes fourteen times as long.
+    sums = images[..., ::downsample, :] + images[..., 1::downsample, :]
+    for row in range(2, downsample):
+        sums += images[..., row::downsample, :]
+    totals = sums[..., ::downsample] + sums[..., 1::downsample]
+    for column in range(2, downsample):
+        totals += sums[..., column::downsample]
+    return totals
 
 
 def _enlarged(blocks: Tensor, downsample: int, shape: tuple[int, int]) -> Tensor:

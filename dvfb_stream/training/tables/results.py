@@ -20,7 +20,7 @@ def described(kind: str, found: dict[str, Any], *, seconds: float, device: str) 
     Parameters
     ----------
     kind
-        ``table-1``, ``table-2``, ``table-4``, ``model`` or ``novelty``.
+        What was measured: ``table-1``, ``model``, ``novelty``, ...
     found
         What was measured.
     seconds
