@@ -72,7 +72,7 @@ def sheet(results: Mapping[str, Any]) -> Sheet:
     SettingsError
         When there is no such kind of results, or they lack something.
     """
-    kind = results.get("kind")
+    kind = str(results.get("kind"))
     if kind not in _SHEETS:
         raise SettingsError(f"there are no results of the kind {kind!r}; there are {', '.join(_SHEETS)}")
     try:
