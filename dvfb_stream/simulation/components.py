@@ -71,6 +71,9 @@ class Diffuse:
     """Whether it rises away from the beam; else it falls."""
     order: int = 0
     """k of its azimuthal symmetry; 0: isotropic."""
+    smooth: bool = True
+    """Whether it changes smoothly from the beam outwards, which is what makes it diffuse; else it only carries a
+    symmetry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -31,6 +31,7 @@ DEFAULT_STRUCTURES: dict[str, float] = {
     "speckled_rings": 0.245,
     "coherent_halo": 0.175,
     "mesostructure": 0.03,
+    "fibre": 0.03,
 }
 """Chosen so that the ratios of positive frames are the paper's (Table 2), whose own odds give others on detectors
 with gaps, at all exposures, and with a label only where something is seen."""
@@ -87,7 +88,7 @@ class SimulationSettings:
     """Probability that a frame of any other experiment may show diffuse scattering."""
     low_q: float = 0.035
     """Probability of isotropic scattering at low q in a frame that may show diffuse scattering."""
-    anisotropic_low_q: float = 0.13
+    anisotropic_low_q: float = 0.1
     """The same of scattering at low q that is stretched along a direction."""
     high_q: float = 0.28
     """The same of scattering that rises away from the beam."""

@@ -107,7 +107,8 @@ def labels_of(drawn: Drawn, total: Tensor, binned: BinnedEvaluation) -> Tensor:
     for diffuse in drawn.diffuse:
         frame = diffuse.intensity.frame
         visible, modulation = _see_diffuse(diffuse, total, bins, binned.rates(diffuse.intensity))
-        give("diffuse_high_q" if diffuse.rises else "diffuse_low_q", frame, visible)
+        if diffuse.smooth:
+            give("diffuse_high_q" if diffuse.rises else "diffuse_low_q", frame, visible)
         told = (visible & modulation.anisotropic & modulation.order_known).cpu().numpy()
         give_folds(frame, np.full(len(frame), diffuse.order), told)
     for label, implied in IMPLICATIONS.items():

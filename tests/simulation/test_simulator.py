@@ -151,12 +151,12 @@ def test_labels_imply_what_they_mean(many):
 
 
 CAUSES = {
-    "diffuse_low_q": {"low_q", "anisotropic_low_q", "parasitic", "sphere"},
+    "diffuse_low_q": {"low_q", "anisotropic_low_q", "parasitic", "sphere", "fibre"},
     "diffuse_high_q": {"high_q"},
     "halo": {"symmetry_halo", "coherent_halo", "mesostructure", "distorted_lattice", "sphere"},
     "rings": {
         *("symmetry_ring", "symmetry_rings", "sphere", "lattice", "distorted_lattice"),
-        *("ad_hoc_rings", "speckled_rings"),
+        *("ad_hoc_rings", "speckled_rings", "fibre"),
     },
 }
 

@@ -9,7 +9,7 @@ import numpy as np
 from dvfb_stream.simulation.beamline.experiment import Experiment
 from dvfb_stream.simulation.components import Drawn, Integers
 from dvfb_stream.simulation.draws import Draws, Reals, Stream
-from dvfb_stream.simulation.sample import crystals, scattering, spheres, structures
+from dvfb_stream.simulation.sample import crystals, fibres, scattering, spheres, structures
 from dvfb_stream.simulation.sample.wanted import Wanted
 from dvfb_stream.simulation.settings import SimulationSettings
 
@@ -35,6 +35,7 @@ STRUCTURES: dict[str, DrawStructure] = {
     "speckled_rings": crystals.speckled_rings,
     "coherent_halo": structures.coherent_halo,
     "mesostructure": structures.mesostructure,
+    "fibre": fibres.fibre,
 }
 
 
