@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
         ["benchmarks.simulate", "--frames", "8", "--rounds", "1"],
         ["benchmarks.estimate", "stages", "--help"],
         ["benchmarks.encoders", "--help"],
+        ["benchmarks.adaptation", "--help"],
     ],
 )
 def test_a_benchmark_starts(command):
