@@ -1,0 +1,108 @@
+"""Which compact network, and which loss? Mean average precision on validation frames against cost: JSON on stdout.
+
+    python -m benchmarks.choose_default --work runs [--frames 10000] [--epochs 4] > benchmarks/results/NAME.json
+
+Variants of the preset `default` are fitted to the first frames of a work folder and measured on its validation frames;
+nothing is measured on test frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dvfb_stream.models.networks.cost import cost_of
+from dvfb_stream.training.dataset import SimulatedDataset, build
+from dvfb_stream.training.epochs import StoredFrames
+from dvfb_stream.training.fitting import fit
+from dvfb_stream.training.presets import PAPER_FRAMES, SEEDS, preset
+from dvfb_stream.training.tables.results import described
+
+HALF = {"image": [8, 16, 16, 32, 48], "coefficient": [12, 24, 48, 48]}
+TWICE = {"image": [32, 64, 64, 128, 192], "coefficient": [48, 96, 192, 192]}
+
+
+def variants() -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Return changes of the architecture and of the fit, by name."""
+
+    def as_wide_as(widths: dict[str, list[int]]) -> dict[str, Any]:
+        return {view: {"name": "compact", "widths": values} for view, values in widths.items()}
+
+    return {
+        "default": ({}, {}),
+        "half as wide": (as_wide_as(HALF), {}),
+        "twice as wide": (as_wide_as(TWICE), {}),
+        "hidden layer of 64": ({"hidden": [64]}, {}),
+        "no heads of the views": ({"heads": False}, {}),
+        "asymmetric loss": ({}, {"loss": "asymmetric"}),
+        "without symmetries": ({}, {"symmetries": False}),
+        "turned by up to 10 degrees": ({}, {"rotation": 10.0}),
+        "float32": ({}, {"precision": "float32"}),
+    }
+
+
+def main() -> None:
+    """Fit, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="folder for frames, as of `dvfb train`")
+    parser.add_argument("--frames", type=int, default=10_000)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=1, help="fits of each variant")
+    parser.add_argument("--processes", type=int, default=1, help="simulating at a time")
+    parser.add_argument("--only", nargs="*", help="names of variants; all by default")
+    options = parser.parse_args()
+    started = time.monotonic()
+    recipe = preset("default")
+    sets = {
+        which: build(
+            options.work / "frames" / which,
+            SimulatedDataset(seed=SEEDS[which], count=count, fbt=recipe.fbt),
+            processes=options.processes,
+        )
+        for which, count in (("train", options.frames), ("validation", PAPER_FRAMES["validation"]))
+    }
+    train, found = StoredFrames(sets["train"].in_memory()), {}
+    for name, (architecture, fitting) in variants().items():
+        if options.only and name not in options.only:
+            continue
+        fits = []
+        for seed in range(options.seeds):
+            begun = time.monotonic()
+            settings = dataclasses.replace(recipe.fitting, epochs=options.epochs, seed=seed, **fitting)
+            with tempfile.TemporaryDirectory() as folder:
+                network, history = fit(
+                    train,
+                    sets["validation"],
+                    architecture={**recipe.architecture, **architecture},
+                    orders=recipe.fbt.orders,
+                    settings=settings,
+                    checkpoint=Path(folder) / "checkpoint.safetensors",
+                )
+            fits.append({"validation": history[-1].validation, "seconds": round(time.monotonic() - begun, 1)})
+            print(f"{name}: {fits[-1]}", file=sys.stderr)
+        cost = cost_of(network)
+        found[name] = {"fits": fits, **dataclasses.asdict(cost)}
+    result = {
+        "train_frames": len(sets["train"]),
+        "validation_frames": len(sets["validation"]),
+        "epochs": options.epochs,
+        "threads": torch.get_num_threads(),
+        "variants": found,
+    }
+    print(
+        json.dumps(
+            described("choose-default", result, seconds=time.monotonic() - started, device="cpu"), indent=2
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
