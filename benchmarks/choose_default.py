@@ -2,8 +2,8 @@
 
     python -m benchmarks.choose_default --work runs [--frames 10000] [--epochs 4] > benchmarks/results/NAME.json
 
-Variants of the preset `default` are fitted to the first frames of a work folder and measured on its validation frames;
-nothing is measured on test frames.
+Variants of the preset `default` are fitted to the first frames of a work folder and measured on its validation
+frames, never on test frames.
 """
 
 from __future__ import annotations
