@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,22 @@ class DocumentError(DvfbError):
     """A document that no sequence of Bluesky documents can contain."""
 
 
+class FindsGeometry(Protocol):
+    """Finds the geometry of a detector in a run's documents; `dvfb_stream.files.run_detector.RunDetector` is one."""
+
+    def geometry_in(self, start: Document, descriptor: Document, data_key: str) -> Geometry:
+        """Return the geometry of the frames of a data key under one descriptor.
+
+        Called once a descriptor and data key, from the thread that documents come in on.
+
+        Raises
+        ------
+        GeometryError
+            When there is none; the message is the reason in the rows of the frames.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Exposure:
     """One frame that a document speaks of, with its pixels or the reason why they cannot be had."""
@@ -32,9 +48,10 @@ class Exposure:
     origin: Origin
     time: float
     """When the raw document says that it was taken, seconds since 1970."""
+    geometry: Geometry | None = None
     pixels: NDArray[Any] | None = None
     reason: str = ""
-    """Why there are no pixels."""
+    """Why there are no pixels, or no geometry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +59,9 @@ class _Descriptor:
     stream: str
     time: float
     data_keys: Document
+    doc: Document
+    geometries: dict[str, Geometry | str] = field(default_factory=dict)
+    """By data key, of those asked for so far; or the reason why there is none."""
 
 
 class RawRun:
@@ -55,8 +75,8 @@ class RawRun:
     start
         Its start document.
     detectors
-        Geometry by data key; these data keys and no others are images. None: every data key that looks like an
-        image is one.
+        Geometry by data key, or what finds it in the run's documents; these data keys and no others are images.
+        None: every data key that looks like an image is one, without a geometry.
 
     Raises
     ------
@@ -64,7 +84,7 @@ class RawRun:
         When the start document has no uid.
     """
 
-    def __init__(self, start: Document, detectors: Mapping[str, Geometry] | None) -> None:
+    def __init__(self, start: Document, detectors: Mapping[str, Geometry | FindsGeometry] | None) -> None:
         self.start = start
         self.uid = text(start, "uid")
         self.counts: dict[tuple[str, str], int] = {}
@@ -90,7 +110,7 @@ class RawRun:
         if not isinstance(stream, str):
             raise DocumentError(f"a descriptor's name must be text, not {stream!r}")
         self._descriptors[text(doc, "uid")] = _Descriptor(
-            stream=stream, time=moment(doc, default=self.time), data_keys=data_keys
+            stream=stream, time=moment(doc, default=self.time), data_keys=data_keys, doc=doc
         )
 
     def overlooked_images(self, descriptor: Document) -> list[str]:

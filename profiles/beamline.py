@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from dvfb_stream.files import DetectorDescription
+from dvfb_stream.files.run_detector import RunDetector
 from dvfb_stream.files.settings_file import ServerAddress, Settings, Text, read_geometries, read_settings_file
 from dvfb_stream.frames import Geometry
 
@@ -83,8 +84,8 @@ class Beamline:
     path: Path
     """The file."""
     description: BeamlineDescription
-    geometries: dict[str, Geometry]
-    """Geometry by data key, of the described detectors."""
+    geometries: dict[str, Geometry | RunDetector]
+    """Geometry by data key, of the described detectors; or what finds it in the documents of each run."""
 
     @property
     def model(self) -> str:

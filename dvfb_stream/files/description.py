@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -16,11 +17,33 @@ from dvfb_stream.files.masks import read_mask
 from dvfb_stream.frames import Geometry
 
 
+class BeamCentrePlaces(BaseModel):
+    """Where a run's own documents say the beam centre, in pixels: ``start.beam.x``, ``configuration.saxs.saxs_x``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    center_x: str
+    """``start.KEY`` of the start document, further keys after further dots; or ``configuration.OBJECT.KEY`` of the
+    descriptor: a configuration signal of the device OBJECT."""
+    center_y: str
+
+    @field_validator("center_x", "center_y")
+    @classmethod
+    def _known_document(cls, value: str) -> str:
+        document, _, key = value.partition(".")
+        if document not in ("start", "configuration") or not key:
+            raise ValueError(f"must be start.KEY or configuration.OBJECT.KEY, not {value!r}")
+        if document == "configuration" and not key.partition(".")[2]:
+            raise ValueError(f"must name a device and its signal, configuration.OBJECT.KEY, not {value!r}")
+        return value
+
+
 class DetectorDescription(BaseModel):
     """Where the direct beam hits a detector and which of its pixels can be believed, as people write it down.
 
-    Either `center_x` and `center_y` or `poni` must be given: a beam centre is never guessed. A pixel is valid where
-    every mask file, the detector's definition and the .poni file's detector say so.
+    One of `center_x` and `center_y`, `poni`, and `from_run` must be given: a beam centre is never guessed. Where a
+    run's documents say one, that wins over the other two. A pixel is valid where every mask file, the detector's
+    definition and the .poni file's detector say so.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -31,6 +54,8 @@ class DetectorDescription(BaseModel):
     """Direct beam, pixels down from the centre of the first pixel."""
     poni: Path | None = None
     """pyFAI geometry file, instead of the two centres."""
+    from_run: BeamCentrePlaces | None = None
+    """Where the documents of a run say the centre; not for files, which have none."""
     mask: tuple[str, ...] = ()
     """Mask files, one or a list; in them 1 means masked. HDF5: ``file.h5::/path``."""
     detector: str | None = None
@@ -55,7 +80,7 @@ class DetectorDescription(BaseModel):
         given = [name for name in ("center_x", "center_y") if getattr(self, name) is not None]
         if self.poni is not None and given:
             raise ValueError("give the beam centre once: either center_x and center_y, or poni")
-        if self.poni is None and len(given) != 2:
+        if self.poni is None and len(given) != 2 and (given or self.from_run is None):
             missing = "center_y" if given == ["center_x"] else "center_x" if given else "the beam centre"
             raise ValueError(f"{missing} is missing: give center_x and center_y in pixels, or a poni file")
         return self
@@ -91,8 +116,9 @@ class DetectorDescription(BaseModel):
         for file in self.mask:
             masks.append((f"mask {file}", read_mask(str(folder / file))))
         shapes += [(source, (mask.shape[0], mask.shape[1])) for source, mask in masks]
-        assert center_x is not None  # the validator saw to it
-        assert center_y is not None
+        if center_x is None or center_y is None:
+            # The validator saw to it that the documents of a run say one.
+            center_x = center_y = math.nan
         return Detector(center_x=center_x, center_y=center_y, shapes=tuple(shapes), masks=tuple(masks))
 
     def geometry(self, shape: tuple[int, int] | None = None, folder: str | Path = ".") -> Geometry:
@@ -111,7 +137,7 @@ class Detector:
     """A detector description whose files have been read."""
 
     center_x: float
-    """Direct beam in pixels, pixel centres at integers."""
+    """Direct beam in pixels, pixel centres at integers; NaN where only a run's documents say it."""
     center_y: float
     shapes: tuple[tuple[str, tuple[int, int]], ...]
     """Who says so, and the (rows, columns) it says."""

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from dvfb_stream.errors import DvfbError, SettingsError
 from dvfb_stream.files.description import DetectorDescription
+from dvfb_stream.files.run_detector import RunDetector
 from dvfb_stream.frames import Geometry
 
 
@@ -70,18 +71,23 @@ def read_settings_file(path: Path, model: type[SettingsT], *, what: str) -> Sett
 
 def read_geometries(
     detectors: Mapping[str, DetectorDescription], path: Path, *, what: str
-) -> dict[str, Geometry]:
-    """Return the geometry of each data key; relative paths in the descriptions start from the folder of `path`.
+) -> dict[str, Geometry | RunDetector]:
+    """Return the geometry of each data key, or what finds it in the documents of a run.
+
+    Relative paths in the descriptions start from the folder of `path`.
 
     Raises
     ------
     SettingsError
-        When a file is missing or wrong, or nothing tells the detector's shape.
+        When a file is missing or wrong, or nothing tells the shape of a detector whose centre is fixed.
     """
-    geometries = {}
+    geometries: dict[str, Geometry | RunDetector] = {}
     for key, description in detectors.items():
         try:
-            geometries[key] = description.geometry(folder=path.parent)
+            if description.from_run is None:
+                geometries[key] = description.geometry(folder=path.parent)
+            else:
+                geometries[key] = RunDetector(description.from_run, description.load(path.parent))
         except DvfbError as error:
             raise SettingsError(f"the {what} {path} is refused: detectors.{key}: {error}") from error
     return geometries
