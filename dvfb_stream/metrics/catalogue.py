@@ -1,0 +1,134 @@
+"""Every metric there is, in one place: its name, kind, meaning, unit and labels.
+
+Names follow Prometheus: a name ends in its unit, and an exporter adds ``_total`` to counters. Labels take few values,
+fixed beforehand: a run or a data key is none, or the record would grow with every scan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    """What a frame goes through, as the label ``stage`` of `STAGE_SECONDS`."""
+
+    READ = "read"
+    """Pixels out of a document or a file; observed once a frame."""
+    VIEW = "view"
+    """Detector frame to view; once a batch."""
+    COEFFICIENTS = "coefficients"
+    """Fourier-Bessel estimate, the building of a plan not included; once a batch."""
+    NETWORK = "network"
+    """Network, calibration and novelty; once a batch."""
+    ANNOTATE = "annotate"
+    """One call of the annotator, what it had prepared beforehand not included; once a batch."""
+    WRITE = "write"
+    """One analysis document to all sinks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One entry of the catalogue."""
+
+    name: str
+    """Ends in the unit, where there is one."""
+    help: str
+    """One sentence for whoever reads the dashboard."""
+    unit: str = ""
+    """``seconds``, ``bytes``, ``frames``, ``rows``; empty for events."""
+    labels: tuple[str, ...] = ()
+    """Names of the labels; their values are given in this order."""
+
+    @property
+    def kind(self) -> str:
+        """``counter``, ``gauge`` or ``histogram``."""
+        return type(self).__name__.lower()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counter(Metric):
+    """A number that only grows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauge(Metric):
+    """A number that goes up and down; those of several workers with one record add up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram(Metric):
+    """How often values came, by size, and their sum."""
+
+    buckets: tuple[float, ...]
+    """Upper bounds of the buckets, inclusive and ascending, in the metric's unit; one without bound follows."""
+
+
+SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""From a view (some milliseconds) to an annotator that is stuck."""
+
+RECEIVED = Counter(
+    name="dvfb_received_frames", unit="frames", help="Frames submitted and either taken in or refused."
+)
+ANNOTATED = Counter(name="dvfb_annotated_frames", unit="frames", help="Frames that got probabilities.")
+FAILED = Counter(
+    name="dvfb_failed_frames",
+    unit="frames",
+    help="Frames that could not be annotated, or came after the worker was closed.",
+)
+DROPPED = Counter(
+    name="dvfb_dropped_frames",
+    unit="frames",
+    labels=("reason",),
+    help="Frames that were not let in, for want of room.",
+)
+UNDELIVERED = Counter(
+    name="dvfb_undelivered_rows", unit="rows", help="Annotations that whoever asked for the frame refused."
+)
+QUEUE_FRAMES = Gauge(
+    name="dvfb_queue_frames",
+    unit="frames",
+    help="Frames held and not yet annotated, those in work included.",
+)
+QUEUE_BYTES = Gauge(name="dvfb_queue_bytes", unit="bytes", help="Bytes of the pixels of those frames.")
+BATCH_FRAMES = Histogram(
+    name="dvfb_batch_frames",
+    unit="frames",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128),
+    help="Frames given to the annotator together, retries not included.",
+)
+BATCH_WAIT_SECONDS = Histogram(
+    name="dvfb_batch_wait_seconds",
+    unit="seconds",
+    buckets=SECONDS,
+    help="How long the oldest frame of a batch had been held when the batch was taken.",
+)
+STAGE_SECONDS = Histogram(
+    name="dvfb_stage_seconds",
+    unit="seconds",
+    labels=("stage",),
+    buckets=SECONDS,
+    help="Duration of one stage for one batch, frame or document.",
+)
+FALLBACKS = Counter(
+    name="dvfb_device_fallbacks", help="Times that a lost device made the annotator move to another."
+)
+HALVINGS = Counter(
+    name="dvfb_batch_halvings", help="Times that a batch was halved because it did not fit into memory."
+)
+
+CATALOGUE: tuple[Metric, ...] = (
+    RECEIVED,
+    ANNOTATED,
+    FAILED,
+    DROPPED,
+    UNDELIVERED,
+    QUEUE_FRAMES,
+    QUEUE_BYTES,
+    BATCH_FRAMES,
+    BATCH_WAIT_SECONDS,
+    STAGE_SECONDS,
+    FALLBACKS,
+    HALVINGS,
+)
+"""All of the above."""
