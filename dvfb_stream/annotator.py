@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import platform
-from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -16,12 +17,14 @@ from numpy.typing import NDArray
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.errors import BundleError, FrameError, GeometryError, SettingsError
-from dvfb_stream.fbt import FourierBessel, PlanCache, complex_from_real, find_device
-from dvfb_stream.frames import Frame, Geometry
+from dvfb_stream.fbt import FourierBessel, complex_from_real, find_device
+from dvfb_stream.frames import Frame
 from dvfb_stream.labels import LABELS, close_under_implication
+from dvfb_stream.metrics import Stage
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
 from dvfb_stream.models.calibration import OPERATING_POINTS, probabilities
 from dvfb_stream.models.novelty import novelty_inputs
+from dvfb_stream.plans import GeometryPlans
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE, View, ViewPlans
 
 PLAN_CACHE_BYTES = 1 << 30
@@ -31,15 +34,17 @@ INFERENCE_FRAMES = 64
 """Frames that go through estimate and network together, however many share a geometry: each takes 1.5 MB on the
 way, and larger batches are no faster on a processor."""
 
-WHOLE_MASKS = 256
-"""Geometries of which the mask of a frame that had lost nothing is remembered: 64 KiB each."""
-
 NEVER = 2.0
 """Threshold of a label that is never accepted: no probability is as large, and documents hold only finite numbers."""
 
-MOST_LOST = 0.05
-"""Share of a view that a single frame may lose before it gets a plan of its own. Up to there, taking the lost pixels
-out of the geometry's plan costs a tenth of building one, or less."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A frame with all that can be done of it alone, before its batch."""
+
+    frame: Frame
+    view: View | FrameError | GeometryError
+    """Or the reason why it has none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +83,9 @@ class _Inferred:
 
 
 class Annotator:
-    """Annotates frames with one model on one device. Not for several threads at once; a worker has its own.
+    """Annotates frames with one model on one device.
+
+    For one thread at a time, with one exception: `prepare` may be called by others meanwhile.
 
     Parameters
     ----------
@@ -125,7 +132,9 @@ class Annotator:
         self.operating_point = thresholds
         self._bundle = bundle
         self.device = find_device(device)
-        self._network = bundle.network.to(self.device).eval()
+        # The bundle's own stays on the CPU: from a lost device nothing can be fetched.
+        network = bundle.network if self.device.type == "cpu" else copy.deepcopy(bundle.network)
+        self._network = network.to(self.device).eval()
         self._calibrations = bundle.calibrations
         self.thresholds = {
             label: min(c.accepted_from(thresholds), NEVER)
@@ -133,8 +142,8 @@ class Annotator:
         }
         self._fbt = bundle.fbt_settings
         self._views = ViewPlans()
-        self._plans = PlanCache(plan_cache_bytes)
-        self._whole_masks: OrderedDict[Geometry, NDArray[np.bool_]] = OrderedDict()
+        self._plans = GeometryPlans(self._fbt, self._views, device=self.device, max_bytes=plan_cache_bytes)
+        self._report: Callable[[Stage, float], None] | None = None
 
     @classmethod
     def load(
@@ -161,7 +170,10 @@ class Annotator:
         return self._bundle.identity
 
     def provenance(self) -> dict[str, Any]:
-        """Return what a result needs beside it to be traced and repeated; JSON-ready."""
+        """Return what a result needs beside it to be traced and repeated; JSON-ready.
+
+        The device is not part of it: results do not depend on it, and it may change while results are written.
+        """
         identity = self.identity
         return {
             "model": {"name": identity.name, "version": identity.version, "sha256": identity.sha256},
@@ -188,12 +200,54 @@ class Annotator:
         keep_coefficients
             Whether annotations carry the Fourier-Bessel coefficients.
         """
+        prepared = [self.prepare(frame) for frame in frames]
+        return self.annotate_prepared(prepared, keep_coefficients=keep_coefficients)
+
+    def prepare(self, frame: Frame) -> Prepared:
+        """Return a frame with its view, for `annotate_prepared`; any thread, at any time.
+
+        A worker calls it for the next frames while a batch is annotated.
+        """
+        started = time.perf_counter()
+        try:
+            view = self._views.get(frame.geometry).view(frame.pixels)
+        except (FrameError, GeometryError) as error:
+            return Prepared(frame, error)
+        self._took(Stage.VIEW, started)
+        return Prepared(frame, view)
+
+    def annotate_prepared(
+        self, prepared: Sequence[Prepared], *, keep_coefficients: bool = False
+    ) -> list[Annotation]:
+        """Return what `annotate` returns, of frames that `prepare` has prepared."""
         return [
-            self._failed(frame, result)
+            self._failed(one.frame, result)
             if isinstance(result, Exception)
-            else self._annotation(frame, result, keep_coefficients=keep_coefficients)
-            for frame, result in zip(frames, self._inferred(frames), strict=True)
+            else self._annotation(one.frame, result, keep_coefficients=keep_coefficients)
+            for one, result in zip(prepared, self._inferred(prepared), strict=True)
         ]
+
+    def fall_back(self) -> str:
+        """Compute on the CPU from now on, and return its name: for when the device is lost.
+
+        The device is not touched: weights are those of the bundle, plans are built anew, and what lay on the device
+        is let go. Annotations are the same but for rounding. Where it computes on the CPU already, nothing changes.
+        """
+        if self.device.type != "cpu":
+            self.device = torch.device("cpu")
+            self._network = self._bundle.network.eval()
+            self._plans = self._plans.on(self.device)
+        return str(self.device)
+
+    def report_stages(self, report: Callable[[Stage, float], None] | None) -> None:
+        """From now on call `report` with the seconds of each view, and of estimate and network for each batch.
+
+        Parameters
+        ----------
+        report
+            Called from the thread that did the work; None: nobody.
+        """
+        self._report = report
 
     def features(self, frames: Sequence[Frame]) -> Features:
         """Return the features of frames, in order, and what the model says of them as it is (section 4.3).
@@ -206,7 +260,7 @@ class Annotator:
         activations = np.full((len(frames), self._network.hidden), np.nan, dtype=np.float32)
         scores = np.full((len(frames), len(LABELS)), np.nan)
         reasons = [""] * len(frames)
-        for index, result in enumerate(self._inferred(frames)):
+        for index, result in enumerate(self._inferred([self.prepare(frame) for frame in frames])):
             if isinstance(result, Exception):
                 reasons[index] = str(result)
             else:
@@ -222,7 +276,7 @@ class Annotator:
             When the frame cannot be annotated.
         """
         view = self._views.get(frame.geometry).view(frame.pixels)
-        plan = self._plan(view, frame.geometry)
+        plan = self._plans.get(view, frame.geometry)
         (result,) = self._infer(plan, [view])
         annotation = self._annotation(frame, result, keep_coefficients=True)
         coefficients = annotation.coefficients
@@ -230,24 +284,22 @@ class Annotator:
         reconstruction = plan.reconstruct(coefficients[None])[0].cpu().numpy()
         return Examination(view, coefficients, reconstruction, annotation)
 
-    def _inferred(self, frames: Sequence[Frame]) -> list[_Inferred | FrameError | GeometryError]:
+    def _inferred(self, prepared: Sequence[Prepared]) -> list[_Inferred | FrameError | GeometryError]:
         """Return what the model says about each frame, or why it cannot; frames of equal geometry share batches."""
         results: dict[int, _Inferred | FrameError | GeometryError] = {}
         views: dict[Any, list[tuple[int, View]]] = {}
-        for index, frame in enumerate(frames):
-            try:
-                view = self._views.get(frame.geometry).view(frame.pixels)
-            except (FrameError, GeometryError) as error:
-                results[index] = error
+        for index, one in enumerate(prepared):
+            if isinstance(one.view, Exception):
+                results[index] = one.view
                 continue
             # A frame that alone has lost pixels (overflow, negative) has a plan, hence a batch, of its own.
-            key = (frame.geometry, np.packbits(view.mask).tobytes())
-            views.setdefault(key, []).append((index, view))
+            key = (one.frame.geometry, np.packbits(one.view.mask).tobytes())
+            views.setdefault(key, []).append((index, one.view))
         for members in views.values():
             indices = [index for index, _ in members]
             group = [view for _, view in members]
             try:
-                plan = self._plan(group[0], frames[indices[0]].geometry)
+                plan = self._plans.get(group[0], prepared[indices[0]].frame.geometry)
             except GeometryError as error:
                 results.update(dict.fromkeys(indices, error))
                 continue
@@ -257,70 +309,39 @@ class Annotator:
                 for result in self._infer(plan, group[start : start + INFERENCE_FRAMES])
             ]
             results.update(zip(indices, inferred, strict=True))
-        return [results[index] for index in range(len(frames))]
-
-    def _plan(self, view: View, geometry: Geometry) -> FourierBessel:
-        """Return the plan of a view: the geometry's own, but for pixels that this frame alone has lost."""
-        whole = self._whole_masks.get(geometry)
-        if whole is None or (view.mask & ~whole).any():
-            unblemished = self._views.get(geometry).mask
-            if _share_lost(unblemished, view.mask) <= MOST_LOST:
-                whole = unblemished
-            else:  # gaps that the geometry's mask does not know: negative in every frame
-                whole = view.mask if whole is None else whole | view.mask
-        if _share_lost(whole, view.mask) > MOST_LOST:
-            whole = view.mask
-        else:
-            self._whole_masks[geometry] = whole
-            self._whole_masks.move_to_end(geometry)
-            if len(self._whole_masks) > WHOLE_MASKS:
-                self._whole_masks.popitem(last=False)
-
-        def key(mask: NDArray[np.bool_]) -> Hashable:
-            return view.center_x, view.center_y, np.packbits(mask).tobytes()
-
-        def build() -> FourierBessel:
-            return FourierBessel.from_settings(
-                self._fbt,
-                shape=(whole.shape[0], whole.shape[1]),
-                center_x=view.center_x,
-                center_y=view.center_y,
-                mask=whole,
-                device=self.device,
-            )
-
-        try:
-            plan = self._plans.get(key(whole), build)
-            lost = whole & ~view.mask
-            return self._plans.get(key(view.mask), lambda: plan.without(lost)) if lost.any() else plan
-        except GeometryError as error:
-            # The plan speaks of view pixels; who gave the centre gave it in detector pixels.
-            rows, columns = geometry.shape
-            raise GeometryError(
-                f"the beam centre x={geometry.center_x:g}, y={geometry.center_y:g} lies so far from the valid pixels "
-                f"of this {columns} x {rows} (width x height) detector that no basis function reaches them; "
-                "check the centre (in detector pixels) and the mask"
-            ) from error
+        return [results[index] for index in range(len(prepared))]
 
     @torch.inference_mode()
     def _infer(self, plan: FourierBessel, views: Sequence[View]) -> list[_Inferred]:
         """Return what the model says about views that share a plan."""
+        started = time.perf_counter()
         images = torch.from_numpy(np.stack([view.image for view in views])).to(self.device)
         masks = torch.from_numpy(np.stack([view.mask for view in views])).to(self.device)
         solution = plan.solve(images)
         coefficients = complex_from_real(
             solution.coefficients, n_radial=self._fbt.n_radial, orders=self._fbt.orders
         )
-        residuals = solution.unexplained.cpu().numpy()
+        residuals = (
+            solution.unexplained.cpu().numpy()
+        )  # waits for the device, so that what follows is not timed
+        started = self._took(Stage.COEFFICIENTS, started)
         logits, hidden = self._network(self._network.prepare(images, masks, coefficients))
         features = hidden.cpu().numpy()
         scores = probabilities(self._bundle.judged(logits.cpu().numpy(), features), self._calibrations)
         novelties = self._bundle.novelty.novelty(novelty_inputs(hidden, images, masks))
         amplitudes = coefficients.cpu().numpy()
+        self._took(Stage.NETWORK, started)
         return [
             _Inferred(scores[i], float(residuals[i]), float(novelties[i]), amplitudes[i], features[i])
             for i in range(len(views))
         ]
+
+    def _took(self, stage: Stage, started: float) -> float:
+        """Report a stage that began at `started` and ends now; return the time."""
+        now = time.perf_counter()
+        if self._report is not None:
+            self._report(stage, now - started)
+        return now
 
     def _annotation(self, frame: Frame, result: _Inferred, *, keep_coefficients: bool) -> Annotation:
         accepted = [
@@ -353,10 +374,6 @@ def _check_view(bundle: Bundle) -> None:
                 f"dvfb_stream makes them with {made.get(name, f'no {name}')}; retrain it or install the version "
                 "that trained it"
             )
-
-
-def _share_lost(whole: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
-    return float((whole & ~mask).sum() / whole.sum())
 
 
 def _version(package: str) -> str:

@@ -8,6 +8,7 @@ under it, weighted by the area they share with it.
 from __future__ import annotations
 
 import math
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
@@ -198,7 +199,7 @@ def _overlap(length: int, scale: float, offset: float, size: int) -> csr_array:
 
 
 class ViewPlans:
-    """View plans of the geometries seen last, bounded in bytes.
+    """View plans of the geometries seen last, bounded in bytes; safe to share between threads.
 
     Parameters
     ----------
@@ -210,19 +211,22 @@ class ViewPlans:
     def __init__(self, max_bytes: int = 64 << 20) -> None:
         self.max_bytes = max_bytes
         self._plans: OrderedDict[Geometry, ViewPlan] = OrderedDict()
+        self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
         """Bytes held by all plans."""
-        return sum(plan.nbytes for plan in self._plans.values())
+        # A copy taken at once: another thread may add a plan while this one adds up.
+        return sum(plan.nbytes for plan in tuple(self._plans.values()))
 
     def get(self, geometry: Geometry) -> ViewPlan:
         """Return the plan of `geometry`."""
-        plan = self._plans.pop(geometry, None) or ViewPlan(geometry)
-        self._plans[geometry] = plan
-        while len(self._plans) > 1 and self.nbytes > self.max_bytes:
-            self._plans.popitem(last=False)
-        return plan
+        with self._lock:
+            plan = self._plans.pop(geometry, None) or ViewPlan(geometry)
+            self._plans[geometry] = plan
+            while len(self._plans) > 1 and self.nbytes > self.max_bytes:
+                self._plans.popitem(last=False)
+            return plan
 
 
 def make_view(frame: Frame) -> View:

@@ -16,7 +16,7 @@ class Stage(StrEnum):
     READ = "read"
     """Pixels out of a document or a file; observed once a frame."""
     VIEW = "view"
-    """Detector frame to view; once a batch."""
+    """Detector frame to view; once a frame."""
     COEFFICIENTS = "coefficients"
     """Fourier-Bessel estimate, the building of a plan not included; once a batch."""
     NETWORK = "network"

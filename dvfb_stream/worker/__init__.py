@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
-from dvfb_stream.worker.interface import FullQueuePolicy, SupportsAnnotate, WorkerStats, was_dropped
+from dvfb_stream.worker.interface import (
+    ReportsStages,
+    StageReport,
+    SupportsAnnotate,
+    SupportsFallBack,
+    SupportsPrepare,
+)
+from dvfb_stream.worker.policy import FullQueuePolicy, Source
+from dvfb_stream.worker.stats import DropReason, WorkerStats, was_dropped
 from dvfb_stream.worker.worker import Worker
 
-__all__ = ["FullQueuePolicy", "SupportsAnnotate", "Worker", "WorkerStats", "was_dropped"]
+__all__ = [
+    "DropReason",
+    "FullQueuePolicy",
+    "ReportsStages",
+    "Source",
+    "StageReport",
+    "SupportsAnnotate",
+    "SupportsFallBack",
+    "SupportsPrepare",
+    "Worker",
+    "WorkerStats",
+    "was_dropped",
+]

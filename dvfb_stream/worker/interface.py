@@ -1,17 +1,16 @@
-"""What a worker needs of an annotator, what it does when it is full, and what it counts."""
+"""What a worker needs of an annotator, and what it makes use of where an annotator has more to offer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
-from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Frame
+from dvfb_stream.metrics import Stage
 
-_DROPPED = "dropped: "
+StageReport = Callable[[Stage, float], None]
+"""Called with a stage and its duration in seconds, from any thread."""
 
 
 class SupportsAnnotate(Protocol):
@@ -31,57 +30,43 @@ class SupportsAnnotate(Protocol):
         ...
 
 
-class FullQueuePolicy(Enum):
-    """What `Worker.submit` does with a frame for which there is no room."""
+@runtime_checkable
+class SupportsPrepare(SupportsAnnotate, Protocol):
+    """An annotator part of whose work is on one frame at a time and can be done before its batch is complete.
 
-    BLOCK = "block"
-    """Wait for room: nothing is lost, and whoever submits is slowed to the annotator's pace."""
-    DROP_NEWEST = "drop-newest"
-    """Refuse the frame at once: its row says that it was dropped, and whoever submits never waits."""
+    ``annotate(frames)`` equals ``annotate_prepared([prepare(frame) for frame in frames])``.
+    """
 
-    @classmethod
-    def named(cls, name: str | FullQueuePolicy) -> FullQueuePolicy:
-        """Return the policy called `name`.
+    def prepare(self, frame: Frame) -> Any:
+        """Return what `annotate_prepared` takes of a frame; of one that cannot be annotated, the reason inside.
 
-        Raises
-        ------
-        SettingsError
-            When there is no such policy.
+        Called by two threads at a time, and while another annotates. Raises as `annotate` does.
         """
-        try:
-            return cls(name)
-        except ValueError:
-            known = ", ".join(repr(policy.value) for policy in cls)
-            raise SettingsError(f"unknown policy for a full queue: {name!r}; choose one of {known}") from None
+        ...
+
+    def annotate_prepared(self, prepared: Sequence[Any]) -> list[Annotation]:
+        """Return one annotation for each of what `prepare` returned, in their order; otherwise as `annotate`."""
+        ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerStats:
-    """What became of the frames so far; `received` is always the sum of the next three and `queued_frames`."""
+@runtime_checkable
+class SupportsFallBack(Protocol):
+    """An annotator that can go on elsewhere when its device is lost."""
 
-    received: int
-    """Frames submitted and either taken in or refused; one that still waits for room is not counted yet."""
-    annotated: int
-    """Frames with probabilities."""
-    failed: int
-    """Frames that the annotator refused, that made it raise, or that came after the worker was closed."""
-    dropped: int
-    """Frames refused because the queue was full."""
-    queued_frames: int
-    """Frames held now, those being annotated included."""
-    queued_bytes: int
-    """Bytes of their pixels."""
-    batches: int
-    """Batches given to the annotator, the retries frame by frame not included."""
-    undelivered: int
-    """Annotations whose `deliver` raised: whoever asked for the frame did not get its row."""
+    def fall_back(self) -> str:
+        """Move to a device that works and return its name; from then on compute there.
+
+        Called by the thread that annotates, after a call of `annotate` raised an error of the device. Must not
+        touch the lost device. Where it has moved already, it returns the name again. It may raise: then frames
+        fail one by one until the device is back.
+        """
+        ...
 
 
-def dropped_reason(max_frames: int, max_bytes: int) -> str:
-    """Return the reason in the row of a frame that a full queue refused."""
-    return f"{_DROPPED}the queue was full ({max_frames} frames, {max_bytes} bytes at most)"
+@runtime_checkable
+class ReportsStages(Protocol):
+    """An annotator that tells how long its stages take."""
 
-
-def was_dropped(annotation: Annotation) -> bool:
-    """Return whether there are no probabilities because the queue was full."""
-    return not annotation.ok and annotation.reason.startswith(_DROPPED)
+    def report_stages(self, report: StageReport | None) -> None:
+        """From now on call `report` after each stage of each batch; None: no more. The last call counts."""
+        ...

@@ -3,77 +3,81 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from dvfb_stream.annotations import Annotation
-from dvfb_stream.errors import DvfbError, SettingsError
-from dvfb_stream.frames import Frame, Geometry
-from dvfb_stream.worker.interface import FullQueuePolicy, SupportsAnnotate, WorkerStats, dropped_reason
+from dvfb_stream.errors import SettingsError
+from dvfb_stream.frames import Frame
+from dvfb_stream.metrics import Metrics
+from dvfb_stream.worker.attempts import Attempts
+from dvfb_stream.worker.batching import BatchLimit
+from dvfb_stream.worker.frame_queue import Deliver, Entry, FrameQueue
+from dvfb_stream.worker.intake import Intake
+from dvfb_stream.worker.interface import ReportsStages, SupportsAnnotate, SupportsPrepare
+from dvfb_stream.worker.policy import FullQueuePolicy
+from dvfb_stream.worker.preparation import Preparation
+from dvfb_stream.worker.stats import Tally, WorkerStats
 
 logger = logging.getLogger(__name__)
-
-Deliver = Callable[[Annotation], None]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Entry:
-    """A frame that was taken in and has no row yet."""
-
-    number: int
-    """Running number of admission: the order in which `drain` and ageing look at frames."""
-    frame: Frame
-    deliver: Deliver
-    n_bytes: int
-    admitted_at: float
-    """Monotonic clock, seconds."""
 
 
 class Worker:
     """Annotates submitted frames in batches on one daemon thread of its own.
 
-    Life of a frame: `submit` takes it in, or applies `policy` where there is no room. Frames of equal geometry
-    wait together until there are `batch_size` of them, or the first has waited `max_wait`, or no further frame
-    would be let in, or somebody drains. Of several batches that are due, the one with the oldest frame goes
-    first. Then `deliver` is called with the frame's annotation, **exactly once** for every submitted frame:
+    Life of a frame: `submit` takes it in, or applies `policy` where there is no room. Then `deliver` is called with
+    the frame's annotation, **exactly once** for every submitted frame:
 
     - from the worker's thread, in the order of submission within one geometry;
-    - from the submitting thread, before `submit` returns, for a frame that was dropped or came after `close`.
+    - from the submitting thread, before `submit` returns, for a frame that was dropped or came after `close`;
+    - from the closing thread, for a frame for which the time of `close` did not suffice.
 
-    `deliver` may block: that is how a slow receiver slows the worker, and through the full queue whoever
-    submits. It must not call `submit`, `drain` or `close`. If it raises, that is logged with the frame's origin
-    and counted, and the worker goes on.
+    `deliver` may block: that slows the worker, and through the full queue whoever submits. It must not call `submit`.
+    If it raises, that is logged with the frame's origin and counted, and the worker goes on.
 
-    Failures: a batch for which the annotator raises, or returns something other than one annotation a frame,
-    is annotated once more frame by frame; a frame that fails alone gets a row of status ``failed``.
+    Batches: frames of equal geometry wait together. While a batch is annotated the next ones gather, up to
+    `batch_size` frames each: load alone makes batches large. An idle worker takes a batch that is not full as soon
+    as, at the pace of its geometry, it will not fill before its oldest frame has waited `max_wait`: frames of a slow
+    scan, and the first of any, go at once. No batch waits while somebody drains or waits for room, or when no further
+    frame would be let in. Of several batches that are due, the one with the oldest frame goes first.
 
-    Bounds: the frames held, those being annotated included, are at most `max_frames` and at most `max_bytes`
-    of pixels. A frame that alone exceeds `max_bytes` is let in when nothing else is held, so that it gets its
-    row too. Pixels are not copied.
+    Ahead: where the annotator can prepare frames one by one (`SupportsPrepare`), a second daemon thread does that for
+    those that wait, oldest first, up to two batches ahead, while the first annotates.
 
-    Ends: `drain` waits until all frames taken in so far have their rows and leaves the worker open. `close`
-    lets no further frame in, annotates what is held, and fails what its `timeout` did not suffice for. A thread
-    stuck inside the annotator cannot be stopped: the frames of that one batch get their rows when it returns.
-    The thread is a daemon: a process that ends without `close` abandons what is held. Every method may be
-    called from any thread; `close` and `drain` any number of times.
+    Failures: see `Attempts`. A frame that fails costs its own row, exhausted memory makes batches smaller for a
+    while, and after the device is lost, an annotator that can fall back does (`SupportsFallBack`).
+
+    Bounds: the frames held, those being annotated included, are at most `max_frames` and at most `max_bytes` of
+    pixels, which are not copied. A frame that alone exceeds `max_bytes` is let in when nothing else is held.
+
+    Ends: `drain` waits until all frames taken in so far have their rows and leaves the worker open. `close` lets no
+    further frame in, annotates what is held, and fails what its `timeout` did not suffice for. A thread stuck inside
+    the annotator cannot be stopped: the frames of that one batch get their rows when it returns, whoever has closed
+    the worker since, and however often. The threads are daemons: a process that ends without `close`, or is killed,
+    abandons what is held.
+
+    Every method may be called from any thread; `close` and `drain` any number of times, and from `atexit`: they start
+    no thread. Where waiting would be for themselves they return at once: called by `deliver`, and by the handler of a
+    signal that interrupts `submit` in the act of taking a frame in. `close` has then let the last frame in, and those
+    that are held are still annotated.
 
     Parameters
     ----------
     annotator
-        What annotates; it is called from the worker's thread alone.
+        What annotates; `annotate` is called from the worker's thread alone.
     batch_size
         Most frames in one batch.
     max_wait
-        Longest time that a frame waits for others of its geometry, seconds.
+        Longest time that a frame waits for others of its geometry while the worker is idle, seconds.
     max_frames, max_bytes
         Bounds of what is held.
     policy
         What `submit` does when there is no room.
+    metrics
+        Where counts and times are added, of this worker and of the annotator's stages; None: nowhere.
 
     Raises
     ------
@@ -90,85 +94,89 @@ class Worker:
         max_frames: int = 256,
         max_bytes: int = 1 << 30,
         policy: FullQueuePolicy = FullQueuePolicy.BLOCK,
+        metrics: Metrics | None = None,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("max_frames", max_frames), ("max_bytes", max_bytes)):
             if value < 1:
                 raise SettingsError(f"{name} must be at least 1, not {value}")
-        if not max_wait >= 0:
+        if not 0 <= max_wait < math.inf:
             raise SettingsError(f"max_wait must be 0 s or more, not {max_wait}")
-        self._annotator = annotator
         self._identity = annotator.identity
-        self._batch_size = batch_size
-        self._max_wait = max_wait
-        self._max_frames = max_frames
-        self._max_bytes = max_bytes
-        self._policy = policy
-
-        self._changed = threading.Condition()
-        self._waiting: dict[Geometry, deque[_Entry]] = {}
-        self._held: dict[int, _Entry] = {}  # by number, hence oldest first; includes the batch in work
-        self._held_bytes = 0
-        self._next_number = 0
-        self._kept_waiting = 0  # calls of `submit` that wait for room
+        # Guards what is shared. Reentrant, as the handler of a signal may interrupt the thread that holds it.
+        self._changed = threading.Condition(threading.RLock())
+        self._queue = FrameQueue(max_frames=max_frames, max_bytes=max_bytes, max_wait=max_wait)
+        self._limit = BatchLimit(batch_size)
+        self._tally = Tally(self._changed, Metrics() if metrics is None else metrics)
         self._drain_up_to = -1
-        self._closed = False
-        self._received = self._annotated = self._failed = self._dropped = self._batches = (
-            self._undelivered
-        ) = 0
+        if metrics is not None and isinstance(annotator, ReportsStages):
+            annotator.report_stages(self._tally.took)
+        ahead = (
+            Preparation(annotator, most_ahead=2 * batch_size)
+            if isinstance(annotator, SupportsPrepare)
+            else None
+        )
+        self._preparation = ahead
+        self._attempts = Attempts(annotator, preparation=ahead, limit=self._limit, tally=self._tally)
+        self._intake = Intake(
+            self._changed, queue=self._queue, tally=self._tally, policy=policy, preparation=ahead
+        )
         self._thread = threading.Thread(target=self._work, name="dvfb-worker", daemon=True)
         self._thread.start()
 
-    def submit(self, frame: Frame, deliver: Deliver) -> None:
-        """Take `frame` in; `deliver` gets its annotation, exactly once.
+    def submit(self, frame: Frame, deliver: Deliver, *, wait: bool | None = None) -> None:
+        """Take `frame` in; `deliver` gets its annotation, exactly once. Never raises.
 
-        Blocks only under `FullQueuePolicy.BLOCK`, until there is room or the worker is closed. Never raises.
+        Parameters
+        ----------
+        frame
+            Nobody may write to its pixels until its annotation is delivered.
+        deliver
+            Called with the annotation; see the class.
+        wait
+            True: block until there is room or the worker is closed; False: never block; None: as the policy says,
+            which is to block under `FullQueuePolicy.BLOCK` only. Where that is not to block, a frame for which there
+            is no room is dropped.
         """
-        n_bytes = int(frame.pixels.nbytes)
-        with self._changed:
-            if self._policy is FullQueuePolicy.BLOCK and not self._has_room(n_bytes):
-                self._kept_waiting += 1
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: self._closed or self._has_room(n_bytes))
-                self._kept_waiting -= 1
-            self._received += 1
-            if self._closed:
-                self._failed += 1
-                reason = "the worker was closed before the frame came"
-            elif self._has_room(n_bytes):
-                self._admit(frame, deliver, n_bytes)
-                return
-            else:
-                self._dropped += 1
-                reason = dropped_reason(self._max_frames, self._max_bytes)
-        annotation = Annotation.failed(reason, model=self._identity, origin=frame.origin)
-        self._hand_over(frame, deliver, annotation)
+        refusal = self._intake.take_in(frame, deliver, wait=wait)
+        if refusal:
+            annotation = Annotation.failed(refusal, model=self._identity, origin=frame.origin)
+            self._hand_over(frame, deliver, annotation)
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until every frame taken in before this call has its row; return whether that came in time.
 
         Batches do not wait for more frames meanwhile. Frames submitted during the call do not prolong it.
+
+        Parameters
+        ----------
+        timeout
+            Seconds; None: as long as it takes.
         """
         with self._changed:
-            last = self._next_number - 1
+            last = self._queue.last_number
             self._drain_up_to = max(self._drain_up_to, last)
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: next(iter(self._held), last + 1) > last, timeout)
+            if self._is_waited_for():
+                return not self._queue.holds_up_to(last)
+            return self._changed.wait_for(lambda: not self._queue.holds_up_to(last), timeout)
 
     def close(self, timeout: float | None = None) -> None:
-        """Let no further frame in, give every held frame its row, and end the thread.
+        """Let no further frame in, give every held frame its row, and end the threads.
 
-        What is not annotated within `timeout` seconds fails, and its row says so. With None, waits.
+        What is not annotated within `timeout` seconds fails, and its row says so. With None, waits as long as it
+        takes.
         """
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._intake.close()
+        if self._is_waited_for():
+            return
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         if self.drain(timeout):
-            self._thread.join(timeout)
+            self._thread.join(None if timeout is None else max(0.0, deadline - time.monotonic()))
             return
         with self._changed:
-            abandoned = [entry for group in self._waiting.values() for entry in group]
-            self._waiting.clear()
-        logger.warning("closing the worker after %s s: %d frames are not annotated", timeout, len(abandoned))
+            abandoned = self._queue.abandon()
+        if abandoned:
+            logger.warning("closing after %s s: %d frames are not annotated", timeout, len(abandoned))
         reason = f"the worker was closed and {timeout} s did not suffice to annotate the frame"
         for entry in abandoned:
             self._finish(entry, Annotation.failed(reason, model=self._identity, origin=entry.frame.origin))
@@ -176,15 +184,10 @@ class Worker:
     def stats(self) -> WorkerStats:
         """Return what became of the frames so far, all numbers of one moment."""
         with self._changed:
-            return WorkerStats(
-                received=self._received,
-                annotated=self._annotated,
-                failed=self._failed,
-                dropped=self._dropped,
-                queued_frames=len(self._held),
-                queued_bytes=self._held_bytes,
-                batches=self._batches,
-                undelivered=self._undelivered,
+            return self._tally.stats(
+                queued_frames=len(self._queue),
+                queued_bytes=self._queue.n_bytes,
+                batch_limit=self._limit.frames,
             )
 
     def __enter__(self) -> Self:
@@ -195,99 +198,45 @@ class Worker:
     ) -> None:
         self.close()
 
-    # -- the queue, all under the lock -------------------------------------------------------------------
+    def _is_waited_for(self) -> bool:
+        """Whether the thread that calls must return before anything else can happen."""
+        return self._intake.is_interrupted or threading.current_thread() is self._thread
 
-    def _has_room(self, n_bytes: int) -> bool:
-        if not self._held:
-            return True
-        return len(self._held) < self._max_frames and self._held_bytes + n_bytes <= self._max_bytes
-
-    def _admit(self, frame: Frame, deliver: Deliver, n_bytes: int) -> None:
-        entry = _Entry(self._next_number, frame, deliver, n_bytes, time.monotonic())
-        self._next_number += 1
-        self._held[entry.number] = entry
-        self._held_bytes += n_bytes
-        self._waiting.setdefault(frame.geometry, deque()).append(entry)
-        self._changed.notify_all()
-
-    def _due(self, group: deque[_Entry], now: float) -> bool:
-        """Whether the frames of one geometry should wait no longer."""
-        oldest = group[0]
-        return (
-            len(group) >= self._batch_size
-            or self._closed
-            or oldest.number <= self._drain_up_to
-            or now - oldest.admitted_at >= self._max_wait
-            # Nobody can add to the batch now: waiting for its age would only hold up who submits.
-            or self._kept_waiting > 0
-            or not self._has_room(oldest.n_bytes)
-        )
-
-    def _next_batch(self) -> list[_Entry]:
-        """Wait for a batch that is due and take it; empty once the worker is closed and nothing waits."""
-        with self._changed:
-            while True:
-                now = time.monotonic()
-                due = [group for group in self._waiting.values() if self._due(group, now)]
-                if due:
-                    group = min(due, key=lambda group: group[0].number)
-                    batch = [group.popleft() for _ in range(min(self._batch_size, len(group)))]
-                    if not group:
-                        del self._waiting[batch[0].frame.geometry]
-                    self._batches += 1
-                    return batch
-                if self._closed and not self._waiting:
-                    return []
-                oldest = min((group[0].admitted_at for group in self._waiting.values()), default=None)
-                self._changed.wait(None if oldest is None else max(0.0, oldest + self._max_wait - now))
-
-    # -- the thread --------------------------------------------------------------------------------------
+    # -- annotating, on the worker's thread --------------------------------------------------------------
 
     def _work(self) -> None:
         while self._work_off_one_batch():
             pass
+        if self._preparation is not None:
+            self._preparation.close()
 
     def _work_off_one_batch(self) -> bool:
         # A function of its own, so that no local name keeps pixels alive while the thread waits for more.
         batch = self._next_batch()
-        for entry, annotation in zip(batch, self._annotate(batch) if batch else (), strict=True):
+        for entry, annotation in self._attempts.annotated(batch) if batch else ():
             self._finish(entry, annotation)
         return bool(batch)
 
-    def _annotate(self, batch: Sequence[_Entry]) -> list[Annotation]:
-        try:
-            return self._annotate_together(batch)
-        except Exception as error:  # whatever it was, it costs the frames that cause it, not the thread
-            if len(batch) > 1:
-                logger.warning(
-                    "a batch of %d frames failed (%r); retrying frame by frame",
-                    len(batch),
-                    error,
-                    exc_info=True,
-                )
-                return [annotation for entry in batch for annotation in self._annotate([entry])]
-            origin = batch[0].frame.origin
-            logger.warning("annotating the frame %s failed", origin, exc_info=True)
-            reason = str(error) if isinstance(error, DvfbError) else f"{type(error).__name__}: {error}"
-            return [Annotation.failed(reason, model=self._identity, origin=origin)]
-
-    def _annotate_together(self, batch: Sequence[_Entry]) -> list[Annotation]:
-        annotations = self._annotator.annotate([entry.frame for entry in batch])
-        if len(annotations) != len(batch):
-            raise RuntimeError(
-                f"the annotator returned {len(annotations)} annotations for {len(batch)} frames"
-            )
-        return annotations
-
-    def _finish(self, entry: _Entry, annotation: Annotation) -> None:
-        self._hand_over(entry.frame, entry.deliver, annotation)
+    def _next_batch(self) -> list[Entry]:
+        """Wait for a batch that is due and take it; empty once the worker is closed and nothing is held."""
         with self._changed:
-            del self._held[entry.number]
-            self._held_bytes -= entry.n_bytes
-            if annotation.ok:
-                self._annotated += 1
-            else:
-                self._failed += 1
+            while not self._intake.is_closed or len(self._queue):
+                now = time.monotonic()
+                hurry = self._intake.is_closed or self._intake.keeps_waiting
+                due = self._queue.take(now, self._limit.frames, drain_up_to=self._drain_up_to, hurry=hurry)
+                if isinstance(due, list):
+                    self._tally.batch(len(due), now - due[0].admitted_at)
+                    return due
+                self._changed.wait(None if due == math.inf else due - now)
+            return []
+
+    def _finish(self, entry: Entry, annotation: Annotation) -> None:
+        self._hand_over(entry.frame, entry.deliver, annotation)
+        if self._preparation is not None:
+            self._preparation.forget(entry.number)
+        with self._changed:
+            self._queue.remove(entry)
+            self._tally.finished(annotation, entry.n_bytes)
             self._changed.notify_all()
 
     def _hand_over(self, frame: Frame, deliver: Deliver, annotation: Annotation) -> None:
@@ -295,5 +244,4 @@ class Worker:
             deliver(annotation)
         except Exception:  # the receiver's failure must not end the thread that serves all the others
             logger.exception("whoever asked for the frame %s did not take its annotation", frame.origin)
-            with self._changed:
-                self._undelivered += 1
+            self._tally.undelivered()

@@ -1,100 +1,20 @@
+"""A worker gives every frame its row: in batches, in order, and whatever becomes of it."""
+
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dvfb_stream.annotations import Annotation, ModelIdentity
-from dvfb_stream.errors import FrameError, SettingsError
-from dvfb_stream.frames import Frame, Geometry, Origin
+from dvfb_stream.annotations import Annotation
+from dvfb_stream.errors import SettingsError
+from dvfb_stream.frames import Geometry
 from dvfb_stream.worker import FullQueuePolicy, Worker, was_dropped
 
-IDENTITY = ModelIdentity(name="echo", version="1", sha256="0" * 64)
-WIDE = Geometry(shape=(2, 4), center_x=0, center_y=0)
-TALL = Geometry(shape=(4, 2), center_x=0, center_y=0)
-BYTES = 8 * 8
-"""Of one frame of either geometry."""
-PATIENCE = 10.0
-"""Seconds after which a test that waits has failed; none waits that long."""
-
-
-def frame(index: int, geometry: Geometry = WIDE) -> Frame:
-    origin = Origin(run_uid="run", stream="primary", data_key="image", index=index)
-    return Frame(np.full(geometry.shape, float(index)), geometry, origin)
-
-
-class Echo:
-    """Answers each frame with its first pixel as the rings' score; remembers the batches."""
-
-    identity = IDENTITY
-
-    def __init__(self) -> None:
-        self.batches: list[list[int]] = []
-
-    def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
-        self.batches.append([int(frame.pixels[0, 0]) for frame in frames])
-        return [self._annotate(frame) for frame in frames]
-
-    def _annotate(self, frame: Frame) -> Annotation:
-        return Annotation(
-            status="ok", model=IDENTITY, origin=frame.origin, scores={"rings": float(frame.pixels[0, 0])}
-        )
-
-
-class Gated(Echo):
-    """Annotates only once the gate is open; tells when it stands before it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = threading.Event()
-        self.reached = threading.Event()
-
-    def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
-        self.reached.set()
-        assert self.gate.wait(PATIENCE)
-        return super().annotate(frames)
-
-
-class Grumpy(Echo):
-    """Raises for a batch in which any frame's index is a multiple of seven."""
-
-    def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
-        annotations = super().annotate(frames)
-        for frame in frames:
-            assert frame.origin is not None
-            if frame.origin.index % 7 == 0:
-                raise FrameError(f"frame {frame.origin.index} is not to my taste")
-        return annotations
-
-
-class Inbox:
-    """Collects annotations by the index of their frame."""
-
-    def __init__(self) -> None:
-        self.annotations: list[Annotation] = []
-
-    def __call__(self, annotation: Annotation) -> None:
-        self.annotations.append(annotation)
-
-    @property
-    def indices(self) -> list[int]:
-        return [annotation.origin.index for annotation in self.annotations if annotation.origin is not None]
-
-
-@pytest.fixture
-def inbox() -> Inbox:
-    return Inbox()
-
-
-def in_thread(task: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=task, daemon=True)
-    thread.start()
-    return thread
+from .conftest import BYTES, PATIENCE, TALL, WIDE, Echo, Gated, Grumpy, Inbox, frame, in_thread
 
 
 def test_every_frame_gets_its_own_annotation_in_order(inbox):
@@ -105,25 +25,32 @@ def test_every_frame_gets_its_own_annotation_in_order(inbox):
     assert [annotation.scores["rings"] for annotation in inbox.annotations] == list(range(100))
 
 
-def test_a_full_batch_goes_at_once_and_others_when_they_are_old_enough(inbox):
+def test_the_first_frame_goes_at_once_and_what_comes_meanwhile_goes_together(inbox):
     annotator = Gated()
-    with Worker(annotator, batch_size=3, max_wait=0.01) as worker:
+    with Worker(annotator, batch_size=3, max_wait=PATIENCE) as worker:
         worker.submit(frame(0), inbox)
-        assert annotator.reached.wait(PATIENCE)  # by its age
+        assert annotator.reached.wait(PATIENCE)
         for index in range(1, 8):
             worker.submit(frame(index), inbox)
         annotator.gate.set()
     assert annotator.batches == [[0], [1, 2, 3], [4, 5, 6], [7]]
 
 
-def test_a_batch_that_is_not_full_waits_until_somebody_drains(inbox):
-    annotator = Echo()
-    with Worker(annotator, batch_size=3, max_wait=PATIENCE) as worker:
+def test_a_batch_that_fills_quickly_is_waited_for_until_somebody_drains(inbox):
+    annotator = Gated()
+    with Worker(annotator, batch_size=20, max_wait=60) as worker:
         worker.submit(frame(0), inbox)
-        worker.submit(frame(1), inbox)
-        assert annotator.batches == []
+        assert annotator.reached.wait(PATIENCE)
+        # As many at once as teach the worker the pace, and five that make no batch.
+        for index in range(1, 26):
+            worker.submit(frame(index), inbox)
+        annotator.gate.set()
+        last = threading.Event()
+        worker.submit(frame(26), lambda annotation: last.set())
+        assert not last.is_set()
         assert worker.drain(PATIENCE)
-        assert annotator.batches == [[0, 1]]
+        assert last.is_set()
+    assert annotator.batches == [[0], list(range(1, 21)), list(range(21, 27))]
 
 
 def test_frames_of_one_geometry_make_a_batch(inbox):
@@ -138,36 +65,14 @@ def test_frames_of_one_geometry_make_a_batch(inbox):
 
 
 def test_equal_geometries_are_one_geometry(inbox):
-    annotator = Echo()
-    with Worker(annotator, max_wait=PATIENCE) as worker:
-        for index in range(3):
+    annotator = Gated()
+    with Worker(annotator) as worker:
+        worker.submit(frame(0, TALL), inbox)
+        assert annotator.reached.wait(PATIENCE)
+        for index in range(1, 4):
             worker.submit(frame(index, Geometry(shape=(2, 4), center_x=0, center_y=0)), inbox)
-    assert annotator.batches == [[0, 1, 2]]
-
-
-def test_a_frame_that_fails_costs_its_own_row_and_not_its_batch(inbox):
-    with Worker(Grumpy(), batch_size=10, max_wait=PATIENCE) as worker:
-        for index in range(10):
-            worker.submit(frame(index), inbox)
-        assert worker.drain(PATIENCE)
-        stats = worker.stats()
-    assert inbox.indices == list(range(10))
-    assert [annotation.origin.index for annotation in inbox.annotations if not annotation.ok] == [0, 7]
-    assert inbox.annotations[7].reason == "frame 7 is not to my taste"
-    assert (stats.annotated, stats.failed, stats.batches) == (8, 2, 1)
-
-
-def test_an_annotator_that_miscounts_is_not_believed(inbox):
-    class Forgetful(Echo):
-        def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
-            return super().annotate(frames)[1:]
-
-    with Worker(Forgetful()) as worker:
-        worker.submit(frame(0), inbox)
-        worker.submit(frame(1), inbox)
-    assert inbox.indices == [0, 1]
-    assert [annotation.status for annotation in inbox.annotations] == ["failed", "failed"]
-    assert "0 annotations for 1 frames" in inbox.annotations[0].reason
+        annotator.gate.set()
+    assert annotator.batches == [[0], [1, 2, 3]]
 
 
 def test_a_receiver_that_raises_is_counted_and_the_others_are_served(inbox):
@@ -222,7 +127,7 @@ def test_a_frame_larger_than_the_queue_is_annotated_when_nothing_else_is_held(in
     with Worker(Echo(), max_bytes=1, policy=policy) as worker:
         for index in range(3):
             worker.submit(frame(index), inbox)
-            if policy is FullQueuePolicy.DROP_NEWEST:
+            if policy is not FullQueuePolicy.BLOCK:
                 assert worker.drain(PATIENCE)
     assert inbox.indices == [0, 1, 2]
     assert all(annotation.ok for annotation in inbox.annotations)
@@ -315,7 +220,14 @@ def test_pixels_are_let_go_with_their_row(inbox):
 
 @pytest.mark.parametrize(
     "setting",
-    [{"batch_size": 0}, {"max_frames": 0}, {"max_bytes": 0}, {"max_wait": -1}, {"max_wait": float("nan")}],
+    [
+        {"batch_size": 0},
+        {"max_frames": 0},
+        {"max_bytes": 0},
+        {"max_wait": -1},
+        {"max_wait": float("nan")},
+        {"max_wait": float("inf")},
+    ],
 )
 def test_bounds_out_of_range_are_named(setting):
     with pytest.raises(SettingsError, match=next(iter(setting))):
@@ -325,7 +237,7 @@ def test_bounds_out_of_range_are_named(setting):
 def test_an_unknown_policy_is_named_with_the_known_ones():
     assert FullQueuePolicy.named("block") is FullQueuePolicy.BLOCK
     assert FullQueuePolicy.named(FullQueuePolicy.DROP_NEWEST) is FullQueuePolicy.DROP_NEWEST
-    with pytest.raises(SettingsError, match=r"'drop-oldest'.*'block', 'drop-newest'"):
+    with pytest.raises(SettingsError, match=r"'drop-oldest'.*'block', 'drop-newest', 'sample'"):
         FullQueuePolicy.named("drop-oldest")
 
 

@@ -1,0 +1,53 @@
+"""Which errors mean that memory is exhausted, or that a device is lost.
+
+torch is looked at only where it is loaded already: what is not loaded has raised nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+
+_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "status_alloc_failed")
+"""What CUDA's, HIP's and Metal's allocators say; that of the CPU; and cuBLAS and cuDNN."""
+
+_LOST = (
+    "cuda error",
+    "cuda driver error",
+    "device-side assert",
+    "hip error",
+    "no cuda gpus are available",
+    "status_execution_failed",
+    "status_not_initialized",
+)
+"""After an error of a kernel every further call to the device in this process fails as well."""
+
+
+class Failure(Enum):
+    """What an annotator's exception means for the worker."""
+
+    MEMORY = "out of memory"
+    """A smaller batch may fit."""
+    DEVICE = "device lost"
+    """Another device may do."""
+    OTHER = "other"
+    """Some frame of the batch, or a fault of the annotator."""
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return what an exception of an annotator means."""
+    if isinstance(error, MemoryError) or _is_of_torch(error, "OutOfMemoryError"):
+        return Failure.MEMORY
+    if isinstance(error, RuntimeError):
+        said = str(error).lower()
+        # "CUDA error: out of memory" is both, and the device lives on.
+        if any(words in said for words in _MEMORY):
+            return Failure.MEMORY
+        if _is_of_torch(error, "AcceleratorError") or any(words in said for words in _LOST):
+            return Failure.DEVICE
+    return Failure.OTHER
+
+
+def _is_of_torch(error: BaseException, name: str) -> bool:
+    kind = getattr(sys.modules.get("torch"), name, None)  # older versions have no AcceleratorError
+    return isinstance(kind, type) and isinstance(error, kind)

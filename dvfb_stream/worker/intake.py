@@ -1,0 +1,114 @@
+"""The door of the queue: takes frames in, makes their submitters wait, or says why it does not."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from dvfb_stream.frames import Frame
+from dvfb_stream.worker.frame_queue import Deliver, FrameQueue
+from dvfb_stream.worker.policy import FullQueuePolicy, Sampler, Source, sampling_interval
+from dvfb_stream.worker.preparation import Preparation
+from dvfb_stream.worker.stats import DropReason, Tally, full_reason, sampled_reason
+
+
+class Intake:
+    """Takes frames into a queue as the policy has it, until it is closed.
+
+    Parameters
+    ----------
+    changed
+        The worker's lock, reentrant; notified when a frame was taken in or somebody begins to wait.
+    queue, tally
+        Guarded by it.
+    policy
+        What becomes of frames for which there is no room.
+    preparation
+        Told of frames that were taken in.
+    """
+
+    def __init__(
+        self,
+        changed: threading.Condition,
+        *,
+        queue: FrameQueue,
+        tally: Tally,
+        policy: FullQueuePolicy,
+        preparation: Preparation | None,
+    ) -> None:
+        self._changed = changed
+        self._queue = queue
+        self._tally = tally
+        self._policy = policy
+        self._preparation = preparation
+        self._sampler = Sampler()
+        self._kept_waiting = 0
+        self._deciding: int | None = None  # the thread that does; all under the lock
+        self._closed = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no further frame is taken in."""
+        return self._closed
+
+    @property
+    def keeps_waiting(self) -> bool:
+        """Whether somebody waits for room."""
+        return self._kept_waiting > 0
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the calling thread was interrupted while it took a frame in: by the handler of a signal."""
+        return self._deciding == threading.get_ident()
+
+    def close(self) -> None:
+        """Take no further frame in, and let those go who wait for room."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def take_in(self, frame: Frame, deliver: Deliver, *, wait: bool | None) -> str:
+        """Take a frame in; return why not, or an empty text where it was. Parameters as in `Worker.submit`."""
+        n_bytes = int(frame.pixels.nbytes)
+        waits = self._policy is FullQueuePolicy.BLOCK if wait is None else wait
+        samples = self._policy is FullQueuePolicy.SAMPLE and not waits
+        with self._changed:
+            while True:
+                self._deciding = threading.get_ident()
+                try:
+                    if self._closed or not waits or self._queue.has_room(n_bytes):
+                        return self._decide(frame, deliver, n_bytes, samples=samples)
+                finally:
+                    self._deciding = None
+                self._wait()
+
+    def _wait(self) -> None:
+        self._kept_waiting += 1
+        try:
+            self._changed.notify_all()
+            self._changed.wait()
+        finally:
+            self._kept_waiting -= 1
+
+    def _decide(self, frame: Frame, deliver: Deliver, n_bytes: int, *, samples: bool) -> str:
+        if self._closed:
+            self._tally.came_too_late()
+            return "the worker was closed before the frame came"
+        source = Source.of(frame.origin)
+        fill = self._queue.fill
+        interval = sampling_interval(fill) if samples else 1
+        if not self._sampler.is_due(source, interval):
+            reason, said = DropReason.SAMPLED_OUT, sampled_reason(fill, interval)
+        elif not self._queue.has_room(n_bytes):
+            reason, said = DropReason.QUEUE_FULL, full_reason(self._queue.max_frames, self._queue.max_bytes)
+        else:
+            entry = self._queue.add(frame, deliver, n_bytes, time.monotonic())
+            self._sampler.let_in(source)
+            self._tally.let_in(n_bytes)
+            if self._preparation is not None:
+                self._preparation.add(entry.number, frame)
+            self._changed.notify_all()
+            return ""
+        self._sampler.left_out(source)
+        self._tally.dropped(reason, source)
+        return said
