@@ -111,10 +111,12 @@ class Attempts:
         except BaseException as error:  # whatever it was, it costs the frames that cause it, not the thread
             failure = failure_of(error)
             if len(part) > 1:
-                # Of memory and device there is nothing to learn from where it happened.
+                # Of memory and device there is nothing to learn from where it happened, and a record that somebody
+                # keeps would keep the tensors as well.
                 where = failure is Failure.OTHER
+                said = repr(error)
                 logger.warning(
-                    "a batch of %d frames failed (%s): %r", len(part), failure.value, error, exc_info=where
+                    "a batch of %d frames failed (%s): %s", len(part), failure.value, said, exc_info=where
                 )
             else:
                 logger.warning("annotating the frame %s failed", part[0].frame.origin, exc_info=True)

@@ -22,7 +22,7 @@ class Preparation:
     annotator
         Its `prepare` is called.
     most_ahead
-        Frames that may be prepared and not annotated; what `prepare` returned is held besides the pixels.
+        Frames that may be prepared and without a row, those in work included; what `prepare` returned is held besides the pixels.
 
     Attributes
     ----------

@@ -45,7 +45,7 @@ class Worker:
     frame would be let in. Of several batches that are due, the one with the oldest frame goes first.
 
     Ahead: where the annotator can prepare frames one by one (`SupportsPrepare`), a second daemon thread does that for
-    those that wait, oldest first, up to two batches ahead, while the first annotates.
+    those that wait, oldest first, while the first annotates: up to two batches, that in work included.
 
     Failures: see `Attempts`. A frame that fails costs its own row, exhausted memory makes batches smaller for a
     while, and after the device is lost, an annotator that can fall back does (`SupportsFallBack`).

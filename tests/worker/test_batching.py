@@ -1,0 +1,177 @@
+"""When batches close and how large they may be, on a clock of the tests' own."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dvfb_stream.worker.batching import BatchLimit, Pace
+from dvfb_stream.worker.frame_queue import FrameQueue
+
+from .conftest import BYTES, TALL, WIDE, frame
+
+
+def queue_of(*, max_wait=1.0, max_frames=100, max_bytes=1 << 20):
+    return FrameQueue(max_frames=max_frames, max_bytes=max_bytes, max_wait=max_wait)
+
+
+def add(queue, index, now, geometry=WIDE):
+    return queue.add(frame(index, geometry), lambda annotation: None, BYTES, now)
+
+
+def take(queue, now, limit=4, *, drain_up_to=-1, hurry=False):
+    return queue.take(now, limit, drain_up_to=drain_up_to, hurry=hurry)
+
+
+def numbers(batch):
+    return [entry.number for entry in batch]
+
+
+def test_of_a_slow_scan_every_frame_goes_at_once():
+    queue = queue_of(max_wait=1.0)
+    for index in range(10):
+        add(queue, index, now=0.5 * index)
+        assert numbers(take(queue, now=0.5 * index)) == [index]
+
+
+def test_of_a_fast_scan_a_batch_that_will_fill_is_waited_for():
+    queue = queue_of(max_wait=1.0)
+    for index in range(20):  # every 10 ms: the pace is learned
+        add(queue, index, now=0.01 * index)
+    while numbers(take(queue, now=0.2, hurry=True))[-1] < 19:
+        pass
+    add(queue, 20, now=0.2)
+    wake = take(queue, now=0.2)
+    assert 0.2 < wake <= 1.2
+    for index in range(21, 24):
+        assert not isinstance(take(queue, now=0.01 * index), list)
+        add(queue, index, now=0.01 * index)
+    assert numbers(take(queue, now=0.23)) == [20, 21, 22, 23]
+
+
+def test_a_burst_that_has_ended_waits_a_fraction_for_what_does_not_come():
+    queue = queue_of(max_wait=1.0)
+    for index in range(23):
+        add(queue, index, now=0.001 * index)
+    assert len(take(queue, now=0.022, limit=20)) == 20
+    wake = take(queue, now=0.022, limit=20)
+    assert wake == pytest.approx(0.022 + 1.0 / 18, abs=0.005)  # 17 are missing
+    assert numbers(take(queue, now=wake, limit=20)) == [20, 21, 22]
+
+
+def test_without_waiting_whatever_is_there_goes():
+    queue = queue_of(max_wait=0.0)
+    for index in range(3):
+        add(queue, index, now=0.0)
+    assert numbers(take(queue, now=0.0)) == [0, 1, 2]
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 3), st.sampled_from([WIDE, TALL])), min_size=1, max_size=40),
+    st.integers(1, 6),
+    st.sampled_from([0.0, 0.2, 1.0]),
+)
+def test_no_frame_waits_longer_than_it_may_and_the_oldest_goes_first(arrivals, limit, max_wait):
+    """An idle worker, which wakes when it is told to and at each arrival."""
+    queue, now, taken, wake = queue_of(max_wait=max_wait), 0.0, [], math.inf
+
+    def work():
+        nonlocal wake
+        while isinstance(found := take(queue, now, limit), list):
+            assert len({entry.frame.geometry for entry in found}) == 1
+            assert 1 <= len(found) <= limit
+            for entry in found:
+                assert now - entry.admitted_at <= max_wait + 1e-9
+                queue.remove(entry)
+            taken.extend(found)
+        wake = found
+        assert wake > now
+
+    for index, (pause, geometry) in enumerate(arrivals):
+        arrival = now + pause
+        while wake <= arrival:
+            now = wake
+            work()
+        now = arrival
+        add(queue, index, now, geometry)
+        work()
+    while wake < math.inf:
+        now = wake
+        work()
+    assert sorted(numbers(taken)) == list(range(len(arrivals)))
+    for geometry in (WIDE, TALL):
+        own = [entry.number for entry in taken if entry.frame.geometry == geometry]
+        assert own == sorted(own)
+    assert len(queue) == queue.n_bytes == 0
+
+
+def test_who_drains_and_a_queue_without_room_wait_for_no_batch():
+    queue = queue_of(max_wait=100.0, max_frames=30)
+    for index in range(25):
+        add(queue, index, now=0.0)
+    assert len(take(queue, now=0.0, limit=20)) == 20
+    assert not isinstance(take(queue, now=0.0, limit=20), list)
+    assert numbers(take(queue, now=0.0, limit=20, drain_up_to=20)) == [20, 21, 22, 23, 24]
+    for index in range(25, 30):
+        add(queue, index, now=0.0)
+    assert not queue.has_room(BYTES)
+    assert len(take(queue, now=0.0, limit=20)) == 5
+
+
+def test_the_pace_of_few_geometries_is_remembered():
+    pace = Pace(1.0)
+    for number in range(1000):
+        for _ in range(30):
+            pace.arrived(str(number), now=0.0)
+    assert len(pace._arrivals) == 64
+    assert pace.closes_at("0", 3, oldest=0.0) <= 0.0  # forgotten: goes at once
+    assert pace.closes_at("999", 3, oldest=0.0) > 0.2
+
+
+def test_a_batch_that_does_not_fit_halves_the_limit_and_it_grows_back_with_care():
+    limit = BatchLimit(16)
+    limit.did_not_fit(16)
+    assert limit.frames == 8
+    limit.did_not_fit(3)
+    assert limit.frames == 1
+    sizes = []
+    for _ in range(1000):
+        limit.fitted(limit.frames)
+        sizes.append(limit.frames)
+    assert sizes[-1] == 16
+    assert sizes == sorted(sizes)
+    assert sizes.index(2) == 15  # after sixteen batches in a row
+
+
+def test_batches_that_were_small_anyway_prove_nothing():
+    limit = BatchLimit(16)
+    limit.did_not_fit(16)
+    for _ in range(1000):
+        limit.fitted(7)
+    assert limit.frames == 8
+
+
+def test_where_larger_batches_fail_again_and_again_they_become_rare():
+    limit, attempts = BatchLimit(16), 0
+    for _ in range(100_000):
+        if limit.frames > 8:
+            attempts += 1
+            limit.did_not_fit(limit.frames)
+            limit.frames = max(limit.frames, 5)  # not what is tested: 8 fit, and are reached at once
+        else:
+            limit.frames = 8
+            limit.fitted(8)
+    assert 5 <= attempts <= 40
+    limit.forget()
+    assert limit.frames == 16
+
+
+@given(st.integers(1, 64), st.lists(st.tuples(st.booleans(), st.integers(1, 64))))
+def test_the_limit_stays_within_its_bounds(most, events):
+    limit = BatchLimit(most)
+    for fits, frames in events:
+        (limit.fitted if fits else limit.did_not_fit)(frames)
+        assert 1 <= limit.frames <= most
