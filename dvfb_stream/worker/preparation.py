@@ -22,7 +22,8 @@ class Preparation:
     annotator
         Its `prepare` is called.
     most_ahead
-        Frames that may be prepared and without a row, those in work included; what `prepare` returned is held besides the pixels.
+        Frames that may be prepared and without a row, those in work included. What `prepare` returned is held besides
+        the pixels.
 
     Attributes
     ----------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from itertools import pairwise
 
 import pytest
@@ -60,11 +61,15 @@ def test_sources_are_those_of_the_origin():
 def test_what_is_annotated_under_overload_is_spread_evenly_over_the_scan(inbox):
     """A detector four times as fast as the annotator, in lockstep: a frame is annotated after every fourth."""
 
-    class Lockstep(Gated):
+    class Lockstep(Echo):
+        def __init__(self):
+            super().__init__()
+            self.turns, self.taken = threading.Semaphore(0), threading.Semaphore(0)
+
         def annotate(self, frames):
-            self.gate.wait(PATIENCE)
-            self.gate.clear()
-            return super(Gated, self).annotate(frames)
+            assert self.turns.acquire(timeout=PATIENCE)
+            self.taken.release()
+            return super().annotate(frames)
 
     annotator, count, speed = Lockstep(), 800, 4
     annotated = []
@@ -77,13 +82,10 @@ def test_what_is_annotated_under_overload_is_spread_evenly_over_the_scan(inbox):
         for index in range(count):
             worker.submit(frame(index), keep)
             if index % speed == 0:
-                before = len(annotator.batches)
-                annotator.gate.set()
-                while len(annotator.batches) == before:  # until it has taken its turn
-                    pass
+                annotator.turns.release()
+                assert annotator.taken.acquire(timeout=PATIENCE)
         stats = worker.stats()
-        annotator.annotate = super(Gated, annotator).annotate  # the queue is worked off
-        annotator.gate.set()
+        annotator.turns.release(count)
     assert stats.dropped_by_reason[DropReason.QUEUE_FULL] == 0
     assert stats.dropped_by_reason[DropReason.SAMPLED_OUT] == stats.dropped > 0
     # Evenly: each tenth of the scan after the first, which finds an empty queue, has its tenth of the rows.

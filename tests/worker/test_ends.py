@@ -1,0 +1,176 @@
+"""However a worker is closed, and whoever does it, nobody waits for himself and every frame gets its row."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from dvfb_stream.frames import Frame
+from dvfb_stream.worker import FullQueuePolicy, Worker
+
+from .conftest import PATIENCE, Echo, Gated, Inbox, frame, in_thread
+
+
+def test_closing_twice_while_the_annotator_is_stuck(inbox):
+    annotator = Gated()
+    worker = Worker(annotator, batch_size=1)
+    for index in range(3):
+        worker.submit(frame(index), inbox)
+    assert annotator.reached.wait(PATIENCE)
+    worker.close(timeout=0)
+    worker.close(timeout=0)
+    assert inbox.indices == [1, 2]
+    annotator.gate.set()
+    worker.close()
+    assert inbox.indices == [1, 2, 0]
+    assert [annotation.ok for annotation in inbox.annotations] == [False, False, True]
+
+
+def test_closing_from_several_threads_at_once(inbox):
+    annotator = Gated()
+    worker = Worker(annotator, batch_size=1)
+    for index in range(20):
+        worker.submit(frame(index), inbox)
+    assert annotator.reached.wait(PATIENCE)
+    threads = [in_thread(lambda: worker.close(timeout=0)) for _ in range(4)]
+    for thread in threads:
+        thread.join(PATIENCE)
+    annotator.gate.set()
+    worker.close()
+    assert sorted(inbox.indices) == list(range(20))
+
+
+def test_a_receiver_that_closes_does_not_wait_for_itself():
+    worker, inbox = Worker(Echo(), batch_size=1), Inbox()
+
+    def close_and_keep(annotation):
+        worker.close()
+        assert not worker.drain()
+        inbox(annotation)
+
+    worker.submit(frame(0), close_and_keep)
+    worker.close()
+    worker.submit(frame(1), inbox)
+    assert [annotation.ok for annotation in inbox.annotations] == [True, False]
+
+
+def interrupting(one: Frame, handler) -> Frame:
+    """Return a frame that calls `handler` when its geometry is looked at: while it is being taken in."""
+
+    class Geometry:
+        @property
+        def digest(self):
+            if handlers:
+                handlers.pop()()
+            return one.geometry.digest
+
+    handlers = [handler]
+    return Frame(one.pixels, Geometry(), one.origin)  # type: ignore[arg-type]
+
+
+def test_a_handler_that_interrupts_a_submission_closes_without_waiting(inbox):
+    """The submission that was interrupted goes on behind the handler, and its frame is annotated."""
+    worker, drained = Worker(Echo(), batch_size=1), []
+
+    def handler():
+        worker.close()
+        drained.append(worker.drain())
+        worker.close(timeout=1.0)
+
+    worker.submit(frame(0), inbox)
+    worker.submit(interrupting(frame(1), handler), inbox)
+    worker.close()
+    worker.submit(frame(2), inbox)
+    assert inbox.indices == [0, 1, 2]
+    assert [annotation.ok for annotation in inbox.annotations] == [True, True, False]
+    assert worker.stats().queued_frames == 0
+    assert len(drained) == 1
+
+
+def test_a_handler_that_interrupts_who_waits_for_room_closes_and_waits(inbox):
+    """In a process of its own: the handler runs in the main thread, which waits inside `submit`."""
+    done = subprocess.run(
+        [sys.executable, "-c", WAITS_FOR_ROOM], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["0", "ok", "1", "failed"]), done.stderr
+
+
+def test_closing_at_exit_annotates_what_is_held():
+    done = subprocess.run(
+        [sys.executable, "-c", AT_EXIT], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout.split()) == (0, [str(index) for index in range(50)]), done.stderr
+
+
+def test_a_process_that_ends_without_closing_abandons_what_is_held():
+    source = AT_EXIT.replace("atexit.register(worker.close)", "")
+    done = subprocess.run(
+        [sys.executable, "-c", source.replace("gate.set()", "")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_who_is_let_go_by_closing_while_the_policy_samples(inbox):
+    annotator = Gated()
+    worker = Worker(annotator, batch_size=1, max_frames=1, policy=FullQueuePolicy.SAMPLE)
+    worker.submit(frame(0), inbox)
+    second = in_thread(lambda: worker.submit(frame(1), inbox, wait=True))
+    assert annotator.reached.wait(PATIENCE)
+    worker.close(timeout=0)
+    second.join(PATIENCE)
+    assert inbox.indices == [1]
+    annotator.gate.set()
+    worker.close()
+    assert inbox.indices == [1, 0]
+
+
+_STAND_INS = f"""
+import sys, threading
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from conftest import Gated, frame
+from dvfb_stream.worker import Worker
+annotator = Gated()
+gate = annotator.gate
+"""
+
+WAITS_FOR_ROOM = (
+    _STAND_INS
+    + """
+import signal
+worker = Worker(annotator, batch_size=1, max_frames=1)
+tell = lambda a: print(a.origin.index, a.status, flush=True)
+
+def handler(number, where):
+    gate.set()
+    worker.close()
+
+signal.signal(signal.SIGUSR1, handler)
+worker.submit(frame(0), tell)
+assert annotator.reached.wait(10)
+
+def interrupt():
+    while not worker._intake.keeps_waiting:
+        pass
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+threading.Thread(target=interrupt, daemon=True).start()
+worker.submit(frame(1), tell)
+"""
+)
+
+AT_EXIT = (
+    _STAND_INS
+    + """
+import atexit
+worker = Worker(annotator)
+atexit.register(worker.close)
+for index in range(50):
+    worker.submit(frame(index), lambda a: print(a.origin.index, flush=True))
+gate.set()
+"""
+)
