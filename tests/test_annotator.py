@@ -3,9 +3,11 @@
 import json
 import math
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import expit
 
 from dvfb_stream import Annotator, Frame, Geometry, Origin
@@ -13,7 +15,9 @@ from dvfb_stream.annotator import INFERENCE_FRAMES
 from dvfb_stream.errors import BundleError, SettingsError
 from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.labels import LABELS
+from dvfb_stream.metrics import Metrics, Stage
 from dvfb_stream.view import make_view
+from dvfb_stream.worker import Worker
 
 GEOMETRY = Geometry(shape=(300, 260), center_x=120.0, center_y=140.5)
 
@@ -137,8 +141,6 @@ def test_fit_residual_is_what_the_reconstruction_leaves_unexplained(annotator):
 
 def test_probabilities_are_platt_scaled_logits(annotator):
     """With slope 1 and intercept 0 the probability is the logistic function of the network's output."""
-    import torch
-
     from dvfb_stream.fbt import FourierBessel
 
     one = Frame(
@@ -215,10 +217,116 @@ def test_features_are_what_the_last_layers_make_scores_of(tiny_bundle):
     assert np.isnan(found.scores[1]).all()
     assert "not finite" in found.reasons[1]
     assert found.reasons[0] == found.reasons[2] == ""
-    import torch
 
     with torch.inference_mode():
         logits = annotator._network.later(torch.from_numpy(found.activations[[0, 2]]))
     np.testing.assert_allclose(found.scores[[0, 2]], expit(logits.double().numpy()), atol=1e-5)
     for row, annotation in zip(found.scores[[0, 2]], annotator.annotate([frames[0], frames[2]]), strict=True):
         assert list(annotation.scores.values()) == pytest.approx(row, abs=1e-6)
+
+
+def test_frames_prepared_beforehand_by_another_thread_give_the_same(annotator):
+    frames = [frame(0), frame(1, pixels=np.full(GEOMETRY.shape, np.nan)), frame(2)]
+    with ThreadPoolExecutor(2) as threads:
+        prepared = list(threads.map(annotator.prepare, frames))
+    for found, expected in zip(
+        annotator.annotate_prepared(prepared), annotator.annotate(frames), strict=True
+    ):
+        assert found.reason == expected.reason
+        assert found.scores == pytest.approx(expected.scores, abs=1e-6)
+
+
+def test_stages_are_reported_for_views_and_batches(tiny_bundle):
+    annotator, told = Annotator.load(tiny_bundle, device="cpu"), []
+    annotator.report_stages(lambda stage, seconds: told.append((stage, seconds)))
+    annotator.annotate([frame(i) for i in range(3)])
+    assert [stage for stage, _ in told] == [Stage.VIEW] * 3 + [Stage.COEFFICIENTS, Stage.NETWORK]
+    assert all(seconds > 0 for _, seconds in told)
+    annotator.report_stages(None)
+    annotator.annotate([frame(0)])
+    assert len(told) == 5
+
+
+def test_after_falling_back_results_are_those_of_the_cpu(tiny_bundle):
+    """torch's device ``meta`` keeps shapes and no numbers: nothing can be fetched from it, as from a lost GPU."""
+    annotator = Annotator.load(tiny_bundle, device="meta")
+    provenance = annotator.provenance()
+    frames = [frame(i) for i in range(3)]
+    with pytest.raises(NotImplementedError):
+        annotator.annotate(frames)
+    assert annotator.fall_back() == "cpu"
+    assert annotator.fall_back() == "cpu"
+    assert annotator.device.type == "cpu"
+    expected = Annotator.load(tiny_bundle, device="cpu").annotate(frames)
+    for found, known in zip(annotator.annotate(frames), expected, strict=True):
+        assert found.scores == pytest.approx(known.scores, abs=1e-6)
+        assert found.novelty == pytest.approx(known.novelty, abs=1e-6)
+        assert found.model == known.model
+    assert annotator.provenance() == provenance
+
+
+def test_where_there_is_nothing_to_fall_back_from_plans_are_kept(annotator):
+    annotator.annotate([frame(0)])
+    plans = annotator._plans
+    assert annotator.fall_back() == "cpu"
+    assert annotator._plans is plans
+
+
+def test_a_worker_makes_use_of_all_that_an_annotator_offers(tiny_bundle):
+    """Prepares ahead, is told of the stages, and goes on where the device was lost."""
+    metrics, rows = Metrics(), []
+    annotator = Annotator.load(tiny_bundle, device="meta")
+    work = annotator.annotate_prepared
+
+    def lost(prepared):
+        if annotator.device.type == "meta":
+            raise RuntimeError("CUDA error: unspecified launch failure")
+        return work(prepared)
+
+    annotator.annotate_prepared = lost
+    frames = [
+        frame(i, origin=Origin(run_uid="r", stream="primary", data_key="img", index=i)) for i in range(6)
+    ]
+    with Worker(annotator, batch_size=4, metrics=metrics) as worker:
+        for one in frames:
+            worker.submit(one, rows.append)
+    assert [row.origin.index for row in rows] == list(range(6))
+    for found, expected in zip(rows, Annotator.load(tiny_bundle, device="cpu").annotate(frames), strict=True):
+        assert found.scores == pytest.approx(expected.scores, abs=1e-5)
+    assert (worker.stats().fallbacks, worker.stats().device) == (1, "cpu")
+    stages = {
+        value["labels"]["stage"]: value["count"]
+        for value in metrics.snapshot()["dvfb_stage_seconds"]["values"]
+    }
+    assert stages["view"] == 6
+    assert stages["coefficients"] == stages["network"] == stages["annotate"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_a_gpu_is_left_for_the_cpu_and_the_results_stay(tiny_bundle):
+    annotator = Annotator.load(tiny_bundle, device="cuda")
+    frames = [frame(i) for i in range(3)]
+    there = annotator.annotate_prepared([annotator.prepare(one) for one in frames])
+    assert annotator.fall_back() == "cpu"
+    for found, expected in zip(annotator.annotate(frames), there, strict=True):
+        assert found.scores == pytest.approx(expected.scores, abs=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_exhausted_memory_of_a_gpu_makes_batches_smaller(tiny_bundle):
+    """Bounded to what a batch of four takes, a batch of sixty-four does not fit."""
+    annotator = Annotator.load(tiny_bundle, device="cuda")
+    frames = [frame(i) for i in range(64)]
+    annotator.annotate(frames[:4])
+    torch.cuda.empty_cache()
+    share = 1.05 * torch.cuda.max_memory_reserved() / torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(share)
+    try:
+        rows = []
+        with Worker(annotator, batch_size=64, max_wait=10.0) as worker:
+            for one in frames:
+                worker.submit(one, rows.append)
+        assert all(row.ok for row in rows)
+        assert worker.stats().halvings > 0
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
