@@ -1,0 +1,10 @@
+"""Pixels that Bluesky's documents only speak of: which file they lie in, and reading them off the scan's thread."""
+
+from __future__ import annotations
+
+from dvfb_stream.callbacks.assets.files import FrameFiles
+from dvfb_stream.callbacks.assets.reader import PixelReader, ReaderStats
+from dvfb_stream.callbacks.assets.references import NotThereYetError, PixelReference
+from dvfb_stream.callbacks.assets.run_assets import RunAssets
+
+__all__ = ["FrameFiles", "NotThereYetError", "PixelReader", "PixelReference", "ReaderStats", "RunAssets"]

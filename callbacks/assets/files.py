@@ -1,0 +1,251 @@
+"""The one opener of files in the process: HDF5 kept open while it grows, image files read at once."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvfb_stream.callbacks.assets.references import NotThereYetError
+from dvfb_stream.errors import FrameError, MissingExtraError
+
+HANDLER_GROUPS = ("databroker.handlers",)
+"""Entry points by which packages register handlers."""
+
+Handler = Callable[..., Any]
+
+
+@dataclass(slots=True, eq=False)
+class _OpenFile:
+    handle: Any
+    """h5py.File."""
+    identity: tuple[int, int]
+    """Device and inode: a file that replaces another under its name has others."""
+
+
+class FrameFiles:
+    """Reads frames from files; HDF5 files stay open, the least recently read is closed for one more.
+
+    HDF5 is opened for reading while somebody writes (SWMR), and otherwise plainly where the file was not written
+    so: never in two ways at once, which HDF5 refuses. Safe to share between threads; one reads at a time.
+
+    Parameters
+    ----------
+    max_open
+        HDF5 files and handlers open at a time.
+    handlers
+        Classes by spec for old-style resources, besides those that packages register: called with the path and the
+        resource's kwargs, and what comes of that with the datum's.
+    """
+
+    def __init__(self, *, max_open: int = 32, handlers: Mapping[str, Handler] | None = None) -> None:
+        self._max_open = max_open
+        self._handlers = dict(handlers or {})
+        self._registered: dict[str, Any] | None = None
+        self._lock = threading.RLock()
+        self._open: OrderedDict[str, _OpenFile] = OrderedDict()
+        self._handled: OrderedDict[tuple[str, str, str], Any] = OrderedDict()
+        self._closed = False
+
+    @property
+    def open_files(self) -> int:
+        """HDF5 files and handlers open now."""
+        with self._lock:
+            return len(self._open) + len(self._handled)
+
+    def hdf5(self, path: str, dataset: str, number: int) -> NDArray[Any]:
+        """Return frame `number` of a dataset of shape (rows, columns), (N, rows, columns) or (N, n, rows, columns).
+
+        Raises
+        ------
+        NotThereYetError
+            When the file, the dataset or the frame is not there: it may be being written.
+        FrameError
+            When it is no such dataset, or damaged.
+        """
+        with self._lock:
+            file = self._file(path)
+            try:
+                return self._frame(file, path, dataset, number)
+            except NotThereYetError:
+                # A file that was not opened for reading while it grows shows what was there then.
+                self._drop(path)
+                raise
+            except FrameError:
+                raise
+            except (OSError, RuntimeError, ValueError, KeyError) as error:
+                self._drop(path)
+                raise NotThereYetError(f"{path}::{dataset}[{number}] cannot be read: {error}") from error
+
+    def _frame(self, file: Any, path: str, dataset: str, number: int) -> NDArray[Any]:
+        import h5py
+
+        found = file.get(dataset)
+        if found is None:
+            raise NotThereYetError(f"{path} has no dataset {dataset!r}")
+        if not isinstance(found, h5py.Dataset) or found.ndim not in (2, 3, 4):
+            raise FrameError(f"{path}::{dataset} is no dataset of images; it is {found!r}")
+        if found.ndim > 2 and number >= _count(found):
+            found.id.refresh()
+        if number >= _count(found):
+            raise NotThereYetError(f"{path}::{dataset} has {_count(found)} frames, none with number {number}")
+        if found.ndim == 2:
+            return np.asarray(found[()])
+        if found.ndim == 3:
+            return np.asarray(found[number])
+        point, position = divmod(number, found.shape[1])
+        return np.asarray(found[point, position])
+
+    def _file(self, path: str) -> Any:
+        if self._closed:
+            raise FrameError(f"{path} is not read any more: the files are closed")
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            self._drop(path)
+            raise NotThereYetError(f"{path} is not there: {error.strerror}") from error
+        identity = (status.st_dev, status.st_ino)
+        known = self._open.get(path)
+        if known is not None and known.identity != identity:
+            self._drop(path)
+            known = None
+        if known is None:
+            known = _OpenFile(_opened(path), identity)
+            self._open[path] = known
+            while len(self._open) > self._max_open:
+                _close(self._open.popitem(last=False)[1].handle)
+        self._open.move_to_end(path)
+        return known.handle
+
+    def _drop(self, path: str) -> None:
+        known = self._open.pop(path, None)
+        if known is not None:
+            _close(known.handle)
+
+    def image(self, path: str, page: int) -> NDArray[Any]:
+        """Return a frame of an image file: NPY, or what fabio reads.
+
+        Raises
+        ------
+        NotThereYetError
+            When it is not there or cannot be read: it may be being written.
+        """
+        with self._lock:
+            if not os.path.exists(path):
+                raise NotThereYetError(f"{path} is not there")
+            try:
+                pixels = _npy(path, page) if path.endswith(".npy") else _image(path, page)
+            except (FrameError, OSError, ValueError, EOFError) as error:
+                raise NotThereYetError(f"{path} cannot be read: {error}") from error
+        return pixels
+
+    def handled(
+        self, spec: str, path: str, resource: Mapping[str, Any], datum: Mapping[str, Any]
+    ) -> NDArray[Any]:
+        """Return what a registered handler makes of a datum.
+
+        Raises
+        ------
+        NotThereYetError
+            When the handler raises: its file may be late.
+        FrameError
+            When there is no handler for the spec.
+        """
+        with self._lock:
+            key = (spec, path, repr(sorted(resource.items())))
+            try:
+                if key not in self._handled:
+                    self._handled[key] = self._handler(spec)(Path(path), **resource)
+                    while len(self._handled) > self._max_open:
+                        _close(self._handled.popitem(last=False)[1])
+                self._handled.move_to_end(key)
+                return np.asarray(self._handled[key](**datum))
+            except FrameError:
+                raise
+            except Exception as error:
+                _close(self._handled.pop(key, None))
+                raise NotThereYetError(
+                    f"the handler of {spec} for {path} raised {type(error).__name__}: {error}"
+                ) from error
+
+    def _handler(self, spec: str) -> Handler:
+        if spec in self._handlers:
+            return self._handlers[spec]
+        if self._registered is None:
+            self._registered = {e.name: e for group in HANDLER_GROUPS for e in entry_points(group=group)}
+        if spec not in self._registered:
+            raise FrameError(
+                f"no handler reads resources of the spec {spec!r}; install the package that has it "
+                f"(area-detector-handlers has many), or give handlers={{{spec!r}: its class}}"
+            )
+        try:
+            found: Handler = self._registered[spec].load()
+        except ImportError as error:
+            raise FrameError(f"the handler of {spec!r} cannot be loaded: {error}") from error
+        self._handlers[spec] = found
+        return found
+
+    def close(self) -> None:
+        """Close all files; nothing is read any more."""
+        with self._lock:
+            self._closed = True
+            for file in self._open.values():
+                _close(file.handle)
+            for handler in self._handled.values():
+                _close(handler)
+            self._open.clear()
+            self._handled.clear()
+
+
+def _count(dataset: Any) -> int:
+    if dataset.ndim == 2:
+        return 1
+    return int(np.prod(dataset.shape[:-2]))
+
+
+def _opened(path: str) -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise FrameError(str(MissingExtraError(error.name or "h5py", "files"))) from error
+    with suppress(ImportError):
+        importlib.import_module("hdf5plugin")  # registers its filters
+    try:
+        return h5py.File(path, "r", libver="latest", swmr=True)
+    except (OSError, ValueError, RuntimeError):
+        pass
+    try:
+        return h5py.File(path, "r")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise NotThereYetError(f"{path} cannot be opened: {error}") from error
+
+
+def _close(something: Any) -> None:
+    close = getattr(something, "close", None)
+    if callable(close):
+        with suppress(Exception):
+            close()
+
+
+def _npy(path: str, page: int) -> NDArray[Any]:
+    pixels = np.load(path, allow_pickle=False)
+    return np.asarray(pixels if pixels.ndim == 2 else pixels[page])
+
+
+def _image(path: str, page: int) -> NDArray[Any]:
+    from dvfb_stream.files.image_file import open_image
+
+    with open_image(Path(path)) as file:
+        if page >= file.count:
+            raise FrameError(f"it has {file.count} frames, none with number {page}")
+        return file.read(page)

@@ -1,0 +1,112 @@
+"""One StreamResource: where its frames lie, by their number in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from dvfb_stream.callbacks.assets.references import Expected, Hdf5Frame, ImageFrame, NoFrame, PixelReference
+from dvfb_stream.callbacks.assets.templates import file_name
+from dvfb_stream.errors import FrameError
+
+Document = Mapping[str, Any]
+
+HDF5 = "application/x-hdf5"
+SEQUENCES = {
+    "multipart/related;type=image/tiff",
+    "multipart/related;type=application/x-npy",
+    "multipart/related;type=image/cbf",
+    "multipart/related;type=image/edf",
+}
+
+
+def path_of(uri: str) -> str:
+    """Return the path that a ``file://localhost/...`` address names; FrameError for any other address."""
+    parts = urlsplit(uri)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path:
+        raise FrameError(
+            f"frames at {uri!r} cannot be read: only files are, as in file://localhost/data/scan.h5"
+        )
+    return unquote(parts.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamResource:
+    """What a StreamResource document says."""
+
+    data_key: str
+    uri: str
+    mimetype: str
+    parameters: Document
+
+    def frame(self, number: int, frames_each: int, expected: Expected) -> PixelReference:
+        """Return where frame `number` of this resource lies.
+
+        Parameters
+        ----------
+        number
+            From 0, counted through the points and the frames of each.
+        frames_each
+            Frames of a point.
+        expected
+            What the descriptor promises of them.
+        """
+        try:
+            return self._frame(number, frames_each, expected)
+        except FrameError as error:
+            return NoFrame(self.uri, str(error))
+
+    def _frame(self, number: int, frames_each: int, expected: Expected) -> PixelReference:
+        template = self.parameters.get("template")
+        if self.parameters.get("slice"):
+            raise FrameError(f"{self.uri}: frames that are a slice of a dataset are not read")
+        if self.mimetype != HDF5 and self.mimetype not in SEQUENCES:
+            known = ", ".join([HDF5, *sorted(SEQUENCES)])
+            raise FrameError(f"{self.uri}: frames of the type {self.mimetype!r} are not read, only {known}")
+        path = path_of(self.uri)
+        if template:
+            each = self._frames_in_a_file(frames_each, expected)
+            path = _joined(
+                path,
+                file_name(str(template), number // each, filename=str(self.parameters.get("filename", ""))),
+            )
+            number %= each
+        if self.mimetype != HDF5:
+            return ImageFrame(path, number, expected)
+        dataset = self.parameters.get("dataset") or self.parameters.get("path")
+        if not isinstance(dataset, str):
+            raise FrameError(f"{path}: the StreamResource does not say which dataset holds the frames")
+        return Hdf5Frame(path, dataset, number, expected)
+
+    def _frames_in_a_file(self, frames_each: int, expected: Expected) -> int:
+        """Return how many frames each file of a sequence holds, as bluesky-tiled-plugins has it."""
+        chunk = self.parameters.get("chunk_shape") or ()
+        first = chunk[0] if chunk and isinstance(chunk[0], int) and chunk[0] > 0 else 1
+        files_each = self.parameters.get("files_per_datum")
+        if isinstance(files_each, int) and files_each > 0:
+            return max(1, frames_each // files_each)
+        if self.parameters.get("join_method") == "concat":
+            return first if frames_each % first == 0 else frames_each
+        if self.parameters.get("multiplier"):
+            return 1
+        if len(chunk) == 3 and tuple(chunk[1:]) == expected.shape and frames_each % first == 0:
+            return first
+        return frames_each
+
+
+def _joined(folder: str, name: str) -> str:
+    return folder + name.lstrip("/") if folder.endswith("/") else folder + name
+
+
+def frames_each(shape: object, parameters: Document) -> int:
+    """Return the frames of a point: n where a data key's shape is [n, rows, columns]."""
+    multiplier = parameters.get("multiplier")
+    if isinstance(shape, list | tuple) and len(shape) >= 3:
+        leading = [length for length in shape[:-2] if isinstance(length, int)]
+        product = math.prod(leading)
+        if product > 1 or not isinstance(multiplier, int):
+            return max(1, product)
+    return multiplier if isinstance(multiplier, int) and multiplier > 0 else 1
