@@ -206,7 +206,7 @@ class Annotator:
     def prepare(self, frame: Frame) -> Prepared:
         """Return a frame with its view, for `annotate_prepared`; any thread, at any time.
 
-        A worker calls it for the next frames while a batch is annotated.
+        A worker calls it for the next frames while a batch is computed on a GPU.
         """
         started = time.perf_counter()
         try:
@@ -215,6 +215,11 @@ class Annotator:
             return Prepared(frame, error)
         self._took(Stage.VIEW, started)
         return Prepared(frame, view)
+
+    @property
+    def prepares_ahead(self) -> bool:
+        """Whether a worker should call `prepare` on a second thread: where the network runs on another device."""
+        return self.device.type != "cpu"
 
     def annotate_prepared(
         self, prepared: Sequence[Prepared], *, keep_coefficients: bool = False

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
         ["benchmarks.estimate", "stages", "--help"],
         ["benchmarks.encoders", "--help"],
         ["benchmarks.adaptation", "--help"],
+        ["benchmarks.worker", "--help"],
     ],
 )
 def test_a_benchmark_starts(command):

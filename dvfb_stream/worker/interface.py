@@ -37,6 +37,15 @@ class SupportsPrepare(SupportsAnnotate, Protocol):
     ``annotate(frames)`` equals ``annotate_prepared([prepare(frame) for frame in frames])``.
     """
 
+    @property
+    def prepares_ahead(self) -> bool:
+        """Whether it pays to call `prepare` on a second thread; may become False when it falls back.
+
+        It does where the rest is computed elsewhere. On a CPU that has no core to spare two threads are in each
+        other's way.
+        """
+        ...
+
     def prepare(self, frame: Frame) -> Any:
         """Return what `annotate_prepared` takes of a frame; of one that cannot be annotated, the reason inside.
 

@@ -91,7 +91,11 @@ class Preparation:
         return True
 
     def _may_go_ahead(self) -> bool:
-        return bool(self._unclaimed) and len(self._prepared) < self._most_ahead
+        return (
+            bool(self._unclaimed)
+            and len(self._prepared) < self._most_ahead
+            and self.annotator.prepares_ahead  # no more, once it has fallen back to the CPU
+        )
 
     def _claim(self, number: int) -> tuple[Frame, Future[Any]] | None:
         frame = self._unclaimed.pop(number, None)

@@ -44,7 +44,7 @@ class Worker:
     scan, and the first of any, go at once. No batch waits while somebody drains or waits for room, or when no further
     frame would be let in. Of several batches that are due, the one with the oldest frame goes first.
 
-    Ahead: where the annotator can prepare frames one by one (`SupportsPrepare`), a second daemon thread does that for
+    Ahead: where it pays to prepare frames one by one (`SupportsPrepare`), a second daemon thread does that for
     those that wait, oldest first, while the first annotates: up to two batches, that in work included.
 
     Failures: see `Attempts`. A frame that fails costs its own row, exhausted memory makes batches smaller for a
@@ -110,11 +110,9 @@ class Worker:
         self._drain_up_to = -1
         if metrics is not None and isinstance(annotator, ReportsStages):
             annotator.report_stages(self._tally.took)
-        ahead = (
-            Preparation(annotator, most_ahead=2 * batch_size)
-            if isinstance(annotator, SupportsPrepare)
-            else None
-        )
+        ahead: Preparation | None = None
+        if isinstance(annotator, SupportsPrepare) and annotator.prepares_ahead:
+            ahead = Preparation(annotator, most_ahead=2 * batch_size)
         self._preparation = ahead
         self._attempts = Attempts(annotator, preparation=ahead, limit=self._limit, tally=self._tally)
         self._intake = Intake(

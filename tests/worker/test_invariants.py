@@ -49,6 +49,8 @@ class Moody(Echo):
 class MoodyAhead(Moody):
     """The same, of prepared frames."""
 
+    prepares_ahead = True
+
     def prepare(self, frame: Frame) -> Any:
         return frame
 

@@ -25,6 +25,8 @@ class Prepared:
 class Diligent(Echo):
     """Prepares frames; tells who did; annotates only what is prepared."""
 
+    prepares_ahead = True
+
     def __init__(self) -> None:
         super().__init__()
         self.by: dict[int, str] = {}
@@ -152,3 +154,42 @@ def test_closing_in_no_time_while_a_frame_is_being_prepared(inbox):
     go_on.set()
     worker.close()
     assert sorted(inbox.indices) == list(range(6))
+
+
+def test_where_it_does_not_pay_no_second_thread_begins(inbox):
+    class Alone(Diligent):
+        prepares_ahead = False
+
+        def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
+            return Echo.annotate(self, frames)
+
+    annotator = Alone()
+    with Worker(annotator) as worker:
+        worker.submit(frame(0), inbox)
+        assert worker.drain(PATIENCE)
+        assert "dvfb-prepare" not in {thread.name for thread in threading.enumerate()}
+    assert inbox.indices == [0]
+    assert annotator.times == Counter()
+
+
+def test_after_falling_back_the_second_thread_rests(inbox):
+    class Fallen(Diligent):
+        def fall_back(self) -> str:
+            self.prepares_ahead = False
+            return "cpu"
+
+        def annotate_prepared(self, prepared: Sequence[Any]) -> list[Annotation]:
+            if self.prepares_ahead:
+                raise RuntimeError("CUDA error: unspecified launch failure")
+            return super().annotate_prepared(prepared)
+
+    annotator = Fallen()
+    annotator.gate.set()
+    with Worker(annotator, batch_size=1) as worker:
+        worker.submit(frame(0), inbox)
+        assert worker.drain(PATIENCE)
+        for index in range(1, 20):
+            worker.submit(frame(index), inbox)
+    assert inbox.indices == list(range(20))
+    assert all(annotation.ok for annotation in inbox.annotations)
+    assert {annotator.by[index] for index in range(1, 20)} == {"dvfb-worker"}
