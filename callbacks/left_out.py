@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping
 
-from dvfb_stream.callbacks.raw_run import DocumentError
+from dvfb_stream.callbacks.documents import DocumentError
 
 logger = logging.getLogger(__name__)
 

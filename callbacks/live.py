@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from dvfb_stream.callbacks.documents import Document
 from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats
-from dvfb_stream.callbacks.raw_run import Document
 from dvfb_stream.callbacks.writer import Sink
 from dvfb_stream.frames import Geometry
 from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate

@@ -10,12 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
+
+from numpy.typing import NDArray
 
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row, provenance_of
+from dvfb_stream.callbacks.assets import FrameFiles, PixelReader, ReaderStats
+from dvfb_stream.callbacks.documents import Document, DocumentError, moment, text
 from dvfb_stream.callbacks.left_out import LeftOut
-from dvfb_stream.callbacks.raw_run import Document, DocumentError, Exposure, RawRun, moment, text
+from dvfb_stream.callbacks.raw_run import Exposure, FindsGeometry, RawRun
 from dvfb_stream.callbacks.writer import AnalysisProgress, AnalysisWriter, RunProgress, Sink, WriterStats
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Frame, Geometry
@@ -24,6 +28,9 @@ from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate, Worker, Worker
 logger = logging.getLogger(__name__)
 
 _News = TypeVar("_News")
+
+TOO_MANY_TO_READ = "dropped: too many frames wait to be read from files"
+"""Begins as `was_dropped` knows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +53,7 @@ class PipelineStats:
     """Raw runs reported to `on_run_stored`, or that would have been."""
     callback_failures: int
     """Exceptions raised by `on_run_stored` and `on_sink_failure`."""
+    reader: ReaderStats
     worker: WorkerStats
     writer: WriterStats
 
@@ -68,9 +76,10 @@ class AnnotationPipeline:
     A raw run that is delivered again from its start, while it is open, is counted from the start again: no row
     is written twice. After a sink failed during a run, that run must be delivered once more after its stop.
 
-    Threads: documents come in on the caller's; the annotator has one, the sinks another. Under
-    `FullQueuePolicy.BLOCK` a call waits while the queue, or the backlog of a slow sink, is full; under
-    ``DROP_NEWEST`` it never waits. Pixels that somebody else could write to are copied during the call.
+    Threads: documents come in on the caller's; files are read, frames annotated and sinks called on others. Under
+    `FullQueuePolicy.BLOCK` a call waits while the queue, or the backlog of a slow sink, is full; under the other
+    policies it never waits. Pixels inside a document that somebody else could write to are copied during the call;
+    those in files wait there until the worker has room.
 
     Parameters
     ----------
@@ -81,9 +90,16 @@ class AnnotationPipeline:
         Called as `sink(name, doc)` from one thread, in document order within an analysis run. Each gets its
         own copies. One that raises gets nothing more of that analysis run; the others go on.
     detectors
-        Geometry of each data key that holds frames; other data keys are left alone, and the log says so once
-        where a stream has images under others only. None: whatever looks like an image gets rows that say which
-        geometry is missing, and how to give it.
+        Geometry of each data key that holds frames, or what finds it in the run's documents; other data keys are
+        left alone, and the log says so once where a stream has images under others only. None: whatever looks like
+        an image gets rows that say which geometry is missing, and how to give it.
+    files
+        What opens the files that documents speak of; closed with the pipeline. None: with the handlers that
+        packages register.
+    root_map
+        Other places for the folders that documents name: ``{"/ioc/data": "/mnt/data"}``.
+    patience
+        Seconds that a frame's file may be late before the frame gets a row that says so.
     policy, batch_size, max_wait, max_frames, max_bytes
         See `dvfb_stream.worker.Worker`.
     max_rows
@@ -109,7 +125,10 @@ class AnnotationPipeline:
         annotator: SupportsAnnotate,
         *,
         sinks: Sequence[Sink],
-        detectors: Mapping[str, Geometry] | None = None,
+        detectors: Mapping[str, Geometry | FindsGeometry] | None = None,
+        files: FrameFiles | None = None,
+        root_map: Mapping[str, str] | None = None,
+        patience: float = 30.0,
         policy: FullQueuePolicy = FullQueuePolicy.BLOCK,
         batch_size: int = 16,
         max_wait: float = 0.2,
@@ -128,8 +147,8 @@ class AnnotationPipeline:
                 f"sinks must be a list of what can be called as sink(name, doc), not {sinks!r}"
             )
         for key, geometry in (detectors or {}).items():
-            if not isinstance(geometry, Geometry):
-                raise SettingsError(f"detectors[{key!r}] must be a Geometry, not {geometry!r}")
+            if not isinstance(geometry, Geometry) and not callable(getattr(geometry, "geometry_in", None)):
+                raise SettingsError(f"detectors[{key!r}] must be a Geometry, or find one, not {geometry!r}")
         self._identity = annotator.identity
         self._provenance = provenance_of(annotator)
         self._detectors = None if detectors is None else dict(detectors)
@@ -144,6 +163,7 @@ class AnnotationPipeline:
         self._lock = threading.Lock()
         self._runs: OrderedDict[str, _OpenRun] = OrderedDict()  # by the raw run's uid
         self._run_of_descriptor: dict[str, str] = {}  # uids
+        self._run_of_resource: dict[str, str] = {}  # uids
         self._left_out = LeftOut()
         self._closed = False
         self._documents = self._frames = self._unreadable = 0
@@ -157,6 +177,8 @@ class AnnotationPipeline:
             max_bytes=max_bytes,
             policy=policy,
         )
+        self._root_map = dict(root_map or {})
+        self._reader = PixelReader(files, patience=patience)
         self._writer = AnalysisWriter(
             sinks, max_rows=max_rows, on_finished=self._finished, on_sink_failure=self._sink_failed
         )
@@ -181,7 +203,11 @@ class AnnotationPipeline:
             catalog's writes them in batches.
         """
         deadline = _Deadline(timeout)
-        return self._worker.drain(deadline.left()) and self._writer.wait(deadline.left())
+        return (
+            self._reader.drain(deadline.left())
+            and self._worker.drain(deadline.left())
+            and self._writer.wait(deadline.left())
+        )
 
     def close(self, timeout: float | None = None) -> None:
         """Take no further document, finish what is there as `wait` does, and end both threads.
@@ -193,11 +219,13 @@ class AnnotationPipeline:
         deadline = _Deadline(timeout)
         with self._lock:
             self._closed = True
-        self._worker.drain(deadline.left())
+        if self._reader.drain(deadline.left()):
+            self._worker.drain(deadline.left())
         # The writer first: rows that say "the worker was closed" must not be stored, or no replay would ever
         # put annotations in their place.
         self._writer.close(deadline.left())
         self._worker.close(timeout=None if timeout is None else 0.0)
+        self._reader.close(timeout=None if timeout is None else 0.0)
         with self._lock:
             unfinished = list(self._runs)
         if unfinished:
@@ -215,6 +243,7 @@ class AnnotationPipeline:
                 abandoned_runs=self._abandoned_runs,
                 stored_runs=self._stored_runs,
                 callback_failures=self._callback_failures,
+                reader=self._reader.stats(),
                 worker=self._worker.stats(),
                 writer=self._writer.stats(),
             )
@@ -243,7 +272,13 @@ class AnnotationPipeline:
                 self._remember(text(doc, "uid"), run.raw.uid)
                 self._left_out.images(run.raw.overlooked_images(doc), described=self._detectors or ())
             case "stream_resource":
-                self._open_run(text(doc, "run_start")).raw.add_stream_resource(doc)
+                self._open_run(text(doc, "run_start")).raw.assets.add_stream_resource(doc)
+            case "resource":
+                self._learn_resource(doc)
+            case "datum":
+                self._run_with_resource(doc).raw.assets.add_datum(doc)
+            case "datum_page":
+                self._run_with_resource(doc).raw.assets.add_datum_page(doc)
             case "event":
                 run = self._run_with_descriptor(doc)
                 self._submit(run, run.raw.exposures_in_event(doc))
@@ -255,13 +290,15 @@ class AnnotationPipeline:
                 self._submit(run, run.raw.exposures_in_stream_datum(doc))
             case "stop":
                 self._end(doc)
-            case "resource" | "datum" | "datum_page" | "bulk_events" | "bulk_datum":
-                pass  # speak of files, which are not read yet; the events of such frames say so in their rows
+            case "bulk_events" | "bulk_datum":
+                raise DocumentError(
+                    f"documents of the old kind {name!r} are not read; no version of Bluesky emits them"
+                )
             case _:
                 raise DocumentError(f"there is no kind of document called {name!r}")
 
     def _begin(self, doc: Document) -> None:
-        raw = RawRun(doc, self._detectors)
+        raw = RawRun(doc, self._detectors, root_map=self._root_map)
         with self._lock:
             again = self._runs.get(raw.uid)
             if again is not None:
@@ -283,17 +320,31 @@ class AnnotationPipeline:
         for exposure in exposures:
             progress = self._analysis_of(run, exposure)
             deliver = partial(self._deliver, progress, exposure.origin.index, exposure.time)
-            geometry = (self._detectors or {}).get(exposure.origin.data_key)
-            readable = exposure.pixels is not None and geometry is not None
             with self._lock:
                 self._frames += 1
-                self._unreadable += not readable
-            if exposure.pixels is not None and geometry is not None:
-                self._worker.submit(Frame(exposure.pixels, geometry, exposure.origin), deliver)
-            else:
-                reason = exposure.reason or _no_geometry(exposure)
-                annotation = Annotation.failed(reason, model=self._identity, origin=exposure.origin)
-                deliver(annotation, wait=self._waits)
+                self._unreadable += bool(exposure.reason)
+            if exposure.reason:
+                deliver(self._failed(exposure, exposure.reason), wait=self._waits)
+            elif exposure.reference is None:
+                self._worker.submit(_frame(exposure, exposure.pixels), deliver)
+            elif not self._reader.submit(
+                exposure.reference, partial(self._annotate_read, exposure, deliver), wait=self._waits
+            ):
+                deliver(self._failed(exposure, TOO_MANY_TO_READ), wait=False)
+
+    def _annotate_read(
+        self, exposure: Exposure, deliver: Callable[..., None], pixels: NDArray[Any] | None, reason: str
+    ) -> None:
+        """Hand on what the reader's thread has read; waiting there for the worker keeps memory bounded."""
+        if pixels is None:
+            with self._lock:
+                self._unreadable += 1
+            deliver(self._failed(exposure, reason))
+        else:
+            self._worker.submit(_frame(exposure, pixels), deliver, wait=True)
+
+    def _failed(self, exposure: Exposure, reason: str) -> Annotation:
+        return Annotation.failed(reason, model=self._identity, origin=exposure.origin)
 
     def _analysis_of(self, run: _OpenRun, exposure: Exposure) -> AnalysisProgress:
         stream, data_key = exposure.origin.stream, exposure.origin.data_key
@@ -303,7 +354,7 @@ class AnnotationPipeline:
                 stream=stream,
                 data_key=data_key,
                 provenance=self._provenance,
-                geometry=(self._detectors or {}).get(data_key),
+                geometry=exposure.geometry,
                 started=run.raw.time,
                 described=run.raw.descriptor_time(stream),
             )
@@ -339,6 +390,27 @@ class AnnotationPipeline:
     def _remember(self, descriptor: str, uid: str) -> None:
         with self._lock:
             self._run_of_descriptor[descriptor] = uid
+
+    def _learn_resource(self, doc: Document) -> None:
+        # Event-model lets a resource do without its run; then it can only be that of the run that is open.
+        uid = doc.get("run_start")
+        with self._lock:
+            if not uid and len(self._runs) == 1:
+                uid = next(iter(self._runs))
+        if not isinstance(uid, str) or not uid:
+            raise DocumentError("a resource without its run's uid is taken only while one run is open")
+        run = self._open_run(uid)
+        run.raw.assets.add_resource(doc)
+        with self._lock:
+            self._run_of_resource[text(doc, "uid")] = uid
+
+    def _run_with_resource(self, doc: Document) -> _OpenRun:
+        resource = text(doc, "resource")
+        with self._lock:
+            uid = self._run_of_resource.get(resource)
+        if uid is None:
+            raise DocumentError(f"the resource {resource!r} belongs to no run that is open here")
+        return self._open_run(uid)
 
     # -- rows, on the worker's thread; or on the caller's, where there is nothing to annotate --------------
 
@@ -383,9 +455,9 @@ class AnnotationPipeline:
 
     def _forget(self, uid: str) -> None:
         del self._runs[uid]
-        self._run_of_descriptor = {
-            descriptor: run for descriptor, run in self._run_of_descriptor.items() if run != uid
-        }
+        for known in (self._run_of_descriptor, self._run_of_resource):
+            for document in [document for document, run in known.items() if run == uid]:
+                del known[document]
 
 
 class _Deadline:
@@ -398,10 +470,7 @@ class _Deadline:
         return None if self._end is None else max(0.0, self._end - time.monotonic())
 
 
-def _no_geometry(exposure: Exposure) -> str:
-    key = exposure.origin.data_key
-    shape = (0, 0) if exposure.pixels is None else exposure.pixels.shape
-    return (
-        f"no geometry is known for {key!r}; give it where the detectors are configured, as in "
-        f"detectors={{{key!r}: Geometry(shape={shape}, center_x=..., center_y=...)}}"
-    )
+def _frame(exposure: Exposure, pixels: NDArray[Any] | None) -> Frame:
+    assert pixels is not None  # it was read, or came in the document
+    assert exposure.geometry is not None  # else there is a reason
+    return Frame(pixels, exposure.geometry, exposure.origin)

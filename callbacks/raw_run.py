@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dvfb_stream.callbacks.assets import PixelReference, RunAssets
+from dvfb_stream.callbacks.documents import Document, DocumentError, mapping, moment, text
 from dvfb_stream.callbacks.pixels import images_in, taken_over
-from dvfb_stream.errors import DvfbError, FrameError
+from dvfb_stream.errors import FrameError, GeometryError
 from dvfb_stream.frames import Geometry, Origin
-
-Document = Mapping[str, Any]
-
-MAX_EXPOSURES_IN_A_DOCUMENT = 100_000
-"""A document that claims more is refused: a day of a fast detector comes in many documents, a typing error or
-an attack in one."""
-
-
-class DocumentError(DvfbError):
-    """A document that no sequence of Bluesky documents can contain."""
 
 
 class FindsGeometry(Protocol):
@@ -43,15 +34,17 @@ class FindsGeometry(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Exposure:
-    """One frame that a document speaks of, with its pixels or the reason why they cannot be had."""
+    """One frame that a document speaks of: its pixels, or where they lie, or the reason why they cannot be had."""
 
     origin: Origin
     time: float
     """When the raw document says that it was taken, seconds since 1970."""
     geometry: Geometry | None = None
     pixels: NDArray[Any] | None = None
+    reference: PixelReference | None = None
+    """Where the pixels lie in a file."""
     reason: str = ""
-    """Why there are no pixels, or no geometry."""
+    """Why there are neither, or no geometry; the frame is not to be annotated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +71,22 @@ class RawRun:
         Geometry by data key, or what finds it in the run's documents; these data keys and no others are images.
         None: every data key that looks like an image is one, without a geometry.
 
+    root_map
+        Other places for the folders that documents name.
+
     Raises
     ------
     DocumentError
         When the start document has no uid.
     """
 
-    def __init__(self, start: Document, detectors: Mapping[str, Geometry | FindsGeometry] | None) -> None:
+    def __init__(
+        self,
+        start: Document,
+        detectors: Mapping[str, Geometry | FindsGeometry] | None,
+        *,
+        root_map: Mapping[str, str] | None = None,
+    ) -> None:
         self.start = start
         self.uid = text(start, "uid")
         self.counts: dict[tuple[str, str], int] = {}
@@ -92,7 +94,8 @@ class RawRun:
         self.stopped = False
         self._detectors = detectors
         self._descriptors: dict[str, _Descriptor] = {}
-        self._stream_resources: dict[str, str] = {}
+        self.assets = RunAssets(root_map)
+        """Files that the run's documents speak of."""
 
     @property
     def time(self) -> float:
@@ -128,10 +131,6 @@ class RawRun:
             if isinstance(spec, Mapping) and _is_described_image(spec)
         ]
 
-    def add_stream_resource(self, doc: Document) -> None:
-        """Learn which data key the pixels of a stream resource belong to."""
-        self._stream_resources[text(doc, "uid")] = text(doc, "data_key")
-
     def exposures_in_event(self, doc: Document) -> Iterator[Exposure]:
         """Yield the exposures of an Event, numbered; pixels are safe from the detector's next exposure."""
         descriptor = self._descriptor(doc)
@@ -142,9 +141,7 @@ class RawRun:
             spec = spec if isinstance(spec, Mapping) else {}
             if self._is_image(key, spec, value):
                 is_filled = filled.get(key) if isinstance(filled, Mapping) else None
-                yield from self._exposures(
-                    descriptor.stream, key, spec, value, is_filled=is_filled, time=time
-                )
+                yield from self._exposures(descriptor, key, spec, value, is_filled=is_filled, time=time)
 
     def exposures_in_event_page(self, doc: Document) -> Iterator[Exposure]:
         """Yield the exposures of an EventPage, event by event."""
@@ -168,53 +165,74 @@ class RawRun:
             )
 
     def exposures_in_stream_datum(self, doc: Document) -> Iterator[Exposure]:
-        """Yield the exposures that a StreamDatum announces; their pixels lie in a file and are not read yet."""
+        """Yield the exposures that a StreamDatum announces; their pixels lie in files."""
         descriptor = self._descriptor(doc)
-        resource = text(doc, "stream_resource")
-        if resource not in self._stream_resources:
-            raise DocumentError(f"the stream datum's stream resource {resource!r} is not known in its run")
-        key = self._stream_resources[resource]
+        key = self.assets.data_key_of(doc)
         spec = descriptor.data_keys.get(key)
         spec = spec if isinstance(spec, Mapping) else {}
-        if not self._is_image(key, spec, None):
-            return
-        indices = mapping(doc, "indices")
-        first, last = indices.get("start"), indices.get("stop")
-        if not (isinstance(first, int) and isinstance(last, int)):
-            raise DocumentError(f"a stream datum's indices must be integers, not {first!r} to {last!r}")
-        shape = spec.get("shape")
-        frames_each = shape[0] if isinstance(shape, list | tuple) and len(shape) == 3 else 1
-        frames_each = frames_each if isinstance(frames_each, int) else 1
-        n_frames = (last - first) * frames_each
-        if n_frames > MAX_EXPOSURES_IN_A_DOCUMENT:
-            raise DocumentError(f"a stream datum that announces {n_frames} frames at once is not believed")
-        for _ in range(n_frames):
-            yield self._numbered(
-                descriptor.stream, key, descriptor.time, reason=_not_read(key, "a StreamResource")
-            )
+        if self._is_image(key, spec, None):
+            for reference in self.assets.of_stream_datum(doc, spec):
+                yield self._numbered(descriptor, key, descriptor.time, reference=reference)
 
     def _exposures(
-        self, stream: str, key: str, spec: Document, value: object, *, is_filled: object, time: float
+        self,
+        descriptor: _Descriptor,
+        key: str,
+        spec: Document,
+        value: object,
+        *,
+        is_filled: object,
+        time: float,
     ) -> Iterator[Exposure]:
         # Before it is filled, the value of external data is the id of its datum; `filled` may be absent.
-        if is_filled is False or ("external" in spec and isinstance(value, str)):
-            yield self._numbered(stream, key, time, reason=_not_read(key, "a Resource"))
+        if isinstance(value, str) and (is_filled is False or "external" in spec):
+            for reference in self.assets.of_datum(value, spec):
+                yield self._numbered(descriptor, key, time, reference=reference)
             return
         try:
-            images = images_in(value)
+            images: Iterable[NDArray[Any]] = images_in(value)
         except FrameError as error:
-            yield self._numbered(stream, key, time, reason=str(error))
+            yield self._numbered(descriptor, key, time, reason=str(error))
             return
         for image in images:
-            yield self._numbered(stream, key, time, pixels=taken_over(image))
+            yield self._numbered(descriptor, key, time, pixels=taken_over(image))
 
     def _numbered(
-        self, stream: str, key: str, time: float, *, pixels: NDArray[Any] | None = None, reason: str = ""
+        self,
+        descriptor: _Descriptor,
+        key: str,
+        time: float,
+        *,
+        pixels: NDArray[Any] | None = None,
+        reference: PixelReference | None = None,
+        reason: str = "",
     ) -> Exposure:
+        stream = descriptor.stream
         index = self.counts.get((stream, key), 0)
         self.counts[stream, key] = index + 1
-        origin = Origin(run_uid=self.uid, stream=stream, data_key=key, index=index)
-        return Exposure(origin=origin, time=time, pixels=pixels, reason=reason)
+        geometry = self._geometry(descriptor, key, pixels)
+        return Exposure(
+            origin=Origin(run_uid=self.uid, stream=stream, data_key=key, index=index),
+            time=time,
+            geometry=geometry if isinstance(geometry, Geometry) else None,
+            pixels=pixels,
+            reference=reference,
+            reason=reason or (geometry if isinstance(geometry, str) else ""),
+        )
+
+    def _geometry(self, descriptor: _Descriptor, key: str, pixels: NDArray[Any] | None) -> Geometry | str:
+        """Return the geometry of a data key under a descriptor, or the reason why there is none."""
+        known = (self._detectors or {}).get(key)
+        if isinstance(known, Geometry):
+            return known
+        if known is None:
+            return _no_geometry(key, descriptor.data_keys.get(key), pixels)
+        if key not in descriptor.geometries:
+            try:
+                descriptor.geometries[key] = known.geometry_in(self.start, descriptor.doc, key)
+            except GeometryError as error:
+                descriptor.geometries[key] = str(error)
+        return descriptor.geometries[key]
 
     def _is_image(self, key: str, spec: Document, value: object) -> bool:
         if self._detectors is not None:
@@ -235,33 +253,11 @@ def _is_described_image(spec: Document) -> bool:
     return spec.get("dtype") == "array" and isinstance(shape, list | tuple) and len(shape) in (2, 3)
 
 
-def _not_read(key: str, document: str) -> str:
+def _no_geometry(key: str, spec: object, pixels: NDArray[Any] | None) -> str:
+    described = spec.get("shape") if isinstance(spec, Mapping) else None
+    shape = tuple(described)[-2:] if isinstance(described, list | tuple) else (0, 0)
+    shape = shape if pixels is None else pixels.shape
     return (
-        f"the pixels of {key!r} lie in an external file ({document} document), which is not read yet; "
-        "only arrays inside event documents are"
+        f"no geometry is known for {key!r}; give it where the detectors are configured, as in "
+        f"detectors={{{key!r}: Geometry(shape={shape}, center_x=..., center_y=...)}}"
     )
-
-
-def text(doc: Document, field: str) -> str:
-    """Return a field that must be text, and not empty; DocumentError otherwise."""
-    value = doc.get(field)
-    if not isinstance(value, str) or not value:
-        raise DocumentError(f"the field {field!r} must be text, not {value!r}")
-    return value
-
-
-def mapping(doc: Document, field: str) -> Document:
-    """Return a field that must be a mapping; DocumentError otherwise."""
-    value = doc.get(field)
-    if not isinstance(value, Mapping):
-        raise DocumentError(f"the field {field!r} must be a mapping, not {type(value).__name__}")
-    return value
-
-
-def moment(doc: Document, *, default: float) -> float:
-    """Return a document's time, or `default` where it has none: a row is worth more than its clock."""
-    try:
-        value = float(doc.get("time", default))
-    except (TypeError, ValueError):
-        return default
-    return value if math.isfinite(value) else default

@@ -119,12 +119,14 @@ class PixelReader:
         self._thread = threading.Thread(target=self._work, name="dvfb-reader", daemon=True)
         self._thread.start()
 
-    def submit(self, reference: PixelReference, deliver: Deliver) -> bool:
-        """Take a reference, and return whether there was room. Never blocks.
+    def submit(self, reference: PixelReference, deliver: Deliver, *, wait: bool = False) -> bool:
+        """Take a reference, and return whether it was taken; with `wait`, block until there is room.
 
         `deliver` is not called for one that is not taken: the reader is full, or closed.
         """
         with self._changed:
+            if wait:
+                self._changed.wait_for(lambda: self._closed or len(self._waiting) < self._max_pending)
             if self._closed or len(self._waiting) >= self._max_pending:
                 self._refused += 1
                 return False

@@ -11,7 +11,7 @@ import numpy as np
 from dvfb_stream.callbacks.assets.old_resources import DatumFrame, Documents, Resource, located
 from dvfb_stream.callbacks.assets.references import Expected, PixelReference
 from dvfb_stream.callbacks.assets.resources import StreamResource, frames_each
-from dvfb_stream.callbacks.raw_run import MAX_EXPOSURES_IN_A_DOCUMENT, DocumentError, mapping, text
+from dvfb_stream.callbacks.documents import MAX_EXPOSURES_IN_A_DOCUMENT, DocumentError, mapping, text
 
 Document = Mapping[str, Any]
 

@@ -5,7 +5,8 @@ import uuid
 import numpy as np
 import pytest
 
-from dvfb_stream.callbacks.raw_run import DocumentError, RawRun
+from dvfb_stream.callbacks.documents import DocumentError
+from dvfb_stream.callbacks.raw_run import RawRun
 
 GIVEN = object()
 

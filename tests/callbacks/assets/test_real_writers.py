@@ -16,7 +16,7 @@ from bluesky import plan_stubs as bps
 from bluesky import plans as bp
 
 from dvfb_stream.callbacks.assets import FrameFiles, NotThereYetError, RunAssets
-from dvfb_stream.callbacks.raw_run import DocumentError
+from dvfb_stream.callbacks.documents import DocumentError
 from dvfb_stream.errors import FrameError
 
 
