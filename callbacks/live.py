@@ -8,8 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from dvfb_stream.annotations import Annotation
+from dvfb_stream.callbacks.assets import FrameFiles
 from dvfb_stream.callbacks.documents import Document
+from dvfb_stream.callbacks.latest import LatestAnnotations
 from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats
+from dvfb_stream.callbacks.raw_run import FindsGeometry
 from dvfb_stream.callbacks.writer import Sink
 from dvfb_stream.frames import Geometry
 from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate
@@ -39,9 +43,12 @@ class LiveAnnotator:
         Called as `sink(name, doc)` with the analysis documents: a `TiledSink`, an `AnnotationTable`,
         databroker's ``insert``, or any Bluesky callback.
     detectors
-        Geometry of each data key that holds frames; see `AnnotationPipeline`.
+        Geometry of each data key that holds frames, or what finds it in each run; see `AnnotationPipeline`.
+    files, root_map, patience
+        How pixels are read that documents say to lie in files; see `AnnotationPipeline`.
     policy
-        ``"drop-newest"``; or ``"block"`` for scripts that would rather let the plan wait than miss a frame.
+        ``"drop-newest"``; ``"sample"``, which spreads over the scan what it lets in; or ``"block"`` for scripts
+        that would rather let the plan wait than miss a frame.
     device
         Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``.
     batch_size, max_wait, max_frames, max_bytes
@@ -63,7 +70,10 @@ class LiveAnnotator:
         model: str | Path | SupportsAnnotate = "default",
         *,
         sinks: Sequence[Sink] = (),
-        detectors: Mapping[str, Geometry] | None = None,
+        detectors: Mapping[str, Geometry | FindsGeometry] | None = None,
+        files: FrameFiles | None = None,
+        root_map: Mapping[str, str] | None = None,
+        patience: float = 30.0,
         policy: str | FullQueuePolicy = FullQueuePolicy.DROP_NEWEST,
         device: str = "auto",
         batch_size: int = 16,
@@ -77,6 +87,9 @@ class LiveAnnotator:
             _annotator(model, device),
             sinks=sinks,
             detectors=detectors,
+            files=files,
+            root_map=root_map,
+            patience=patience,
             policy=FullQueuePolicy.named(policy),
             batch_size=batch_size,
             max_wait=max_wait,
@@ -99,6 +112,15 @@ class LiveAnnotator:
         """Finish what is there within `timeout` seconds and end the threads; later documents are left out."""
         atexit.unregister(self.close)
         self._pipeline.close(timeout)
+
+    @property
+    def annotations(self) -> LatestAnnotations:
+        """What was annotated last, and what will be said of the frame that was taken last."""
+        return self._pipeline.annotations
+
+    def latest(self, data_key: str) -> Annotation | None:
+        """Return the annotation of the frame of a data key that was annotated last; None before the first."""
+        return self._pipeline.annotations.latest(data_key)
 
     def stats(self) -> PipelineStats:
         """Return what came in and what became of it."""

@@ -18,6 +18,7 @@ from dvfb_stream.annotations import Annotation
 from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row, provenance_of
 from dvfb_stream.callbacks.assets import FrameFiles, PixelReader, ReaderStats
 from dvfb_stream.callbacks.documents import Document, DocumentError, moment, text
+from dvfb_stream.callbacks.latest import LatestAnnotations
 from dvfb_stream.callbacks.left_out import LeftOut
 from dvfb_stream.callbacks.raw_run import Exposure, FindsGeometry, RawRun
 from dvfb_stream.callbacks.writer import AnalysisProgress, AnalysisWriter, RunProgress, Sink, WriterStats
@@ -178,6 +179,8 @@ class AnnotationPipeline:
             policy=policy,
         )
         self._root_map = dict(root_map or {})
+        self.annotations = LatestAnnotations()
+        """What was annotated last of each data key."""
         self._reader = PixelReader(files, patience=patience)
         self._writer = AnalysisWriter(
             sinks, max_rows=max_rows, on_finished=self._finished, on_sink_failure=self._sink_failed
@@ -320,6 +323,7 @@ class AnnotationPipeline:
         for exposure in exposures:
             progress = self._analysis_of(run, exposure)
             deliver = partial(self._deliver, progress, exposure.origin.index, exposure.time)
+            self.annotations.seen(exposure.origin)
             with self._lock:
                 self._frames += 1
                 self._unreadable += bool(exposure.reason)
@@ -423,6 +427,7 @@ class AnnotationPipeline:
         *,
         wait: bool = True,
     ) -> None:
+        self.annotations.annotated(annotation)
         row = Row(index=index, time=taken_at, annotation=annotation)
         # Rows of dropped frames come on the caller's thread, which must not wait.
         self._writer.put(progress, row, wait=wait and not was_dropped(annotation))

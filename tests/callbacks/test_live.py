@@ -308,7 +308,10 @@ def test_no_sequence_of_documents_makes_it_raise_or_lose_a_frame(annotator, sequ
     logging.disable(logging.CRITICAL)
     try:
         with LiveAnnotator(
-            annotator, sinks=[lambda *document: given_to_sink.append(document)], detectors=detectors
+            annotator,
+            sinks=[lambda *document: given_to_sink.append(document)],
+            detectors=detectors,
+            patience=0.01,
         ) as live:
             for name, doc in sequence:
                 live(name, doc)

@@ -359,7 +359,10 @@ def test_bounds_out_of_range_are_refused(make_pipeline):
     [
         ({"sinks": print}, "sinks must be a list"),
         ({"sinks": ["a"]}, "sinks must be a list"),
-        ({"detectors": {"image": (4, 6)}}, r"detectors\['image'\] must be a Geometry, not \(4, 6\)"),
+        (
+            {"detectors": {"image": (4, 6)}},
+            r"detectors\['image'\] must be a Geometry, or find one, not \(4, 6\)",
+        ),
     ],
 )
 def test_what_can_be_no_sink_or_geometry_is_refused_at_once(annotator, settings, complaint):

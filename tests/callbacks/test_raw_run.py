@@ -7,6 +7,8 @@ import pytest
 
 from dvfb_stream.callbacks.documents import DocumentError
 from dvfb_stream.callbacks.raw_run import RawRun
+from dvfb_stream.errors import GeometryError
+from dvfb_stream.frames import Geometry
 
 GIVEN = object()
 
@@ -21,14 +23,14 @@ def run(raw_documents, geometry):
             "event_page": RawRun.exposures_in_event_page,
             "stream_datum": RawRun.exposures_in_stream_datum,
         }
-        learn = {"descriptor": RawRun.add_descriptor, "stream_resource": RawRun.add_stream_resource}
         raw = RawRun(documents[0][1], {"image": geometry} if detectors is GIVEN else detectors)
+        learn = {"descriptor": raw.add_descriptor, "stream_resource": raw.assets.add_stream_resource}
         exposures = []
         for name, doc in documents[1:]:
             if name in take:
                 exposures.extend(take[name](raw, doc))
             elif name in learn:
-                learn[name](raw, doc)
+                learn[name](doc)
         return exposures
 
     return follow
@@ -101,7 +103,7 @@ def test_without_geometries_what_looks_like_an_image_is_one(run, raw_documents):
     assert [exposure.origin.data_key for exposure in exposures] == ["array", "nested"]
 
 
-def test_pixels_in_unread_files_are_named_per_frame(run, raw_documents):
+def test_frames_in_files_are_referred_to_and_filled_ones_are_taken(run, raw_documents):
     raw = raw_documents()
     documents = [
         raw.start(),
@@ -111,15 +113,23 @@ def test_pixels_in_unread_files_are_named_per_frame(run, raw_documents):
         raw.event(image=np.zeros((4, 6)), filled={"image": "datum/2"}),
     ]
     exposures = run(documents)
-    assert [exposure.pixels is None for exposure in exposures] == [True, True, False]
-    assert "external file" in exposures[0].reason
-    assert "not read yet" in exposures[1].reason
+    assert [exposure.reference is not None for exposure in exposures] == [True, True, False]
+    assert [exposure.pixels is not None for exposure in exposures] == [False, False, True]
+    assert indices(exposures) == [0, 1, 2]
+    assert not any(exposure.reason for exposure in exposures)
 
 
-def test_frames_of_a_stream_datum_are_counted_though_not_read(run, raw_documents):
+def test_a_stream_datum_announces_the_frames_of_each_point(run, raw_documents):
     raw = raw_documents()
     descriptor = raw.descriptor(external="STREAM:", shape=[2, 4, 6])
-    resource = {"uid": str(uuid.uuid4()), "data_key": "image", "run_start": raw.uid}
+    resource = {
+        "uid": str(uuid.uuid4()),
+        "data_key": "image",
+        "run_start": raw.uid,
+        "uri": "file://localhost/a.h5",
+        "mimetype": "application/x-hdf5",
+        "parameters": {"dataset": "d"},
+    }
     datum = {
         "uid": str(uuid.uuid4()),
         "descriptor": descriptor[1]["uid"],
@@ -130,9 +140,35 @@ def test_frames_of_a_stream_datum_are_counted_though_not_read(run, raw_documents
     documents = [raw.start(), descriptor, ("stream_resource", resource), ("stream_datum", datum)]
     exposures = run(documents)
     assert indices(exposures) == list(range(6))
-    assert "StreamResource" in exposures[0].reason
+    assert [exposure.reference.number for exposure in exposures] == list(range(6))
     with pytest.raises(DocumentError, match="not believed"):
         run([*documents[:-1], ("stream_datum", datum | {"indices": {"start": 0, "stop": 10**12}})])
+
+
+class Moves:
+    """Finds the centre in each descriptor, as a detector that is moved has it."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def geometry_in(self, start, descriptor, data_key):
+        self.asked += 1
+        if "centre" not in descriptor["configuration"]:
+            raise GeometryError(f"nobody knows where {data_key} is")
+        return Geometry(shape=(4, 6), center_x=descriptor["configuration"]["centre"], center_y=0)
+
+
+def test_each_descriptor_has_its_geometry_asked_for_once(run, raw_documents):
+    raw, finder = raw_documents(), Moves()
+    documents = [raw.start()]
+    for centre in (1.0, 2.0, None):
+        name, descriptor = raw.descriptor()
+        descriptor["configuration"] = {} if centre is None else {"centre": centre}
+        documents += [(name, descriptor), raw.frame(1), raw.frame(1)]
+    exposures = run(documents, detectors={"image": finder})
+    assert [e.geometry and e.geometry.center_x for e in exposures] == [1.0, 1.0, 2.0, 2.0, None, None]
+    assert exposures[-1].reason == "nobody knows where image is"
+    assert finder.asked == 3
 
 
 def test_a_value_that_is_no_image_is_one_failed_frame(run, raw_documents):

@@ -1,0 +1,130 @@
+"""Plans that act on what the frames show."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from bluesky import plan_stubs as bps
+from bluesky import preprocessors as bpp
+from bluesky.utils import Msg
+
+from dvfb_stream.annotations import Annotation
+from dvfb_stream.callbacks.latest import LatestAnnotations
+from dvfb_stream.errors import SettingsError
+from dvfb_stream.labels import LABELS
+
+Plan = Generator[Msg, Any, Any]
+
+
+class KnowsAnnotations(Protocol):
+    """A callback that annotates; `LiveAnnotator` is one."""
+
+    @property
+    def annotations(self) -> LatestAnnotations:
+        """What was annotated last."""
+        ...
+
+
+def newest_annotation(live: KnowsAnnotations, data_key: str, *, timeout: float = 30.0) -> Plan:
+    """Wait, as a plan does, for the annotation of the frame that was taken last.
+
+    Use it as ``annotation = yield from newest_annotation(live, "saxs_image")``, after the frame was read. The
+    RunEngine can be paused and aborted meanwhile.
+
+    Parameters
+    ----------
+    live
+        The subscribed callback.
+    data_key
+        Of the detector's image.
+    timeout
+        Seconds after which it is given up.
+
+    Returns
+    -------
+    Annotation or None
+        None where it did not come in time. Its `ok` is False where the frame could not be annotated.
+
+    Raises
+    ------
+    LookupError
+        When no frame of the data key was seen.
+    """
+    future = live.annotations.of_newest(data_key)
+
+    async def come() -> None:
+        # Shielded: a plan that is interrupted must not take the annotation from others who wait for it.
+        await asyncio.wait([asyncio.wrap_future(_copy_of(future))], timeout=timeout)
+
+    yield Msg("wait_for", None, [come])
+    return future.result() if future.done() else None
+
+
+def _copy_of(future: Any) -> Any:
+    from concurrent.futures import Future
+
+    copy: Future[Annotation] = Future()
+    future.add_done_callback(lambda done: copy.cancelled() or copy.set_result(done.result()))
+    return copy
+
+
+def scan_until(
+    detectors: Sequence[Any],
+    motor: Any,
+    start: float,
+    stop: float,
+    num: int,
+    *,
+    live: KnowsAnnotations,
+    data_key: str,
+    label: str = "four_fold",
+    timeout: float = 30.0,
+    md: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Scan a motor until a frame is accepted to have a label; leave the motor there.
+
+    Parameters
+    ----------
+    detectors
+        Read at every point; one of them takes the images.
+    motor
+        Moved in `num` even steps from `start` to `stop`.
+    live
+        The callback that is subscribed to the RunEngine.
+    data_key
+        Of the image that is judged.
+    label
+        One of the ten.
+    timeout
+        Seconds to wait for an annotation; a point without one does not end the scan.
+    md
+        Metadata of the run.
+
+    Returns
+    -------
+    float or None
+        Where the label appeared; None: nowhere.
+
+    Raises
+    ------
+    SettingsError
+        When there is no such label.
+    """
+    if label not in LABELS:
+        raise SettingsError(f"there is no label {label!r}; there are {', '.join(LABELS)}")
+
+    @bpp.stage_decorator([*detectors, motor])
+    @bpp.run_decorator(md={"plan_name": "scan_until", "until": label, **(md or {})})
+    def points() -> Plan:
+        for position in np.linspace(start, stop, num):
+            yield from bps.mv(motor, float(position))
+            yield from bps.trigger_and_read([*detectors, motor])
+            annotation = yield from newest_annotation(live, data_key, timeout=timeout)
+            if annotation is not None and label in annotation.labels:
+                return float(position)
+        return None
+
+    return (yield from points())
