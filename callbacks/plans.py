@@ -116,6 +116,8 @@ def scan_until(
     if label not in LABELS:
         raise SettingsError(f"there is no label {label!r}; there are {', '.join(LABELS)}")
 
+    found: list[float] = []
+
     @bpp.stage_decorator([*detectors, motor])
     @bpp.run_decorator(md={"plan_name": "scan_until", "until": label, **(md or {})})
     def points() -> Plan:
@@ -124,7 +126,9 @@ def scan_until(
             yield from bps.trigger_and_read([*detectors, motor])
             annotation = yield from newest_annotation(live, data_key, timeout=timeout)
             if annotation is not None and label in annotation.labels:
-                return float(position)
-        return None
+                found.append(float(position))
+                return
 
-    return (yield from points())
+    # Bluesky's wrapper around a run returns the run's uid.
+    yield from points()
+    return found[0] if found else None
