@@ -16,6 +16,7 @@ from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats
 from dvfb_stream.callbacks.raw_run import FindsGeometry
 from dvfb_stream.callbacks.writer import Sink
 from dvfb_stream.frames import Geometry
+from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate
 
 _SECONDS_AT_EXIT = 10.0
@@ -53,8 +54,8 @@ class LiveAnnotator:
         Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``.
     batch_size, max_wait, max_frames, max_bytes
         See `dvfb_stream.worker.Worker`.
-    on_run_stored, on_sink_failure
-        See `AnnotationPipeline`.
+    on_run_stored, on_sink_failure, metrics
+        See `AnnotationPipeline`; ``dvfb_stream.metrics.serve(live.metrics, 9100)`` exports what is counted.
 
     Raises
     ------
@@ -82,6 +83,7 @@ class LiveAnnotator:
         max_bytes: int = 1 << 30,
         on_run_stored: Callable[[str], None] | None = None,
         on_sink_failure: Callable[[Exception], None] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._pipeline = AnnotationPipeline(
             _annotator(model, device),
@@ -97,6 +99,7 @@ class LiveAnnotator:
             max_bytes=max_bytes,
             on_run_stored=on_run_stored,
             on_sink_failure=on_sink_failure,
+            metrics=metrics,
         )
         atexit.register(self.close, _SECONDS_AT_EXIT)
 
@@ -112,6 +115,11 @@ class LiveAnnotator:
         """Finish what is there within `timeout` seconds and end the threads; later documents are left out."""
         atexit.unregister(self.close)
         self._pipeline.close(timeout)
+
+    @property
+    def metrics(self) -> Metrics:
+        """What is counted and timed."""
+        return self._pipeline.metrics
 
     @property
     def annotations(self) -> LatestAnnotations:

@@ -24,6 +24,7 @@ from dvfb_stream.callbacks.raw_run import Exposure, FindsGeometry, RawRun
 from dvfb_stream.callbacks.writer import AnalysisProgress, AnalysisWriter, RunProgress, Sink, WriterStats
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Frame, Geometry
+from dvfb_stream.metrics import Counter, Metrics, catalogue
 from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate, Worker, WorkerStats, was_dropped
 
 logger = logging.getLogger(__name__)
@@ -114,6 +115,8 @@ class AnnotationPipeline:
         From the writer's thread: it must not call `wait` or `close`.
     on_sink_failure
         Called with what a sink raised. From the writer's thread, too.
+    metrics
+        What is counted and timed is added to it; see `dvfb_stream.metrics`. None: to one of its own.
 
     Raises
     ------
@@ -139,6 +142,7 @@ class AnnotationPipeline:
         max_open_runs: int = 1_000,
         on_run_stored: Callable[[str], None] | None = None,
         on_sink_failure: Callable[[Exception], None] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         for name, value in (("max_rows", max_rows), ("max_open_runs", max_open_runs)):
             if value < 1:
@@ -150,6 +154,11 @@ class AnnotationPipeline:
         for key, geometry in (detectors or {}).items():
             if not isinstance(geometry, Geometry) and not callable(getattr(geometry, "geometry_in", None)):
                 raise SettingsError(f"detectors[{key!r}] must be a Geometry, or find one, not {geometry!r}")
+        self._root_map = dict(root_map or {})
+        self.metrics = Metrics() if metrics is None else metrics
+        """What is counted and timed here."""
+        self.annotations = LatestAnnotations()
+        """What was annotated last of each data key."""
         self._identity = annotator.identity
         self._provenance = provenance_of(annotator)
         self._detectors = None if detectors is None else dict(detectors)
@@ -172,18 +181,20 @@ class AnnotationPipeline:
 
         self._worker = Worker(
             annotator,
+            metrics=self.metrics,
             batch_size=batch_size,
             max_wait=max_wait,
             max_frames=max_frames,
             max_bytes=max_bytes,
             policy=policy,
         )
-        self._root_map = dict(root_map or {})
-        self.annotations = LatestAnnotations()
-        """What was annotated last of each data key."""
-        self._reader = PixelReader(files, patience=patience)
+        self._reader = PixelReader(files, patience=patience, metrics=self.metrics)
         self._writer = AnalysisWriter(
-            sinks, max_rows=max_rows, on_finished=self._finished, on_sink_failure=self._sink_failed
+            sinks,
+            max_rows=max_rows,
+            on_finished=self._finished,
+            on_sink_failure=self._sink_failed,
+            metrics=self.metrics,
         )
 
     def __call__(self, name: str, doc: Document) -> None:
@@ -328,12 +339,14 @@ class AnnotationPipeline:
                 self._frames += 1
                 self._unreadable += bool(exposure.reason)
             if exposure.reason:
+                self._count(catalogue.FAILED)
                 deliver(self._failed(exposure, exposure.reason), wait=self._waits)
             elif exposure.reference is None:
                 self._worker.submit(_frame(exposure, exposure.pixels), deliver)
             elif not self._reader.submit(
                 exposure.reference, partial(self._annotate_read, exposure, deliver), wait=self._waits
             ):
+                self._count(catalogue.DROPPED, "too many unread")
                 deliver(self._failed(exposure, TOO_MANY_TO_READ), wait=False)
 
     def _annotate_read(
@@ -343,9 +356,15 @@ class AnnotationPipeline:
         if pixels is None:
             with self._lock:
                 self._unreadable += 1
+            self._count(catalogue.FAILED)
             deliver(self._failed(exposure, reason))
         else:
             self._worker.submit(_frame(exposure, pixels), deliver, wait=True)
+
+    def _count(self, counter: Counter, *labels: str) -> None:
+        """Count a frame that does not come to the worker, which counts all others."""
+        self.metrics.add(catalogue.RECEIVED)
+        self.metrics.add(counter, 1, *labels)
 
     def _failed(self, exposure: Exposure, reason: str) -> Annotation:
         return Annotation.failed(reason, model=self._identity, origin=exposure.origin)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row
+from dvfb_stream.metrics import Metrics, Stage, catalogue
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +91,8 @@ class AnalysisWriter:
         Called from the writer's thread with a raw run all of whose analysis runs have ended. Must not raise.
     on_sink_failure
         Called from the writer's thread with what a sink raised. Must not raise.
+    metrics
+        The time of each document is added to it.
     """
 
     def __init__(
@@ -98,7 +102,9 @@ class AnalysisWriter:
         max_rows: int,
         on_finished: Callable[[RunProgress], None],
         on_sink_failure: Callable[[Exception], None],
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = Metrics() if metrics is None else metrics
         self._sinks = tuple(sinks)
         self._max_rows = max_rows
         self._on_finished = on_finished
@@ -253,6 +259,11 @@ class AnalysisWriter:
             self._on_finished(run)
 
     def _emit(self, progress: AnalysisProgress, name: str, doc: dict[str, Any]) -> None:
+        started = time.monotonic()
+        self._offer(progress, name, doc)
+        self._metrics.observe(catalogue.STAGE_SECONDS, time.monotonic() - started, Stage.WRITE)
+
+    def _offer(self, progress: AnalysisProgress, name: str, doc: dict[str, Any]) -> None:
         for number, sink in enumerate(self._sinks):
             if number in progress.deserted_by:
                 continue

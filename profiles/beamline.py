@@ -9,6 +9,7 @@ from typing import Literal, Self
 
 from pydantic import (
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
     model_validator,
@@ -63,12 +64,19 @@ class BeamlineDescription(Settings):
     """Name or folder of the model bundle."""
     device: Text = "auto"
     """Where the model runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1``."""
-    policy: Literal["drop-newest", "block"] = "drop-newest"
-    """When the queue is full: give the frame a row that says so, or let the plan wait."""
+    policy: Literal["drop-newest", "sample", "block"] = "drop-newest"
+    """When the queue is full: give the frame a row that says so, let in fewer before it is full, or let the plan
+    wait."""
     max_frames: PositiveInt = 256
     """Frames that may wait to be annotated."""
     max_bytes: PositiveInt = 1 << 30
     """Bytes of the frames that may wait to be annotated."""
+    patience: NonNegativeFloat = 30.0
+    """Seconds that the file of a frame may be late before the frame gets a row that says so."""
+    root_map: dict[str, str] = Field(default_factory=dict)
+    """Other places for the folders that documents name: ``"/ioc/data" = "/mnt/data"``."""
+    metrics_port: PositiveInt | None = Field(default=None, le=65535)
+    """Port on which Prometheus finds what is counted and timed; None: none."""
     catalog: CatalogDescription
     """Where analysis runs are stored."""
     detectors: dict[str, DetectorDescription] = Field(default_factory=dict)

@@ -10,6 +10,7 @@ from typing import Any
 from dvfb_stream.callbacks import LiveAnnotator, Sink
 from dvfb_stream.catalog import TiledSink
 from dvfb_stream.frames import Geometry
+from dvfb_stream.metrics import serve
 from dvfb_stream.profiles.beamline import Beamline, read_beamline
 from dvfb_stream.profiles.catalogs import close_before_exit, open_catalog
 
@@ -62,9 +63,16 @@ def annotate_live(
             device=description.device,
             max_frames=description.max_frames,
             max_bytes=description.max_bytes,
+            patience=description.patience,
+            root_map=description.root_map,
         )
+        if description.metrics_port is not None:
+            opened.enter_context(serve(live.metrics, description.metrics_port))
         if catalog is None:
             opened.callback(live.close, SECONDS_AT_EXIT)
             close_before_exit(opened.pop_all())
+        else:
+            # The callback closes itself at exit; nobody waits for the metrics' thread.
+            opened.pop_all()
     RE.subscribe(live)
     return live

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dvfb_stream.callbacks.assets.files import FrameFiles
 from dvfb_stream.callbacks.assets.references import NotThereYetError, PixelReference
 from dvfb_stream.errors import FrameError, SettingsError
+from dvfb_stream.metrics import Metrics, Stage, catalogue
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,8 @@ class PixelReader:
         References that may wait; 200 bytes each.
     patience
         Seconds that a frame may be late.
+    metrics
+        What is counted and timed here is added to it.
 
     Raises
     ------
@@ -96,13 +99,19 @@ class PixelReader:
     """
 
     def __init__(
-        self, files: FrameFiles | None = None, *, max_pending: int = 100_000, patience: float = 30.0
+        self,
+        files: FrameFiles | None = None,
+        *,
+        max_pending: int = 100_000,
+        patience: float = 30.0,
+        metrics: Metrics | None = None,
     ) -> None:
         if max_pending < 1:
             raise SettingsError(f"max_pending must be at least 1, not {max_pending}")
         if not patience >= 0:
             raise SettingsError(f"patience must be 0 s or more, not {patience}")
         self._files = files or FrameFiles()
+        self._metrics = Metrics() if metrics is None else metrics
         self._max_pending = max_pending
         self._patience = patience
         self._changed = threading.Condition()
@@ -132,6 +141,7 @@ class PixelReader:
                 return False
             entry = _Entry(next(self._numbers), reference, deliver, time.monotonic())
             self._waiting[entry.number] = None
+            self._metrics.change(catalogue.UNREAD_FRAMES, 1)
             line = self._lines.get(reference.file)
             if line is None:
                 line = self._lines[reference.file] = _Line()
@@ -225,6 +235,8 @@ class PixelReader:
                 self._try_again(name, line, now, now - started)
                 return
             reason = f"{late}; it did not come within {self._patience:g} s"
+        if pixels is not None:
+            self._metrics.observe(catalogue.STAGE_SECONDS, now - started, Stage.READ)
         with self._changed:
             line.entries.popleft()
             line.pause = FIRST_PAUSE
@@ -242,6 +254,7 @@ class PixelReader:
             logger.exception("a frame of %s was read, but could not be handed on", name)
         with self._changed:
             del self._waiting[entry.number]
+            self._metrics.change(catalogue.UNREAD_FRAMES, -1)
             self._changed.notify_all()
 
     def _try_again(self, name: str, line: _Line, now: float, spent: float) -> None:

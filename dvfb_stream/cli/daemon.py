@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from dvfb_stream.kafka.daemon import Daemon
+    from dvfb_stream.metrics import Metrics
 
 
 def daemon(
@@ -44,7 +47,21 @@ def daemon(
         annotator = Annotator.load(settings.model, device=settings.device)
         running = Daemon(settings, annotator, detectors=detectors, sinks_for_lane=sinks.for_lane)
         _stop_on_signals(running)
-        running.run()
+        with _served(running.metrics, settings.metrics_port):
+            running.run()
+
+
+@contextmanager
+def _served(metrics: Metrics, port: int | None) -> Iterator[None]:
+    """Let Prometheus read what is counted, where the configuration names a port."""
+    if port is None:
+        yield
+        return
+    from dvfb_stream.metrics import serve
+
+    with serve(metrics, port, address="0.0.0.0"):
+        logging.getLogger(__name__).info("metrics are at port %d", port)
+        yield
 
 
 def _log_to_stderr() -> None:

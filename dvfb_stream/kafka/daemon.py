@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dvfb_stream.callbacks import Sink
+from dvfb_stream.callbacks import FindsGeometry, Sink
 from dvfb_stream.frames import Geometry
 from dvfb_stream.kafka.consumer import (
     Assignment,
@@ -29,6 +29,7 @@ from dvfb_stream.kafka.lane import Lane, SharedAnnotator
 from dvfb_stream.kafka.open_runs import Verdict
 from dvfb_stream.kafka.settings import DaemonSettings
 from dvfb_stream.kafka.sinks import StorageError
+from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import SupportsAnnotate
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class Daemon:
         settings: DaemonSettings,
         annotator: SupportsAnnotate,
         *,
-        detectors: Mapping[str, Geometry],
+        detectors: Mapping[str, Geometry | FindsGeometry],
         sinks_for_lane: Callable[[], Sequence[Sink]],
     ) -> None:
         self._settings = settings
@@ -112,6 +113,8 @@ class Daemon:
         self._sinks_for_lane = sinks_for_lane
         self._detectors = detectors or None
         self._stopping = threading.Event()
+        self.metrics = Metrics()
+        """What all lanes count and time."""
         self._lanes: dict[TopicPartition, Lane] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._verdicts = dict.fromkeys(Verdict, 0)
@@ -201,6 +204,8 @@ class Daemon:
                     self._annotator,
                     sinks=self._sinks_for_lane(),
                     detectors=self._detectors,
+                    root_map=self._settings.root_map,
+                    metrics=self.metrics,
                     runs=runs,
                     limits=self._settings.limits,
                 )

@@ -12,35 +12,56 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
-from dvfb_stream.callbacks import AnnotationPipeline, PipelineStats, Sink
+from dvfb_stream.callbacks import AnnotationPipeline, FindsGeometry, PipelineStats, Sink
 from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.kafka.documents import json_ready
 from dvfb_stream.kafka.feed import DocumentFeed
 from dvfb_stream.kafka.open_runs import OpenRuns, Verdict
 from dvfb_stream.kafka.settings import LimitSettings
+from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate
 
 logger = logging.getLogger(__name__)
 
 
 class SharedAnnotator:
-    """An annotator that several lanes use, one at a time."""
+    """An annotator that several lanes use, one at a time; it offers what the annotator offers.
+
+    `prepare` takes no turn: it may run on every lane while one annotates.
+    """
 
     def __init__(self, annotator: SupportsAnnotate) -> None:
         self._annotator = annotator
         self._turn = threading.Lock()
-        if hasattr(annotator, "provenance"):
-            self.provenance: Callable[[], dict[str, Any]] = annotator.provenance
+        # Only what is there: a worker looks for each of them.
+        for name in ("provenance", "prepare", "report_stages"):
+            if hasattr(annotator, name):
+                setattr(self, name, getattr(annotator, name))
+        for name in ("annotate_prepared", "fall_back"):
+            if hasattr(annotator, name):
+                setattr(self, name, self._in_turn(getattr(annotator, name)))
 
     @property
     def identity(self) -> ModelIdentity:
         """Which model annotates."""
         return self._annotator.identity
 
+    @property
+    def prepares_ahead(self) -> bool:
+        """Whether it pays to prepare frames on a thread of their own."""
+        return bool(getattr(self._annotator, "prepares_ahead", False))
+
     def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
         """Return one annotation per frame, in their order."""
         with self._turn:
             return self._annotator.annotate(frames)
+
+    def _in_turn(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            with self._turn:
+                return method(*arguments)
+
+        return call
 
 
 class Lane:
@@ -58,6 +79,10 @@ class Lane:
         The partition's open runs. Once they have ended, no sink is called any more.
     limits
         What bounds memory.
+    root_map
+        Other places for the folders that documents name.
+    metrics
+        Shared with the other lanes.
     """
 
     def __init__(
@@ -65,9 +90,11 @@ class Lane:
         annotator: SharedAnnotator,
         *,
         sinks: Sequence[Sink],
-        detectors: Mapping[str, Geometry] | None,
+        detectors: Mapping[str, Geometry | FindsGeometry] | None,
         runs: OpenRuns,
         limits: LimitSettings,
+        root_map: Mapping[str, str] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.runs = runs
         self._sink_failure: Exception | None = None
@@ -82,6 +109,9 @@ class Lane:
             max_bytes=limits.max_frame_bytes,
             on_run_stored=runs.stored,
             on_sink_failure=self._remember,
+            root_map=root_map,
+            patience=limits.patience,
+            metrics=metrics,
         )
         self._feed = DocumentFeed(self._pipeline, max_bytes=limits.max_document_bytes)
 

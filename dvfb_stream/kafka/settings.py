@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import (
     AfterValidator,
     Field,
+    NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     ValidationInfo,
@@ -100,6 +101,8 @@ class LimitSettings(Settings):
     """Bytes of the frames that wait for the annotator before fetching pauses."""
     max_document_bytes: PositiveInt = 64 << 20
     """Bytes of the messages that wait for the pipeline before fetching pauses."""
+    patience: NonNegativeFloat = 30.0
+    """Seconds that the file of a frame may be late before the frame gets a row that says so."""
     max_open_run_age: PositiveFloat = 86400.0
     """Seconds after its last document at which a run that is not stored is given up, so that it no longer
     holds back the commit. Longer than any pause within a scan."""
@@ -120,6 +123,10 @@ class DaemonSettings(Settings):
     """Where analysis documents go."""
     detectors: dict[str, DetectorDescription] = Field(default_factory=dict)
     """Geometry by data key. Empty: no frame can be annotated, and each one's row says so."""
+    root_map: dict[str, str] = Field(default_factory=dict)
+    """Other places for the folders that documents name: ``"/ioc/data" = "/mnt/data"``."""
+    metrics_port: PositiveInt | None = Field(default=None, le=65535)
+    """Port on which Prometheus finds what is counted and timed; None: none."""
     limits: LimitSettings = LimitSettings()
     """What bounds memory, and how long things may take."""
 

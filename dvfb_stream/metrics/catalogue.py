@@ -91,6 +91,11 @@ QUEUE_FRAMES = Gauge(
     help="Frames held and not yet annotated, those in work included.",
 )
 QUEUE_BYTES = Gauge(name="dvfb_queue_bytes", unit="bytes", help="Bytes of the pixels of those frames.")
+UNREAD_FRAMES = Gauge(
+    name="dvfb_unread_frames",
+    unit="frames",
+    help="Frames that documents announced and that are not read from their files yet.",
+)
 BATCH_FRAMES = Histogram(
     name="dvfb_batch_frames",
     unit="frames",
@@ -125,6 +130,7 @@ CATALOGUE: tuple[Metric, ...] = (
     UNDELIVERED,
     QUEUE_FRAMES,
     QUEUE_BYTES,
+    UNREAD_FRAMES,
     BATCH_FRAMES,
     BATCH_WAIT_SECONDS,
     STAGE_SECONDS,
