@@ -1,0 +1,312 @@
+"""Does a scan notice the annotator, and how many frames a second reach their rows? JSON on stdout.
+
+    python -m benchmarks.live callback|plan|throughput|memory [--model default] > benchmarks/results/NAME.json
+
+`callback`: seconds spent inside the callback for each document, by kind, while the worker is saturated: 1-megapixel
+frames inside events, and stream datums of frames in an HDF5 file. `plan`: how long a plan takes with and without the
+callback, in turns. `throughput`: frames a second from document to row, and where the time goes, for both kinds.
+`memory`: resident memory while many frames pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from dvfb_stream import Annotator, Geometry
+from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.callbacks import LiveAnnotator
+from dvfb_stream.frames import Frame
+from dvfb_stream.labels import LABELS
+from dvfb_stream.training.tables.results import described
+
+SHAPE = (1043, 981)
+GEOMETRY = Geometry(shape=SHAPE, center_x=302.7, center_y=530.9)
+Documents = Iterator[tuple[str, dict[str, Any]]]
+
+
+class Stuck:
+    """An annotator that is far behind: a second a batch."""
+
+    identity = ModelIdentity(name="stuck", version="1", sha256="0" * 64)
+
+    def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
+        """Take its time."""
+        time.sleep(1.0)
+        scores = dict.fromkeys(LABELS, 0.5)
+        return [Annotation(status="ok", model=self.identity, origin=f.origin, scores=scores) for f in frames]
+
+
+def exposures(count: int) -> np.ndarray:
+    """Counts of rings on a falling background, a few different frames."""
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    r = np.hypot(x - GEOMETRY.center_x, y - GEOMETRY.center_y)
+    rng = np.random.default_rng(0)
+    mean = [
+        500 / (1 + (r / 30) ** 2) + 50 * np.exp(-(((r - 150 - 9 * i) / 12) ** 2)) + 1 for i in range(count)
+    ]
+    return rng.poisson(np.stack(mean)).astype(np.int32)
+
+
+def opening(**spec: Any) -> tuple[list[tuple[str, dict[str, Any]]], str, str]:
+    """Start and descriptor of a run, and the uids of both."""
+    run, descriptor, now = str(uuid.uuid4()), str(uuid.uuid4()), time.time()
+    key = {"source": "bench", "dtype": "array", "shape": [1, *SHAPE], "dtype_numpy": "<i4", **spec}
+    return (
+        [
+            ("start", {"uid": run, "time": now}),
+            (
+                "descriptor",
+                {
+                    "uid": descriptor,
+                    "run_start": run,
+                    "time": now,
+                    "name": "primary",
+                    "data_keys": {"image": key},
+                },
+            ),
+        ],
+        run,
+        descriptor,
+    )
+
+
+def inline_run(frames: np.ndarray, count: int) -> Documents:
+    """A run whose events carry their frames."""
+    documents, run, descriptor = opening()
+    yield from documents
+    for number in range(count):
+        yield (
+            "event",
+            {
+                "uid": str(number),
+                "descriptor": descriptor,
+                "seq_num": number + 1,
+                "time": time.time(),
+                "data": {"image": frames[number % len(frames)]},
+                "timestamps": {},
+            },
+        )
+    yield "stop", {"uid": "stop", "run_start": run, "time": time.time(), "exit_status": "success"}
+
+
+def stream_run(path: Path, count: int, *, each: int = 1) -> Documents:
+    """A run whose stream datums announce frames of an HDF5 file, `each` at a time."""
+    documents, run, descriptor = opening(external="STREAM:")
+    yield from documents
+    resource = str(uuid.uuid4())
+    yield (
+        "stream_resource",
+        {
+            "uid": resource,
+            "run_start": run,
+            "data_key": "image",
+            "uri": f"file://localhost{path}",
+            "mimetype": "application/x-hdf5",
+            "parameters": {"dataset": "data"},
+        },
+    )
+    for first in range(0, count, each):
+        yield (
+            "stream_datum",
+            {
+                "uid": str(first),
+                "descriptor": descriptor,
+                "stream_resource": resource,
+                "indices": {"start": first, "stop": min(first + each, count)},
+                "seq_nums": {"start": first + 1, "stop": min(first + each, count) + 1},
+            },
+        )
+    yield "stop", {"uid": "stop", "run_start": run, "time": time.time(), "exit_status": "success"}
+
+
+def written(folder: str, frames: np.ndarray, count: int) -> Path:
+    """An HDF5 file of so many frames; equal frames are stored once."""
+    source, path = Path(folder) / "source.h5", Path(folder) / "frames.h5"
+    with h5py.File(source, "w") as file:
+        file["data"] = frames
+    layout = h5py.VirtualLayout(shape=(count, *SHAPE), dtype=frames.dtype)
+    for number in range(count):
+        layout[number] = h5py.VirtualSource(source, "data", shape=frames.shape)[number % len(frames)]
+    with h5py.File(path, "w", libver="latest") as file:
+        file.create_virtual_dataset("data", layout)
+    return path
+
+
+def spread(seconds: Sequence[float]) -> dict[str, float]:
+    """Median, 99th percentile and largest, milliseconds."""
+    values = 1e3 * np.asarray(seconds)
+    return {
+        "documents": len(values),
+        "p50_ms": float(np.quantile(values, 0.5)),
+        "p99_ms": float(np.quantile(values, 0.99)),
+        "max_ms": float(values.max()),
+    }
+
+
+def callback(options: argparse.Namespace) -> dict[str, Any]:
+    """Time inside the callback, the worker being saturated."""
+    frames, found = exposures(4), {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = written(folder, frames, options.frames)
+        runs: dict[str, Callable[[], Documents]] = {
+            "inline": lambda: inline_run(frames, options.frames),
+            "stream": lambda: stream_run(path, options.frames),
+        }
+        for policy in ("drop-newest", "sample"):
+            for kind, run in runs.items():
+                live = LiveAnnotator(Stuck(), detectors={"image": GEOMETRY}, policy=policy)
+                spent: dict[str, list[float]] = {}
+                for name, doc in run():
+                    begun = time.perf_counter()
+                    live(name, doc)
+                    spent.setdefault(name, []).append(time.perf_counter() - begun)
+                    time.sleep(options.interval)
+                live.close(0.0)
+                measured = "event" if kind == "inline" else "stream_datum"
+                found[f"{kind} {policy}"] = spread(spent[measured])
+    return {"frames": options.frames, "interval_s": options.interval, "callbacks": found}
+
+
+def plan(options: argparse.Namespace) -> dict[str, Any]:
+    """How long a plan takes, with and without."""
+    from bluesky import RunEngine
+    from bluesky import plans as bp
+    from ophyd.sim import SynSignal
+
+    frames, durations = exposures(4), {"with": [], "without": []}
+    numbers = iter(range(10**9))
+    camera = SynSignal(func=lambda: frames[next(numbers) % len(frames)], name="image")
+    RE = RunEngine({})
+    with LiveAnnotator(options.model, detectors={"image": GEOMETRY}) as live:
+        RE(bp.count([camera], 3))
+        for _ in range(options.rounds):
+            for which in durations:
+                token = RE.subscribe(live) if which == "with" else None
+                begun = time.perf_counter()
+                RE(bp.count([camera], options.frames))
+                durations[which].append(time.perf_counter() - begun)
+                if token is not None:
+                    RE.unsubscribe(token)
+                live.wait(600)
+        stats = live.stats()
+    return {
+        "frames_a_plan": options.frames,
+        "seconds": durations,
+        "median_ratio": statistics.median(
+            a / b for a, b in zip(durations["with"], durations["without"], strict=True)
+        ),
+        "dropped": stats.worker.dropped,
+    }
+
+
+def throughput(options: argparse.Namespace) -> dict[str, Any]:
+    """Frames a second from document to row, and where the time goes."""
+    frames, found = exposures(4), {}
+    annotator = Annotator.load(options.model, device=options.device)
+    with tempfile.TemporaryDirectory() as folder:
+        path = written(folder, frames, options.frames)
+        for kind, run in (
+            ("inline", lambda: inline_run(frames, options.frames)),
+            ("stream", lambda: stream_run(path, options.frames, each=8)),
+        ):
+            rows: list[float] = []
+
+            def sink(name: str, doc: dict[str, Any], rows: list[float] = rows) -> None:
+                if name == "event":
+                    rows.append(time.perf_counter())
+
+            with LiveAnnotator(
+                annotator,
+                sinks=[sink],
+                detectors={"image": GEOMETRY},
+                policy="block",
+                batch_size=options.batch_size,
+            ) as live:
+                for name, doc in inline_run(frames, 2):  # warm: the plan of the geometry
+                    live(name, doc)
+                live.wait()
+                rows.clear()
+                before = _stage_seconds(live)
+                begun = time.perf_counter()
+                for name, doc in run():
+                    live(name, doc)
+                live.wait()
+                seconds = rows[-1] - begun
+                after = _stage_seconds(live)
+            found[kind] = {
+                "frames": len(rows),
+                "frames_per_second": len(rows) / seconds,
+                "stage_ms_per_frame": {
+                    stage: 1e3 * (after[stage] - before.get(stage, 0.0)) / len(rows) for stage in after
+                },
+            }
+    return {"model": str(annotator.identity), "batch_size": options.batch_size, "kinds": found}
+
+
+def _stage_seconds(live: LiveAnnotator) -> dict[str, float]:
+    stages = live.metrics.snapshot()["dvfb_stage_seconds"]["values"]
+    return {value["labels"]["stage"]: value["sum"] for value in stages}
+
+
+def memory(options: argparse.Namespace) -> dict[str, Any]:
+    """Resident memory while frames pass."""
+    frames, resident = exposures(4), []
+    with tempfile.TemporaryDirectory() as folder:
+        path = written(folder, frames, options.frames)
+        with LiveAnnotator(options.model, detectors={"image": GEOMETRY}, policy="block") as live:
+            for number, (name, doc) in enumerate(stream_run(path, options.frames, each=8)):
+                live(name, doc)
+                if number % 50 == 0:
+                    while live.stats().reader.waiting > 64:
+                        time.sleep(0.05)
+                    resident.append(_resident())
+                    print(f"{live.stats().worker.annotated} frames, {resident[-1]:.0f} MB", file=sys.stderr)
+            live.wait()
+            resident.append(_resident())
+    settled = resident[len(resident) // 5 :]
+    return {"frames": options.frames, "resident_mb": resident, "spread_mb": max(settled) - min(settled)}
+
+
+def _resident() -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+MEASURES = {"callback": callback, "plan": plan, "throughput": throughput, "memory": memory}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("measure", choices=MEASURES)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--frames", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument(
+        "--interval", type=float, default=0.002, help="seconds between documents of `callback`"
+    )
+    options = parser.parse_args()
+    started = time.monotonic()
+    found = MEASURES[options.measure](options)
+    shown = described(f"live-{options.measure}", found, seconds=time.monotonic() - started, device="cpu")
+    print(json.dumps(shown, indent=2))
+
+
+if __name__ == "__main__":
+    main()
