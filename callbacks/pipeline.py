@@ -20,6 +20,7 @@ from dvfb_stream.callbacks.assets import FrameFiles, PixelReader, ReaderStats
 from dvfb_stream.callbacks.documents import Document, DocumentError, moment, text
 from dvfb_stream.callbacks.latest import LatestAnnotations
 from dvfb_stream.callbacks.left_out import LeftOut
+from dvfb_stream.callbacks.pixels import taken_over
 from dvfb_stream.callbacks.raw_run import Exposure, FindsGeometry, RawRun
 from dvfb_stream.callbacks.writer import AnalysisProgress, AnalysisWriter, RunProgress, Sink, WriterStats
 from dvfb_stream.errors import SettingsError
@@ -342,7 +343,7 @@ class AnnotationPipeline:
                 self._count(catalogue.FAILED)
                 deliver(self._failed(exposure, exposure.reason), wait=self._waits)
             elif exposure.reference is None:
-                self._worker.submit(_frame(exposure, exposure.pixels), deliver)
+                self._worker.submit(_frame(exposure, exposure.pixels), deliver, keep=_kept)
             elif not self._reader.submit(
                 exposure.reference, partial(self._annotate_read, exposure, deliver), wait=self._waits
             ):
@@ -498,3 +499,8 @@ def _frame(exposure: Exposure, pixels: NDArray[Any] | None) -> Frame:
     assert pixels is not None  # it was read, or came in the document
     assert exposure.geometry is not None  # else there is a reason
     return Frame(pixels, exposure.geometry, exposure.origin)
+
+
+def _kept(frame: Frame) -> Frame:
+    """Return a frame with pixels that nobody else can write to."""
+    return Frame(taken_over(frame.pixels), frame.geometry, frame.origin)

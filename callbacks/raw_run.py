@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dvfb_stream.callbacks.assets import PixelReference, RunAssets
 from dvfb_stream.callbacks.documents import Document, DocumentError, mapping, moment, text
-from dvfb_stream.callbacks.pixels import images_in, taken_over
+from dvfb_stream.callbacks.pixels import images_in
 from dvfb_stream.errors import FrameError, GeometryError
 from dvfb_stream.frames import Geometry, Origin
 
@@ -41,6 +41,7 @@ class Exposure:
     """When the raw document says that it was taken, seconds since 1970."""
     geometry: Geometry | None = None
     pixels: NDArray[Any] | None = None
+    """Perhaps the detector's own buffer: to be copied by whoever keeps them."""
     reference: PixelReference | None = None
     """Where the pixels lie in a file."""
     reason: str = ""
@@ -132,7 +133,7 @@ class RawRun:
         ]
 
     def exposures_in_event(self, doc: Document) -> Iterator[Exposure]:
-        """Yield the exposures of an Event, numbered; pixels are safe from the detector's next exposure."""
+        """Yield the exposures of an Event, numbered; pixels may be the detector's own buffer."""
         descriptor = self._descriptor(doc)
         time = moment(doc, default=descriptor.time)
         filled = doc.get("filled")
@@ -195,7 +196,7 @@ class RawRun:
             yield self._numbered(descriptor, key, time, reason=str(error))
             return
         for image in images:
-            yield self._numbered(descriptor, key, time, pixels=taken_over(image))
+            yield self._numbered(descriptor, key, time, pixels=image)
 
     def _numbered(
         self,

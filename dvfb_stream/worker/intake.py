@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from dvfb_stream.frames import Frame
 from dvfb_stream.worker.frame_queue import Deliver, FrameQueue
 from dvfb_stream.worker.policy import FullQueuePolicy, Sampler, Source, sampling_interval
 from dvfb_stream.worker.preparation import Preparation
 from dvfb_stream.worker.stats import DropReason, Tally, full_reason, sampled_reason
+
+Keep = Callable[[Frame], Frame]
+"""Makes a frame that is let in one that may be kept: with pixels that nobody else writes to."""
 
 
 class Intake:
@@ -67,7 +71,7 @@ class Intake:
             self._closed = True
             self._changed.notify_all()
 
-    def take_in(self, frame: Frame, deliver: Deliver, *, wait: bool | None) -> str:
+    def take_in(self, frame: Frame, deliver: Deliver, *, wait: bool | None, keep: Keep | None = None) -> str:
         """Take a frame in; return why not, or an empty text where it was. Parameters as in `Worker.submit`."""
         n_bytes = int(frame.pixels.nbytes)
         waits = self._policy is FullQueuePolicy.BLOCK if wait is None else wait
@@ -77,7 +81,7 @@ class Intake:
                 self._deciding = threading.get_ident()
                 try:
                     if self._closed or not waits or self._queue.has_room(n_bytes):
-                        return self._decide(frame, deliver, n_bytes, samples=samples)
+                        return self._decide(frame, deliver, n_bytes, samples=samples, keep=keep)
                 finally:
                     self._deciding = None
                 self._wait()
@@ -90,7 +94,9 @@ class Intake:
         finally:
             self._kept_waiting -= 1
 
-    def _decide(self, frame: Frame, deliver: Deliver, n_bytes: int, *, samples: bool) -> str:
+    def _decide(
+        self, frame: Frame, deliver: Deliver, n_bytes: int, *, samples: bool, keep: Keep | None
+    ) -> str:
         if self._closed:
             self._tally.came_too_late()
             return "the worker was closed before the frame came"
@@ -102,6 +108,7 @@ class Intake:
         elif not self._queue.has_room(n_bytes):
             reason, said = DropReason.QUEUE_FULL, full_reason(self._queue.max_frames, self._queue.max_bytes)
         else:
+            frame = frame if keep is None else keep(frame)
             entry = self._queue.add(frame, deliver, n_bytes, time.monotonic())
             self._sampler.let_in(source)
             self._tally.let_in(n_bytes)

@@ -16,7 +16,7 @@ from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker.attempts import Attempts
 from dvfb_stream.worker.batching import BatchLimit
 from dvfb_stream.worker.frame_queue import Deliver, Entry, FrameQueue
-from dvfb_stream.worker.intake import Intake
+from dvfb_stream.worker.intake import Intake, Keep
 from dvfb_stream.worker.interface import ReportsStages, SupportsAnnotate, SupportsPrepare
 from dvfb_stream.worker.policy import FullQueuePolicy
 from dvfb_stream.worker.preparation import Preparation
@@ -121,21 +121,26 @@ class Worker:
         self._thread = threading.Thread(target=self._work, name="dvfb-worker", daemon=True)
         self._thread.start()
 
-    def submit(self, frame: Frame, deliver: Deliver, *, wait: bool | None = None) -> None:
+    def submit(
+        self, frame: Frame, deliver: Deliver, *, wait: bool | None = None, keep: Keep | None = None
+    ) -> None:
         """Take `frame` in; `deliver` gets its annotation, exactly once. Never raises.
 
         Parameters
         ----------
         frame
-            Nobody may write to its pixels until its annotation is delivered.
+            Nobody may write to its pixels until its annotation is delivered, unless `keep` sees to that.
         deliver
             Called with the annotation; see the class.
         wait
             True: block until there is room or the worker is closed; False: never block; None: as the policy says,
             which is to block under `FullQueuePolicy.BLOCK` only. Where that is not to block, a frame for which there
             is no room is dropped.
+        keep
+            Called with the frame, before this returns, if it is let in; what it returns is annotated in its place: a
+            frame whose pixels are a copy. What is dropped costs no copy. Must not raise.
         """
-        refusal = self._intake.take_in(frame, deliver, wait=wait)
+        refusal = self._intake.take_in(frame, deliver, wait=wait, keep=keep)
         if refusal:
             annotation = Annotation.failed(refusal, model=self._identity, origin=frame.origin)
             self._hand_over(frame, deliver, annotation)

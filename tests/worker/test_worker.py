@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.frames import Geometry
+from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.worker import FullQueuePolicy, Worker, was_dropped
 
 from .conftest import BYTES, PATIENCE, TALL, WIDE, Echo, Gated, Grumpy, Inbox, frame, in_thread
@@ -267,3 +268,34 @@ def test_whatever_the_bounds_every_frame_is_delivered_exactly_once_and_counted(
     assert stats.received == len(geometries) == stats.annotated + stats.failed + stats.dropped
     if policy is FullQueuePolicy.BLOCK:
         assert stats.dropped == 0
+
+
+class KeepsPixels:
+    """Waits for leave, and keeps what it saw."""
+
+    identity = Echo.identity
+
+    def __init__(self):
+        self.go_on, self.seen = threading.Event(), []
+
+    def annotate(self, frames):
+        self.go_on.wait(PATIENCE)
+        self.seen += [float(frame.pixels[0, 0]) for frame in frames]
+        return [Annotation(status="ok", model=self.identity, origin=frame.origin) for frame in frames]
+
+
+def test_only_what_is_let_in_is_copied():
+    """A dropped frame costs no copy; a kept one is annotated as it was, though the detector has a new exposure."""
+    annotator, copies, buffer = KeepsPixels(), [], np.zeros(WIDE.shape)
+
+    def keep(borrowed):
+        copies.append(1)
+        return Frame(borrowed.pixels.copy(), borrowed.geometry)
+
+    with Worker(annotator, max_frames=3, policy=FullQueuePolicy.DROP_NEWEST) as worker:
+        for number in range(10):
+            buffer[...] = number
+            worker.submit(Frame(buffer, WIDE), lambda annotation: None, keep=keep)
+        annotator.go_on.set()
+    assert len(copies) == 3
+    assert annotator.seen == [0.0, 1.0, 2.0]
