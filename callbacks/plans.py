@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,15 +60,18 @@ def newest_annotation(live: KnowsAnnotations, data_key: str, *, timeout: float =
         # Shielded: a plan that is interrupted must not take the annotation from others who wait for it.
         await asyncio.wait([asyncio.wrap_future(_copy_of(future))], timeout=timeout)
 
-    yield Msg("wait_for", None, [come])
+    yield from bps.wait_for([come])
     return future.result() if future.done() else None
 
 
-def _copy_of(future: Any) -> Any:
-    from concurrent.futures import Future
-
+def _copy_of(future: Future[Annotation]) -> Future[Annotation]:
     copy: Future[Annotation] = Future()
-    future.add_done_callback(lambda done: copy.cancelled() or copy.set_result(done.result()))
+
+    def done(original: Future[Annotation]) -> None:
+        if copy.set_running_or_notify_cancel():
+            copy.set_result(original.result())
+
+    future.add_done_callback(done)
     return copy
 
 
@@ -118,8 +122,6 @@ def scan_until(
 
     found: list[float] = []
 
-    @bpp.stage_decorator([*detectors, motor])
-    @bpp.run_decorator(md={"plan_name": "scan_until", "until": label, **(md or {})})
     def points() -> Plan:
         for position in np.linspace(start, stop, num):
             yield from bps.mv(motor, float(position))
@@ -130,5 +132,6 @@ def scan_until(
                 return
 
     # Bluesky's wrapper around a run returns the run's uid.
-    yield from points()
+    run = bpp.run_wrapper(points(), md={"plan_name": "scan_until", "until": label, **(md or {})})
+    yield from bpp.stage_wrapper(run, [*detectors, motor])
     return found[0] if found else None
