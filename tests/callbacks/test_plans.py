@@ -181,3 +181,26 @@ def test_frames_whose_file_never_comes_have_rows_that_say_so(
     assert "a_0.npy is not there; it did not come within 0.05 s" in lost["reason"]
     (stop,) = recorder.of("stop")
     assert (stop["summary"]["frames"], stop["summary"]["failed"]) == (2, 1)
+
+
+def test_a_hundred_interleaved_runs_each_get_their_rows(raw_documents, annotator, recorder):
+    runs = [raw_documents() for _ in range(100)]
+    with LiveAnnotator(annotator, sinks=[recorder], detectors={"image": GEOMETRY}, policy="block") as live:
+        for run in runs:
+            live(*run.start())
+            live(*run.descriptor())
+        for value in range(3):
+            for number, run in enumerate(runs):
+                live(*run.frame(value + number / 1000))
+        for run in runs[:-1]:  # the last one never stops
+            live(*run.stop())
+        assert live.wait(20)
+        assert live.stats().open_runs == 1
+    parents = {doc["uid"]: doc["analysis"]["parent"] for doc in recorder.of("start")}
+    run_of = {doc["uid"]: parents[doc["run_start"]] for doc in recorder.of("descriptor")}
+    rows = {run.uid: [] for run in runs}
+    for doc in recorder.of("event"):
+        rows[run_of[doc["descriptor"]]].append((doc["data"]["frame"], doc["data"]["rings"]))
+    for number, run in enumerate(runs):
+        assert rows[run.uid] == [(v, pytest.approx((v + number / 1000) / 100)) for v in range(3)]
+    assert {parents[doc["run_start"]] for doc in recorder.of("stop")} == {run.uid for run in runs[:-1]}
