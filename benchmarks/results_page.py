@@ -118,6 +118,12 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (
         sheet,
     ),
     (
+        "The paper's joint network on the same frames",
+        "model-paper-joint.json",
+        "dvfb evaluate --model runs/paper-joint/bundle --frames 5000",
+        sheet,
+    ),
+    (
         "The default model on real frames",
         "real-frames-default.json",
         "dvfb evaluate --model default --labels labels.csv",
