@@ -56,7 +56,13 @@ def print_results(results: Mapping[str, Any]) -> None:
     made = sheet(results)
     # Without lines between columns Table 2 fits into 80.
     table = Table(
-        *made.columns[:1], title=made.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD
+        *made.columns[:1],
+        title=made.title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
     )
     for name in made.columns[1:]:
         table.add_column(name, justify="right")
