@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dvfb_stream.cli.evaluate.rendering import Sheet, sheet
+from dvfb_stream.cli.evaluate.rendering import Sheet, circumstances, sheet
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -56,7 +56,7 @@ def annotate_frames(results: Results) -> Sheet:
             f"Milliseconds a frame: {results['what']}. {results['model']}, {results['threads']} threads; the plan of "
             f"the geometry took {results['plan_build_seconds']:.2f} s once.",
             f"{costs}.",
-            measured(results),
+            circumstances(results),
         ],
     )
 
@@ -76,7 +76,7 @@ def choose_default(results: Results) -> Sheet:
         [
             f"{results['epochs']} epochs of {results['train_frames']} frames, measured on "
             f"{results['validation_frames']} validation frames; a fit a seed.",
-            measured(results),
+            circumstances(results),
         ],
     )
 
@@ -100,14 +100,9 @@ def adaptation(results: Results) -> Sheet:
         rows,
         [
             f"{results['model']}, {results['copies']} copies of each frame; a column entry a draw.",
-            measured(results),
+            circumstances(results),
         ],
     )
-
-
-def measured(results: Results) -> str:
-    """Say where and when."""
-    return f"Measured on {results['device']}, {results['date']}, in {results['seconds']} s."
 
 
 SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (

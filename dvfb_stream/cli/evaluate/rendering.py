@@ -97,7 +97,8 @@ def _score(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
-def _circumstances(results: Mapping[str, Any]) -> str:
+def circumstances(results: Mapping[str, Any]) -> str:
+    """Say where, when and how long something was measured."""
     return f"Measured on {results['device']}, {results['date']}, in {_duration(results['seconds'])}."
 
 
@@ -129,7 +130,7 @@ def _table1(results: Mapping[str, Any]) -> Sheet:
             f"SVMs fitted to {results['svm_frames']} frames and measured on {results['test_frames']}, all simulated; "
             "the paper's 45,000 and 5,000 are other frames, of its own simulator.",
             *_trained(results),
-            _circumstances(results),
+            circumstances(results),
         ],
     )
 
@@ -160,7 +161,7 @@ def _table2(results: Mapping[str, Any]) -> Sheet:
             f"{', '.join(better) or 'none'} ({len(better)} of {len(SYMMETRY_LABELS)}).",
             f"Measured on {results['test_frames']} simulated frames; the paper's 5,000 are of its own simulator.",
             *_trained(results),
-            _circumstances(results),
+            circumstances(results),
         ],
     )
 
@@ -194,7 +195,7 @@ def _table4(results: Mapping[str, Any]) -> Sheet:
             "Our domains are made by sasmodels and pyFAI; the paper's are experiments, which are not public. "
             "lbp + hog needs no training; PCANet learned its filters from frames of the domain.",
             *_trained(results),
-            _circumstances(results),
+            circumstances(results),
         ],
     )
 
@@ -228,7 +229,7 @@ def _model(results: Mapping[str, Any]) -> Sheet:
                 for name, found in results["calibrations"].items()
             )
             + ".",
-            _circumstances(results),
+            circumstances(results),
         ],
     )
 
@@ -246,7 +247,7 @@ def _novelty(results: Mapping[str, Any]) -> Sheet:
         [
             f'Familiar: {results["familiar"]}; "labelled": against those with a label alone.',
             "A domain is scattering that another simulator made: 0.5 would be indistinguishable from ours.",
-            _circumstances(results),
+            circumstances(results),
         ],
     )
 
@@ -278,7 +279,7 @@ def _labelled(results: Mapping[str, Any]) -> Sheet:
             '"lowest" is the lowest probability of a frame that has the label, "highest" the highest of one that has '
             "not.",
             *(confused or ["Every frame that has a label ranks above every frame that has not."]),
-            _circumstances(results),
+            circumstances(results),
         ],
     )
 
