@@ -9,7 +9,6 @@ pool of labelled ones and judged on as many others, as `dvfb train --adapt` fits
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -18,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
+from benchmarks.printing import print_results
 from dvfb_stream import Annotator, Frame
 from dvfb_stream.foreign.domains import domain
 from dvfb_stream.labels import LABELS
 from dvfb_stream.training.adaptation import LabelledFeatures, adapt, turned
-from dvfb_stream.training.tables.results import described
 
 FRAMES_AT_A_TIME = 50
 DRAWS = {60: 4, 150: 3, 400: 1}
@@ -111,11 +110,7 @@ def main() -> None:
         "copies": options.copies,
         "domains": found,
     }
-    print(
-        json.dumps(
-            described("adaptation", result, seconds=time.monotonic() - started, device="cpu"), indent=2
-        )
-    )
+    print_results("adaptation", result, started=started)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ All figures are seconds per frame on this machine, medians over rounds in which 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -16,12 +15,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from benchmarks.printing import print_results
 from dvfb_stream import Annotator, Frame, Geometry
 from dvfb_stream.fbt import FourierBessel
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
 from dvfb_stream.models.networks.cost import cost_of
 from dvfb_stream.models.novelty import statistics_of
-from dvfb_stream.training.tables.results import described
 from dvfb_stream.view import ViewPlan
 
 SHAPE = (1043, 981)
@@ -132,11 +131,7 @@ def main() -> None:
         "plan_build_seconds": plan_seconds,
         "plan_bytes": plan.nbytes,
     }
-    print(
-        json.dumps(
-            described("annotate-frames", found, seconds=time.monotonic() - started, device="cpu"), indent=2
-        )
-    )
+    print_results("annotate-frames", found, started=started)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import tempfile
 import time
@@ -19,12 +18,12 @@ from typing import Any
 
 import torch
 
+from benchmarks.printing import print_results
 from dvfb_stream.models.networks.cost import cost_of
 from dvfb_stream.training.dataset import SimulatedDataset, build
 from dvfb_stream.training.epochs import StoredFrames
 from dvfb_stream.training.fitting import fit
 from dvfb_stream.training.presets import PAPER_FRAMES, SEEDS, preset
-from dvfb_stream.training.tables.results import described
 
 HALF = {"image": [8, 16, 16, 32, 48], "coefficient": [12, 24, 48, 48]}
 TWICE = {"image": [32, 64, 64, 128, 192], "coefficient": [48, 96, 192, 192]}
@@ -97,11 +96,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "variants": found,
     }
-    print(
-        json.dumps(
-            described("choose-default", result, seconds=time.monotonic() - started, device="cpu"), indent=2
-        )
-    )
+    print_results("choose-default", result, started=started)
 
 
 if __name__ == "__main__":

@@ -42,3 +42,11 @@ def test_the_views_that_estimates_are_measured_on_can_be_made():
     )
     done = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_page_of_results_says_what_the_files_say():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.results_page"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (ROOT / "docs" / "results.md").read_text()

@@ -27,6 +27,26 @@ class WrongCallError(typer.BadParameter):
         return self.message
 
 
+def refuse_options(why: str, **given: object) -> None:
+    """Refuse options that a call makes no use of, rather than leave them unheard.
+
+    Parameters
+    ----------
+    why
+        What to say of the first.
+    given
+        Values by the names of parameters; None, False and empty lists were not given.
+
+    Raises
+    ------
+    WrongCallError
+        When one was given.
+    """
+    for name, value in given.items():
+        if value is not None and value is not False and value != []:
+            raise WrongCallError(f"--{name.replace('_', '-')} {why}")
+
+
 def report_error(message: str) -> None:
     """Write one line on stderr that says what is wrong."""
     _line("dvfb: error: " + " ".join(message.split()))

@@ -87,7 +87,7 @@ class Record:
     in radians, q in 1/Å, sizes in Å, heights in counts a detector pixel."""
 
     def row(self, index: int) -> dict[str, Any]:
-        """Return the parameters of one row, JSON-ready."""
+        """Return the parameters of one row, JSON-ready: NaN is None in an (n,) array, left out in an (n, k) one."""
         return {"name": self.name, **{key: _plain(value, index) for key, value in self.values.items()}}
 
 
@@ -133,7 +133,7 @@ def _plain(value: Any, index: int) -> Any:
         return value
     item = value[index]
     if item.ndim == 0:
-        return item.item()
+        return None if item != item else item.item()
     return [number for number in item.tolist() if number == number]
 
 

@@ -32,7 +32,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", help="of the bundle (default: the preset's)")
     for which in ("train", "validation", "test"):
         parser.add_argument(f"--{which}-frames", type=int, help="(default: the preset's)")
-    for name, kind in (("epochs", int), ("batch-size", int), ("learning-rate", float), ("patience", int)):
+    for name, kind in (
+        ("epochs", int),
+        ("batch-size", int),
+        ("learning-rate", float),
+        ("loss", str),
+        ("patience", int),
+    ):
         parser.add_argument(f"--{name}", type=kind, help="(default: the preset's)")
     parser.add_argument("--seed", type=int, help="of the fit (default: the preset's)")
     parser.add_argument("--fresh", action="store_true", help="new frames from the simulator every epoch")
@@ -55,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
             fresh=options.fresh,
             fitting={
                 name: getattr(options, name)
-                for name in ("epochs", "batch_size", "learning_rate", "patience", "seed")
+                for name in ("epochs", "batch_size", "learning_rate", "loss", "patience", "seed")
             },
         )
         bundle = train(

@@ -30,7 +30,7 @@ class GeometryViews:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """Frames of one geometry as the networks are shown them."""
+    """Frames as the networks are shown them; the arrays may lie on disk."""
 
     images: NDArray[np.float16]
     """(B, 256, 256) views, 0..255, 0 where invalid."""

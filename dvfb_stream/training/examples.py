@@ -36,17 +36,11 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Examples:
-    """Labelled frames as the networks are shown them; the arrays may lie on disk."""
+class Examples(Encoded):
+    """Encoded frames, of any number of geometries, with their labels."""
 
-    images: NDArray[np.float16]
-    """(M, 256, 256) views, 0..255, 0 where invalid."""
-    masks: NDArray[np.uint8]
-    """(M, 256, 32) valid pixels, eight to a byte along rows."""
-    coefficients: NDArray[np.complex64]
-    """(M, n_radial, n_orders)."""
     labels: NDArray[np.bool_]
-    """(M, L); of simulated frames in the order of `LABELS`."""
+    """(B, L); of simulated frames in the order of `LABELS`."""
     rows: NDArray[np.int64]
     """(N,) rows of the arrays that count; the others are frames that no annotator would take."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dvfb_stream.cli.geometry_options import CenterX, CenterY, DetectorName, Masks, Poni
-from dvfb_stream.cli.terminal import TaskProgress, WrongCallError, quiet_libraries
+from dvfb_stream.cli.terminal import TaskProgress, WrongCallError, quiet_libraries, refuse_options
 
 if TYPE_CHECKING:
     from dvfb_stream.training.examples import Examples
@@ -103,6 +103,13 @@ def evaluate(
 
     dvfb evaluate --table 4 --work runs --out table-4.json --figure figure-6.png
     """
+    geometry: dict[str, Any] = {
+        "center_x": center_x,
+        "center_y": center_y,
+        "poni": poni,
+        "mask": mask or [],
+        "detector": detector,
+    }
     if table is not None and table not in TABLES:
         raise WrongCallError(f"--table must be 1, 2 or 4, the paper's tables of results, not {table}")
     asked = [
@@ -120,8 +127,8 @@ def evaluate(
         raise WrongCallError(
             f"--from prints results that are there; leave {asked[0] if asked else '--work'} away"
         )
-    if labels is None and any(value for value in (center_x, center_y, poni, mask, detector)):
-        raise WrongCallError("a geometry belongs to --labels; simulated frames have their own")
+    if labels is None:
+        refuse_options("belongs to --labels; simulated frames have a geometry of their own", **geometry)
     if labels is not None and figure is not None:
         raise WrongCallError("--figure draws Table 4, a model or --novelty, not --labels")
     if work is not None and table is None:
@@ -138,18 +145,7 @@ def evaluate(
         elif table is not None and work is None:
             found = _stored(table)
         elif labels is not None:
-            found = _labelled(
-                labels,
-                model,
-                chosen,
-                {
-                    "center_x": center_x,
-                    "center_y": center_y,
-                    "poni": poni,
-                    "mask": mask or [],
-                    "detector": detector,
-                },
-            )
+            found = _labelled(labels, model, chosen, geometry)
         else:
             with TaskProgress() as progress:
                 found = _measure(

@@ -33,14 +33,6 @@ GAMMAS = (0.3, 1.0, 3.0)
 FILTER_FRAMES = 500
 """Frames that PCANet learns its filters from."""
 
-PEERS = {
-    "joint": "paper-joint",
-    "alexnet": "paper-image",
-    "vgg16": "vgg16",
-    "resnet50": "resnet50",
-}
-"""Networks of Table 4 and the presets they come from."""
-
 Report = Callable[[str, int, int], None]
 
 
@@ -117,7 +109,7 @@ def measure_table4(
     Parameters
     ----------
     bundles
-        Networks by the names of `PEERS`.
+        Networks by the names that `find_networks` gives them for Table 4.
     work
         Folder for the frames of the domains.
     scale
@@ -143,7 +135,7 @@ def measure_table4(
         labels = [examples.labels[k] for k in kept]
         methods = {}
         for number, (method, features) in enumerate(_features(bundles, examples, device)):
-            report(f"SVMs of the domain {name}", number, len(PEERS) + 2)
+            report(f"SVMs of the domain {name}", number, len(bundles) + 2)
             started = time.monotonic()
             svms = fit_kernel_svms(
                 features["train"],

@@ -31,6 +31,8 @@ STYLES = {
 }
 BARS = "#d5d8dc"
 BINS = 15
+FEWEST_FRAMES = 10
+"""In a bin of a reliability diagram; the share that fewer have is left to chance."""
 
 
 def figure6(results: Mapping[str, Any]) -> Figure:
@@ -89,7 +91,7 @@ def _title(label: str) -> str:
 
 
 def reliability_figure(probabilities: NDArray[np.float64], truth: NDArray[np.bool_]) -> Figure:
-    """Draw for each label how often it is there against how probable it was called.
+    """Draw for each label how often it is there against how probable it was called, in bins of enough frames.
 
     Parameters
     ----------
@@ -102,7 +104,7 @@ def reliability_figure(probabilities: NDArray[np.float64], truth: NDArray[np.boo
         stated, happened = probabilities[:, k], truth[:, k]
         which = np.minimum((stated * BINS).astype(int), BINS - 1)
         population = np.bincount(which, minlength=BINS)
-        filled = population > 0
+        filled = population >= FEWEST_FRAMES
         centres = (np.arange(BINS) + 0.5) / BINS
         axes.bar(centres, population / population.max(), width=1 / BINS, color=BARS, label="frames (scaled)")
         axes.plot([0, 1], [0, 1], color="#808b96", linewidth=1.0, linestyle="--", label="perfect")

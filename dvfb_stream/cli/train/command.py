@@ -5,17 +5,24 @@ from __future__ import annotations
 import json as json_format
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dvfb_stream.cli.geometry_options import CenterX, CenterY, DetectorName, Masks, Poni
-from dvfb_stream.cli.terminal import TaskProgress, WrongCallError, quiet_libraries, report_note
+from dvfb_stream.cli.terminal import (
+    TaskProgress,
+    WrongCallError,
+    quiet_libraries,
+    refuse_options,
+    report_note,
+)
 
 if TYPE_CHECKING:
     from dvfb_stream.models import Bundle
     from dvfb_stream.training import Recipe
 
+DEFAULT = "default"
 SCALE, FIT, ADAPT = "How many frames", "How to fit", "Adapting to a beamline"
 
 
@@ -87,7 +94,7 @@ def train(
             rich_help_panel=ADAPT,
         ),
     ] = None,
-    model: Annotated[str, typer.Option(help="Bundle to adapt.", rich_help_panel=ADAPT)] = "default",
+    model: Annotated[str, typer.Option(help="Bundle to adapt.", rich_help_panel=ADAPT)] = DEFAULT,
     augment: Annotated[
         bool,
         typer.Option(help="Fit to turned and mirrored copies of the frames too.", rich_help_panel=ADAPT),
@@ -113,9 +120,33 @@ def train(
     Where the command line's packages are not there, and on several GPUs by way of torchrun:
     python -m dvfb_stream.training PRESET --work FOLDER
     """
+    geometry: dict[str, Any] = {
+        "center_x": center_x,
+        "center_y": center_y,
+        "poni": poni,
+        "mask": mask or [],
+        "detector": detector,
+    }
+    fitting = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "loss": loss,
+        "patience": patience,
+    }
     if adapt is not None:
         if preset is not None:
             raise WrongCallError("--adapt fits heads on a bundle that is there; leave the preset away")
+        refuse_options(
+            "is for training a network; --adapt fits heads on one that is there",
+            frames=frames,
+            validation_frames=validation_frames,
+            test_frames=test_frames,
+            dataset=dataset,
+            fresh=fresh,
+            **fitting,
+            processes=processes,
+        )
         from dvfb_stream.cli.train.adaptation import adapt_from_csv, show_adaptation
 
         with quiet_libraries():
@@ -125,11 +156,7 @@ def train(
                 bundle=bundle,
                 name=name,
                 version=version,
-                center_x=center_x,
-                center_y=center_y,
-                poni=poni,
-                mask=mask or [],
-                detector=detector,
+                **geometry,
                 device=device,
                 augment=augment,
                 seed=seed or 0,
@@ -148,6 +175,12 @@ def train(
         for recipe in PRESETS.values():
             typer.echo(f"{recipe.name:18} {recipe.purpose}")
         return
+    refuse_options(
+        "belongs to --adapt",
+        **geometry,
+        model=None if model == DEFAULT else model,
+        no_augment=not augment,
+    )
     chosen = find_preset(preset)
     if fresh and dataset is not None:
         raise WrongCallError("--fresh simulates new frames and --dataset uses stored ones; give one of them")
@@ -157,14 +190,7 @@ def train(
             version=version,
             frames={"train": frames, "validation": validation_frames, "test": test_frames},
             fresh=fresh,
-            fitting={
-                "epochs": epochs,
-                "batch_size": batch_size,
-                "learning_rate": learning_rate,
-                "loss": loss,
-                "patience": patience,
-                "seed": seed,
-            },
+            fitting={**fitting, "seed": seed},
         )
     except SettingsError as error:
         raise WrongCallError(str(error)) from error

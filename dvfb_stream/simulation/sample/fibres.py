@@ -29,7 +29,7 @@ def fibre(drawn: Drawn, wanted: Wanted) -> None:
     spacing = draws.log_uniform(10.0, 60.0)
     layers = np.where(draws.happens(0.7), draws.integers(1, MOST_LAYERS + 1), 0)
     share, damping = 10.0 ** draws.uniform(-2.0, -0.5), draws.uniform(0.0, 0.6)
-    extent, hollow = draws.log_uniform(8.0, 50.0), draws.happens(0.5)
+    extent, hollow = draws.log_uniform(8.0, 50.0), draws.happens(0.5).astype(np.float64)
     # The height is that of the streak just outside the beamstop.
     edge = max(8.0, experiment.stop_radius + 2.0)
     top = height * (1.0 + (edge / decay) ** 2) ** 2
@@ -63,7 +63,7 @@ def fibre(drawn: Drawn, wanted: Wanted) -> None:
         profile = diffuse.ornstein_zernike(across, length=1.0 / each(extent))
         # A molecule without matter on its axis scatters none along the meridian.
         off_axis = across**2 / (across**2 + each(0.5 * extent) ** 2)
-        return result * torch.where(each(hollow), profile * off_axis, profile)
+        return result * torch.where(each(hollow) > 0.0, profile * off_axis, profile)
 
     lined = np.flatnonzero(layers)
     for pattern, smooth in (

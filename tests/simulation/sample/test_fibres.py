@@ -1,5 +1,7 @@
 """Fibres repeat every half turn, and are called so wherever they can be seen."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,16 @@ def test_a_half_turn_leaves_a_fibre_as_it_is(drawn):
         np.testing.assert_allclose(
             pattern, pattern.roll(len(table.azimuths) // 2, dims=1), rtol=1e-6, atol=1e-9
         )
+
+
+def test_what_a_fibre_lacks_is_told_as_nothing(drawn):
+    _, _, told = drawn
+    json.dumps(told, allow_nan=False)
+    assert any(fact["layers"] and fact["spacing"] is not None for fact in told)
+    for fact in told:
+        assert (fact["spacing"] is None) == (fact["layers"] == 0)
+        assert (fact["radius"] is None) == (fact["q"] is None) == (fact["width"] is None)
+    assert {fact["radius"] is None for fact in told} == {True, False}
 
 
 def test_the_streak_lies_across_the_axis_and_falls_outwards(drawn):
