@@ -131,6 +131,7 @@ class AnalysisRun:
             "novelty": dict(number),
             "status": dict(words),
             "reason": dict(words),
+            "event_uid": dict(words),
         }
         return {
             "uid": self._descriptor_uid,
@@ -155,6 +156,7 @@ class AnalysisRun:
             "novelty": float(annotation.novelty),
             "status": annotation.status,
             "reason": annotation.reason,
+            "event_uid": "" if annotation.origin is None else annotation.origin.event_uid,
         }
         return {
             "uid": self._derived_uid(str(row.index)),

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -20,6 +19,7 @@ from dvfb_stream.callbacks.assets import FrameFiles, PixelReader, ReaderStats
 from dvfb_stream.callbacks.documents import Document, DocumentError, moment, text
 from dvfb_stream.callbacks.latest import LatestAnnotations
 from dvfb_stream.callbacks.left_out import LeftOut
+from dvfb_stream.callbacks.open_runs import OpenRun, OpenRuns
 from dvfb_stream.callbacks.pixels import taken_over
 from dvfb_stream.callbacks.raw_run import Exposure, FindsGeometry, RawRun
 from dvfb_stream.callbacks.writer import AnalysisProgress, AnalysisWriter, RunProgress, Sink, WriterStats
@@ -59,13 +59,6 @@ class PipelineStats:
     reader: ReaderStats
     worker: WorkerStats
     writer: WriterStats
-
-
-@dataclass(slots=True, eq=False)
-class _OpenRun:
-    raw: RawRun
-    progress: RunProgress
-    analyses: dict[tuple[str, str], AnalysisProgress] = field(default_factory=dict)
 
 
 class AnnotationPipeline:
@@ -164,21 +157,18 @@ class AnnotationPipeline:
         self._provenance = provenance_of(annotator)
         self._detectors = None if detectors is None else dict(detectors)
         self._waits = policy is FullQueuePolicy.BLOCK
-        self._max_open_runs = max_open_runs
         self._on_run_stored = on_run_stored
         self._on_sink_failure = on_sink_failure
 
         # Held while a document is taken, which may block; nothing but taking documents waits for it.
         self._intake = threading.Lock()
+        self._runs = OpenRuns(max_open_runs)
+        self._left_out = LeftOut()
         # Guards what follows; held for moments only.
         self._lock = threading.Lock()
-        self._runs: OrderedDict[str, _OpenRun] = OrderedDict()  # by the raw run's uid
-        self._run_of_descriptor: dict[str, str] = {}  # uids
-        self._run_of_resource: dict[str, str] = {}  # uids
-        self._left_out = LeftOut()
         self._closed = False
         self._documents = self._frames = self._unreadable = 0
-        self._abandoned_runs = self._stored_runs = self._callback_failures = 0
+        self._stored_runs = self._callback_failures = 0
 
         self._worker = Worker(
             annotator,
@@ -241,9 +231,7 @@ class AnnotationPipeline:
         self._writer.close(deadline.left())
         self._worker.close(timeout=None if timeout is None else 0.0)
         self._reader.close(timeout=None if timeout is None else 0.0)
-        with self._lock:
-            unfinished = list(self._runs)
-        if unfinished:
+        if unfinished := self._runs.uids:
             logger.warning("closed while %d raw runs are not finished: %s", len(unfinished), unfinished[:10])
 
     def stats(self) -> PipelineStats:
@@ -255,7 +243,7 @@ class AnnotationPipeline:
                 frames=self._frames,
                 unreadable=self._unreadable,
                 open_runs=len(self._runs),
-                abandoned_runs=self._abandoned_runs,
+                abandoned_runs=self._runs.abandoned,
                 stored_runs=self._stored_runs,
                 callback_failures=self._callback_failures,
                 reader=self._reader.stats(),
@@ -282,29 +270,33 @@ class AnnotationPipeline:
             case "start":
                 self._begin(doc)
             case "descriptor":
-                run = self._open_run(text(doc, "run_start"))
+                run = self._runs.run(text(doc, "run_start"))
                 run.raw.add_descriptor(doc)
-                self._remember(text(doc, "uid"), run.raw.uid)
+                self._runs.add_descriptor(text(doc, "uid"), run)
                 self._left_out.images(run.raw.overlooked_images(doc), described=self._detectors or ())
             case "stream_resource":
-                self._open_run(text(doc, "run_start")).raw.assets.add_stream_resource(doc)
+                self._runs.run(text(doc, "run_start")).raw.assets.add_stream_resource(doc)
             case "resource":
-                self._learn_resource(doc)
+                run = self._run_of_resource(doc)
+                run.raw.assets.add_resource(doc)
+                self._runs.add_resource(text(doc, "uid"), run)
             case "datum":
-                self._run_with_resource(doc).raw.assets.add_datum(doc)
+                self._runs.run_of_resource(text(doc, "resource")).raw.assets.add_datum(doc)
             case "datum_page":
-                self._run_with_resource(doc).raw.assets.add_datum_page(doc)
+                self._runs.run_of_resource(text(doc, "resource")).raw.assets.add_datum_page(doc)
             case "event":
-                run = self._run_with_descriptor(doc)
+                run = self._runs.run_of_descriptor(text(doc, "descriptor"))
                 self._submit(run, run.raw.exposures_in_event(doc))
             case "event_page":
-                run = self._run_with_descriptor(doc)
+                run = self._runs.run_of_descriptor(text(doc, "descriptor"))
                 self._submit(run, run.raw.exposures_in_event_page(doc))
             case "stream_datum":
-                run = self._run_with_descriptor(doc)
+                run = self._runs.run_of_descriptor(text(doc, "descriptor"))
                 self._submit(run, run.raw.exposures_in_stream_datum(doc))
             case "stop":
-                self._end(doc)
+                run = self._runs.run(text(doc, "run_start"))
+                self._runs.stop(run)
+                self._writer.stop(run.progress, dict(run.raw.counts), moment(doc, default=time.time()))
             case "bulk_events" | "bulk_datum":
                 raise DocumentError(
                     f"documents of the old kind {name!r} are not read; no version of Bluesky emits them"
@@ -314,24 +306,12 @@ class AnnotationPipeline:
 
     def _begin(self, doc: Document) -> None:
         raw = RawRun(doc, self._detectors, root_map=self._root_map)
-        with self._lock:
-            again = self._runs.get(raw.uid)
-            if again is not None:
-                again.raw = raw
-            else:
-                self._runs[raw.uid] = _OpenRun(raw=raw, progress=RunProgress(raw.uid))
-            too_many = len(self._runs) > self._max_open_runs
-            oldest = next(iter(self._runs))
-            if too_many:
-                self._abandoned_runs += 1
-                self._forget(oldest)
+        again = self._runs.begin(raw)
         if again is not None:
             logger.info("run %s is delivered again", raw.uid)
             self._writer.restart(again.progress)
-        if too_many:
-            logger.warning("more than %d runs are open; abandoning %s", self._max_open_runs, oldest)
 
-    def _submit(self, run: _OpenRun, exposures: Iterator[Exposure]) -> None:
+    def _submit(self, run: OpenRun, exposures: Iterator[Exposure]) -> None:
         for exposure in exposures:
             progress = self._analysis_of(run, exposure)
             deliver = partial(self._deliver, progress, exposure.origin.index, exposure.time)
@@ -370,7 +350,7 @@ class AnnotationPipeline:
     def _failed(self, exposure: Exposure, reason: str) -> Annotation:
         return Annotation.failed(reason, model=self._identity, origin=exposure.origin)
 
-    def _analysis_of(self, run: _OpenRun, exposure: Exposure) -> AnalysisProgress:
+    def _analysis_of(self, run: OpenRun, exposure: Exposure) -> AnalysisProgress:
         stream, data_key = exposure.origin.stream, exposure.origin.data_key
         if (stream, data_key) not in run.analyses:
             analysis = AnalysisRun(
@@ -386,55 +366,12 @@ class AnnotationPipeline:
             run.progress.analyses.append(run.analyses[stream, data_key])
         return run.analyses[stream, data_key]
 
-    def _end(self, doc: Document) -> None:
-        run = self._open_run(text(doc, "run_start"))
-        with self._lock:
-            run.raw.stopped = True
-        self._writer.stop(run.progress, dict(run.raw.counts), moment(doc, default=time.time()))
-
-    def _open_run(self, uid: str) -> _OpenRun:
-        with self._lock:
-            run = self._runs.get(uid)
-        if run is None:
-            raise DocumentError(
-                f"the raw run {uid!r} is not open here: its start did not come, or its stop did"
-            )
-        if run.raw.stopped:
-            raise DocumentError(f"the raw run {uid!r} has stopped")
-        return run
-
-    def _run_with_descriptor(self, doc: Document) -> _OpenRun:
-        descriptor = text(doc, "descriptor")
-        with self._lock:
-            uid = self._run_of_descriptor.get(descriptor)
-        if uid is None:
-            raise DocumentError(f"the descriptor {descriptor!r} belongs to no run that is open here")
-        return self._open_run(uid)
-
-    def _remember(self, descriptor: str, uid: str) -> None:
-        with self._lock:
-            self._run_of_descriptor[descriptor] = uid
-
-    def _learn_resource(self, doc: Document) -> None:
+    def _run_of_resource(self, doc: Document) -> OpenRun:
         # Event-model lets a resource do without its run; then it can only be that of the run that is open.
-        uid = doc.get("run_start")
-        with self._lock:
-            if not uid and len(self._runs) == 1:
-                uid = next(iter(self._runs))
-        if not isinstance(uid, str) or not uid:
+        uid = doc.get("run_start") or self._runs.only_run()
+        if not isinstance(uid, str):
             raise DocumentError("a resource without its run's uid is taken only while one run is open")
-        run = self._open_run(uid)
-        run.raw.assets.add_resource(doc)
-        with self._lock:
-            self._run_of_resource[text(doc, "uid")] = uid
-
-    def _run_with_resource(self, doc: Document) -> _OpenRun:
-        resource = text(doc, "resource")
-        with self._lock:
-            uid = self._run_of_resource.get(resource)
-        if uid is None:
-            raise DocumentError(f"the resource {resource!r} belongs to no run that is open here")
-        return self._open_run(uid)
+        return self._runs.run(uid)
 
     # -- rows, on the worker's thread; or on the caller's, where there is nothing to annotate --------------
 
@@ -455,13 +392,9 @@ class AnnotationPipeline:
     # -- ends, on the writer's thread ----------------------------------------------------------------------
 
     def _finished(self, progress: RunProgress) -> None:
+        if not self._runs.finish(progress) or progress.broken:
+            return
         with self._lock:
-            run = self._runs.get(progress.raw_uid)
-            if run is None or run.progress is not progress or not run.raw.stopped:
-                return  # abandoned, or being delivered again
-            self._forget(progress.raw_uid)
-            if progress.broken:
-                return
             self._stored_runs += 1
         if self._on_run_stored is not None:
             self._tell(self._on_run_stored, progress.raw_uid)
@@ -477,12 +410,6 @@ class AnnotationPipeline:
             logger.exception("%r raised when told of %r", callback, news)
             with self._lock:
                 self._callback_failures += 1
-
-    def _forget(self, uid: str) -> None:
-        del self._runs[uid]
-        for known in (self._run_of_descriptor, self._run_of_resource):
-            for document in [document for document, run in known.items() if run == uid]:
-                del known[document]
 
 
 class _Deadline:

@@ -136,13 +136,17 @@ class RawRun:
         """Yield the exposures of an Event, numbered; pixels may be the detector's own buffer."""
         descriptor = self._descriptor(doc)
         time = moment(doc, default=descriptor.time)
+        uid = doc.get("uid")
+        uid = uid if isinstance(uid, str) else ""
         filled = doc.get("filled")
         for key, value in mapping(doc, "data").items():
             spec = descriptor.data_keys.get(key)
             spec = spec if isinstance(spec, Mapping) else {}
             if self._is_image(key, spec, value):
                 is_filled = filled.get(key) if isinstance(filled, Mapping) else None
-                yield from self._exposures(descriptor, key, spec, value, is_filled=is_filled, time=time)
+                yield from self._exposures(
+                    descriptor, key, spec, value, is_filled=is_filled, time=time, event=uid
+                )
 
     def exposures_in_event_page(self, doc: Document) -> Iterator[Exposure]:
         """Yield the exposures of an EventPage, event by event."""
@@ -155,9 +159,12 @@ class RawRun:
         lengths = {len(times), *(len(column) for column in columns.values())}
         if len(lengths) != 1:
             raise DocumentError(f"the columns of an event page must be of one length, not {sorted(lengths)}")
-        for row, time in enumerate(times):
+        uids = doc.get("uid")
+        uids = uids if isinstance(uids, list | tuple) and len(uids) == len(times) else [""] * len(times)
+        for row, (time, uid) in enumerate(zip(times, uids, strict=True)):
             yield from self.exposures_in_event(
                 {
+                    "uid": uid,
                     "descriptor": doc.get("descriptor"),
                     "time": time,
                     "data": {key: column[row] for key, column in columns.items()},
@@ -184,19 +191,20 @@ class RawRun:
         *,
         is_filled: object,
         time: float,
+        event: str,
     ) -> Iterator[Exposure]:
         # Before it is filled, the value of external data is the id of its datum; `filled` may be absent.
         if isinstance(value, str) and (is_filled is False or "external" in spec):
             for reference in self.assets.of_datum(value, spec):
-                yield self._numbered(descriptor, key, time, reference=reference)
+                yield self._numbered(descriptor, key, time, reference=reference, event=event)
             return
         try:
             images: Iterable[NDArray[Any]] = images_in(value)
         except FrameError as error:
-            yield self._numbered(descriptor, key, time, reason=str(error))
+            yield self._numbered(descriptor, key, time, reason=str(error), event=event)
             return
         for image in images:
-            yield self._numbered(descriptor, key, time, pixels=image)
+            yield self._numbered(descriptor, key, time, pixels=image, event=event)
 
     def _numbered(
         self,
@@ -207,13 +215,14 @@ class RawRun:
         pixels: NDArray[Any] | None = None,
         reference: PixelReference | None = None,
         reason: str = "",
+        event: str = "",
     ) -> Exposure:
         stream = descriptor.stream
         index = self.counts.get((stream, key), 0)
         self.counts[stream, key] = index + 1
         geometry = self._geometry(descriptor, key, pixels)
         return Exposure(
-            origin=Origin(run_uid=self.uid, stream=stream, data_key=key, index=index),
+            origin=Origin(run_uid=self.uid, stream=stream, data_key=key, index=index, event_uid=event),
             time=time,
             geometry=geometry if isinstance(geometry, Geometry) else None,
             pixels=pixels,

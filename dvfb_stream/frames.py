@@ -26,6 +26,8 @@ class Origin:
     """Name of the detector's image in the event descriptor."""
     index: int
     """Frame index within that data key, from 0."""
+    event_uid: str = ""
+    """uid of the raw event; empty where frames come without events, as in a fly scan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -80,6 +80,14 @@ def test_an_annotator_s_own_account_goes_into_the_start(make_pipeline, recorder,
     assert analysis["model"]["name"] == "brightness"
 
 
+def test_rows_name_the_raw_event(make_pipeline, recorder, raw_documents):
+    documents, pipeline = raw_documents().whole(10, math.nan), make_pipeline()
+    for name, doc in documents:
+        pipeline(name, doc)
+    assert pipeline.wait(10)
+    assert [row["event_uid"] for row in recorder.rows()] == [d["uid"] for n, d in documents if n == "event"]
+
+
 def test_rows_carry_scores_or_the_reason_why_there_are_none(documents):
     sink, _ = documents(90, math.nan)
     good, bad = sink.rows()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import uuid
 
+import event_model
 import numpy as np
 import pytest
 
@@ -38,6 +39,16 @@ def run(raw_documents, geometry):
 
 def indices(exposures, data_key="image", stream="primary"):
     return [e.origin.index for e in exposures if (e.origin.data_key, e.origin.stream) == (data_key, stream)]
+
+
+def test_frames_know_the_event_that_they_came_with(run, raw_documents, geometry):
+    raw = raw_documents()
+    documents = [raw.start(), raw.descriptor("image"), raw.event(image=np.zeros((2, 4, 6))), raw.frame(1)]
+    uids = [doc["uid"] for name, doc in documents if name == "event"]
+    assert [e.origin.event_uid for e in run(documents)] == [uids[0], uids[0], uids[1]]
+    page = event_model.pack_event_page(*(doc for name, doc in documents if name == "event"))
+    paged = run([*documents[:2], ("event_page", {**page, "data": {"image": [np.zeros((4, 6))] * 2}})])
+    assert [e.origin.event_uid for e in paged] == uids
 
 
 def test_frames_are_numbered_in_each_data_key_of_each_stream(run, raw_documents, geometry):
