@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -131,7 +131,9 @@ def scan_until(
                 found.append(float(position))
                 return
 
-    # Bluesky's wrapper around a run returns the run's uid.
-    run = bpp.run_wrapper(points(), md={"plan_name": "scan_until", "until": label, **(md or {})})
-    yield from bpp.stage_wrapper(run, [*detectors, motor])
+    # Bluesky does not type its wrappers. The one around a run returns the run's uid.
+    in_a_run: Callable[..., Plan] = bpp.run_wrapper
+    staged: Callable[..., Plan] = bpp.stage_wrapper
+    run = in_a_run(points(), md={"plan_name": "scan_until", "until": label, **(md or {})})
+    yield from staged(run, [*detectors, motor])
     return found[0] if found else None
