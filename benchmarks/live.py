@@ -2,10 +2,10 @@
 
     python -m benchmarks.live callback|plan|throughput|memory [--model default] > benchmarks/results/NAME.json
 
-`callback`: seconds spent inside the callback for each document, by kind, while the worker is saturated: 1-megapixel
-frames inside events, and stream datums of frames in an HDF5 file. `plan`: how long a plan takes with and without the
-callback, in turns. `throughput`: frames a second from document to row, and where the time goes, for both kinds.
-`memory`: resident memory while many frames pass.
+`callback`: time inside the callback for each document, by kind, while the worker is saturated and while it annotates
+all there is: 1-megapixel frames inside events, and stream datums of frames in an HDF5 file. `plan`: how long a plan
+takes with and without the callback, in turns. `throughput`: frames a second from document to row, and where the time
+goes, for both kinds. `memory`: resident memory while many frames pass.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ from dvfb_stream.training.tables.results import described
 
 SHAPE = (1043, 981)
 GEOMETRY = Geometry(shape=SHAPE, center_x=302.7, center_y=530.9)
+EXPOSURES = (0.0, 0.01, 0.1)
+"""Seconds a frame of the plans that are timed; with none, a plan is nothing but Bluesky's own work."""
+SECONDS_A_PLAN = 2.0
 Documents = Iterator[tuple[str, dict[str, Any]]]
 
 
@@ -156,26 +159,39 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def callback(options: argparse.Namespace) -> dict[str, Any]:
-    """Time inside the callback, the worker being saturated."""
+    """Time inside the callback: the worker far behind, and annotating for good beside it."""
     frames, found = exposures(4), {}
+    annotators: dict[str, Any] = {
+        "saturated": Stuck(),
+        "annotating": Annotator.load(options.model, device=options.device),
+    }
     with tempfile.TemporaryDirectory() as folder:
         path = written(folder, frames, options.frames)
         runs: dict[str, Callable[[], Documents]] = {
             "inline": lambda: inline_run(frames, options.frames),
             "stream": lambda: stream_run(path, options.frames),
         }
-        for policy in ("drop-newest", "sample"):
+        for state, policy in (
+            ("saturated", "drop-newest"),
+            ("saturated", "sample"),
+            ("annotating", "drop-newest"),
+        ):
             for kind, run in runs.items():
-                live = LiveAnnotator(Stuck(), detectors={"image": GEOMETRY}, policy=policy)
+                live = LiveAnnotator(annotators[state], detectors={"image": GEOMETRY}, policy=policy)
+                if state == "annotating":
+                    for name, doc in inline_run(frames, 2):  # the plan of the geometry
+                        live(name, doc)
+                    live.wait()
                 spent: dict[str, list[float]] = {}
                 for name, doc in run():
                     begun = time.perf_counter()
                     live(name, doc)
                     spent.setdefault(name, []).append(time.perf_counter() - begun)
                     time.sleep(options.interval)
+                dropped = live.stats().worker.dropped
                 live.close(0.0)
                 measured = "event" if kind == "inline" else "stream_datum"
-                found[f"{kind} {policy}"] = spread(spent[measured])
+                found[f"{kind}, {state}, {policy}"] = spread(spent[measured]) | {"dropped": dropped}
     return {"frames": options.frames, "interval_s": options.interval, "callbacks": found}
 
 
@@ -185,30 +201,39 @@ def plan(options: argparse.Namespace) -> dict[str, Any]:
     from bluesky import plans as bp
     from ophyd.sim import SynSignal
 
-    frames, durations = exposures(4), {"with": [], "without": []}
+    frames, found = exposures(4), {}
     numbers = iter(range(10**9))
-    camera = SynSignal(func=lambda: frames[next(numbers) % len(frames)], name="image")
-    RE = RunEngine({})
-    with LiveAnnotator(options.model, detectors={"image": GEOMETRY}) as live:
-        RE(bp.count([camera], 3))
-        for _ in range(options.rounds):
-            for which in durations:
-                token = RE.subscribe(live) if which == "with" else None
-                begun = time.perf_counter()
-                RE(bp.count([camera], options.frames))
-                durations[which].append(time.perf_counter() - begun)
-                if token is not None:
-                    RE.unsubscribe(token)
-                live.wait(600)
-        stats = live.stats()
-    return {
-        "frames_a_plan": options.frames,
-        "seconds": durations,
-        "median_ratio": statistics.median(
-            a / b for a, b in zip(durations["with"], durations["without"], strict=True)
-        ),
-        "dropped": stats.worker.dropped,
-    }
+    annotators: dict[str, Any] = {"annotating": options.model, "saturated": Stuck()}
+    for exposure in EXPOSURES:
+        camera = SynSignal(
+            func=lambda: frames[next(numbers) % len(frames)], name="image", exposure_time=exposure
+        )
+        points = min(options.frames, int(SECONDS_A_PLAN / exposure)) if exposure else options.frames
+        for state, annotator in annotators.items():
+            durations, RE = {"with": [], "without": []}, RunEngine({})
+            with LiveAnnotator(annotator, detectors={"image": GEOMETRY}) as live:
+                RE(bp.count([camera], 3))
+                for _ in range(options.rounds):
+                    for which in durations:
+                        token = RE.subscribe(live) if which == "with" else None
+                        begun = time.perf_counter()
+                        RE(bp.count([camera], points))
+                        durations[which].append(time.perf_counter() - begun)
+                        if token is not None:
+                            RE.unsubscribe(token)
+                        live.wait(2.0)
+                dropped = live.stats().worker.dropped
+                live.close(0.0)
+            ratios = [a / b for a, b in zip(durations["with"], durations["without"], strict=True)]
+            found[f"{1e3 * exposure:g} ms a frame, {state}"] = {
+                "points": points,
+                "seconds": durations,
+                "median_ratio": statistics.median(ratios),
+                "spread_without": max(durations["without"]) / min(durations["without"]),
+                "dropped": dropped,
+            }
+            print(f"{exposure:g} s {state}: {statistics.median(ratios):.3f}", file=sys.stderr)
+    return {"rounds": options.rounds, "plans": found}
 
 
 def throughput(options: argparse.Namespace) -> dict[str, Any]:
@@ -299,7 +324,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument(
-        "--interval", type=float, default=0.002, help="seconds between documents of `callback`"
+        "--interval", type=float, default=0.01, help="seconds between documents of `callback`"
     )
     options = parser.parse_args()
     started = time.monotonic()

@@ -17,6 +17,7 @@ from dvfb_stream.annotations import Annotation
 from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row, provenance_of
 from dvfb_stream.callbacks.assets import FrameFiles, PixelReader, ReaderStats
 from dvfb_stream.callbacks.documents import Document, DocumentError, moment, text
+from dvfb_stream.callbacks.frame_memory import FrameMemory
 from dvfb_stream.callbacks.latest import LatestAnnotations
 from dvfb_stream.callbacks.left_out import LeftOut
 from dvfb_stream.callbacks.open_runs import OpenRun, OpenRuns
@@ -31,6 +32,9 @@ from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate, Worker, Worker
 logger = logging.getLogger(__name__)
 
 _News = TypeVar("_News")
+
+FRAMES_AHEAD = 4
+"""Frames for which memory is ready beforehand."""
 
 TOO_MANY_TO_READ = "dropped: too many frames wait to be read from files"
 """Begins as `was_dropped` knows it."""
@@ -163,6 +167,7 @@ class AnnotationPipeline:
         # Held while a document is taken, which may block; nothing but taking documents waits for it.
         self._intake = threading.Lock()
         self._runs = OpenRuns(max_open_runs)
+        self._memory = FrameMemory(max_bytes // 4, ahead=FRAMES_AHEAD)
         self._left_out = LeftOut()
         # Guards what follows; held for moments only.
         self._lock = threading.Lock()
@@ -231,6 +236,7 @@ class AnnotationPipeline:
         self._writer.close(deadline.left())
         self._worker.close(timeout=None if timeout is None else 0.0)
         self._reader.close(timeout=None if timeout is None else 0.0)
+        self._memory.close()
         if unfinished := self._runs.uids:
             logger.warning("closed while %d raw runs are not finished: %s", len(unfinished), unfinished[:10])
 
@@ -323,12 +329,16 @@ class AnnotationPipeline:
                 self._count(catalogue.FAILED)
                 deliver(self._failed(exposure, exposure.reason), wait=self._waits)
             elif exposure.reference is None:
-                self._worker.submit(_frame(exposure, exposure.pixels), deliver, keep=_kept)
+                self._worker.submit(_frame(exposure, exposure.pixels), deliver, keep=self._keep)
             elif not self._reader.submit(
                 exposure.reference, partial(self._annotate_read, exposure, deliver), wait=self._waits
             ):
                 self._count(catalogue.DROPPED, "too many unread")
                 deliver(self._failed(exposure, TOO_MANY_TO_READ), wait=False)
+
+    def _keep(self, frame: Frame) -> Frame:
+        """Return a frame with pixels that nobody else can write to."""
+        return Frame(taken_over(frame.pixels, self._memory), frame.geometry, frame.origin)
 
     def _annotate_read(
         self, exposure: Exposure, deliver: Callable[..., None], pixels: NDArray[Any] | None, reason: str
@@ -426,8 +436,3 @@ def _frame(exposure: Exposure, pixels: NDArray[Any] | None) -> Frame:
     assert pixels is not None  # it was read, or came in the document
     assert exposure.geometry is not None  # else there is a reason
     return Frame(pixels, exposure.geometry, exposure.origin)
-
-
-def _kept(frame: Frame) -> Frame:
-    """Return a frame with pixels that nobody else can write to."""
-    return Frame(taken_over(frame.pixels), frame.geometry, frame.origin)

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.assets.references import NotThereYetError
+from dvfb_stream.callbacks.assets.references import KINDS, NotThereYetError
+from dvfb_stream.callbacks.frame_memory import FrameMemory
 from dvfb_stream.errors import FrameError, MissingExtraError
 
 HANDLER_GROUPS = ("databroker.handlers",)
@@ -55,6 +56,7 @@ class FrameFiles:
         self._lock = threading.RLock()
         self._open: OrderedDict[str, _OpenFile] = OrderedDict()
         self._handled: OrderedDict[tuple[str, str, str], Any] = OrderedDict()
+        self._memory = FrameMemory()
         self._closed = False
 
     @property
@@ -99,12 +101,16 @@ class FrameFiles:
             found.id.refresh()
         if number >= _count(found):
             raise NotThereYetError(f"{path}::{dataset} has {_count(found)} frames, none with number {number}")
-        if found.ndim == 2:
-            return np.asarray(found[()])
+        place: tuple[int, ...] = ()
         if found.ndim == 3:
-            return np.asarray(found[number])
-        point, position = divmod(number, found.shape[1])
-        return np.asarray(found[point, position])
+            place = (number,)
+        elif found.ndim == 4:
+            place = divmod(number, found.shape[1])
+        if found.dtype.kind not in KINDS:
+            return np.asarray(found[place])
+        pixels = self._memory.empty(found.shape[-2:], found.dtype)
+        found.read_direct(pixels, place)
+        return pixels
 
     def _file(self, path: str) -> Any:
         if self._closed:

@@ -69,11 +69,12 @@ class Preparation:
             self._prepared.pop(number, None)
             self._changed.notify()
 
-    def close(self) -> None:
-        """End the thread once it is through with what it is at; `prepared` goes on without it."""
+    def close(self, timeout: float = 0.0) -> None:
+        """End the thread once it is through with what it is at, and wait that long; `prepared` goes on without it."""
         with self._changed:
             self._closed = True
             self._changed.notify()
+        self._thread.join(timeout)
 
     def _work(self) -> None:
         while self._prepare_one():

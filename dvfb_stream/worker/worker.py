@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import threading
 import time
+import weakref
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +25,9 @@ from dvfb_stream.worker.preparation import Preparation
 from dvfb_stream.worker.stats import Tally, WorkerStats
 
 logger = logging.getLogger(__name__)
+
+SECONDS_AT_EXIT = 10.0
+"""A daemon thread that the interpreter stops in the middle of torch's C++ takes the process down with it (abort)."""
 
 
 class Worker:
@@ -57,7 +62,7 @@ class Worker:
     further frame in, annotates what is held, and fails what its `timeout` did not suffice for. A thread stuck inside
     the annotator cannot be stopped: the frames of that one batch get their rows when it returns, whoever has closed
     the worker since, and however often. The threads are daemons: a process that ends without `close`, or is killed,
-    abandons what is held.
+    abandons what is held; but the end of the process waits for the batch in work, `SECONDS_AT_EXIT` at most.
 
     Every method may be called from any thread; `close` and `drain` any number of times, and from `atexit`: they start
     no thread. Where waiting would be for themselves they return at once: called by `deliver`, and by the handler of a
@@ -108,6 +113,7 @@ class Worker:
         self._limit = BatchLimit(batch_size)
         self._tally = Tally(self._changed, Metrics() if metrics is None else metrics)
         self._drain_up_to = -1
+        self._rests = False
         if metrics is not None and isinstance(annotator, ReportsStages):
             annotator.report_stages(self._tally.took)
         ahead: Preparation | None = None
@@ -120,6 +126,7 @@ class Worker:
         )
         self._thread = threading.Thread(target=self._work, name="dvfb-worker", daemon=True)
         self._thread.start()
+        _workers.add(self)
 
     def submit(
         self, frame: Frame, deliver: Deliver, *, wait: bool | None = None, keep: Keep | None = None
@@ -201,6 +208,16 @@ class Worker:
     ) -> None:
         self.close()
 
+    def rest(self, timeout: float) -> None:
+        """Begin no further batch, abandon what is held, and wait for the threads to come to rest."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            self._rests = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+        if self._preparation is not None:
+            self._preparation.close(max(0.0, deadline - time.monotonic()))
+
     def _is_waited_for(self) -> bool:
         """Whether the thread that calls must return before anything else can happen."""
         return self._intake.is_interrupted or threading.current_thread() is self._thread
@@ -223,7 +240,7 @@ class Worker:
     def _next_batch(self) -> list[Entry]:
         """Wait for a batch that is due and take it; empty once the worker is closed and nothing is held."""
         with self._changed:
-            while not self._intake.is_closed or len(self._queue):
+            while not self._rests and (not self._intake.is_closed or len(self._queue)):
                 now = time.monotonic()
                 hurry = self._intake.is_closed or self._intake.keeps_waiting
                 due = self._queue.take(now, self._limit.frames, drain_up_to=self._drain_up_to, hurry=hurry)
@@ -248,3 +265,14 @@ class Worker:
         except Exception:  # the receiver's failure must not end the thread that serves all the others
             logger.exception("whoever asked for the frame %s did not take its annotation", frame.origin)
             self._tally.undelivered()
+
+
+_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+@atexit.register
+def _rest_all() -> None:
+    """Run after what was registered later: `close`, by whoever wants the frames that are held annotated."""
+    deadline = time.monotonic() + SECONDS_AT_EXIT
+    for worker in list(_workers):
+        worker.rest(max(0.0, deadline - time.monotonic()))

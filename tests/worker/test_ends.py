@@ -104,7 +104,9 @@ def test_closing_at_exit_annotates_what_is_held():
 
 
 def test_a_process_that_ends_without_closing_abandons_what_is_held():
-    source = AT_EXIT.replace("atexit.register(worker.close)", "")
+    source = AT_EXIT.replace(
+        "atexit.register(worker.close)", "dvfb_stream.worker.worker.SECONDS_AT_EXIT = 0.1"
+    )
     done = subprocess.run(
         [sys.executable, "-c", source.replace("gate.set()", "")],
         capture_output=True,
@@ -113,6 +115,14 @@ def test_a_process_that_ends_without_closing_abandons_what_is_held():
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_the_end_of_a_process_waits_for_the_batch_in_work_and_begins_no_other():
+    """The interpreter would stop the thread in the middle; in the middle of torch, that is an abort."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_WORK], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["annotated", "0"]), done.stderr
 
 
 def test_who_is_let_go_by_closing_while_the_policy_samples(inbox):
@@ -133,6 +143,7 @@ _STAND_INS = f"""
 import sys, threading
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from conftest import Gated, frame
+import dvfb_stream.worker.worker
 from dvfb_stream.worker import Worker
 annotator = Gated()
 gate = annotator.gate
@@ -160,6 +171,27 @@ def interrupt():
 
 threading.Thread(target=interrupt, daemon=True).start()
 worker.submit(frame(1), tell)
+"""
+)
+
+IN_WORK = (
+    _STAND_INS
+    + """
+import time
+annotate = annotator.annotate
+
+def slowly(frames):
+    annotator.reached.set()
+    time.sleep(0.5)
+    print("annotated", flush=True)
+    gate.set()
+    return annotate(frames)
+
+annotator.annotate = slowly
+worker = Worker(annotator, batch_size=1)
+for index in range(5):
+    worker.submit(frame(index), lambda a: print(a.origin.index, flush=True))
+assert annotator.reached.wait(10)
 """
 )
 
