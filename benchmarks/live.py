@@ -11,7 +11,6 @@ goes, for both kinds. `memory`: resident memory while many frames pass.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -24,12 +23,12 @@ from typing import Any
 import h5py
 import numpy as np
 
+from benchmarks.printing import print_results
 from dvfb_stream import Annotator, Geometry
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.callbacks import LiveAnnotator
 from dvfb_stream.frames import Frame
 from dvfb_stream.labels import LABELS
-from dvfb_stream.training.tables.results import described
 
 SHAPE = (1043, 981)
 GEOMETRY = Geometry(shape=SHAPE, center_x=302.7, center_y=530.9)
@@ -229,6 +228,9 @@ def plan(options: argparse.Namespace) -> dict[str, Any]:
                 "points": points,
                 "seconds": durations,
                 "median_ratio": statistics.median(ratios),
+                "added_ms_a_point": 1e3
+                * (statistics.median(durations["with"]) - statistics.median(durations["without"]))
+                / points,
                 "spread_without": max(durations["without"]) / min(durations["without"]),
                 "dropped": dropped,
             }
@@ -329,8 +331,7 @@ def main() -> None:
     options = parser.parse_args()
     started = time.monotonic()
     found = MEASURES[options.measure](options)
-    shown = described(f"live-{options.measure}", found, seconds=time.monotonic() - started, device="cpu")
-    print(json.dumps(shown, indent=2))
+    print_results(f"live-{options.measure}", found, started=started)
 
 
 if __name__ == "__main__":

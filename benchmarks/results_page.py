@@ -6,11 +6,12 @@ python -m benchmarks.results_page > docs/results.md
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-from dvfb_stream.cli.evaluate.rendering import Sheet, circumstances, sheet
+from benchmarks import sheets
+from benchmarks.sheets import Results
+from dvfb_stream.cli.evaluate.rendering import Sheet, sheet
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -22,87 +23,12 @@ by `python -m benchmarks.results_page > docs/results.md`. Times are of the machi
 for ratios only.
 """
 
-Results = Mapping[str, Any]
-
 
 def markdown(shown: Sheet) -> str:
     """Return a table and its notes."""
     lines = [f"| {' | '.join(shown.columns)} |", f"|{' --- |' * len(shown.columns)}"]
     lines += [f"| {' | '.join(row)} |" for row in shown.rows]
     return "\n".join([*lines, "", *(f"- {note}" for note in shown.notes)])
-
-
-def annotate_frames(results: Results) -> Sheet:
-    """Frames a second and where the time goes, by batch."""
-    stages = ("view", "coefficients", "novelty_statistics", "annotate")
-    networks = [
-        name for name in next(iter(results["batches"].values()))["seconds_per_frame"] if name not in stages
-    ]
-    rows = []
-    for batch, found in results["batches"].items():
-        spent = found["seconds_per_frame"]
-        cells = [f"{1e3 * spent[stage]:.2f}" for stage in (*stages[:-1], *networks, "annotate")]
-        rows.append([batch, *cells, f"{found['frames_per_second']:.0f}"])
-    costs = "; ".join(
-        f"{name}: {cost['multiply_adds'] / 1e6:.1f} million multiply-adds, {cost['parameters'] / 1e6:.2f} million "
-        "parameters"
-        for name, cost in results["networks"].items()
-    )
-    return Sheet(
-        "",
-        ("batch", "view", "coefficients", "statistics for novelty", *networks, "all", "frames a second"),
-        rows,
-        [
-            f"Milliseconds a frame: {results['what']}. {results['model']}, {results['threads']} threads; the plan of "
-            f"the geometry took {results['plan_build_seconds']:.2f} s once.",
-            f"{costs}.",
-            circumstances(results),
-        ],
-    )
-
-
-def choose_default(results: Results) -> Sheet:
-    """Validation mean average precision against cost."""
-    rows = []
-    for name, found in results["variants"].items():
-        fits = found["fits"]
-        scores = [f"{fit['validation']['joint']:.4f}" for fit in fits]
-        seconds = sum(fit["seconds"] for fit in fits) / len(fits)
-        rows.append([name, ", ".join(scores), f"{found['multiply_adds'] / 1e6:.1f}", f"{seconds:.0f}"])
-    return Sheet(
-        "",
-        ("variant", "mean average precision", "million multiply-adds", "seconds a fit"),
-        rows,
-        [
-            f"{results['epochs']} epochs of {results['train_frames']} frames, measured on "
-            f"{results['validation_frames']} validation frames; a fit a seed.",
-            circumstances(results),
-        ],
-    )
-
-
-def adaptation(results: Results) -> Sheet:
-    """Gains of adapted heads."""
-    rows = []
-    for name, fits in results["domains"].items():
-        for count in sorted({fit["frames"] for fit in fits}):
-            drawn = [fit for fit in fits if fit["frames"] == count]
-            means = [
-                f"{sum(fit['before'].values()) / len(fit['before']):.3f} → "
-                f"{sum(fit['after'].values()) / len(fit['after']):.3f}"
-                for fit in drawn
-            ]
-            gains = ", ".join(f"{fit['gain']:+.3f}" for fit in drawn)
-            rows.append([name, str(count), gains, ", ".join(means)])
-    return Sheet(
-        "",
-        ("domain", "labelled frames", "sum of gains over labels", "mean average precision"),
-        rows,
-        [
-            f"{results['model']}, {results['copies']} copies of each frame; a column entry a draw.",
-            circumstances(results),
-        ],
-    )
 
 
 SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (
@@ -129,13 +55,37 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (
         "Speed",
         "annotate-frames.json",
         "python -m benchmarks.annotate_frames --beside runs/paper-joint/bundle",
-        annotate_frames,
+        sheets.annotate_frames,
+    ),
+    (
+        "Time in the live callback",
+        "live-callback.json",
+        "python -m benchmarks.live callback --frames 1000",
+        sheets.live_callback,
+    ),
+    (
+        "Plans with and without the callback",
+        "live-plan.json",
+        "python -m benchmarks.live plan --rounds 5",
+        sheets.live_plan,
+    ),
+    (
+        "From document to row",
+        "live-throughput.json",
+        "python -m benchmarks.live throughput --frames 1000",
+        sheets.live_throughput,
+    ),
+    (
+        "Memory of the live callback",
+        "live-memory.json",
+        "python -m benchmarks.live memory --frames 20000",
+        sheets.live_memory,
     ),
     (
         "Why the default model is as it is",
         "choose-default.json",
         "python -m benchmarks.choose_default --work runs",
-        choose_default,
+        sheets.choose_default,
     ),
     ("Table 1", "table-1.json", "dvfb evaluate --table 1 --work runs", sheet),
     ("Table 2", "table-2.json", "dvfb evaluate --table 2 --work runs", sheet),
@@ -145,7 +95,7 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (
         "dvfb evaluate --table 4 --work runs --figure docs/images/figure-6.png",
         sheet,
     ),
-    ("Adapting the default model", "adaptation.json", "python -m benchmarks.adaptation", adaptation),
+    ("Adapting the default model", "adaptation.json", "python -m benchmarks.adaptation", sheets.adaptation),
 )
 FIGURES = {
     "model-default.json": (

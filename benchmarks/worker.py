@@ -10,7 +10,6 @@ which the ratio counts.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 import timeit
@@ -20,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.annotate_frames import frames as detector_frames
+from benchmarks.printing import print_results
 from dvfb_stream import Annotator, Frame, Geometry, Origin
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.metrics import Metrics, Stage, catalogue
-from dvfb_stream.training.tables.results import described
 from dvfb_stream.worker import FullQueuePolicy, Worker
 
 SECONDS_PER_BATCH = 0.004
@@ -201,7 +200,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "metrics_microseconds": increments(),
     }
-    print(json.dumps(described("worker", found, seconds=time.monotonic() - started, device="cpu"), indent=2))
+    print_results("worker", found, started=started)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,161 @@
+"""What the benchmarks measured, as tables for `docs/results.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dvfb_stream.cli.evaluate.rendering import Sheet, circumstances
+
+Results = Mapping[str, Any]
+
+
+def annotate_frames(results: Results) -> Sheet:
+    """Frames a second and where the time goes, by batch."""
+    stages = ("view", "coefficients", "novelty_statistics", "annotate")
+    networks = [
+        name for name in next(iter(results["batches"].values()))["seconds_per_frame"] if name not in stages
+    ]
+    rows = []
+    for batch, found in results["batches"].items():
+        spent = found["seconds_per_frame"]
+        cells = [f"{1e3 * spent[stage]:.2f}" for stage in (*stages[:-1], *networks, "annotate")]
+        rows.append([batch, *cells, f"{found['frames_per_second']:.0f}"])
+    costs = "; ".join(
+        f"{name}: {cost['multiply_adds'] / 1e6:.1f} million multiply-adds, {cost['parameters'] / 1e6:.2f} million "
+        "parameters"
+        for name, cost in results["networks"].items()
+    )
+    return Sheet(
+        "",
+        ("batch", "view", "coefficients", "statistics for novelty", *networks, "all", "frames a second"),
+        rows,
+        [
+            f"Milliseconds a frame: {results['what']}. {results['model']}, {results['threads']} threads; the plan of "
+            f"the geometry took {results['plan_build_seconds']:.2f} s once.",
+            f"{costs}.",
+            circumstances(results),
+        ],
+    )
+
+
+def choose_default(results: Results) -> Sheet:
+    """Validation mean average precision against cost."""
+    rows = []
+    for name, found in results["variants"].items():
+        fits = found["fits"]
+        scores = [f"{fit['validation']['joint']:.4f}" for fit in fits]
+        seconds = sum(fit["seconds"] for fit in fits) / len(fits)
+        rows.append([name, ", ".join(scores), f"{found['multiply_adds'] / 1e6:.1f}", f"{seconds:.0f}"])
+    return Sheet(
+        "",
+        ("variant", "mean average precision", "million multiply-adds", "seconds a fit"),
+        rows,
+        [
+            f"{results['epochs']} epochs of {results['train_frames']} frames, measured on "
+            f"{results['validation_frames']} validation frames; a fit a seed.",
+            circumstances(results),
+        ],
+    )
+
+
+def adaptation(results: Results) -> Sheet:
+    """Gains of adapted heads."""
+    rows = []
+    for name, fits in results["domains"].items():
+        for count in sorted({fit["frames"] for fit in fits}):
+            drawn = [fit for fit in fits if fit["frames"] == count]
+            means = [
+                f"{sum(fit['before'].values()) / len(fit['before']):.3f} → "
+                f"{sum(fit['after'].values()) / len(fit['after']):.3f}"
+                for fit in drawn
+            ]
+            gains = ", ".join(f"{fit['gain']:+.3f}" for fit in drawn)
+            rows.append([name, str(count), gains, ", ".join(means)])
+    return Sheet(
+        "",
+        ("domain", "labelled frames", "sum of gains over labels", "mean average precision"),
+        rows,
+        [
+            f"{results['model']}, {results['copies']} copies of each frame; a column entry a draw.",
+            circumstances(results),
+        ],
+    )
+
+
+def live_callback(results: Results) -> Sheet:
+    """Time inside the callback."""
+    rows = [
+        [name, str(found["documents"]), *(f"{found[f'{which}_ms']:.2f}" for which in ("p50", "p99", "max"))]
+        for name, found in results["callbacks"].items()
+    ]
+    return Sheet(
+        "",
+        ("documents, worker, policy", "documents", "p50", "p99", "largest"),
+        rows,
+        [
+            "Milliseconds inside the callback, frames of 1043 x 981 pixels, int32. Saturated: the annotator takes a "
+            "second a batch; annotating: the default model beside it.",
+            circumstances(results),
+        ],
+    )
+
+
+def live_plan(results: Results) -> Sheet:
+    """What a plan takes longer."""
+    rows = [
+        [
+            name,
+            f"{found['median_ratio']:.3f}",
+            f"{found['spread_without']:.3f}",
+            f"{found['added_ms_a_point']:.2f}",
+        ]
+        for name, found in results["plans"].items()
+    ]
+    return Sheet(
+        "",
+        ("plan", "with / without", "slowest / fastest without", "milliseconds a point more"),
+        rows,
+        [
+            f"Medians of {results['rounds']} plans with and without the callback, in turns.",
+            circumstances(results),
+        ],
+    )
+
+
+def live_throughput(results: Results) -> Sheet:
+    """Frames a second from document to row."""
+    stages = ("read", "view", "coefficients", "network", "annotate", "write")
+    rows = [
+        [
+            name,
+            *(f"{found['stage_ms_per_frame'].get(stage, 0.0):.2f}" for stage in stages),
+            f"{found['frames_per_second']:.0f}",
+        ]
+        for name, found in results["kinds"].items()
+    ]
+    return Sheet(
+        "",
+        ("frames", *stages, "frames a second"),
+        rows,
+        [
+            "Milliseconds a frame of 1043 x 981 pixels; annotate is view, coefficients, network and what is between; "
+            f"read and write have threads of their own. {results['model']}, batches of {results['batch_size']}.",
+            circumstances(results),
+        ],
+    )
+
+
+def live_memory(results: Results) -> Sheet:
+    """Resident memory."""
+    resident = results["resident_mb"]
+    tenths = [resident[round(k * (len(resident) - 1) / 10)] for k in range(11)]
+    return Sheet(
+        "",
+        ("frames", *(str(round(k * results["frames"] / 10)) for k in range(11))),
+        [["resident MB", *(f"{value:.0f}" for value in tenths)]],
+        [
+            f"{results['spread_mb']:.0f} MB between smallest and largest after the first fifth.",
+            circumstances(results),
+        ],
+    )
