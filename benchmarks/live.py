@@ -32,6 +32,7 @@ from dvfb_stream.labels import LABELS
 
 SHAPE = (1043, 981)
 GEOMETRY = Geometry(shape=SHAPE, center_x=302.7, center_y=530.9)
+FRAMES_A_FILE = 200
 EXPOSURES = (0.0, 0.01, 0.1)
 """Seconds a frame of the plans that are timed; with none, a plan is nothing but Bluesky's own work."""
 SECONDS_A_PLAN = 2.0
@@ -133,17 +134,20 @@ def stream_run(path: Path, count: int, *, each: int = 1) -> Documents:
     yield "stop", {"uid": "stop", "run_start": run, "time": time.time(), "exit_status": "success"}
 
 
-def written(folder: str, frames: np.ndarray, count: int) -> Path:
-    """An HDF5 file of so many frames; equal frames are stored once."""
-    source, path = Path(folder) / "source.h5", Path(folder) / "frames.h5"
-    with h5py.File(source, "w") as file:
-        file["data"] = frames
-    layout = h5py.VirtualLayout(shape=(count, *SHAPE), dtype=frames.dtype)
-    for number in range(count):
-        layout[number] = h5py.VirtualSource(source, "data", shape=frames.shape)[number % len(frames)]
+def written(folder: str, frames: np.ndarray) -> Path:
+    """An HDF5 file of `FRAMES_A_FILE` frames, a chunk each, as areaDetector and ophyd-async write it."""
+    path = Path(folder) / "frames.h5"
     with h5py.File(path, "w", libver="latest") as file:
-        file.create_virtual_dataset("data", layout)
+        data = file.create_dataset("data", (FRAMES_A_FILE, *SHAPE), frames.dtype, chunks=(1, *SHAPE))
+        for number in range(FRAMES_A_FILE):
+            data[number] = frames[number % len(frames)]
     return path
+
+
+def stream_runs(path: Path, count: int, *, each: int = 1) -> Documents:
+    """Runs of the frames of one file after one another, `count` frames in all."""
+    for done in range(0, count, FRAMES_A_FILE):
+        yield from stream_run(path, min(FRAMES_A_FILE, count - done), each=each)
 
 
 def spread(seconds: Sequence[float]) -> dict[str, float]:
@@ -165,10 +169,10 @@ def callback(options: argparse.Namespace) -> dict[str, Any]:
         "annotating": Annotator.load(options.model, device=options.device),
     }
     with tempfile.TemporaryDirectory() as folder:
-        path = written(folder, frames, options.frames)
+        path = written(folder, frames)
         runs: dict[str, Callable[[], Documents]] = {
             "inline": lambda: inline_run(frames, options.frames),
-            "stream": lambda: stream_run(path, options.frames),
+            "stream": lambda: stream_runs(path, options.frames),
         }
         for state, policy in (
             ("saturated", "drop-newest"),
@@ -243,10 +247,10 @@ def throughput(options: argparse.Namespace) -> dict[str, Any]:
     frames, found = exposures(4), {}
     annotator = Annotator.load(options.model, device=options.device)
     with tempfile.TemporaryDirectory() as folder:
-        path = written(folder, frames, options.frames)
+        path = written(folder, frames)
         for kind, run in (
             ("inline", lambda: inline_run(frames, options.frames)),
-            ("stream", lambda: stream_run(path, options.frames, each=8)),
+            ("stream", lambda: stream_runs(path, options.frames, each=8)),
         ):
             rows: list[float] = []
 
@@ -291,9 +295,9 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
     """Resident memory while frames pass."""
     frames, resident = exposures(4), []
     with tempfile.TemporaryDirectory() as folder:
-        path = written(folder, frames, options.frames)
+        path = written(folder, frames)
         with LiveAnnotator(options.model, detectors={"image": GEOMETRY}, policy="block") as live:
-            for number, (name, doc) in enumerate(stream_run(path, options.frames, each=8)):
+            for number, (name, doc) in enumerate(stream_runs(path, options.frames, each=8)):
                 live(name, doc)
                 if number % 50 == 0:
                     while live.stats().reader.waiting > 64:
@@ -302,7 +306,7 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
                     print(f"{live.stats().worker.annotated} frames, {resident[-1]:.0f} MB", file=sys.stderr)
             live.wait()
             resident.append(_resident())
-    settled = resident[len(resident) // 5 :]
+    settled = resident[len(resident) // 5 : -1]  # the last is after the queue was emptied
     return {"frames": options.frames, "resident_mb": resident, "spread_mb": max(settled) - min(settled)}
 
 

@@ -148,14 +148,15 @@ def live_throughput(results: Results) -> Sheet:
 
 def live_memory(results: Results) -> Sheet:
     """Resident memory."""
-    resident = results["resident_mb"]
+    *resident, emptied = results["resident_mb"]
     tenths = [resident[round(k * (len(resident) - 1) / 10)] for k in range(11)]
     return Sheet(
         "",
         ("frames", *(str(round(k * results["frames"] / 10)) for k in range(11))),
         [["resident MB", *(f"{value:.0f}" for value in tenths)]],
         [
-            f"{results['spread_mb']:.0f} MB between smallest and largest after the first fifth.",
+            f"{results['spread_mb']:.1f} MB between smallest and largest after the first fifth, with a full queue of "
+            f"256 frames (1.0 GB) throughout; {emptied:.0f} MB once it is empty.",
             circumstances(results),
         ],
     )
