@@ -14,6 +14,7 @@ import argparse
 import statistics
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,7 @@ from dvfb_stream.labels import LABELS
 
 SHAPE = (1043, 981)
 GEOMETRY = Geometry(shape=SHAPE, center_x=302.7, center_y=530.9)
+KEY = {"source": "bench", "dtype": "array", "shape": [1, *SHAPE], "dtype_numpy": "<i4"}
 FRAMES_A_FILE = 200
 EXPOSURES = (0.0, 0.01, 0.1)
 """Seconds a frame of the plans that are timed; with none, a plan is nothing but Bluesky's own work."""
@@ -65,7 +67,6 @@ def exposures(count: int) -> np.ndarray:
 def opening(**spec: Any) -> tuple[list[tuple[str, dict[str, Any]]], str, str]:
     """Start and descriptor of a run, and the uids of both."""
     run, descriptor, now = str(uuid.uuid4()), str(uuid.uuid4()), time.time()
-    key = {"source": "bench", "dtype": "array", "shape": [1, *SHAPE], "dtype_numpy": "<i4", **spec}
     return (
         [
             ("start", {"uid": run, "time": now}),
@@ -76,7 +77,7 @@ def opening(**spec: Any) -> tuple[list[tuple[str, dict[str, Any]]], str, str]:
                     "run_start": run,
                     "time": now,
                     "name": "primary",
-                    "data_keys": {"image": key},
+                    "data_keys": {"image": {**KEY, **spec}},
                 },
             ),
         ],
@@ -104,29 +105,30 @@ def inline_run(frames: np.ndarray, count: int) -> Documents:
     yield "stop", {"uid": "stop", "run_start": run, "time": time.time(), "exit_status": "success"}
 
 
+def resource(path: Path, uid: str) -> dict[str, Any]:
+    """A stream resource of an HDF5 file, without its run."""
+    return {
+        "uid": uid,
+        "data_key": "image",
+        "uri": f"file://localhost{path}",
+        "mimetype": "application/x-hdf5",
+        "parameters": {"dataset": "data"},
+    }
+
+
 def stream_run(path: Path, count: int, *, each: int = 1) -> Documents:
     """A run whose stream datums announce frames of an HDF5 file, `each` at a time."""
     documents, run, descriptor = opening(external="STREAM:")
     yield from documents
-    resource = str(uuid.uuid4())
-    yield (
-        "stream_resource",
-        {
-            "uid": resource,
-            "run_start": run,
-            "data_key": "image",
-            "uri": f"file://localhost{path}",
-            "mimetype": "application/x-hdf5",
-            "parameters": {"dataset": "data"},
-        },
-    )
+    uid = str(uuid.uuid4())
+    yield "stream_resource", {**resource(path, uid), "run_start": run}
     for first in range(0, count, each):
         yield (
             "stream_datum",
             {
                 "uid": str(first),
                 "descriptor": descriptor,
-                "stream_resource": resource,
+                "stream_resource": uid,
                 "indices": {"start": first, "stop": min(first + each, count)},
                 "seq_nums": {"start": first + 1, "stop": min(first + each, count) + 1},
             },
@@ -198,48 +200,126 @@ def callback(options: argparse.Namespace) -> dict[str, Any]:
     return {"frames": options.frames, "interval_s": options.interval, "callbacks": found}
 
 
+class StreamCamera:
+    """A detector that announces frames of an HDF5 file, as ophyd-async's do; its file is there beforehand."""
+
+    name, parent, hints = "image", None, {"fields": []}
+
+    def __init__(self, path: Path, exposure: float) -> None:
+        self._path, self._exposure = path, exposure
+        self._resource, self._taken = "", 0
+
+    def stage(self) -> list[StreamCamera]:
+        """Begin a file."""
+        self._resource, self._taken = str(uuid.uuid4()), 0
+        return [self]
+
+    def unstage(self) -> list[StreamCamera]:
+        """Nothing is open."""
+        return [self]
+
+    def trigger(self) -> Any:
+        """Take as long as a frame does."""
+        from ophyd.status import Status
+
+        status = Status()
+        if self._exposure:
+            threading.Timer(self._exposure, status.set_finished).start()
+        else:
+            status.set_finished()
+        return status
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the frames."""
+        return {"image": {**KEY, "external": "STREAM:"}}
+
+    def read(self) -> dict[str, Any]:
+        """Return nothing: the frames lie in the file."""
+        return {}
+
+    def describe_configuration(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+    read_configuration = describe_configuration
+
+    def get_index(self) -> int:
+        """Return how many frames there are."""
+        return self._taken
+
+    def collect_asset_docs(self, index: int | None = None) -> Documents:
+        """Announce a frame."""
+        if not self._taken:
+            yield "stream_resource", resource(self._path, self._resource)
+        first, self._taken = self._taken, self._taken + 1
+        yield (
+            "stream_datum",
+            {
+                "uid": f"{self._resource}/{first}",
+                "stream_resource": self._resource,
+                "descriptor": "",
+                "indices": {"start": first, "stop": first + 1},
+                "seq_nums": {"start": 0, "stop": 0},
+            },
+        )
+
+
 def plan(options: argparse.Namespace) -> dict[str, Any]:
     """How long a plan takes, with and without."""
-    from bluesky import RunEngine
-    from bluesky import plans as bp
     from ophyd.sim import SynSignal
 
     frames, found = exposures(4), {}
     numbers = iter(range(10**9))
-    annotators: dict[str, Any] = {"annotating": options.model, "saturated": Stuck()}
-    for exposure in EXPOSURES:
-        camera = SynSignal(
-            func=lambda: frames[next(numbers) % len(frames)], name="image", exposure_time=exposure
-        )
-        points = min(options.frames, int(SECONDS_A_PLAN / exposure)) if exposure else options.frames
-        for state, annotator in annotators.items():
-            durations, RE = {"with": [], "without": []}, RunEngine({})
-            with LiveAnnotator(annotator, detectors={"image": GEOMETRY}) as live:
-                RE(bp.count([camera], 3))
-                for _ in range(options.rounds):
-                    for which in durations:
-                        token = RE.subscribe(live) if which == "with" else None
-                        begun = time.perf_counter()
-                        RE(bp.count([camera], points))
-                        durations[which].append(time.perf_counter() - begun)
-                        if token is not None:
-                            RE.unsubscribe(token)
-                        live.wait(2.0)
-                dropped = live.stats().worker.dropped
-                live.close(0.0)
-            ratios = [a / b for a, b in zip(durations["with"], durations["without"], strict=True)]
-            found[f"{1e3 * exposure:g} ms a frame, {state}"] = {
-                "points": points,
-                "seconds": durations,
-                "median_ratio": statistics.median(ratios),
-                "added_ms_a_point": 1e3
-                * (statistics.median(durations["with"]) - statistics.median(durations["without"]))
-                / points,
-                "spread_without": max(durations["without"]) / min(durations["without"]),
-                "dropped": dropped,
-            }
-            print(f"{exposure:g} s {state}: {statistics.median(ratios):.3f}", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        path = written(folder, frames)
+        for exposure in EXPOSURES:
+            points = min(FRAMES_A_FILE, int(SECONDS_A_PLAN / exposure)) if exposure else FRAMES_A_FILE
+            for kind, camera in (
+                (
+                    "inline",
+                    SynSignal(
+                        func=lambda: frames[next(numbers) % len(frames)], name="image", exposure_time=exposure
+                    ),
+                ),
+                ("stream", StreamCamera(path, exposure)),
+            ):
+                for state, annotator in (("annotating", options.model), ("saturated", Stuck())):
+                    name = f"{kind}, {1e3 * exposure:g} ms a frame, {state}"
+                    found[name] = compared(camera, annotator, points, options.rounds)
+                    print(f"{name}: {found[name]['median_ratio']:.3f}", file=sys.stderr)
     return {"rounds": options.rounds, "plans": found}
+
+
+def compared(camera: Any, annotator: Any, points: int, rounds: int) -> dict[str, Any]:
+    """Plans of a camera with and without an annotator, in turns."""
+    from bluesky import RunEngine
+    from bluesky import plans as bp
+
+    durations: dict[str, list[float]] = {"with": [], "without": []}
+    RE = RunEngine({})
+    with LiveAnnotator(annotator, detectors={"image": GEOMETRY}) as live:
+        RE(bp.count([camera], 3), live)
+        for _ in range(rounds):
+            for which, spent in durations.items():
+                subscribed = [live] if which == "with" else []
+                begun = time.perf_counter()
+                RE(bp.count([camera], points), subscribed)
+                spent.append(time.perf_counter() - begun)
+                live.wait(2.0)
+        stats = live.stats()
+        live.close(0.0)
+    ratios = [a / b for a, b in zip(durations["with"], durations["without"], strict=True)]
+    return {
+        "points": points,
+        "seconds": durations,
+        "median_ratio": statistics.median(ratios),
+        "added_ms_a_point": 1e3
+        * (statistics.median(durations["with"]) - statistics.median(durations["without"]))
+        / points,
+        "spread_without": max(durations["without"]) / min(durations["without"]),
+        "frames": stats.frames,
+        "dropped": stats.worker.dropped,
+    }
 
 
 def throughput(options: argparse.Namespace) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass, field
 
@@ -177,6 +178,58 @@ def test_datasets_of_every_shape_are_counted_through(tmp_path, shape):
         np.testing.assert_array_equal(files.hdf5(path, "d", number), frame)
     with pytest.raises(NotThereYetError, match=f"has {len(flat)} frames, none with number {len(flat)}"):
         files.hdf5(path, "d", len(flat))
+    files.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_plain"),
+    [
+        ({"chunks": (1, 3, 4)}, True),
+        ({"chunks": (2, 1, 3, 4), "shape": (6, 1, 3, 4)}, False),
+        ({"chunks": (1, 1, 3, 4), "shape": (3, 2, 3, 4)}, True),
+        ({"chunks": (1, 3, 4), "compression": "gzip"}, False),
+        ({"chunks": (2, 3, 4)}, False),
+        ({"chunks": (1, 2, 4)}, False),
+        ({"chunks": None}, False),
+        ({"chunks": (1, 3, 4), "dtype": ">i4"}, False),
+        ({"chunks": (1, 3, 4), "dtype": "f4"}, True),
+        ({"chunks": (1, 3, 4), "dtype": "?"}, False),
+        ({"chunks": (1, 3, 4), "userblock": 512}, False),
+    ],
+)
+def test_frames_that_lie_plainly_in_the_file_are_the_same_past_hdf5(
+    tmp_path, monkeypatch, settings, is_plain
+):
+    settings = dict(settings)
+    path, dtype = str(tmp_path / "a.h5"), settings.pop("dtype", "<i4")
+    shape, userblock = settings.pop("shape", (6, 3, 4)), settings.pop("userblock", 0)
+    values = (np.arange(72).reshape(shape) % 7).astype(dtype)
+    with h5py.File(path, "w", userblock_size=userblock) as file:
+        file.create_dataset("d", data=values, **settings)
+    read = []
+    monkeypatch.setattr(os, "preadv", lambda *wanted, ask=os.preadv: read.append(ask(*wanted)) or read[-1])
+    files = FrameFiles()
+    for number, frame in enumerate(values.reshape(-1, 3, 4)):
+        found = files.hdf5(path, "d", number)
+        np.testing.assert_array_equal(found, frame)
+        assert found.dtype == np.dtype(dtype).newbyteorder("=")
+    assert len(read) == (6 if is_plain else 0)
+    files.close()
+
+
+def test_a_frame_whose_chunk_is_not_written_has_the_fill_value_and_one_cut_off_is_none(tmp_path):
+    path = str(tmp_path / "a.h5")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("d", (3, 30, 40), "<i4", chunks=(1, 30, 40), fillvalue=-1)[0] = 5
+        file["d"][2] = 6
+        place = file["d"].id.get_chunk_info_by_coord((2, 0, 0)).byte_offset
+        size = file["d"].id.get_storage_size()
+    assert size == 2 * 4800
+    files = FrameFiles()
+    assert [int(files.hdf5(path, "d", number)[0, 0]) for number in range(3)] == [5, -1, 6]
+    os.truncate(path, place + 100)
+    with pytest.raises(NotThereYetError, match="the file is cut off"):
+        files.hdf5(path, "d", 2)
     files.close()
 
 
