@@ -66,7 +66,7 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (
     (
         "Plans with and without the callback",
         "live-plan.json",
-        "python -m benchmarks.live plan --rounds 5",
+        "python -m benchmarks.live plan --rounds 3",
         sheets.live_plan,
     ),
     (
