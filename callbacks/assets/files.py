@@ -250,7 +250,7 @@ def _read_plain(dataset: Any, file: int, place: tuple[int, ...], pixels: NDArray
     chunk = dataset.id.get_chunk_info_by_coord((*place, 0, 0))
     if chunk.byte_offset is None or chunk.size != pixels.nbytes:
         return False
-    if os.preadv(file, [pixels.reshape(-1)], chunk.byte_offset) < pixels.nbytes:
+    if os.preadv(file, [pixels.data], chunk.byte_offset) < pixels.nbytes:
         raise NotThereYetError(
             f"{dataset.file.filename}::{dataset.name}{list(place)} is not whole: the file is cut off"
         )
