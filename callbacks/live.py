@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,13 +17,25 @@ from dvfb_stream.callbacks.latest import LatestAnnotations
 from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats
 from dvfb_stream.callbacks.raw_run import FindsGeometry
 from dvfb_stream.callbacks.writer import Sink
+from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Geometry
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate
+from dvfb_stream.worker.process import AnnotatorProcess
 
 _SECONDS_AT_EXIT = 10.0
 """How long a process that ends waits for the last rows: long enough for a full queue on two CPU cores, short
 enough that nobody reaches for Ctrl-C."""
+
+
+class AnnotateIn(StrEnum):
+    """Where a model annotates."""
+
+    PROCESS = "process"
+    """In a process of its own, of lower priority: plans keep the interpreter to themselves, and whatever becomes of
+    that process, they go on."""
+    THREAD = "thread"
+    """In this process: a scan shares its interpreter with the annotator."""
 
 
 class LiveAnnotator:
@@ -52,6 +66,9 @@ class LiveAnnotator:
         that would rather let the plan wait than miss a frame.
     device
         Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``.
+    annotate_in
+        ``"process"`` of its own, or a ``"thread"`` of this one; see `AnnotateIn`. An annotator that is given as
+        `model` is called by a thread.
     batch_size, max_wait, max_frames, max_bytes
         See `dvfb_stream.worker.Worker`.
     on_run_stored, on_sink_failure, metrics
@@ -77,6 +94,7 @@ class LiveAnnotator:
         patience: float = 30.0,
         policy: str | FullQueuePolicy = FullQueuePolicy.DROP_NEWEST,
         device: str = "auto",
+        annotate_in: str | AnnotateIn = AnnotateIn.PROCESS,
         batch_size: int = 16,
         max_wait: float = 0.2,
         max_frames: int = 256,
@@ -85,22 +103,29 @@ class LiveAnnotator:
         on_sink_failure: Callable[[Exception], None] | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        self._pipeline = AnnotationPipeline(
-            _annotator(model, device),
-            sinks=sinks,
-            detectors=detectors,
-            files=files,
-            root_map=root_map,
-            patience=patience,
-            policy=FullQueuePolicy.named(policy),
-            batch_size=batch_size,
-            max_wait=max_wait,
-            max_frames=max_frames,
-            max_bytes=max_bytes,
-            on_run_stored=on_run_stored,
-            on_sink_failure=on_sink_failure,
-            metrics=metrics,
-        )
+        policy = FullQueuePolicy.named(policy)
+        metrics = Metrics() if metrics is None else metrics
+        with ExitStack() as opened:
+            annotator = _annotator(model, device, annotate_in, metrics)
+            if isinstance(annotator, AnnotatorProcess) and annotator is not model:
+                opened.callback(annotator.close)
+            self._pipeline = AnnotationPipeline(
+                annotator,
+                sinks=sinks,
+                detectors=detectors,
+                files=files,
+                root_map=root_map,
+                patience=patience,
+                policy=policy,
+                batch_size=batch_size,
+                max_wait=max_wait,
+                max_frames=max_frames,
+                max_bytes=max_bytes,
+                on_run_stored=on_run_stored,
+                on_sink_failure=on_sink_failure,
+                metrics=metrics,
+            )
+            self._opened = opened.pop_all()
         atexit.register(self.close, _SECONDS_AT_EXIT)
 
     def __call__(self, name: str, doc: Document) -> None:
@@ -115,6 +140,7 @@ class LiveAnnotator:
         """Finish what is there within `timeout` seconds and end the threads; later documents are left out."""
         atexit.unregister(self.close)
         self._pipeline.close(timeout)
+        self._opened.close()
 
     @property
     def metrics(self) -> Metrics:
@@ -143,10 +169,17 @@ class LiveAnnotator:
         self.close()
 
 
-def _annotator(model: str | Path | SupportsAnnotate, device: str) -> SupportsAnnotate:
+def _annotator(
+    model: str | Path | SupportsAnnotate, device: str, annotate_in: str | AnnotateIn, metrics: Metrics
+) -> SupportsAnnotate:
+    if annotate_in not in list(AnnotateIn):
+        known = " or ".join(repr(where.value) for where in AnnotateIn)
+        raise SettingsError(f"annotate_in must be {known}, not {annotate_in!r}")
     if not isinstance(model, str | Path):
         return model
-    # Imported here, so that a script with an annotator of its own needs no torch.
+    if annotate_in == AnnotateIn.PROCESS:
+        return AnnotatorProcess.load(model, device=device, metrics=metrics)
+    # Imported here, so that who has another annotator needs no torch.
     from dvfb_stream.annotator import Annotator
 
     return Annotator.load(model, device=device)

@@ -121,6 +121,10 @@ FALLBACKS = Counter(
 HALVINGS = Counter(
     name="dvfb_batch_halvings", help="Times that a batch was halved because it did not fit into memory."
 )
+RESTARTS = Counter(
+    name="dvfb_process_restarts",
+    help="Times that the annotator's own process had ended and was started again.",
+)
 
 CATALOGUE: tuple[Metric, ...] = (
     RECEIVED,
@@ -136,5 +140,6 @@ CATALOGUE: tuple[Metric, ...] = (
     STAGE_SECONDS,
     FALLBACKS,
     HALVINGS,
+    RESTARTS,
 )
 """All of the above."""

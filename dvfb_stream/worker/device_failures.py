@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from enum import Enum
 
+from dvfb_stream.errors import DvfbError
+
 _MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "status_alloc_failed")
 """What CUDA's, HIP's and Metal's allocators say; that of the CPU; and cuBLAS and cuDNN."""
 
@@ -34,8 +36,26 @@ class Failure(Enum):
     """Some frame of the batch, or a fault of the annotator."""
 
 
+class ReportedFailureError(DvfbError):
+    """An annotator failed in another process.
+
+    Parameters
+    ----------
+    message
+        What was wrong.
+    failure
+        What it means, where that is known better than from a message.
+    """
+
+    def __init__(self, message: str, failure: Failure = Failure.OTHER) -> None:
+        super().__init__(message)
+        self.failure = failure
+
+
 def failure_of(error: BaseException) -> Failure:
     """Return what an exception of an annotator means."""
+    if isinstance(error, ReportedFailureError):
+        return error.failure
     if isinstance(error, MemoryError) or _is_of_torch(error, "OutOfMemoryError"):
         return Failure.MEMORY
     if isinstance(error, RuntimeError):
