@@ -331,7 +331,10 @@ class AnnotationPipeline:
             elif exposure.reference is None:
                 self._worker.submit(_frame(exposure, exposure.pixels), deliver, keep=self._keep)
             elif not self._reader.submit(
-                exposure.reference, partial(self._annotate_read, exposure, deliver), wait=self._waits
+                exposure.reference,
+                partial(self._annotate_read, exposure, deliver),
+                run=exposure.origin.run_uid,
+                wait=self._waits,
             ):
                 self._count(catalogue.DROPPED, "too many unread")
                 deliver(self._failed(exposure, TOO_MANY_TO_READ), wait=False)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.assets.references import KINDS, NotThereYetError
+from dvfb_stream.callbacks.assets.references import KINDS, Expected, NotThereYetError
 from dvfb_stream.callbacks.frame_memory import FrameMemory
 from dvfb_stream.errors import FrameError, MissingExtraError
 
@@ -67,7 +67,7 @@ class FrameFiles:
         with self._lock:
             return len(self._open) + len(self._handled)
 
-    def hdf5(self, path: str, dataset: str, number: int) -> NDArray[Any]:
+    def hdf5(self, path: str, dataset: str, number: int, expected: Expected, run: str) -> NDArray[Any]:
         """Return frame `number` of a dataset of shape (rows, columns), (N, rows, columns) or (N, n, rows, columns).
 
         Raises
@@ -80,7 +80,8 @@ class FrameFiles:
         with self._lock:
             file = self._file(path)
             try:
-                return self._frame(file, path, dataset, number)
+                pixels = self._frame(file, path, dataset, number)
+                return expected.check(pixels, f"{path}::{dataset}[{number}]")
             except NotThereYetError:
                 # A file that was not opened for reading while it grows shows what was there then.
                 self._drop(path)
@@ -144,7 +145,7 @@ class FrameFiles:
         if known is not None:
             _close(known.handle)
 
-    def image(self, path: str, page: int) -> NDArray[Any]:
+    def image(self, path: str, page: int, expected: Expected, run: str) -> NDArray[Any]:
         """Return a frame of an image file: NPY, or what fabio reads.
 
         Raises
@@ -159,10 +160,17 @@ class FrameFiles:
                 pixels = _npy(path, page) if path.endswith(".npy") else _image(path, page)
             except (FrameError, OSError, ValueError, EOFError) as error:
                 raise NotThereYetError(f"{path} cannot be read: {error}") from error
-        return pixels
+        return expected.check(pixels, path if page == 0 else f"{path}[{page}]")
 
     def handled(
-        self, spec: str, path: str, resource: Mapping[str, Any], datum: Mapping[str, Any]
+        self,
+        spec: str,
+        path: str,
+        resource: Mapping[str, Any],
+        datum: Mapping[str, Any],
+        position: int,
+        expected: Expected,
+        run: str,
     ) -> NDArray[Any]:
         """Return what a registered handler makes of a datum.
 
@@ -181,7 +189,14 @@ class FrameFiles:
                     while len(self._handled) > self._max_open:
                         _close(self._handled.popitem(last=False)[1])
                 self._handled.move_to_end(key)
-                return np.asarray(self._handled[key](**datum))
+                pixels = np.asarray(self._handled[key](**datum))
+                where = f"a datum of {path}"
+                if pixels.ndim > 2:
+                    pixels = pixels.reshape(-1, *pixels.shape[-2:])
+                    if position >= len(pixels):
+                        raise FrameError(f"{where} has {len(pixels)} frames, not {position + 1}")
+                    pixels = pixels[position]
+                return expected.check(pixels, where)
             except FrameError:
                 raise
             except Exception as error:
@@ -206,6 +221,9 @@ class FrameFiles:
             raise FrameError(f"the handler of {spec!r} cannot be loaded: {error}") from error
         self._handlers[spec] = found
         return found
+
+    def release(self, run: str) -> None:
+        """Close what is open for a run."""
 
     def close(self) -> None:
         """Close all files; nothing is read any more."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import NDArray
 
 from dvfb_stream.callbacks.assets.references import (
     Expected,
+    Files,
     Hdf5Frame,
     ImageFrame,
     NotThereYetError,
@@ -18,9 +19,6 @@ from dvfb_stream.callbacks.assets.references import (
 )
 from dvfb_stream.callbacks.assets.templates import file_name
 from dvfb_stream.errors import FrameError
-
-if TYPE_CHECKING:
-    from dvfb_stream.callbacks.assets.files import FrameFiles
 
 Document = Mapping[str, Any]
 
@@ -69,7 +67,7 @@ class DatumFrame:
         resource = None if datum is None else self.documents.resources.get(datum[0])
         return None if datum is None or resource is None else (resource, datum[1])
 
-    def read(self, files: FrameFiles) -> NDArray[Any]:
+    def read(self, files: Files, run: str) -> NDArray[Any]:
         """See `PixelReference`."""
         found = self._found()
         if found is None:
@@ -78,15 +76,10 @@ class DatumFrame:
         resource, kwargs = found
         known = READERS.get(resource.spec)
         if known is not None:
-            return known(self, resource, kwargs).read(files)
-        where = f"datum {self.datum_id!r} of {resource.path}"
-        pixels = files.handled(resource.spec, resource.path, resource.kwargs, kwargs)
-        if pixels.ndim > 2:
-            pixels = pixels.reshape(-1, *pixels.shape[-2:])
-            if self.position >= len(pixels):
-                raise FrameError(f"{where} has {len(pixels)} frames, not {self.position + 1}")
-            pixels = pixels[self.position]
-        return self.expected.check(pixels, where)
+            return known(self, resource, kwargs).read(files, run)
+        return files.handled(
+            resource.spec, resource.path, resource.kwargs, kwargs, self.position, self.expected, run
+        )
 
 
 def _number(frame: DatumFrame, resource: Resource, kwargs: Document) -> int:

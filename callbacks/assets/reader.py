@@ -15,7 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dvfb_stream.callbacks.assets.files import FrameFiles
-from dvfb_stream.callbacks.assets.references import NotThereYetError, PixelReference
+from dvfb_stream.callbacks.assets.references import Files, NotThereYetError, PixelReference
 from dvfb_stream.errors import FrameError, SettingsError
 from dvfb_stream.metrics import Metrics, Stage, catalogue
 
@@ -55,6 +55,7 @@ class _Entry:
     number: int
     reference: PixelReference
     deliver: Deliver
+    run: str
     submitted: float
     """Monotonic clock, seconds."""
 
@@ -100,7 +101,7 @@ class PixelReader:
 
     def __init__(
         self,
-        files: FrameFiles | None = None,
+        files: Files | None = None,
         *,
         max_pending: int = 100_000,
         patience: float = 30.0,
@@ -110,7 +111,7 @@ class PixelReader:
             raise SettingsError(f"max_pending must be at least 1, not {max_pending}")
         if not patience >= 0:
             raise SettingsError(f"patience must be 0 s or more, not {patience}")
-        self._files = files or FrameFiles()
+        self._files: Files = files or FrameFiles()
         self._metrics = Metrics() if metrics is None else metrics
         self._max_pending = max_pending
         self._patience = patience
@@ -128,7 +129,9 @@ class PixelReader:
         self._thread = threading.Thread(target=self._work, name="dvfb-reader", daemon=True)
         self._thread.start()
 
-    def submit(self, reference: PixelReference, deliver: Deliver, *, wait: bool = False) -> bool:
+    def submit(
+        self, reference: PixelReference, deliver: Deliver, *, run: str = "", wait: bool = False
+    ) -> bool:
         """Take a reference, and return whether it was taken; with `wait`, block until there is room.
 
         `deliver` is not called for one that is not taken: the reader is full, or closed.
@@ -139,7 +142,7 @@ class PixelReader:
             if self._closed or len(self._waiting) >= self._max_pending:
                 self._refused += 1
                 return False
-            entry = _Entry(next(self._numbers), reference, deliver, time.monotonic())
+            entry = _Entry(next(self._numbers), reference, deliver, run, time.monotonic())
             self._waiting[entry.number] = None
             self._metrics.change(catalogue.UNREAD_FRAMES, 1)
             line = self._lines.get(reference.file)
@@ -221,7 +224,7 @@ class PixelReader:
             reason = "the reader was closed before the frame was read"
         else:
             try:
-                pixels = entry.reference.read(self._files)
+                pixels = entry.reference.read(self._files, entry.run)
             except NotThereYetError as error:
                 late = error
             except FrameError as error:

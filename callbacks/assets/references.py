@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError
-
-if TYPE_CHECKING:
-    from dvfb_stream.callbacks.assets.files import FrameFiles
 
 KINDS = "buif"
 """NumPy's kinds of numbers: boolean, unsigned, signed, floating."""
@@ -19,6 +17,54 @@ KINDS = "buif"
 
 class NotThereYetError(FrameError):
     """The frame cannot be read now, but may be later: its file is late, or has not grown as far."""
+
+
+class Files(Protocol):
+    """What opens files and reads frames from them; `FrameFiles` does, in this process.
+
+    Called by one thread at a time, but for `open_files`. Each frame is read for a raw run, whose uid is given: what
+    is open for one run alone is closed by `release`, and a file that another run speaks of is opened anew.
+
+    All that read raise `NotThereYetError` where the frame may be there later, and `FrameError` where it never will:
+    when it is not what is expected, which is found out before it is read where that can be.
+    """
+
+    @property
+    def open_files(self) -> int:
+        """Files open now; never waits for a read."""
+        ...
+
+    def hdf5(self, path: str, dataset: str, number: int, expected: Expected, run: str) -> NDArray[Any]:
+        """Return frame `number`, from 0, of a dataset (rows, columns), (N, rows, columns), (N, n, rows, columns)."""
+        ...
+
+    def image(self, path: str, page: int, expected: Expected, run: str) -> NDArray[Any]:
+        """Return frame `page`, from 0, of an image file: TIFF, NPY, CBF, EDF."""
+        ...
+
+    def handled(
+        self,
+        spec: str,
+        path: str,
+        resource: Mapping[str, Any],
+        datum: Mapping[str, Any],
+        position: int,
+        expected: Expected,
+        run: str,
+    ) -> NDArray[Any]:
+        """Return frame `position`, from 0, of a datum, by the handler registered for `spec`.
+
+        The handler is made of the path and the resource's kwargs, and called with the datum's.
+        """
+        ...
+
+    def release(self, run: str) -> None:
+        """Close what is open for a run: it has ended."""
+        ...
+
+    def close(self) -> None:
+        """Close all files; nothing is read any more."""
+        ...
 
 
 class PixelReference(Protocol):
@@ -29,8 +75,8 @@ class PixelReference(Protocol):
         """What it is read from; frames of one file are read in order."""
         ...
 
-    def read(self, files: FrameFiles) -> NDArray[Any]:
-        """Return the pixels, (rows, columns), safe from anybody else's writing.
+    def read(self, files: Files, run: str) -> NDArray[Any]:
+        """Return the pixels, (rows, columns), safe from anybody else's writing, for the raw run with that uid.
 
         Raises
         ------
@@ -83,11 +129,9 @@ class Hdf5Frame:
     """From 0, counted through points and the frames of each."""
     expected: Expected
 
-    def read(self, files: FrameFiles) -> NDArray[Any]:
+    def read(self, files: Files, run: str) -> NDArray[Any]:
         """See `PixelReference`."""
-        return self.expected.check(
-            files.hdf5(self.file, self.dataset, self.number), f"{self.file}::{self.dataset}[{self.number}]"
-        )
+        return files.hdf5(self.file, self.dataset, self.number, self.expected, run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +143,9 @@ class ImageFrame:
     """Of the file's frames, from 0."""
     expected: Expected
 
-    def read(self, files: FrameFiles) -> NDArray[Any]:
+    def read(self, files: Files, run: str) -> NDArray[Any]:
         """See `PixelReference`."""
-        where = self.file if self.page == 0 else f"{self.file}[{self.page}]"
-        return self.expected.check(files.image(self.file, self.page), where)
+        return files.image(self.file, self.page, self.expected, run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +155,6 @@ class NoFrame:
     file: str
     reason: str
 
-    def read(self, files: FrameFiles) -> NDArray[Any]:
+    def read(self, files: Files, run: str) -> NDArray[Any]:
         """Raise FrameError."""
         raise FrameError(self.reason)

@@ -40,7 +40,7 @@ class Scripted:
     file: str
     steps: list = field(default_factory=list)
 
-    def read(self, files):
+    def read(self, files, run):
         step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
         if isinstance(step, Exception):
             raise step
@@ -175,9 +175,9 @@ def test_datasets_of_every_shape_are_counted_through(tmp_path, shape):
         file["d"] = values
     files, flat = FrameFiles(), values.reshape(-1, 3, 4)
     for number, frame in enumerate(flat):
-        np.testing.assert_array_equal(files.hdf5(path, "d", number), frame)
+        np.testing.assert_array_equal(files.hdf5(path, "d", number, ANY, "run"), frame)
     with pytest.raises(NotThereYetError, match=f"has {len(flat)} frames, none with number {len(flat)}"):
-        files.hdf5(path, "d", len(flat))
+        files.hdf5(path, "d", len(flat), ANY, "run")
     files.close()
 
 
@@ -210,7 +210,7 @@ def test_frames_that_lie_plainly_in_the_file_are_the_same_past_hdf5(
     monkeypatch.setattr(os, "preadv", lambda *wanted, ask=os.preadv: read.append(ask(*wanted)) or read[-1])
     files = FrameFiles()
     for number, frame in enumerate(values.reshape(-1, 3, 4)):
-        found = files.hdf5(path, "d", number)
+        found = files.hdf5(path, "d", number, ANY, "run")
         np.testing.assert_array_equal(found, frame)
         assert found.dtype == np.dtype(dtype).newbyteorder("=")
     assert len(read) == (6 if is_plain else 0)
@@ -226,10 +226,10 @@ def test_a_frame_whose_chunk_is_not_written_has_the_fill_value_and_one_cut_off_i
         size = file["d"].id.get_storage_size()
     assert size == 2 * 4800
     files = FrameFiles()
-    assert [int(files.hdf5(path, "d", number)[0, 0]) for number in range(3)] == [5, -1, 6]
+    assert [int(files.hdf5(path, "d", number, ANY, "run")[0, 0]) for number in range(3)] == [5, -1, 6]
     os.truncate(path, place + 100)
     with pytest.raises(NotThereYetError, match="the file is cut off"):
-        files.hdf5(path, "d", 2)
+        files.hdf5(path, "d", 2, ANY, "run")
     files.close()
 
 
@@ -239,15 +239,15 @@ def test_files_are_kept_open_up_to_a_bound_and_a_replaced_one_is_opened_anew(tmp
         with h5py.File(tmp_path / f"{number}.h5", "w") as file:
             file["d"] = np.full((2, 3, 4), number)
     for number in [*range(8), *range(8)]:
-        assert files.hdf5(str(tmp_path / f"{number}.h5"), "d", 1)[0, 0] == number
+        assert files.hdf5(str(tmp_path / f"{number}.h5"), "d", 1, ANY, "run")[0, 0] == number
     assert files.open_files == 3
     with h5py.File(tmp_path / "new.h5", "w") as file:
         file["d"] = np.full((2, 3, 4), 99)
     (tmp_path / "new.h5").rename(tmp_path / "7.h5")
-    assert files.hdf5(str(tmp_path / "7.h5"), "d", 1)[0, 0] == 99
+    assert files.hdf5(str(tmp_path / "7.h5"), "d", 1, ANY, "run")[0, 0] == 99
     files.close()
     with pytest.raises(FrameError, match="the files are closed"):
-        files.hdf5(str(tmp_path / "7.h5"), "d", 1)
+        files.hdf5(str(tmp_path / "7.h5"), "d", 1, ANY, "run")
 
 
 def test_a_file_of_another_shape_or_type_is_refused_for_good(tmp_path):
@@ -270,7 +270,7 @@ def test_a_file_of_another_shape_or_type_is_refused_for_good(tmp_path):
         (Hdf5Frame(path, "one", 0, ANY), "is no dataset of images"),
     ):
         with pytest.raises(FrameError, match=message) as raised:
-            reference.read(files)
+            reference.read(files, "run")
         assert not isinstance(raised.value, NotThereYetError)
     files.close()
 
@@ -286,11 +286,11 @@ def test_a_truncated_file_may_yet_be_finished(tmp_path, damage):
         ImageFrame(str(tmp_path / "a.npy"), 0, ANY),
     ):
         with pytest.raises(NotThereYetError, match="cannot be"):
-            reference.read(files)
+            reference.read(files, "run")
     files.close()
 
 
 def test_pickles_are_never_loaded(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(NotThereYetError, match="allow_pickle"):
-        FrameFiles().image(str(tmp_path / "a.npy"), 0)
+        FrameFiles().image(str(tmp_path / "a.npy"), 0, ANY, "run")
