@@ -37,7 +37,7 @@ class Failure(Enum):
 
 
 class ReportedFailureError(DvfbError):
-    """An annotator failed in another process.
+    """Something failed in another process.
 
     Parameters
     ----------
@@ -45,11 +45,14 @@ class ReportedFailureError(DvfbError):
         What was wrong.
     failure
         What it means, where that is known better than from a message.
+    error
+        Name of the exception's class there.
     """
 
-    def __init__(self, message: str, failure: Failure = Failure.OTHER) -> None:
+    def __init__(self, message: str, failure: Failure = Failure.OTHER, *, error: str = "") -> None:
         super().__init__(message)
         self.failure = failure
+        self.error = error
 
 
 def failure_of(error: BaseException) -> Failure:

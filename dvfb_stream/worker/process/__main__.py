@@ -1,8 +1,8 @@
-"""The annotator's process: makes one annotator, annotates batch after batch, ends with the process that started it.
+"""The far end: makes one service, answers request after request, ends with the process that has started it.
 
     python -m dvfb_stream.worker.process CONNECTION MEMORY
 
-with the descriptors of a connection and of shared memory; `AnnotatorProcess` starts it.
+with the descriptors of a connection and of shared memory; a `Companion` starts it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,11 @@ import os
 import sys
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Protocol
 
 from dvfb_stream.errors import DvfbError
-from dvfb_stream.metrics import Stage
 from dvfb_stream.worker.device_failures import failure_of
-from dvfb_stream.worker.interface import ReportsStages, SupportsAnnotate
-from dvfb_stream.worker.process.messages import Kind, described, described_identity, receive, send
-from dvfb_stream.worker.process.shared_frames import FrameReader
+from dvfb_stream.worker.process.messages import Kind, receive, send
 
 logger = logging.getLogger(__name__)
 
@@ -29,47 +26,47 @@ _SECONDS_BETWEEN_LOOKS = 5.0
 forked holds the other end open."""
 
 
-def main(connection_file: int, memory_file: int) -> None:
+class Service(Protocol):
+    """What a process does for the one that has started it; made as ``Service(memory, **settings)``."""
+
+    def introduction(self) -> Mapping[str, Any]:
+        """Return what it says of itself once it is ready; JSON-ready."""
+        ...
+
+    def answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what is asked for; JSON-ready. May raise: the request has failed then."""
+        ...
+
+
+def main(connection_file: int, memory: int) -> None:
     """Serve one parent until it closes the connection, or ends."""
     parent = os.getppid()
     with Connection(connection_file) as connection:
         try:
-            _serve(connection, FrameReader(memory_file), parent)
+            _serve(connection, memory, parent)
         except (EOFError, OSError):
             return
 
 
-def _serve(connection: Connection, frames: FrameReader, parent: int) -> None:
+def _serve(connection: Connection, memory: int, parent: int) -> None:
     setup = receive(connection).content
-    os.nice(int(setup["nice"]))
+    os.nice(int(setup["niceness"]))
     try:
-        annotator = _made(setup["factory"], setup["settings"])
-        provenance = getattr(annotator, "provenance", dict)()
-    except Exception as error:
-        if not isinstance(error, DvfbError):
-            logger.exception("the annotator cannot be made")
-        send(connection, Kind.REFUSED, error=type(error).__name__, message=str(error))
+        service = _made(setup["service"], memory, setup["settings"])
+        introduction = service.introduction()
+    except Exception as error:  # noqa: BLE001 - raised again where the service is asked for
+        send(connection, Kind.FAILED, _described(error))
         return
-    stages: list[tuple[str, float]] = []
-    if isinstance(annotator, ReportsStages):
-        annotator.report_stages(lambda stage, seconds: stages.append((Stage(stage).value, seconds)))
-    send(connection, Kind.READY, identity=described_identity(annotator.identity), provenance=provenance)
+    send(connection, Kind.READY, introduction)
     while _wait(connection, parent):
-        batch = receive(connection).content
-        send(connection, Kind.TAKEN)
-        stages.clear()
+        request = receive(connection).content
+        send(connection, Kind.TAKEN, {})
         try:
-            annotations = annotator.annotate(frames.read(batch["frames"]))
-            answer = [described(annotation) for annotation in annotations]
-        except Exception as error:
-            # What it means is decided here, where torch's own exceptions still are what they are.
-            known = isinstance(error, DvfbError)
-            if not known:
-                logger.warning("a batch of %d frames failed", len(batch["frames"]), exc_info=True)
-            message = str(error) if known else f"{type(error).__name__}: {error}"
-            send(connection, Kind.FAILED, failure=failure_of(error).value, message=message)
+            answer = service.answer(request)
+        except Exception as error:  # noqa: BLE001 - likewise
+            send(connection, Kind.FAILED, _described(error))
         else:
-            send(connection, Kind.ANNOTATED, annotations=answer, stages=stages)
+            send(connection, Kind.DONE, answer)
 
 
 def _wait(connection: Connection, parent: int) -> bool:
@@ -80,14 +77,22 @@ def _wait(connection: Connection, parent: int) -> bool:
     return True
 
 
-def _made(factory: str, settings: Mapping[str, Any]) -> SupportsAnnotate:
-    """Return what the factory ``module:name`` makes of the settings."""
-    module, _, name = factory.partition(":")
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    made: SupportsAnnotate = found(**settings)
+def _made(name: str, memory: int, settings: Mapping[str, Any]) -> Service:
+    module, _, within = name.partition(":")
+    made: Service = getattr(importlib.import_module(module), within)(memory, **settings)
     return made
+
+
+def _described(error: Exception) -> dict[str, Any]:
+    """Return an error as JSON. What it means is decided here, where an exception of torch's still is what it is."""
+    known = isinstance(error, DvfbError)
+    if not known:
+        logger.warning("a request failed", exc_info=True)
+    return {
+        "error": type(error).__name__,
+        "message": str(error) if known else f"{type(error).__name__}: {error}",
+        "failure": failure_of(error).value,
+    }
 
 
 if __name__ == "__main__":

@@ -1,0 +1,305 @@
+"""The near end: a process that serves this one, is started when it is needed, and may end without ending this one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+from dvfb_stream.errors import DvfbError, SettingsError
+from dvfb_stream.metrics import Metrics, catalogue
+from dvfb_stream.worker.device_failures import Failure, ReportedFailureError
+from dvfb_stream.worker.process.messages import Kind, Message, receive, send
+from dvfb_stream.worker.process.shared_arrays import shared_memory
+
+logger = logging.getLogger(__name__)
+
+NICENESS = 10
+"""Of the process: beside a RunEngine that wants a processor it gets a tenth of it, and all that is left over."""
+
+SECONDS_TO_START = 120.0
+"""Importing torch and loading a model take two seconds, and a minute where both come over a network."""
+
+SECONDS_TO_END = 5.0
+
+LONGEST_PAUSE = 60.0
+"""Seconds between attempts to start a process that does not start; one second at first, then twice as many each
+time. Meanwhile requests fail at once, and say why."""
+
+Ask = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+class Companion:
+    """A process of this project's own that answers requests, at a lower priority, and is started again when it ends.
+
+    Life: `start`, or the first request, starts it. When it ends during a request, that request fails, and the next
+    starts it again; when it ended before, nothing is lost. A process that does not answer within `answer_within` is
+    ended. It ends with `close`, and when the process that has started it ends, however it does. Ctrl-C does not reach
+    it.
+
+    Requests come one at a time; `close` may be called from any thread, and makes the request under way fail.
+
+    Parameters
+    ----------
+    service
+        What it does, as ``module:name``; see `dvfb_stream.worker.process.__main__.Service`.
+    settings
+        Of the service, by name; JSON-ready.
+    called
+        What it is, in messages: ``the annotator``.
+    answer_within
+        Seconds.
+    on_restart
+        Called with the introduction of the service when it was started again. May raise: then it is ended.
+    metrics
+        Restarts are counted in it.
+
+    Attributes
+    ----------
+    settings
+        Those of the next start.
+    memory
+        Descriptor of the memory that both processes see; closed with the companion.
+
+    Raises
+    ------
+    SettingsError
+        When a time is not positive.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        settings: Mapping[str, Any],
+        *,
+        called: str,
+        answer_within: float,
+        on_restart: Callable[[Mapping[str, Any]], None] = lambda introduction: None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        if not answer_within > 0:
+            raise SettingsError(f"answer_within must be more than 0 s, not {answer_within}")
+        self.settings = dict(settings)
+        self.memory = shared_memory()
+        self._service = service
+        self._called = called
+        self._answer_within = answer_within
+        self._on_restart = on_restart
+        self._metrics = Metrics() if metrics is None else metrics
+        self._was_started = False
+        self._why, self._pause, self._start_after = "", 0.0, 0.0
+        self._asking = threading.Lock()
+        # Guards the next two.
+        self._changing = threading.Lock()
+        self._child: _Child | None = None
+        self._closed = False
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process; None while there is none."""
+        with self._changing:
+            return None if self._child is None else self._child.process.pid
+
+    def start(self) -> Mapping[str, Any]:
+        """Start the process and return the introduction of its service.
+
+        Raises
+        ------
+        ReportedFailureError
+            When it does not start, or the service cannot be made.
+        """
+        with self._asking:
+            return self._start()
+
+    @contextmanager
+    def asking(self) -> Iterator[Ask]:
+        """Give what sends a request and returns the answer; the shared memory is the caller's until the end.
+
+        Raises
+        ------
+        ReportedFailureError
+            When the service raised, or the process ended, did not answer in time, or could not be started.
+        """
+        with self._asking:
+            if self._closed:
+                raise self._was_closed()
+            yield self._ask
+
+    def end(self) -> None:
+        """End the process; the next request starts it again, with `settings` as they are then."""
+        with self._asking:
+            self._let_go()
+
+    def close(self) -> None:
+        """End the process for good. What it is at is given up."""
+        with self._changing:
+            if self._closed:
+                return
+            self._closed = True
+            if self._child is not None:
+                self._child.process.terminate()
+        with self._asking:
+            self._let_go()
+            os.close(self.memory)
+
+    # -- by whoever holds `_asking` ------------------------------------------------------------------------
+
+    def _ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        child = self._offered(request) or self._offered(request)
+        if child is None:
+            raise ReportedFailureError(f"the process of {self._called} ends before it takes a request")
+        try:
+            answer = self._answer(child, self._answer_within)
+        except (EOFError, OSError) as error:
+            raise self._ended(child) from error
+        if answer.kind is not Kind.DONE:
+            raise _reported(answer)
+        return answer.content
+
+    def _offered(self, request: Mapping[str, Any]) -> _Child | None:
+        """Return the process that has taken a request; None if it had ended before, which is not its doing."""
+        child = self._running()
+        try:
+            send(child.connection, Kind.REQUEST, request)
+            self._answer(child, self._answer_within)
+        except (EOFError, OSError):
+            ended = self._ended(child)
+            if self._closed:
+                raise ended from None
+            logger.warning("%s, with nothing to do", ended)
+            return None
+        return child
+
+    def _running(self) -> _Child:
+        """Return the process, started where there is none."""
+        if self._child is None or self._child.process.poll() is not None:
+            self._let_go()
+            if time.monotonic() < self._start_after:
+                raise ReportedFailureError(f"{self._why}; it is tried again within {self._pause:g} s")
+            self._start()
+        assert self._child is not None
+        return self._child
+
+    def _start(self) -> Mapping[str, Any]:
+        try:
+            introduction = self._introduced()
+            if self._was_started:
+                logger.warning("the process of %s was started again", self._called)
+                self._metrics.add(catalogue.RESTARTS)
+                self._on_restart(introduction)
+        except DvfbError as error:
+            self._let_go()
+            self._why = f"the process of {self._called} does not start: {error}"
+            self._pause = min(max(1.0, 2.0 * self._pause), LONGEST_PAUSE)
+            self._start_after = time.monotonic() + self._pause
+            raise
+        self._was_started = True
+        self._pause = 0.0
+        return introduction
+
+    def _introduced(self) -> Mapping[str, Any]:
+        """Start the process, and return what it says when it is ready."""
+        child = self._begun()
+        setup = {"service": self._service, "settings": self.settings, "niceness": NICENESS}
+        try:
+            send(child.connection, Kind.SETUP, setup)
+            answer = self._answer(child, SECONDS_TO_START)
+        except (EOFError, OSError) as error:
+            raise self._ended(child) from error
+        if answer.kind is not Kind.READY:
+            raise _reported(answer)
+        return answer.content
+
+    def _begun(self) -> _Child:
+        ours, theirs = Pipe()
+        with theirs, self._changing:
+            if self._closed:
+                ours.close()
+                raise self._was_closed()
+            passed = (theirs.fileno(), self.memory)
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", __package__, *map(str, passed)],
+                pass_fds=passed,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                # What this process can import, that one must as well.
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+                # Of its own, so that Ctrl-C does not end it.
+                process_group=0,
+            )
+            self._child = _Child(process, ours)
+            return self._child
+
+    def _answer(self, child: _Child, seconds: float) -> Message:
+        """Return what the process answers; EOFError or OSError when it has ended.
+
+        Raises
+        ------
+        ReportedFailureError
+            When it does not answer in time; it is ended then.
+        """
+        if child.connection.poll(seconds):
+            return receive(child.connection)
+        self._let_go()
+        raise ReportedFailureError(
+            f"the process of {self._called} did not answer within {seconds:g} s and was ended",
+            Failure.DEVICE,
+            error=TimeoutError.__name__,
+        )
+
+    def _ended(self, child: _Child) -> ReportedFailureError:
+        """Return what to raise when the process has ended."""
+        with suppress(subprocess.TimeoutExpired):
+            child.process.wait(SECONDS_TO_END)  # the connection is the first that it loses
+        self._let_go()
+        if self._closed:
+            return self._was_closed()
+        status = child.process.returncode
+        if status == -signal.SIGKILL:
+            # Nobody but the system's killer for want of memory ends a process so by itself.
+            return ReportedFailureError(
+                f"the process of {self._called} was killed: the system may be out of memory", Failure.MEMORY
+            )
+        how = f"by the signal {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
+        return ReportedFailureError(f"the process of {self._called} ended {how}")
+
+    def _was_closed(self) -> ReportedFailureError:
+        return ReportedFailureError(f"{self._called} was closed")
+
+    def _let_go(self) -> None:
+        """End the process, if there is one, and wait until it has."""
+        with self._changing:
+            child, self._child = self._child, None
+        if child is not None:
+            child.end()
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    process: subprocess.Popen[bytes]
+    connection: Connection
+
+    def end(self) -> None:
+        """Close the connection and wait until the process has ended; it has nothing to save."""
+        self.connection.close()
+        self.process.terminate()
+        try:
+            self.process.wait(SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def _reported(answer: Message) -> ReportedFailureError:
+    content = answer.content
+    return ReportedFailureError(content["message"], Failure(content["failure"]), error=content["error"])
