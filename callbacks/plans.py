@@ -12,7 +12,6 @@ from bluesky import plan_stubs as bps
 from bluesky import preprocessors as bpp
 from bluesky.utils import Msg
 
-from dvfb_stream.annotations import Annotation
 from dvfb_stream.callbacks.latest import LatestAnnotations
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.labels import LABELS
@@ -29,7 +28,9 @@ class KnowsAnnotations(Protocol):
         ...
 
 
-def newest_annotation(live: KnowsAnnotations, data_key: str, *, timeout: float = 30.0) -> Plan:
+def newest_annotation(
+    live: KnowsAnnotations, data_key: str, *, after: int | None = None, timeout: float = 30.0
+) -> Plan:
     """Wait, as a plan does, for the annotation of the frame that was taken last.
 
     Use it as ``annotation = yield from newest_annotation(live, "saxs_image")``, after the frame was read. The
@@ -41,6 +42,8 @@ def newest_annotation(live: KnowsAnnotations, data_key: str, *, timeout: float =
         The subscribed callback.
     data_key
         Of the detector's image.
+    after
+        What ``live.annotations.mark()`` returned before the frame was read: no earlier frame is taken for it.
     timeout
         Seconds after which it is given up.
 
@@ -52,27 +55,19 @@ def newest_annotation(live: KnowsAnnotations, data_key: str, *, timeout: float =
     Raises
     ------
     LookupError
-        When no frame of the data key was seen.
+        When no frame of the data key was seen, or none after the mark.
     """
-    future = live.annotations.of_newest(data_key)
+    return (yield from _result_of(live.annotations.of_newest(data_key, after=after), timeout))
+
+
+def _result_of(future: Future[Any], timeout: float) -> Plan:
+    """Wait as a plan does, and return what came; None where it did not in time."""
 
     async def come() -> None:
-        # Shielded: a plan that is interrupted must not take the annotation from others who wait for it.
-        await asyncio.wait([asyncio.wrap_future(_copy_of(future))], timeout=timeout)
+        await asyncio.wait([asyncio.wrap_future(future)], timeout=timeout)
 
     yield from bps.wait_for([come])
     return future.result() if future.done() else None
-
-
-def _copy_of(future: Future[Annotation]) -> Future[Annotation]:
-    copy: Future[Annotation] = Future()
-
-    def done(original: Future[Annotation]) -> None:
-        if copy.set_running_or_notify_cancel():
-            copy.set_result(original.result())
-
-    future.add_done_callback(done)
-    return copy
 
 
 def scan_until(
@@ -89,6 +84,9 @@ def scan_until(
     md: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Scan a motor until a frame is accepted to have a label; leave the motor there.
+
+    A point is judged by all frames that it took: the label of one of them ends the scan. A paused scan goes on
+    at the point where it was.
 
     Parameters
     ----------
@@ -116,6 +114,8 @@ def scan_until(
     ------
     SettingsError
         When there is no such label.
+    LookupError
+        When a point took no frame that the callback knows of: nothing would ever end the scan.
     """
     if label not in LABELS:
         raise SettingsError(f"there is no label {label!r}; there are {', '.join(LABELS)}")
@@ -124,10 +124,12 @@ def scan_until(
 
     def points() -> Plan:
         for position in np.linspace(start, stop, num):
+            yield from bps.checkpoint()
+            mark = live.annotations.mark()
             yield from bps.mv(motor, float(position))
             yield from bps.trigger_and_read([*detectors, motor])
-            annotation = yield from newest_annotation(live, data_key, timeout=timeout)
-            if annotation is not None and label in annotation.labels:
+            labels = yield from _result_of(live.annotations.labels_of_newest(data_key, after=mark), timeout)
+            if labels is not None and label in labels:
                 found.append(float(position))
                 return
 
