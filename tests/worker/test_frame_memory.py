@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from dvfb_stream.callbacks.frame_memory import SMALL, FrameMemory
+from dvfb_stream.worker.frame_memory import SMALL, FrameMemory
 
 SHAPE = (256, 512)
 SIZE = 4 * SHAPE[0] * SHAPE[1]

@@ -9,33 +9,24 @@ from __future__ import annotations
 
 import importlib
 import logging
+import mmap
 import os
 import sys
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
-from typing import Any, Protocol
+from typing import Any
 
 from dvfb_stream.errors import DvfbError
 from dvfb_stream.worker.device_failures import failure_of
+from dvfb_stream.worker.frame_memory import MappedFrames
 from dvfb_stream.worker.process.messages import Kind, receive, send
+from dvfb_stream.worker.process.service import Service
 
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOOKS = 5.0
 """How often it is looked whether the parent still lives. Its end closes the connection, unless a process that it
 forked holds the other end open."""
-
-
-class Service(Protocol):
-    """What a process does for the one that has started it; made as ``Service(memory, **settings)``."""
-
-    def introduction(self) -> Mapping[str, Any]:
-        """Return what it says of itself once it is ready; JSON-ready."""
-        ...
-
-    def answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return what is asked for; JSON-ready. May raise: the request has failed then."""
-        ...
 
 
 def main(connection_file: int, memory: int) -> None:
@@ -51,6 +42,7 @@ def main(connection_file: int, memory: int) -> None:
 def _serve(connection: Connection, memory: int, parent: int) -> None:
     setup = receive(connection).content
     os.nice(int(setup["niceness"]))
+    taken = MappedFrames(memory, mmap.ACCESS_WRITE).array(setup["taken"])
     try:
         service = _made(setup["service"], memory, setup["settings"])
         introduction = service.introduction()
@@ -60,7 +52,7 @@ def _serve(connection: Connection, memory: int, parent: int) -> None:
     send(connection, Kind.READY, introduction)
     while _wait(connection, parent):
         request = receive(connection).content
-        send(connection, Kind.TAKEN, {})
+        taken[0] = 1
         try:
             answer = service.answer(request)
         except Exception as error:  # noqa: BLE001 - likewise

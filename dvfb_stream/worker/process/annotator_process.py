@@ -12,6 +12,7 @@ from dvfb_stream.errors import DvfbError
 from dvfb_stream.frames import Frame
 from dvfb_stream.metrics import Metrics, Stage
 from dvfb_stream.worker.device_failures import ReportedFailureError
+from dvfb_stream.worker.frame_memory import FrameMemory
 from dvfb_stream.worker.interface import StageReport
 from dvfb_stream.worker.process.batches import BatchWriter, annotation_from
 from dvfb_stream.worker.process.companion import Companion
@@ -27,7 +28,7 @@ class AnnotatorProcess:
     another thread takes a millisecond or two of it for each frame. Whatever happens to the other process (its
     memory is exhausted, its device is lost, a library brings it down) costs rows or time, and not the plan.
 
-    Pixels are copied into memory that both processes see; annotations come back as JSON. The process is started, and
+    Pixels lie in memory that both processes see; annotations come back as JSON. The process is started, and
     the model loaded, while this is made; how it goes on, see `Companion`. If what is loaded when it is started again
     is another model, that is refused.
 
@@ -39,6 +40,8 @@ class AnnotatorProcess:
         What makes the annotator there, as ``module:name``: called with `settings`.
     settings
         JSON-ready; `fall_back` sets ``device`` in it.
+    memory
+        Frames whose pixels lie there are not copied, others are; None: one of its own.
     answer_within
         Seconds after which a process that does not answer is ended.
     metrics
@@ -59,20 +62,23 @@ class AnnotatorProcess:
         factory: str,
         settings: Mapping[str, Any],
         *,
+        memory: FrameMemory | None = None,
         answer_within: float = SECONDS_TO_ANSWER,
         metrics: Metrics | None = None,
     ) -> None:
+        memory = FrameMemory() if memory is None else memory
         self._settings = dict(settings)
         self._report: StageReport | None = None
         self._companion = Companion(
             f"{__package__}.annotator_service:AnnotatorService",
             {"factory": factory, "settings": self._settings},
+            memory=memory,
             called="the annotator",
             answer_within=answer_within,
             on_restart=self._check_identity,
             metrics=metrics,
         )
-        self._batches = BatchWriter(self._companion.memory)
+        self._batches = BatchWriter(memory)
         try:
             introduction = self._companion.start()
         except BaseException as error:
@@ -89,11 +95,15 @@ class AnnotatorProcess:
         model: str | os.PathLike[str] = "default",
         *,
         device: str = "auto",
+        memory: FrameMemory | None = None,
         metrics: Metrics | None = None,
     ) -> Self:
         """Return the process that annotates with a bundle; as `dvfb_stream.Annotator.load`, which it calls."""
         return cls(
-            "dvfb_stream.annotator:Annotator.load", {"model": str(model), "device": device}, metrics=metrics
+            "dvfb_stream.annotator:Annotator.load",
+            {"model": str(model), "device": device},
+            memory=memory,
+            metrics=metrics,
         )
 
     @property
@@ -124,8 +134,8 @@ class AnnotatorProcess:
         ReportedFailureError
             When the annotator raised, or its process ended, did not answer in time, or could not be started again.
         """
-        with self._companion.asking() as ask:
-            answer = ask(self._batches.write(frames))
+        with self._companion.asking() as ask, self._batches.written(frames) as batch:
+            answer = ask(batch)
         if self._report is not None:
             for stage, seconds in answer["stages"]:
                 self._report(Stage(stage), seconds)

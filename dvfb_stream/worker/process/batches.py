@@ -3,84 +3,106 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.errors import FrameError
 from dvfb_stream.frames import Frame, Geometry, Origin
-from dvfb_stream.worker.process.shared_arrays import ArrayReader, ArrayWriter, can_be_shared
+from dvfb_stream.worker.frame_memory import FrameMemory, MappedFrames
 
 _GEOMETRIES_KEPT = 64
 """A geometry takes a millisecond to make and check; a beamline has one or two at a time."""
 
+_MASKS_KEPT = 16
+"""A byte for each pixel of the detector."""
+
 
 class BatchWriter:
-    """Lays batches of frames into shared memory, each over the one before it."""
+    """Says where the frames of a batch lie, and copies those that do not lie in the memory yet.
 
-    def __init__(self, memory: int) -> None:
-        self._arrays = ArrayWriter(memory)
+    Parameters
+    ----------
+    memory
+        That both processes see.
+    """
 
-    def write(self, frames: Sequence[Frame]) -> dict[str, Any]:
-        """Copy pixels and masks, and return what `BatchReader.read` needs to know.
+    def __init__(self, memory: FrameMemory) -> None:
+        self._memory = memory
+        self._masks: OrderedDict[str, NDArray[Any]] = OrderedDict()  # by the geometry's digest
+
+    @contextmanager
+    def written(self, frames: Sequence[Frame]) -> Iterator[dict[str, Any]]:
+        """Give what `BatchReader.read` needs to know; it is true until the end of the block.
 
         Raises
         ------
         FrameError
             When pixels are no numbers.
         """
-        for frame in frames:
-            if not can_be_shared(frame.pixels):
-                raise FrameError(f"pixels must be integer or floating, not {frame.pixels.dtype}")
-        geometries = {frame.geometry.digest: frame.geometry for frame in frames}
-        masks = {digest: one.mask for digest, one in geometries.items() if one.mask is not None}
-        places = self._arrays.write([*masks.values(), *(frame.pixels for frame in frames)])
-        place_of_mask = dict(zip(masks, places, strict=False))
-        return {
-            "geometries": {
-                digest: {
-                    "shape": one.shape,
-                    "center_x": one.center_x,
-                    "center_y": one.center_y,
-                    "mask": place_of_mask.get(digest),
-                }
-                for digest, one in geometries.items()
-            },
+        try:
+            held = [self._memory.with_place(frame.pixels) for frame in frames]
+        except TypeError as error:
+            raise FrameError(f"pixels must be integer or floating: {error}") from error
+        yield {
+            "geometries": {frame.geometry.digest: self._described(frame.geometry) for frame in frames},
             "frames": [
-                {"geometry": frame.geometry.digest, "pixels": place}
-                for frame, place in zip(frames, places[len(masks) :], strict=True)
+                {"geometry": frame.geometry.digest, "pixels": self._memory.place_of(pixels)}
+                for frame, pixels in zip(frames, held, strict=True)
             ],
+        }
+        # Until here they must not be used again.
+        held.clear()
+
+    def _described(self, geometry: Geometry) -> dict[str, Any]:
+        place = None
+        if geometry.mask is not None:
+            if geometry.digest not in self._masks:
+                self._masks[geometry.digest] = self._memory.with_place(geometry.mask)
+                if len(self._masks) > _MASKS_KEPT:
+                    self._masks.popitem(last=False)
+            self._masks.move_to_end(geometry.digest)
+            place = self._memory.place_of(self._masks[geometry.digest])
+        return {
+            "shape": geometry.shape,
+            "center_x": geometry.center_x,
+            "center_y": geometry.center_y,
+            "mask": place,
         }
 
 
 class BatchReader:
-    """Finds the frames of a batch in shared memory."""
+    """Finds the frames of a batch in the memory of the process that has written it.
+
+    Parameters
+    ----------
+    memory
+        Descriptor of its file.
+    """
 
     def __init__(self, memory: int) -> None:
-        self._arrays = ArrayReader(memory)
+        self._arrays = MappedFrames(memory)
         self._geometries: OrderedDict[str, Geometry] = OrderedDict()
 
     def read(self, batch: Mapping[str, Any]) -> list[Frame]:
-        """Return the frames that were written, without origin, their pixels where they lie.
-
-        They are what they are until the next batch is written.
-        """
+        """Return the frames, without origin, their pixels where they lie; they are the writer's after the batch."""
         for digest, told in batch["geometries"].items():
             self._learn(digest, told)
         return [
-            Frame(self._arrays.read(told["pixels"]), self._geometries[told["geometry"]])
+            Frame(self._arrays.array(told["pixels"]), self._geometries[told["geometry"]])
             for told in batch["frames"]
         ]
 
     def _learn(self, digest: str, told: Mapping[str, Any]) -> None:
         if digest not in self._geometries:
-            mask = (
-                None if told["mask"] is None else np.asarray(self._arrays.read(told["mask"]), dtype=np.bool_)
-            )
             self._geometries[digest] = Geometry(
-                shape=tuple(told["shape"]), center_x=told["center_x"], center_y=told["center_y"], mask=mask
+                shape=tuple(told["shape"]),
+                center_x=told["center_x"],
+                center_y=told["center_y"],
+                mask=None if told["mask"] is None else self._arrays.array(told["mask"]),
             )
             if len(self._geometries) > _GEOMETRIES_KEPT:
                 self._geometries.popitem(last=False)

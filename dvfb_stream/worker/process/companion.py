@@ -16,11 +16,13 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
+import numpy as np
+
 from dvfb_stream.errors import DvfbError, SettingsError
 from dvfb_stream.metrics import Metrics, catalogue
 from dvfb_stream.worker.device_failures import Failure, ReportedFailureError
+from dvfb_stream.worker.frame_memory import FrameMemory
 from dvfb_stream.worker.process.messages import Kind, Message, receive, send
-from dvfb_stream.worker.process.shared_arrays import shared_memory
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +54,11 @@ class Companion:
     Parameters
     ----------
     service
-        What it does, as ``module:name``; see `dvfb_stream.worker.process.__main__.Service`.
+        What it does, as ``module:name``; see `Service`.
     settings
         Of the service, by name; JSON-ready.
+    memory
+        That both processes see.
     called
         What it is, in messages: ``the annotator``.
     answer_within
@@ -68,8 +72,6 @@ class Companion:
     ----------
     settings
         Those of the next start.
-    memory
-        Descriptor of the memory that both processes see; closed with the companion.
 
     Raises
     ------
@@ -82,6 +84,7 @@ class Companion:
         service: str,
         settings: Mapping[str, Any],
         *,
+        memory: FrameMemory,
         called: str,
         answer_within: float,
         on_restart: Callable[[Mapping[str, Any]], None] = lambda introduction: None,
@@ -90,7 +93,9 @@ class Companion:
         if not answer_within > 0:
             raise SettingsError(f"answer_within must be more than 0 s, not {answer_within}")
         self.settings = dict(settings)
-        self.memory = shared_memory()
+        self._memory = memory
+        # Set there when a request has come: it may have to do with the request if the process ends from then on.
+        self._taken = memory.shared((1,), np.uint8)
         self._service = service
         self._called = called
         self._answer_within = answer_within
@@ -123,7 +128,7 @@ class Companion:
 
     @contextmanager
     def asking(self) -> Iterator[Ask]:
-        """Give what sends a request and returns the answer; the shared memory is the caller's until the end.
+        """Give what sends a request and returns the answer.
 
         Raises
         ------
@@ -150,35 +155,30 @@ class Companion:
                 self._child.process.terminate()
         with self._asking:
             self._let_go()
-            os.close(self.memory)
 
     # -- by whoever holds `_asking` ------------------------------------------------------------------------
 
     def _ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        child = self._offered(request) or self._offered(request)
-        if child is None:
+        answer = self._answered(request) or self._answered(request)
+        if answer is None:
             raise ReportedFailureError(f"the process of {self._called} ends before it takes a request")
-        try:
-            answer = self._answer(child, self._answer_within)
-        except (EOFError, OSError) as error:
-            raise self._ended(child) from error
         if answer.kind is not Kind.DONE:
             raise _reported(answer)
         return answer.content
 
-    def _offered(self, request: Mapping[str, Any]) -> _Child | None:
-        """Return the process that has taken a request; None if it had ended before, which is not its doing."""
+    def _answered(self, request: Mapping[str, Any]) -> Message | None:
+        """Return the answer to a request; None if the process had ended before, which is not the request's doing."""
         child = self._running()
+        self._taken[0] = 0
         try:
             send(child.connection, Kind.REQUEST, request)
-            self._answer(child, self._answer_within)
-        except (EOFError, OSError):
+            return self._answer(child, self._answer_within)
+        except (EOFError, OSError) as error:
             ended = self._ended(child)
-            if self._closed:
-                raise ended from None
+            if self._taken[0] or self._closed:
+                raise ended from error
             logger.warning("%s, with nothing to do", ended)
             return None
-        return child
 
     def _running(self) -> _Child:
         """Return the process, started where there is none."""
@@ -210,7 +210,12 @@ class Companion:
     def _introduced(self) -> Mapping[str, Any]:
         """Start the process, and return what it says when it is ready."""
         child = self._begun()
-        setup = {"service": self._service, "settings": self.settings, "niceness": NICENESS}
+        setup = {
+            "service": self._service,
+            "settings": self.settings,
+            "niceness": NICENESS,
+            "taken": self._memory.place_of(self._taken),
+        }
         try:
             send(child.connection, Kind.SETUP, setup)
             answer = self._answer(child, SECONDS_TO_START)
@@ -226,7 +231,7 @@ class Companion:
             if self._closed:
                 ours.close()
                 raise self._was_closed()
-            passed = (theirs.fileno(), self.memory)
+            passed = (theirs.fileno(), self._memory.file)
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", __package__, *map(str, passed)],
                 pass_fds=passed,

@@ -1,0 +1,142 @@
+"""Files opened and read by a process of its own: HDF5 lets nobody else run while a disk keeps it waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvfb_stream.callbacks.assets.references import Expected, NotThereYetError
+from dvfb_stream.errors import FrameError
+from dvfb_stream.metrics import Metrics
+from dvfb_stream.worker.device_failures import Failure, ReportedFailureError
+from dvfb_stream.worker.frame_memory import FrameMemory
+from dvfb_stream.worker.process import Companion
+
+SECONDS_TO_READ = 10.0
+"""A frame takes milliseconds. A file system that hangs for longer holds up the frames of all files."""
+
+MAX_OPEN = 32
+"""HDF5 files and handlers open at a time."""
+
+
+class FilesProcess:
+    """`Files` that are opened and read in a process of its own, which is started by the first frame that is read.
+
+    Made for the process in which a RunEngine runs plans: h5py holds Python's lock while HDF5 waits for a disk, so
+    that a file system that is slow would stop a plan, and a damaged file could end it. Detectors that write from this
+    process can write to their files as if nobody read them, which HDF5 would otherwise refuse.
+
+    Handlers of old-style resources are those that packages register.
+
+    Parameters
+    ----------
+    memory
+        Where frames are read to; None: one of its own.
+    answer_within
+        Seconds after which a read is given up and the process ended; the frame may be there later.
+    metrics
+        Restarts are counted in it.
+    """
+
+    def __init__(
+        self,
+        memory: FrameMemory | None = None,
+        *,
+        answer_within: float = SECONDS_TO_READ,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._memory = FrameMemory() if memory is None else memory
+        self._companion = Companion(
+            f"{__package__}.files_service:FilesService",
+            {"max_open": MAX_OPEN},
+            memory=self._memory,
+            called="what reads files",
+            answer_within=answer_within,
+            metrics=metrics,
+        )
+        self._open_files = 0
+
+    @property
+    def open_files(self) -> int:
+        """See `Files`."""
+        return self._open_files
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process; None while there is none."""
+        return self._companion.pid
+
+    def hdf5(self, path: str, dataset: str, number: int, expected: Expected, run: str) -> NDArray[Any]:
+        """See `Files`."""
+        return self._read("hdf5", {"path": path, "dataset": dataset, "number": number}, expected, run)
+
+    def image(self, path: str, page: int, expected: Expected, run: str) -> NDArray[Any]:
+        """See `Files`."""
+        return self._read("image", {"path": path, "page": page}, expected, run)
+
+    def handled(
+        self,
+        spec: str,
+        path: str,
+        resource: Mapping[str, Any],
+        datum: Mapping[str, Any],
+        position: int,
+        expected: Expected,
+        run: str,
+    ) -> NDArray[Any]:
+        """See `Files`."""
+        of = {"spec": spec, "path": path, "resource": resource, "datum": datum, "position": position}
+        return self._read("handled", of, expected, run)
+
+    def release(self, run: str) -> None:
+        """See `Files`."""
+        if self.pid is None:
+            return
+        try:
+            with self._companion.asking() as ask:
+                self._open_files = ask({"do": "release", "run": run})["open_files"]
+        except ReportedFailureError:
+            self._open_files = 0  # nothing is open in a process that has ended
+
+    def close(self) -> None:
+        """See `Files`."""
+        self._companion.close()
+        self._open_files = 0
+
+    def _read(self, do: str, of: Mapping[str, Any], expected: Expected, run: str) -> NDArray[Any]:
+        try:
+            with self._companion.asking() as ask:
+                if expected.shape is None or expected.dtype is None:
+                    found = ask(_request(do, of, expected, run, None))
+                    expected = Expected(tuple(found["shape"]), np.dtype(found["dtype"]))
+                pixels = self._memory.shared(expected.shape, expected.dtype)
+                answer = ask(_request(do, of, expected, run, self._memory.place_of(pixels)))
+        except TypeError as error:
+            raise FrameError(f"{of['path']} cannot be read: {error}") from error
+        except ReportedFailureError as error:
+            raise _as_there(error, of["path"]) from error
+        self._open_files = answer["open_files"]
+        pixels.flags.writeable = False
+        return pixels
+
+
+def _request(
+    do: str, of: Mapping[str, Any], expected: Expected, run: str, place: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    dtype = None if expected.dtype is None else expected.dtype.str
+    return {"do": do, "of": of, "run": run, "shape": expected.shape, "dtype": dtype, "place": place}
+
+
+def _as_there(error: ReportedFailureError, path: str) -> FrameError:
+    """Return the error that was raised there, or what the end of the process means for the frame."""
+    if error.error == NotThereYetError.__name__:
+        return NotThereYetError(str(error))
+    if error.error == FrameError.__name__:
+        return FrameError(str(error))
+    what = f"{path} cannot be read: {error}"
+    # Given up, or killed: the file may be all right.
+    may_come = error.error == TimeoutError.__name__ or error.failure is Failure.MEMORY
+    return NotThereYetError(what) if may_come else FrameError(what)
