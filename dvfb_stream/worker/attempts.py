@@ -7,10 +7,12 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.errors import DvfbError
 from dvfb_stream.metrics import Stage
+from dvfb_stream.worker.answers import checked
 from dvfb_stream.worker.batching import BatchLimit
 from dvfb_stream.worker.device_failures import Failure, failure_of
 from dvfb_stream.worker.frame_queue import Entry
@@ -39,8 +41,9 @@ class Attempts:
     - A batch that exhausts the memory is halved, and so are those after it, until larger ones are tried again (see
       `BatchLimit`). A frame that does not fit alone fails alone.
     - A batch that loses the device is annotated again once the annotator has fallen back, where it can.
-    - Any other batch that fails, or for which the annotator returns something other than one annotation a frame, is
-      annotated once more frame by frame. A frame that fails alone gets a row of status ``failed``.
+    - Any other batch that fails, or for which the annotator returns something other than one annotation a frame (see
+      `checked`), is annotated once more frame by frame. A frame that fails alone gets a row of status ``failed``.
+    - What was prepared is prepared again where preparing it failed, and after the annotator has fallen back.
 
     Parameters
     ----------
@@ -102,12 +105,7 @@ class Attempts:
 
     def _attempt(self, part: Sequence[Entry]) -> list[Annotation] | _Failed:
         try:
-            annotations = self._annotate(part)
-            if len(annotations) != len(part):
-                raise RuntimeError(
-                    f"the annotator returned {len(annotations)} annotations for {len(part)} frames"
-                )
-            return annotations
+            return checked(self._annotate(part), [entry.frame for entry in part])
         except BaseException as error:  # whatever it was, it costs the frames that cause it, not the thread
             failure = failure_of(error)
             if len(part) > 1:
@@ -123,11 +121,11 @@ class Attempts:
             known = isinstance(error, DvfbError)
             return _Failed(failure, str(error) if known else f"{type(error).__name__}: {error}")
 
-    def _annotate(self, part: Sequence[Entry]) -> list[Annotation]:
+    def _annotate(self, part: Sequence[Entry]) -> Any:
         if self._preparation is None:
             frames = [entry.frame for entry in part]
             started = time.perf_counter()
-            annotations = self._annotator.annotate(frames)
+            annotations: Any = self._annotator.annotate(frames)
         else:
             prepared = self._preparation.prepared([entry.number for entry in part])
             started = time.perf_counter()
@@ -139,9 +137,11 @@ class Attempts:
         assert self._fall_back is not None
         try:
             device = self._fall_back()
-        except Exception:  # the batch is tried once more in any case
+        except BaseException:  # the batch is tried once more in any case
             logger.exception("the device is lost, and the annotator has no other")
             return
         self._limit.forget()
+        if self._preparation is not None:
+            self._preparation.start_over()  # what is there lies on the lost device
         if self._tally.fell_back(device):
             logger.error("the device is lost: annotating on %s from now on", device)

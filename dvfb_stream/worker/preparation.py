@@ -15,7 +15,7 @@ class Preparation:
     """Prepares frames one by one, oldest first, ahead of their batches, whatever batches they will make.
 
     The thread that annotates takes part for the frames of its batch that are not prepared yet, so that both share
-    the work when the queue is short. Nothing is prepared twice.
+    the work when the queue is short. Nothing is prepared twice, but what failed and is asked for again.
 
     Parameters
     ----------
@@ -35,7 +35,8 @@ class Preparation:
         self.annotator = annotator
         self._most_ahead = most_ahead
         self._changed = threading.Condition()
-        self._unclaimed: dict[int, Frame] = {}  # by number, hence oldest first
+        self._frames: dict[int, Frame] = {}  # by number, hence oldest first
+        self._unclaimed: dict[int, None] = {}  # of them
         self._prepared: dict[int, Future[Any]] = {}  # those being prepared included
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="dvfb-prepare", daemon=True)
@@ -44,7 +45,8 @@ class Preparation:
     def add(self, number: int, frame: Frame) -> None:
         """Take note of a frame; it will be prepared when it is its turn."""
         with self._changed:
-            self._unclaimed[number] = frame
+            self._frames[number] = frame
+            self._unclaimed[number] = None
             self._changed.notify()
 
     def prepared(self, numbers: Sequence[int]) -> list[Any]:
@@ -52,19 +54,31 @@ class Preparation:
 
         Raises
         ------
-        Exception
-            What `prepare` raised for one of them.
+        BaseException
+            What `prepare` raised for one of them; it is prepared again when it is asked for again.
         """
         for number in numbers:
             with self._changed:
                 claimed = self._claim(number)
             if claimed is not None:
                 self._prepare(*claimed)
-        return [self._prepared[number].result() for number in numbers]
+        try:
+            return [self._prepared[number].result() for number in numbers]
+        except BaseException:
+            self._drop_failed(numbers)
+            raise
+
+    def start_over(self) -> None:
+        """Prepare everything again: what is there is of no use any more."""
+        with self._changed:
+            self._prepared.clear()
+            self._unclaimed = dict.fromkeys(self._frames)
+            self._changed.notify()
 
     def forget(self, number: int) -> None:
         """Let a frame go that has its row."""
         with self._changed:
+            self._frames.pop(number, None)
             self._unclaimed.pop(number, None)
             self._prepared.pop(number, None)
             self._changed.notify()
@@ -99,11 +113,20 @@ class Preparation:
         )
 
     def _claim(self, number: int) -> tuple[Frame, Future[Any]] | None:
-        frame = self._unclaimed.pop(number, None)
-        if frame is None:
+        """Return a frame that nobody prepares or has prepared, and where to put what becomes of it."""
+        self._unclaimed.pop(number, None)
+        if number in self._prepared:
             return None
         future = self._prepared[number] = Future()
-        return frame, future
+        return self._frames[number], future
+
+    def _drop_failed(self, numbers: Sequence[int]) -> None:
+        with self._changed:
+            for number in numbers:
+                future = self._prepared[number]
+                if future.done() and future.exception() is not None:
+                    # Not due again: who retries prepares it, and nobody else does beforehand.
+                    del self._prepared[number]
 
     def _prepare(self, frame: Frame, future: Future[Any]) -> None:
         try:

@@ -233,8 +233,18 @@ class Worker:
     def _work_off_one_batch(self) -> bool:
         # A function of its own, so that no local name keeps pixels alive while the thread waits for more.
         batch = self._next_batch()
-        for entry, annotation in self._attempts.annotated(batch) if batch else ():
-            self._finish(entry, annotation)
+        without_row = {entry.number: entry for entry in batch}
+        try:
+            for entry, annotation in self._attempts.annotated(batch) if batch else ():
+                del without_row[entry.number]
+                self._finish(entry, annotation)
+        except BaseException as error:  # a fault of ours must not end the thread that serves all the others
+            logger.exception("a batch of %d frames could not be worked off", len(batch))
+            reason = f"{type(error).__name__}: {error}"
+            for entry in without_row.values():
+                self._finish(
+                    entry, Annotation.failed(reason, model=self._identity, origin=entry.frame.origin)
+                )
         return bool(batch)
 
     def _next_batch(self) -> list[Entry]:
@@ -262,7 +272,7 @@ class Worker:
     def _hand_over(self, frame: Frame, deliver: Deliver, annotation: Annotation) -> None:
         try:
             deliver(annotation)
-        except Exception:  # the receiver's failure must not end the thread that serves all the others
+        except BaseException:  # the receiver's failure must not end the thread that serves all the others
             logger.exception("whoever asked for the frame %s did not take its annotation", frame.origin)
             self._tally.undelivered()
 
