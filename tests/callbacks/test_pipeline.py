@@ -224,7 +224,7 @@ def test_callbacks_that_raise_do_not_stop_the_rows(make_pipeline, recorder, raw_
     assert pipeline.stats().callback_failures == 2
 
 
-def test_an_annotation_that_cannot_be_written_down_leaves_its_run_unfinished(
+def test_an_annotation_that_cannot_be_written_down_is_the_row_of_a_failed_frame(
     make_pipeline, recorder, raw_documents, annotator
 ):
     annotator.annotate = lambda frames: [
@@ -232,10 +232,13 @@ def test_an_annotation_that_cannot_be_written_down_leaves_its_run_unfinished(
     ]
     stored = []
     pipeline = make_pipeline(on_run_stored=stored.append)
-    send(pipeline, raw_documents().whole(10, 20))
+    raw = raw_documents()
+    send(pipeline, raw.whole(10, 20))
     assert pipeline.wait(PATIENCE)
-    assert recorder.of("stop") == stored == []
-    assert pipeline.stats().open_runs == 0
+    assert [row["status"] for row in recorder.rows()] == ["failed", "failed"]
+    assert "rings = 'plenty'" in recorder.rows()[0]["reason"]
+    assert recorder.of("stop")[0]["summary"]["failed"] == 2
+    assert stored == [raw.uid]
 
 
 def test_a_stuck_sink_holds_up_the_worker_and_not_the_scan(make_pipeline, raw_documents, caplog):
@@ -249,10 +252,10 @@ def test_a_stuck_sink_holds_up_the_worker_and_not_the_scan(make_pipeline, raw_do
     raw = raw_documents()
     with caplog.at_level(logging.ERROR):
         send(pipeline, raw.whole(*range(100)))
-        assert pipeline.stats().writer.pending_rows <= 33  # 10 times the bound, and the marks of stop and end
+        assert pipeline.stats().writer.pending_rows <= 31  # 10 times the bound, and the one in work
     assert "sinks are stuck" in caplog.text
     stuck.set()
-    assert pipeline.wait(PATIENCE)
+    assert not pipeline.wait(PATIENCE)  # all was offered but what is lost
     stats = pipeline.stats()
     assert stats.writer.lost_rows > 0
     assert "stop" not in rows
@@ -269,7 +272,7 @@ def test_rows_that_wait_for_a_stuck_frame_do_not_fill_the_memory(
             pipeline._writer.wait(PATIENCE)  # the backlog is empty: what is kept waits for the first frame
     assert "frame 0 of the analysis run" in caplog.text
     gate.set()
-    assert pipeline.wait(PATIENCE)
+    assert not pipeline.wait(PATIENCE)  # all was offered but what is lost
     stats = pipeline.stats()
     assert stats.writer.lost_rows > 0
     assert recorder.documents == []
