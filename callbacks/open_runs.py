@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dvfb_stream.callbacks.documents import DocumentError
@@ -31,10 +32,13 @@ class OpenRuns:
     ----------
     most
         Runs open at a time; of more, the one that began first is forgotten.
+    on_abandoned
+        Called with the progress of a run that is forgotten for that reason.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, on_abandoned: Callable[[RunProgress], None]) -> None:
         self._most = most
+        self._on_abandoned = on_abandoned
         self._lock = threading.Lock()
         self._runs: OrderedDict[str, OpenRun] = OrderedDict()  # by uid
         self._run_of_descriptor: dict[str, str] = {}  # uids
@@ -68,9 +72,10 @@ class OpenRuns:
             if len(self._runs) <= self._most:
                 return None
             self._abandoned += 1
-            oldest = next(iter(self._runs))
-            self._forget(oldest)
-        logger.warning("more than %d runs are open; abandoning %s", self._most, oldest)
+            oldest = next(iter(self._runs.values()))
+            self._forget(oldest.raw.uid)
+        logger.warning("more than %d runs are open; abandoning %s", self._most, oldest.raw.uid)
+        self._on_abandoned(oldest.progress)
         return None
 
     def run(self, uid: str) -> OpenRun:

@@ -110,7 +110,7 @@ class AnnotationPipeline:
     on_run_stored
         Called with a raw run's uid, once, after every sink has accepted the stop documents of all its analysis
         runs; at the raw stop, where it had no frames. Never for a run of which a sink refused a document.
-        From the writer's thread: it must not call `wait` or `close`.
+        From the writer's thread.
     on_sink_failure
         Called with what a sink raised. From the writer's thread, too.
     metrics
@@ -166,7 +166,7 @@ class AnnotationPipeline:
 
         # Held while a document is taken, which may block; nothing but taking documents waits for it.
         self._intake = threading.Lock()
-        self._runs = OpenRuns(max_open_runs)
+        self._runs = OpenRuns(max_open_runs, on_abandoned=lambda run: self._writer.abandon(run))
         self._memory = FrameMemory(max_bytes // 4, ahead=FRAMES_AHEAD)
         self._left_out = LeftOut()
         # Guards what follows; held for moments only.
@@ -203,15 +203,22 @@ class AnnotationPipeline:
             except Exception as error:  # noqa: BLE001 - logged there; nothing may reach a RunEngine from here
                 self._left_out.document(name, doc, error)
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether the thread that calls is that of the sinks, which would wait for itself."""
+        return self._writer.is_waited_for
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the sinks were offered the rows of all frames seen so far, and the stops now due.
 
         Returns
         -------
         bool
-            Whether that came within `timeout` seconds. Sinks may keep rows of an open run to themselves: the
-            catalog's writes them in batches.
+            Whether that came within `timeout` seconds, and no row was ever lost. Sinks may keep rows of an open run
+            to themselves: the catalog's writes them in batches. False at once where `is_waited_for`.
         """
+        if self.is_waited_for:
+            return False
         deadline = _Deadline(timeout)
         return (
             self._reader.drain(deadline.left())
@@ -224,11 +231,14 @@ class AnnotationPipeline:
 
         Rows for which `timeout` seconds do not suffice are given up, logged and counted, and their analysis
         runs stay without a stop; so do those of raw runs without a stop. Delivering the raw run again to a new
-        pipeline completes them.
+        pipeline completes them. Returns at once where `is_waited_for`: rows that are under way still come, and the
+        threads end with the next call.
         """
         deadline = _Deadline(timeout)
         with self._lock:
             self._closed = True
+        if self.is_waited_for:
+            return
         if self._reader.drain(deadline.left()):
             self._worker.drain(deadline.left())
         # The writer first: rows that say "the worker was closed" must not be stored, or no replay would ever
