@@ -34,7 +34,7 @@ class RunProgress:
     raw_uid: str
     analyses: list[AnalysisProgress] = field(default_factory=list)
     stopped_at: float | None = None
-    """Time of the raw stop, once that came."""
+    """Time of the raw stop, from when that came until its end was told."""
     broken: bool = False
     """A document did not reach every sink, or a row was lost: the run will never be called stored."""
     abandoned: bool = False
@@ -102,7 +102,8 @@ class AnalysisWriter:
     max_rows
         Rows that may wait for the sinks before `put` waits.
     on_finished
-        Called from the writer's thread with a raw run all of whose analysis runs have ended. Must not raise.
+        Called from the writer's thread, once a stop, with a raw run all of whose analysis runs have ended. Must not
+        raise.
     on_sink_failure
         Called from the writer's thread with what a sink raised. Must not raise.
     metrics
@@ -359,6 +360,7 @@ class AnalysisWriter:
                 self._write_stop(progress, run.stopped_at)
             progress.ended = progress.ended or complete or progress.given_up
         if all(progress.ended for progress in run.analyses):
+            run.stopped_at = None
             self._on_finished(run)
 
     def _write_stop(self, progress: AnalysisProgress, time: float) -> None:

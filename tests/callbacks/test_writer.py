@@ -1,0 +1,262 @@
+"""Every row has its fate and is in one count, whatever the sinks do; and nobody waits for themselves."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row
+from dvfb_stream.callbacks.writer import AnalysisProgress, AnalysisWriter, RunProgress
+from dvfb_stream.frames import Origin
+from dvfb_stream.labels import LABELS
+
+PATIENCE = 10.0
+IDENTITY = ModelIdentity(name="m", version="1", sha256="0" * 64)
+PROVENANCE = {"model": {"name": "m", "version": "1", "sha256": "0" * 64}, "labels": list(LABELS)}
+
+
+def analysis_of(raw_uid, **start):
+    run = RunProgress(raw_uid)
+    analysis = AnalysisRun(
+        {"uid": raw_uid, **start},
+        stream="primary",
+        data_key="image",
+        provenance=PROVENANCE,
+        geometry=None,
+        started=1.0,
+        described=1.0,
+    )
+    run.analyses.append(AnalysisProgress(analysis, run))
+    return run, run.analyses[0]
+
+
+def row(index, **annotation):
+    origin = Origin(run_uid="raw", stream="primary", data_key="image", index=index)
+    settings = {"status": "ok", "model": IDENTITY, "origin": origin, **annotation}
+    return Row(index=index, time=1.0, annotation=Annotation(**settings))
+
+
+@pytest.fixture
+def make_writer():
+    made = []
+
+    def make(*sinks, **settings):
+        settings = {
+            "max_rows": 100,
+            "on_finished": finished.append,
+            "on_sink_failure": failures.append,
+        } | settings
+        made.append(AnalysisWriter(sinks, **settings))
+        return made[-1]
+
+    finished, failures = [], []
+    make.finished, make.failures = finished, failures
+    yield make
+    for writer in made:
+        writer.close(0)
+
+
+class Hangs:
+    """A sink that hangs until it is let go; tells when it does."""
+
+    def __init__(self):
+        self.reached, self.go_on, self.names = threading.Event(), threading.Event(), []
+
+    def __call__(self, name, doc):
+        self.reached.set()
+        assert self.go_on.wait(PATIENCE)
+        self.names.append(name)
+
+
+def accounted(writer):
+    stats = writer.stats()
+    return stats.rows + stats.pending_rows + stats.lost_rows + stats.repeated_rows
+
+
+class Panic(BaseException):
+    """As pyo3's PanicException."""
+
+
+@pytest.mark.parametrize("kind", [SystemExit, Panic, GeneratorExit])
+def test_whatever_a_sink_raises_the_others_go_on(make_writer, recorder, kind):
+    def broken(name, doc):
+        raise kind("boom")
+
+    writer = make_writer(broken, recorder)
+    for raw in ("one", "two"):
+        run, progress = analysis_of(raw)
+        writer.put(progress, row(0), wait=True)
+        writer.stop(run, {("primary", "image"): 1}, 2.0)
+    assert writer.wait(PATIENCE)
+    assert len(recorder.of("event")) == len(recorder.of("stop")) == 2
+    assert (writer.stats().sink_failures, len(make_writer.failures), len(make_writer.finished)) == (2, 2, 2)
+
+
+def test_an_annotation_that_cannot_be_written_down_costs_its_own_row(make_writer, recorder):
+    writer = make_writer(recorder)
+    run, progress = analysis_of("raw")
+    for index in range(3):
+        writer.put(progress, row(index, scores={"rings": None if index == 1 else 0.5}), wait=True)
+    writer.stop(run, {("primary", "image"): 3}, 2.0)
+    assert writer.wait(PATIENCE)
+    assert [event["data"]["status"] for event in recorder.of("event")] == ["ok", "failed", "ok"]
+    assert "cannot be written down: TypeError" in recorder.of("event")[1]["data"]["reason"]
+    assert len(recorder.of("stop")) == 1
+    assert not run.broken
+
+
+def test_a_document_that_cannot_be_copied_is_no_sinks_fault(make_writer, recorder):
+    writer = make_writer(recorder)
+    run, progress = analysis_of("raw", sample_name=threading.Lock())
+    writer.put(progress, row(0), wait=True)
+    writer.stop(run, {("primary", "image"): 1}, 2.0)
+    assert not writer.wait(PATIENCE)
+    assert recorder.documents == make_writer.failures == []
+    assert make_writer.finished == [run]
+    assert run.broken
+    assert (writer.stats().lost_rows, writer.stats().sink_failures) == (1, 0)
+
+
+@pytest.mark.parametrize("ask", ["wait", "close"])
+@pytest.mark.parametrize("timeout", [None, 60.0])
+def test_a_sink_that_waits_for_the_writer_does_not_wait_for_itself(make_writer, recorder, ask, timeout):
+    answers = []
+
+    def asks(name, doc):
+        if name == "event":
+            answers.append(getattr(writer, ask)(timeout))
+
+    writer = make_writer(asks, recorder)
+    _, progress = analysis_of("raw")
+    writer.put(progress, row(0), wait=True)
+    assert writer.wait(PATIENCE)
+    assert answers == [False if ask == "wait" else None]
+    assert len(recorder.of("event")) == 1
+
+
+def test_closing_counts_every_row_that_it_loses(make_writer):
+    hangs = Hangs()
+    writer = make_writer(hangs)
+    _, progress = analysis_of("raw")
+    _, other = analysis_of("other")
+    for index in (0, 1, 2, 5, 6):  # 3 and 4 are late
+        writer.put(progress, row(index), wait=False)
+    writer.put(other, row(1), wait=False)
+    assert hangs.reached.wait(PATIENCE)
+    assert accounted(writer) == writer.stats().pending_rows == 6
+    writer.close(timeout=0)
+    writer.put(progress, row(3), wait=True)
+    assert (writer.stats().pending_rows, writer.stats().lost_rows) == (1, 6)  # one is with the sink
+    hangs.go_on.set()
+    writer.close(PATIENCE)
+    stats = writer.stats()
+    assert (stats.rows, stats.pending_rows, stats.lost_rows) == (1, 0, 6)
+    assert hangs.names == ["start", "descriptor", "event"]
+    assert not writer.wait(0)
+
+
+def test_closing_loses_rows_whose_predecessors_never_came_and_says_so(make_writer, recorder):
+    writer = make_writer(recorder)
+    _, progress = analysis_of("raw")
+    for index in range(1, 6):
+        writer.put(progress, row(index), wait=True)
+    assert writer.wait(PATIENCE)  # all was offered that can be
+    assert writer.stats().pending_rows == 5
+    writer.close(PATIENCE)
+    assert (writer.stats().pending_rows, writer.stats().lost_rows) == (0, 5)
+    assert not writer.wait(PATIENCE)
+
+
+def test_rows_that_come_again_are_counted_apart(make_writer, recorder):
+    writer = make_writer(recorder)
+    run, progress = analysis_of("raw")
+    for _ in range(2):
+        writer.restart(run)
+        for index in range(3):
+            writer.put(progress, row(index), wait=True)
+    writer.stop(run, {("primary", "image"): 3}, 2.0)
+    assert writer.wait(PATIENCE)
+    stats = writer.stats()
+    assert (stats.rows, stats.repeated_rows, stats.analysis_runs) == (3, 3, 1)
+
+
+def test_stops_and_restarts_behind_a_sink_that_hangs_wait_once_a_run(make_writer):
+    hangs = Hangs()
+    writer = make_writer(hangs)
+    run, progress = analysis_of("raw")
+    writer.put(progress, row(0), wait=True)
+    assert hangs.reached.wait(PATIENCE)
+    for _ in range(1000):
+        writer.stop(run, {("primary", "image"): 7}, 2.0)
+        writer.restart(run)
+    writer.stop(run, {("primary", "image"): 1}, 2.0)
+    assert len(writer._due) == 1
+    hangs.go_on.set()
+    assert writer.wait(PATIENCE)
+    assert hangs.names == ["start", "descriptor", "event", "stop"]
+    assert make_writer.finished == [run]
+
+
+def test_runs_that_are_forgotten_leave_nothing_with_a_sink_that_hangs(make_writer):
+    hangs = Hangs()
+    writer = make_writer(hangs, max_rows=10)
+    runs = [analysis_of(f"raw {number}") for number in range(50)]
+    for run, progress in runs:
+        writer.put(progress, row(0), wait=False)
+        writer.stop(run, {("primary", "image"): 1}, 2.0)
+    assert hangs.reached.wait(PATIENCE)
+    for run, _ in runs[:-1]:
+        writer.abandon(run)
+    assert len(writer._due) <= 11
+    assert accounted(writer) == 50
+    hangs.go_on.set()
+    assert not writer.wait(PATIENCE)
+    stats = writer.stats()
+    assert (stats.pending_rows, stats.rows + stats.lost_rows) == (0, 50)
+    assert runs[-1][0] in make_writer.finished
+
+
+def test_a_run_that_is_forgotten_keeps_its_rows_where_the_sinks_keep_up(make_writer, recorder):
+    writer = make_writer(recorder)
+    run, progress = analysis_of("raw")
+    writer.put(progress, row(0), wait=True)
+    writer.abandon(run)
+    writer.put(progress, row(1), wait=True)
+    assert writer.wait(PATIENCE)
+    assert len(recorder.of("event")) == 2
+
+
+def test_a_run_that_is_given_up_takes_nothing_more_and_comes_to_its_end(make_writer):
+    hangs = Hangs()
+    writer = make_writer(hangs, max_rows=2)
+    run, progress = analysis_of("raw")
+    writer.put(progress, row(0), wait=False)
+    assert hangs.reached.wait(PATIENCE)
+    for index in range(1, 40):
+        writer.put(progress, row(index), wait=False)
+    assert progress.given_up
+    assert writer.stats().pending_rows <= 1
+    assert accounted(writer) == 40
+    writer.stop(run, {("primary", "image"): 40}, 2.0)
+    hangs.go_on.set()
+    assert not writer.wait(PATIENCE)
+    assert make_writer.finished == [run]
+    assert "stop" not in hangs.names
+
+
+def test_runs_take_turns(make_writer, recorder):
+    hangs = Hangs()
+    writer = make_writer(hangs, recorder)
+    _, first = analysis_of("first")
+    _, second = analysis_of("second")
+    for progress in (first, second):
+        for index in range(3):
+            writer.put(progress, row(index), wait=True)
+    hangs.go_on.set()
+    assert writer.wait(PATIENCE)
+    names = {doc["uid"]: doc["analysis"]["parent"] for doc in recorder.of("start")}
+    run_of = {doc["uid"]: names[doc["run_start"]] for doc in recorder.of("descriptor")}
+    order = [run_of[doc["descriptor"]] for doc in recorder.of("event")]
+    assert order[-4:] == ["first", "second"] * 2 or order[-4:] == ["second", "first"] * 2
