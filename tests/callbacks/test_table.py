@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import io
 import math
+import uuid
 
 import pytest
 from rich.console import Console
 
 from dvfb_stream.callbacks import AnnotationTable
+from dvfb_stream.callbacks.table import MAX_OPEN_RUNS
 
 
 @pytest.fixture
@@ -61,3 +63,37 @@ def test_documents_of_raw_runs_are_left_alone(raw_documents):
     for name, doc in raw_documents().whole(10):
         table(name, doc)
     assert paper.getvalue() == ""
+
+
+def test_a_reason_stays_on_its_line_and_tells_the_terminal_nothing(printed, raw_documents, annotator):
+    def broken(frames):
+        raise RuntimeError("kernel failed\nfor debugging pass X=1\x1b[2J\u202e")
+
+    annotator.annotate = broken
+    *_, row, _ = printed(raw_documents().whole(1))
+    assert row[-1] == r"RuntimeError: kernel failed\nfor debugging pass X=1\x1b[2J\u202e"
+
+
+@pytest.mark.parametrize("scan_id", [[1, 2], {"a": 1}, "line\nline", 1.5, b"x"])
+def test_a_scan_id_may_be_anything(printed, raw_documents, scan_id):
+    *_, row, total = printed(raw_documents(scan_id=scan_id).whole(10))
+    assert row[0] == total[0] == str(scan_id).replace("\n", r"\n")
+
+
+def test_runs_that_never_stop_are_forgotten_in_time():
+    paper = io.StringIO()
+    table = AnnotationTable(Console(file=paper, width=200))
+    analysis = {
+        "stream": "primary",
+        "data_key": "image",
+        "parent": "raw",
+        "model": {"name": "m", "version": "1"},
+    }
+    values = {"frame": 0, "fit_residual": 0.1, "novelty": 0.1, "status": "ok", "labels": "", "reason": ""}
+    uids = [str(uuid.uuid4()) for _ in range(MAX_OPEN_RUNS + 1)]
+    for uid in uids:
+        table("start", {"uid": uid, "scan_id": 7, "analysis": analysis})
+        table("descriptor", {"uid": f"of {uid}", "run_start": uid})
+    for uid in (uids[0], uids[1], uids[-1]):
+        table("event", {"descriptor": f"of {uid}", "data": values})
+    assert paper.getvalue().count("scan | ") == 2
