@@ -2,70 +2,46 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.assets.references import KINDS, Expected, NotThereYetError
-from dvfb_stream.callbacks.frame_memory import FrameMemory
-from dvfb_stream.errors import FrameError, MissingExtraError
-
-HANDLER_GROUPS = ("databroker.handlers",)
-"""Entry points by which packages register handlers."""
-
-Handler = Callable[..., Any]
-
-
-@dataclass(slots=True, eq=False)
-class _OpenFile:
-    handle: Any
-    """h5py.File."""
-    identity: tuple[int, int]
-    """Device and inode: a file that replaces another under its name has others."""
-    plain: dict[str, int | None] = field(default_factory=dict)
-    """By dataset: descriptor of the file that its frames lie in as they are, see `_plain_file`; else None."""
+from dvfb_stream.callbacks.assets.handlers import Handler, Handlers
+from dvfb_stream.callbacks.assets.hdf5_frames import Hdf5Frames
+from dvfb_stream.callbacks.assets.npy_files import read_npy
+from dvfb_stream.callbacks.assets.references import Expected, NotThereYetError
+from dvfb_stream.callbacks.assets.regular_files import regular_file
+from dvfb_stream.errors import FrameError
 
 
 class FrameFiles:
-    """Reads frames from files; HDF5 files stay open, the least recently read is closed for one more.
+    """Reads frames from files; those of a run stay open until it is released. See `Files`.
 
-    HDF5 is opened for reading while somebody writes (SWMR), and otherwise plainly where the file was not written
-    so: never in two ways at once, which HDF5 refuses. Safe to share between threads; one reads at a time.
+    Safe to share between threads; one reads at a time. While this process has an HDF5 file open here, it can open it
+    otherwise only with ``h5py.File(path, locking=False)``, as HDF5 has it; other processes are free.
 
     Parameters
     ----------
     max_open
-        HDF5 files and handlers open at a time.
+        HDF5 files open at a time, and as many handlers; the least recently read is closed for one more.
     handlers
         Classes by spec for old-style resources, besides those that packages register: called with the path and the
         resource's kwargs, and what comes of that with the datum's.
     """
 
     def __init__(self, *, max_open: int = 32, handlers: Mapping[str, Handler] | None = None) -> None:
-        self._max_open = max_open
-        self._handlers = dict(handlers or {})
-        self._registered: dict[str, Any] | None = None
         self._lock = threading.RLock()
-        self._open: OrderedDict[str, _OpenFile] = OrderedDict()
-        self._handled: OrderedDict[tuple[str, str, str], Any] = OrderedDict()
-        self._memory = FrameMemory()
+        self._hdf5 = Hdf5Frames(max_open)
+        self._handlers = Handlers(max_open, handlers or {})
         self._closed = False
 
     @property
     def open_files(self) -> int:
-        """HDF5 files and handlers open now."""
-        with self._lock:
-            return len(self._open) + len(self._handled)
+        """HDF5 files and handlers open now; never waits for a read."""
+        return len(self._hdf5) + len(self._handlers)
 
     def hdf5(self, path: str, dataset: str, number: int, expected: Expected, run: str) -> NDArray[Any]:
         """Return frame `number` of a dataset of shape (rows, columns), (N, rows, columns) or (N, n, rows, columns).
@@ -73,77 +49,14 @@ class FrameFiles:
         Raises
         ------
         NotThereYetError
-            When the file, the dataset or the frame is not there: it may be being written.
+            When the file, the dataset or the frame is not there, or what it lies in elsewhere: it may be being
+            written.
         FrameError
-            When it is no such dataset, or damaged.
+            When it is no such dataset, not as expected, or no regular file.
         """
         with self._lock:
-            file = self._file(path)
-            try:
-                pixels = self._frame(file, path, dataset, number)
-                return expected.check(pixels, f"{path}::{dataset}[{number}]")
-            except NotThereYetError:
-                # A file that was not opened for reading while it grows shows what was there then.
-                self._drop(path)
-                raise
-            except FrameError:
-                raise
-            except (OSError, RuntimeError, ValueError, KeyError) as error:
-                self._drop(path)
-                raise NotThereYetError(f"{path}::{dataset}[{number}] cannot be read: {error}") from error
-
-    def _frame(self, file: _OpenFile, path: str, dataset: str, number: int) -> NDArray[Any]:
-        import h5py
-
-        found = file.handle.get(dataset)
-        if found is None:
-            raise NotThereYetError(f"{path} has no dataset {dataset!r}")
-        if not isinstance(found, h5py.Dataset) or found.ndim not in (2, 3, 4):
-            raise FrameError(f"{path}::{dataset} is no dataset of images; it is {found!r}")
-        if found.ndim > 2 and number >= _count(found):
-            found.id.refresh()
-        if number >= _count(found):
-            raise NotThereYetError(f"{path}::{dataset} has {_count(found)} frames, none with number {number}")
-        place: tuple[int, ...] = ()
-        if found.ndim == 3:
-            place = (number,)
-        elif found.ndim == 4:
-            place = divmod(number, found.shape[1])
-        if found.dtype.kind not in KINDS:
-            return np.asarray(found[place])
-        pixels = self._memory.empty(found.shape[-2:], found.dtype)
-        if dataset not in file.plain:
-            file.plain[dataset] = _plain_file(found)
-        plain = file.plain[dataset]
-        if plain is None or not _read_plain(found, plain, place, pixels):
-            found.read_direct(pixels, place)
-        return pixels
-
-    def _file(self, path: str) -> _OpenFile:
-        if self._closed:
-            raise FrameError(f"{path} is not read any more: the files are closed")
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            self._drop(path)
-            raise NotThereYetError(f"{path} is not there: {error.strerror}") from error
-        identity = (status.st_dev, status.st_ino)
-        known = self._open.get(path)
-        if known is not None and known.identity != identity:
-            self._drop(path)
-            known = None
-        if known is None:
-            known = _OpenFile(_opened(path), identity)
-            self._open[path] = known
-            while len(self._open) > self._max_open:
-                _close(self._open.popitem(last=False)[1].handle)
-        self._open.move_to_end(path)
-        return known
-
-    def _drop(self, path: str) -> None:
-        known = self._open.pop(path, None)
-        if known is not None:
-            _close(known.handle)
+            self._require_open(path)
+            return self._hdf5.read(path, dataset, number, expected, run)
 
     def image(self, path: str, page: int, expected: Expected, run: str) -> NDArray[Any]:
         """Return a frame of an image file: NPY, or what fabio reads.
@@ -152,15 +65,20 @@ class FrameFiles:
         ------
         NotThereYetError
             When it is not there or cannot be read: it may be being written.
+        FrameError
+            When it is not as expected, or no regular file.
         """
         with self._lock:
-            if not os.path.exists(path):
-                raise NotThereYetError(f"{path} is not there")
+            self._require_open(path)
+            regular_file(path)
+            where = path if page == 0 else f"{path}[{page}]"
             try:
-                pixels = _npy(path, page) if path.endswith(".npy") else _image(path, page)
-            except (FrameError, OSError, ValueError, EOFError) as error:
+                if path.endswith(".npy"):
+                    return expected.check(read_npy(path, page, expected, where), where)
+                pixels = _image(path, page)
+            except (OSError, ValueError, EOFError) as error:
                 raise NotThereYetError(f"{path} cannot be read: {error}") from error
-        return expected.check(pixels, path if page == 0 else f"{path}[{page}]")
+        return expected.check(pixels, where)
 
     def handled(
         self,
@@ -177,143 +95,42 @@ class FrameFiles:
         Raises
         ------
         NotThereYetError
-            When the handler raises: its file may be late.
+            When the handler raises, or returns too few frames: its file may be late.
         FrameError
-            When there is no handler for the spec.
+            When there is no handler for the spec, it does not take the kwargs, or the frame is not as expected.
         """
         with self._lock:
-            key = (spec, path, repr(sorted(resource.items())))
-            try:
-                if key not in self._handled:
-                    self._handled[key] = self._handler(spec)(Path(path), **resource)
-                    while len(self._handled) > self._max_open:
-                        _close(self._handled.popitem(last=False)[1])
-                self._handled.move_to_end(key)
-                pixels = np.asarray(self._handled[key](**datum))
-                where = f"a datum of {path}"
-                if pixels.ndim > 2:
-                    pixels = pixels.reshape(-1, *pixels.shape[-2:])
-                    if position >= len(pixels):
-                        raise FrameError(f"{where} has {len(pixels)} frames, not {position + 1}")
-                    pixels = pixels[position]
-                return expected.check(pixels, where)
-            except FrameError:
-                raise
-            except Exception as error:
-                _close(self._handled.pop(key, None))
-                raise NotThereYetError(
-                    f"the handler of {spec} for {path} raised {type(error).__name__}: {error}"
-                ) from error
+            self._require_open(path)
+            self._hdf5.drop(path)
+            return self._handlers.read(spec, path, resource, datum, position, expected, run)
 
-    def _handler(self, spec: str) -> Handler:
-        if spec in self._handlers:
-            return self._handlers[spec]
-        if self._registered is None:
-            self._registered = {e.name: e for group in HANDLER_GROUPS for e in entry_points(group=group)}
-        if spec not in self._registered:
-            raise FrameError(
-                f"no handler reads resources of the spec {spec!r}; install the package that has it "
-                f"(area-detector-handlers has many), or give handlers={{{spec!r}: its class}}"
-            )
-        try:
-            found: Handler = self._registered[spec].load()
-        except ImportError as error:
-            raise FrameError(f"the handler of {spec!r} cannot be loaded: {error}") from error
-        self._handlers[spec] = found
-        return found
+    def _require_open(self, path: str) -> None:
+        if self._closed:
+            raise FrameError(f"{path} is not read any more: the files are closed")
 
     def release(self, run: str) -> None:
-        """Close what is open for a run."""
+        """Close what is open for a run and for no other."""
+        with self._lock:
+            self._hdf5.release(run)
+            self._handlers.release(run)
 
     def close(self) -> None:
         """Close all files; nothing is read any more."""
         with self._lock:
             self._closed = True
-            for file in self._open.values():
-                _close(file.handle)
-            for handler in self._handled.values():
-                _close(handler)
-            self._open.clear()
-            self._handled.clear()
-
-
-def _plain_file(dataset: Any) -> int | None:
-    """Return the descriptor of a dataset's file if each frame lies there in one piece, as it does in memory.
-
-    HDF5 reads it too; but it keeps Python's other threads, a RunEngine's among them, waiting while it does: 1.3 ms
-    for 4 MB. None: let HDF5 read.
-    """
-    file = dataset.file
-    plain = (
-        dataset.ndim > 2
-        and dataset.chunks == (*(1,) * (dataset.ndim - 2), *dataset.shape[-2:])
-        and dataset.dtype.isnative
-        and dataset.dtype.kind != "b"  # an enumeration, whose numbers may be any
-        and dataset.id.get_create_plist().get_nfilters() == 0
-        and file.driver == "sec2"
-        and file.userblock_size == 0
-        and hasattr(os, "preadv")
-    )
-    return int(file.id.get_vfd_handle()) if plain else None
-
-
-def _read_plain(dataset: Any, file: int, place: tuple[int, ...], pixels: NDArray[Any]) -> bool:
-    """Read a frame past HDF5; return whether it was there.
-
-    Raises
-    ------
-    NotThereYetError
-        When the file ends before the frame does, where HDF5 would make up zeros.
-    """
-    chunk = dataset.id.get_chunk_info_by_coord((*place, 0, 0))
-    if chunk.byte_offset is None or chunk.size != pixels.nbytes:
-        return False
-    if os.preadv(file, [pixels.data], chunk.byte_offset) < pixels.nbytes:
-        raise NotThereYetError(
-            f"{dataset.file.filename}::{dataset.name}{list(place)} is not whole: the file is cut off"
-        )
-    return True
-
-
-def _count(dataset: Any) -> int:
-    if dataset.ndim == 2:
-        return 1
-    return int(np.prod(dataset.shape[:-2]))
-
-
-def _opened(path: str) -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise FrameError(str(MissingExtraError(error.name or "h5py", "files"))) from error
-    with suppress(ImportError):
-        importlib.import_module("hdf5plugin")  # registers its filters
-    try:
-        return h5py.File(path, "r", libver="latest", swmr=True)
-    except (OSError, ValueError, RuntimeError):
-        pass
-    try:
-        return h5py.File(path, "r")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise NotThereYetError(f"{path} cannot be opened: {error}") from error
-
-
-def _close(something: Any) -> None:
-    close = getattr(something, "close", None)
-    if callable(close):
-        with suppress(Exception):
-            close()
-
-
-def _npy(path: str, page: int) -> NDArray[Any]:
-    pixels = np.load(path, allow_pickle=False)
-    return np.asarray(pixels if pixels.ndim == 2 else pixels[page])
+            self._hdf5.close()
+            self._handlers.close()
 
 
 def _image(path: str, page: int) -> NDArray[Any]:
     from dvfb_stream.files.image_file import open_image
 
-    with open_image(Path(path)) as file:
-        if page >= file.count:
-            raise FrameError(f"it has {file.count} frames, none with number {page}")
-        return file.read(page)
+    try:
+        with open_image(Path(path)) as file:
+            if page >= file.count:
+                raise NotThereYetError(f"{path} has {file.count} frames, none with number {page}")
+            return file.read(page)
+    except NotThereYetError:
+        raise
+    except FrameError as error:  # a file that is half written looks damaged
+        raise NotThereYetError(f"{path} cannot be read: {error}") from error

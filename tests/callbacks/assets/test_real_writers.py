@@ -276,6 +276,7 @@ def test_area_detectors_hdf5_as_its_handler_reads_it(tmp_path, files, spec, each
         references[0].read(files, "run")
     assets.add_resource(resource(spec, tmp_path, "ad.h5", frame_per_point=each))
     assert_read(references, files)
+    files.release("run")
     handler = AreaDetectorHDF5Handler(tmp_path / "ad.h5", frame_per_point=each)
     for point in range(points):
         np.testing.assert_array_equal(
