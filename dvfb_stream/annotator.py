@@ -25,6 +25,7 @@ from dvfb_stream.models import Bundle, find_bundle, load_bundle
 from dvfb_stream.models.calibration import OPERATING_POINTS, probabilities
 from dvfb_stream.models.novelty import novelty_inputs
 from dvfb_stream.plans import GeometryPlans
+from dvfb_stream.uploads import Upload, Uploads
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE, View, ViewPlans
 
 PLAN_CACHE_BYTES = 1 << 30
@@ -45,6 +46,8 @@ class Prepared:
     frame: Frame
     view: View | FrameError | GeometryError
     """Or the reason why it has none."""
+    upload: Upload | None = None
+    """The view on the device, where it is copied ahead."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,6 +147,7 @@ class Annotator:
         self._views = ViewPlans()
         self._plans = GeometryPlans(self._fbt, self._views, device=self.device, max_bytes=plan_cache_bytes)
         self._report: Callable[[Stage, float], None] | None = None
+        self._uploads: Uploads | None = None
 
     @classmethod
     def load(
@@ -214,7 +218,16 @@ class Annotator:
         except (FrameError, GeometryError) as error:
             return Prepared(frame, error)
         self._took(Stage.VIEW, started)
-        return Prepared(frame, view)
+        uploads = self._uploads
+        return Prepared(frame, view, None if uploads is None else uploads.upload(view))
+
+    def copy_ahead(self) -> None:
+        """From now on let `prepare` copy views to the GPU as well, while it computes; see `Uploads` for its price.
+
+        Where it computes on the CPU, nothing changes.
+        """
+        if self.device.type == "cuda":
+            self._uploads = Uploads(self.device)
 
     @property
     def prepares_ahead(self) -> bool:
@@ -242,6 +255,7 @@ class Annotator:
             self.device = torch.device("cpu")
             self._network = self._bundle.network.eval()
             self._plans = self._plans.on(self.device)
+            self._uploads = None
         return str(self.device)
 
     def report_stages(self, report: Callable[[Stage, float], None] | None) -> None:
@@ -282,7 +296,7 @@ class Annotator:
         """
         view = self._views.get(frame.geometry).view(frame.pixels)
         plan = self._plans.get(view, frame.geometry)
-        (result,) = self._infer(plan, [view])
+        (result,) = self._infer(plan, [Prepared(frame, view)])
         annotation = self._annotation(frame, result, keep_coefficients=True)
         coefficients = annotation.coefficients
         assert coefficients is not None
@@ -292,36 +306,30 @@ class Annotator:
     def _inferred(self, prepared: Sequence[Prepared]) -> list[_Inferred | FrameError | GeometryError]:
         """Return what the model says about each frame, or why it cannot; frames of equal geometry share batches."""
         results: dict[int, _Inferred | FrameError | GeometryError] = {}
-        views: dict[Any, list[tuple[int, View]]] = {}
+        groups: dict[Any, tuple[View, list[int]]] = {}
         for index, one in enumerate(prepared):
             if isinstance(one.view, Exception):
                 results[index] = one.view
                 continue
             # A frame that alone has lost pixels (overflow, negative) has a plan, hence a batch, of its own.
             key = (one.frame.geometry, np.packbits(one.view.mask).tobytes())
-            views.setdefault(key, []).append((index, one.view))
-        for members in views.values():
-            indices = [index for index, _ in members]
-            group = [view for _, view in members]
+            groups.setdefault(key, (one.view, []))[1].append(index)
+        for view, indices in groups.values():
             try:
-                plan = self._plans.get(group[0], prepared[indices[0]].frame.geometry)
+                plan = self._plans.get(view, prepared[indices[0]].frame.geometry)
             except GeometryError as error:
                 results.update(dict.fromkeys(indices, error))
                 continue
-            inferred = [
-                result
-                for start in range(0, len(group), INFERENCE_FRAMES)
-                for result in self._infer(plan, group[start : start + INFERENCE_FRAMES])
-            ]
-            results.update(zip(indices, inferred, strict=True))
+            for start in range(0, len(indices), INFERENCE_FRAMES):
+                some = indices[start : start + INFERENCE_FRAMES]
+                results.update(zip(some, self._infer(plan, [prepared[i] for i in some]), strict=True))
         return [results[index] for index in range(len(prepared))]
 
     @torch.inference_mode()
-    def _infer(self, plan: FourierBessel, views: Sequence[View]) -> list[_Inferred]:
-        """Return what the model says about views that share a plan."""
+    def _infer(self, plan: FourierBessel, prepared: Sequence[Prepared]) -> list[_Inferred]:
+        """Return what the model says about frames with views that share a plan."""
         started = time.perf_counter()
-        images = torch.from_numpy(np.stack([view.image for view in views])).to(self.device)
-        masks = torch.from_numpy(np.stack([view.mask for view in views])).to(self.device)
+        images, masks = self._on_device(prepared)
         solution = plan.solve(images)
         coefficients = complex_from_real(
             solution.coefficients, n_radial=self._fbt.n_radial, orders=self._fbt.orders
@@ -338,8 +346,17 @@ class Annotator:
         self._took(Stage.NETWORK, started)
         return [
             _Inferred(scores[i], float(residuals[i]), float(novelties[i]), amplitudes[i], features[i])
-            for i in range(len(views))
+            for i in range(len(prepared))
         ]
+
+    def _on_device(self, prepared: Sequence[Prepared]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the images and masks of views, (B, rows, columns) each."""
+        uploads = [one.upload for one in prepared if one.upload is not None]
+        if self._uploads is not None and len(uploads) == len(prepared):
+            return self._uploads.batch(uploads)
+        views = [one.view for one in prepared if isinstance(one.view, View)]
+        images = torch.from_numpy(np.stack([view.image for view in views])).to(self.device)
+        return images, torch.from_numpy(np.stack([view.mask for view in views])).to(self.device)
 
     def _took(self, stage: Stage, started: float) -> float:
         """Report a stage that began at `started` and ends now; return the time."""

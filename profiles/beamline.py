@@ -64,6 +64,8 @@ class BeamlineDescription(Settings):
     """Name or folder of the model bundle."""
     device: Text = "auto"
     """Where the model runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1``."""
+    annotate_in: Literal["process", "thread"] = "process"
+    """Read and annotate in processes of their own, beside the RunEngine's, or in threads of it."""
     policy: Literal["drop-newest", "sample", "block"] = "drop-newest"
     """When the queue is full: give the frame a row that says so, let in fewer before it is full, or let the plan
     wait."""

@@ -32,6 +32,9 @@ class FilesService:
         """Return nothing: there is nothing to know of it."""
         return {}
 
+    def hear(self, note: Mapping[str, Any]) -> None:
+        """Make nothing of it: nobody sends any."""
+
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Read a frame into its place, or say which place it needs; or close what is open for a run."""
         answer: dict[str, Any] = {}

@@ -73,6 +73,15 @@ class SupportsFallBack(Protocol):
 
 
 @runtime_checkable
+class CopiesAhead(Protocol):
+    """An annotator that can copy what it has prepared to its device while that computes."""
+
+    def copy_ahead(self) -> None:
+        """From now on do so. Only for a process that may end with its device."""
+        ...
+
+
+@runtime_checkable
 class ReportsStages(Protocol):
     """An annotator that tells how long its stages take."""
 

@@ -14,6 +14,8 @@ import os
 import sys
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
+from queue import Queue
+from threading import Thread
 from typing import Any
 
 from dvfb_stream.errors import DvfbError
@@ -31,15 +33,14 @@ forked holds the other end open."""
 
 def main(connection_file: int, memory: int) -> None:
     """Serve one parent until it closes the connection, or ends."""
-    parent = os.getppid()
     with Connection(connection_file) as connection:
         try:
-            _serve(connection, memory, parent)
+            _serve(connection, memory)
         except (EOFError, OSError):
             return
 
 
-def _serve(connection: Connection, memory: int, parent: int) -> None:
+def _serve(connection: Connection, memory: int) -> None:
     setup = receive(connection).content
     os.nice(int(setup["niceness"]))
     taken = MappedFrames(memory, mmap.ACCESS_WRITE).array(setup["taken"])
@@ -50,8 +51,10 @@ def _serve(connection: Connection, memory: int, parent: int) -> None:
         send(connection, Kind.FAILED, _described(error))
         return
     send(connection, Kind.READY, introduction)
-    while _wait(connection, parent):
-        request = receive(connection).content
+    requests: Queue[Mapping[str, Any] | None] = Queue()
+    listening = Thread(target=_listen, args=(connection, service, requests), daemon=True)
+    listening.start()
+    while (request := requests.get()) is not None:
         taken[0] = 1
         try:
             answer = service.answer(request)
@@ -61,12 +64,23 @@ def _serve(connection: Connection, memory: int, parent: int) -> None:
             send(connection, Kind.DONE, answer)
 
 
-def _wait(connection: Connection, parent: int) -> bool:
-    """Wait for a message; False when the parent has ended without closing the connection."""
-    while not connection.poll(_SECONDS_BETWEEN_LOOKS):
-        if os.getppid() != parent:
-            return False
-    return True
+def _listen(connection: Connection, service: Service, requests: Queue[Mapping[str, Any] | None]) -> None:
+    """Hand on requests and notes, until no more can come."""
+    parent = os.getppid()
+    try:
+        while True:
+            while not connection.poll(_SECONDS_BETWEEN_LOOKS):
+                if os.getppid() != parent:
+                    return
+            message = receive(connection)
+            if message.kind is Kind.NOTE:
+                service.hear(message.content)
+            else:
+                requests.put(message.content)
+    except (EOFError, OSError):
+        return
+    finally:
+        requests.put(None)
 
 
 def _made(name: str, memory: int, settings: Mapping[str, Any]) -> Service:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 from dvfb_stream import errors
@@ -21,6 +23,15 @@ SECONDS_TO_ANSWER = 120.0
 """A batch takes a tenth of a second, and the first of a geometry one more. What takes so long is stuck."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedThere:
+    """A frame that is being prepared in the other process."""
+
+    number: int
+    frame: Frame
+    """Its pixels lie in the memory that both see, and must not be used again before it is annotated."""
+
+
 class AnnotatorProcess:
     """Annotates in a process of its own, at a lower priority, and starts it again when it ends.
 
@@ -32,7 +43,8 @@ class AnnotatorProcess:
     the model loaded, while this is made; how it goes on, see `Companion`. If what is loaded when it is started again
     is another model, that is refused.
 
-    `annotate` is for one thread at a time; `close` may be called from any, and makes an `annotate` under way raise.
+    `annotate` and `annotate_prepared` are for one thread at a time, `prepare` for another meanwhile; `close` may be
+    called from any, and makes what is under way raise.
 
     Parameters
     ----------
@@ -88,6 +100,8 @@ class AnnotatorProcess:
             raise
         self._identity = ModelIdentity(**introduction["identity"])
         self._provenance: dict[str, Any] = introduction["provenance"]
+        self._prepares_ahead: bool = introduction["prepares_ahead"]
+        self._numbers = itertools.count()
 
     @classmethod
     def load(
@@ -124,6 +138,27 @@ class AnnotatorProcess:
         """From now on call `report` with the durations of the stages there; None: no more."""
         self._report = report
 
+    @property
+    def prepares_ahead(self) -> bool:
+        """Whether frames should be prepared before their batch is complete: where the annotator has a GPU."""
+        return self._prepares_ahead
+
+    def prepare(self, frame: Frame) -> PreparedThere:
+        """Have a frame prepared there, while another batch is annotated; return at once.
+
+        Raises
+        ------
+        FrameError
+            When pixels are no numbers.
+        """
+        there = PreparedThere(next(self._numbers), self._batches.placed(frame))
+        self._companion.tell({"number": there.number, "batch": self._batches.described([there.frame])})
+        return there
+
+    def annotate_prepared(self, prepared: Sequence[PreparedThere]) -> list[Annotation]:
+        """Return one annotation for each frame that `prepare` has taken, in order; otherwise as `annotate`."""
+        return self._annotated([one.frame for one in prepared], [one.number for one in prepared])
+
     def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
         """Return one annotation per frame, in order.
 
@@ -134,8 +169,11 @@ class AnnotatorProcess:
         ReportedFailureError
             When the annotator raised, or its process ended, did not answer in time, or could not be started again.
         """
-        with self._companion.asking() as ask, self._batches.written(frames) as batch:
-            answer = ask(batch)
+        return self._annotated([self._batches.placed(frame) for frame in frames], [])
+
+    def _annotated(self, frames: Sequence[Frame], numbers: Sequence[int]) -> list[Annotation]:
+        with self._companion.asking() as ask:
+            answer = ask({"batch": self._batches.described(frames), "numbers": numbers})
         if self._report is not None:
             for stage, seconds in answer["stages"]:
                 self._report(Stage(stage), seconds)
@@ -148,6 +186,7 @@ class AnnotatorProcess:
         """Annotate on the CPU from now on, in a new process: the lost device goes with the old one."""
         if self._settings.get("device") != "cpu":
             self._settings["device"] = "cpu"
+            self._prepares_ahead = False
             self._companion.end()
         return "cpu"
 

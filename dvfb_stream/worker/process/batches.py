@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ _MASKS_KEPT = 16
 
 
 class BatchWriter:
-    """Says where the frames of a batch lie, and copies those that do not lie in the memory yet.
+    """Says where the frames of a batch lie, and copies those that do not lie in the memory yet; for any thread.
 
     Parameters
     ----------
@@ -32,11 +32,11 @@ class BatchWriter:
 
     def __init__(self, memory: FrameMemory) -> None:
         self._memory = memory
+        self._lock = threading.Lock()
         self._masks: OrderedDict[str, NDArray[Any]] = OrderedDict()  # by the geometry's digest
 
-    @contextmanager
-    def written(self, frames: Sequence[Frame]) -> Iterator[dict[str, Any]]:
-        """Give what `BatchReader.read` needs to know; it is true until the end of the block.
+    def placed(self, frame: Frame) -> Frame:
+        """Return a frame whose pixels lie in the memory: itself, if they do.
 
         Raises
         ------
@@ -44,28 +44,31 @@ class BatchWriter:
             When pixels are no numbers.
         """
         try:
-            held = [self._memory.with_place(frame.pixels) for frame in frames]
+            pixels = self._memory.with_place(frame.pixels)
         except TypeError as error:
             raise FrameError(f"pixels must be integer or floating: {error}") from error
-        yield {
+        return frame if pixels is frame.pixels else Frame(pixels, frame.geometry, frame.origin)
+
+    def described(self, frames: Sequence[Frame]) -> dict[str, Any]:
+        """Return what `BatchReader.read` needs to know of placed frames; true as long as they are held."""
+        return {
             "geometries": {frame.geometry.digest: self._described(frame.geometry) for frame in frames},
             "frames": [
-                {"geometry": frame.geometry.digest, "pixels": self._memory.place_of(pixels)}
-                for frame, pixels in zip(frames, held, strict=True)
+                {"geometry": frame.geometry.digest, "pixels": self._memory.place_of(frame.pixels)}
+                for frame in frames
             ],
         }
-        # Until here they must not be used again.
-        held.clear()
 
     def _described(self, geometry: Geometry) -> dict[str, Any]:
         place = None
         if geometry.mask is not None:
-            if geometry.digest not in self._masks:
-                self._masks[geometry.digest] = self._memory.with_place(geometry.mask)
-                if len(self._masks) > _MASKS_KEPT:
-                    self._masks.popitem(last=False)
-            self._masks.move_to_end(geometry.digest)
-            place = self._memory.place_of(self._masks[geometry.digest])
+            with self._lock:
+                if geometry.digest not in self._masks:
+                    self._masks[geometry.digest] = self._memory.with_place(geometry.mask)
+                    if len(self._masks) > _MASKS_KEPT:
+                        self._masks.popitem(last=False)
+                self._masks.move_to_end(geometry.digest)
+                place = self._memory.place_of(self._masks[geometry.digest])
         return {
             "shape": geometry.shape,
             "center_x": geometry.center_x,
@@ -75,7 +78,7 @@ class BatchWriter:
 
 
 class BatchReader:
-    """Finds the frames of a batch in the memory of the process that has written it.
+    """Finds the frames of a batch in the memory of the process that has written it; for any thread.
 
     Parameters
     ----------
@@ -85,16 +88,18 @@ class BatchReader:
 
     def __init__(self, memory: int) -> None:
         self._arrays = MappedFrames(memory)
+        self._lock = threading.Lock()
         self._geometries: OrderedDict[str, Geometry] = OrderedDict()
 
     def read(self, batch: Mapping[str, Any]) -> list[Frame]:
         """Return the frames, without origin, their pixels where they lie; they are the writer's after the batch."""
-        for digest, told in batch["geometries"].items():
-            self._learn(digest, told)
-        return [
-            Frame(self._arrays.array(told["pixels"]), self._geometries[told["geometry"]])
-            for told in batch["frames"]
-        ]
+        with self._lock:
+            for digest, told in batch["geometries"].items():
+                self._learn(digest, told)
+            return [
+                Frame(self._arrays.array(told["pixels"]), self._geometries[told["geometry"]])
+                for told in batch["frames"]
+            ]
 
     def _learn(self, digest: str, told: Mapping[str, Any]) -> None:
         if digest not in self._geometries:

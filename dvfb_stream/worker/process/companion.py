@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
@@ -140,6 +140,14 @@ class Companion:
                 raise self._was_closed()
             yield self._ask
 
+    def tell(self, note: Mapping[str, Any]) -> None:
+        """Send what helps with a request to come; lost where there is no process. Any thread, while one is asking."""
+        with self._changing:
+            child = self._child
+        if child is not None:
+            with suppress(OSError):
+                child.send(Kind.NOTE, note)
+
     def end(self) -> None:
         """End the process; the next request starts it again, with `settings` as they are then."""
         with self._asking:
@@ -171,7 +179,7 @@ class Companion:
         child = self._running()
         self._taken[0] = 0
         try:
-            send(child.connection, Kind.REQUEST, request)
+            child.send(Kind.REQUEST, request)
             return self._answer(child, self._answer_within)
         except (EOFError, OSError) as error:
             ended = self._ended(child)
@@ -217,7 +225,7 @@ class Companion:
             "taken": self._memory.place_of(self._taken),
         }
         try:
-            send(child.connection, Kind.SETUP, setup)
+            child.send(Kind.SETUP, setup)
             answer = self._answer(child, SECONDS_TO_START)
         except (EOFError, OSError) as error:
             raise self._ended(child) from error
@@ -293,6 +301,12 @@ class Companion:
 class _Child:
     process: subprocess.Popen[bytes]
     connection: Connection
+    _sending: threading.Lock = field(default_factory=threading.Lock)
+
+    def send(self, kind: Kind, content: Mapping[str, Any]) -> None:
+        """Send a message; OSError when the process has ended."""
+        with self._sending:
+            send(self.connection, kind, content)
 
     def end(self) -> None:
         """Close the connection and wait until the process has ended; it has nothing to save."""

@@ -19,6 +19,8 @@ class Kind(StrEnum):
     """To the process: which service, and its settings. Answered by `READY` or `FAILED`."""
     READY = "ready"
     """The service is there, and what it says of itself."""
+    NOTE = "note"
+    """To the process, which does not answer: what helps with a request to come."""
     REQUEST = "request"
     """To the process. Answered by `DONE` or `FAILED`."""
     DONE = "done"

@@ -13,6 +13,10 @@ class Service(Protocol):
         """Return what it says of itself once it is ready; JSON-ready."""
         ...
 
+    def hear(self, note: Mapping[str, Any]) -> None:
+        """Take note of what is to be known before a request; while another is answered, on another thread."""
+        ...
+
     def answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what is asked for; JSON-ready. May raise: the request has failed then."""
         ...

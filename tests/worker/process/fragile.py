@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
 
@@ -84,3 +85,19 @@ class Fragile:
                 raise RuntimeError("CUDA error: an illegal memory access was encountered")
             case Grief.MEMORY if not alone:
                 raise MemoryError
+
+
+class Diligent(Fragile):
+    """Prepares ahead, and says on which thread it has prepared a frame."""
+
+    prepares_ahead = True
+
+    def prepare(self, frame: Frame) -> tuple[Frame, str]:
+        return frame, threading.current_thread().name
+
+    def annotate_prepared(self, prepared: Sequence[tuple[Frame, str]]) -> list[Annotation]:
+        annotations = self.annotate([frame for frame, _ in prepared])
+        return [
+            replace(annotation, reason=thread)
+            for annotation, (_, thread) in zip(annotations, prepared, strict=True)
+        ]

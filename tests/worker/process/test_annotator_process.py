@@ -30,8 +30,10 @@ def start():
     """Start processes of `Fragile`, and end them afterwards."""
     started = []
 
-    def start(*, answer_within: float = PATIENCE, metrics: Metrics | None = None, **settings):
-        started.append(AnnotatorProcess(FACTORY, settings, answer_within=answer_within, metrics=metrics))
+    def start(
+        *, factory=FACTORY, answer_within: float = PATIENCE, metrics: Metrics | None = None, **settings
+    ):
+        started.append(AnnotatorProcess(factory, settings, answer_within=answer_within, metrics=metrics))
         return started[-1]
 
     yield start
@@ -236,6 +238,36 @@ def test_a_process_that_does_not_start_is_tried_again_later(start, tmp_path):
         process.annotate([frame(1)])
     file.write_text("1")
     wait_for(lambda: annotates(process))
+
+
+def test_frames_are_prepared_there_on_other_threads_before_their_batch(start):
+    process = start(factory="fragile:Diligent")
+    assert process.prepares_ahead
+    assert not start().prepares_ahead
+    prepared = [process.prepare(frame(value, value)) for value in range(5)]
+    annotations = process.annotate_prepared(prepared)
+    assert [annotation.scores["rings"] for annotation in annotations] == list(range(5))
+    assert [annotation.origin.index for annotation in annotations] == list(range(5))
+    assert all(annotation.reason.startswith("dvfb-prepare") for annotation in annotations)
+
+
+def test_what_was_prepared_in_a_process_that_has_ended_is_prepared_again(start):
+    process = start(factory="fragile:Diligent")
+    prepared = [process.prepare(frame(value)) for value in range(3)]
+    with pytest.raises(ReportedFailureError, match="exit status 3"):
+        process.annotate([frame(Grief.EXIT)])
+    annotations = process.annotate_prepared(prepared)
+    assert [(a.scores["rings"], a.reason) for a in annotations] == [(v, "MainThread") for v in range(3)]
+
+
+def test_a_worker_has_frames_prepared_there(start, inbox):
+    process = start(factory="fragile:Diligent")
+    with Worker(process, batch_size=4) as worker:
+        for index in range(20):
+            worker.submit(frame(index, index), inbox)
+        assert worker.drain(PATIENCE)
+    assert inbox.indices == list(range(20))
+    assert {annotation.reason[:12] for annotation in inbox.annotations} == {"dvfb-prepare"}
 
 
 def test_closing_ends_the_process_and_a_batch_in_work(start):
