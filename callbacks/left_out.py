@@ -18,7 +18,8 @@ class LeftOut:
     """Documents that could not be taken, and images that nobody described as a detector's; for any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant, as the handler of a signal may interrupt the thread that holds it.
+        self._lock = threading.RLock()
         self._documents = 0
         self._data_keys: set[str] = set()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from enum import StrEnum
@@ -21,11 +22,12 @@ from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Geometry
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate
+from dvfb_stream.worker.ending import SECONDS_AT_EXIT, seconds_for_rows
 from dvfb_stream.worker.process import AnnotatorProcess
 
-_SECONDS_AT_EXIT = 10.0
-"""How long a process that ends waits for the last rows: long enough for a full queue on two CPU cores, short
-enough that nobody reaches for Ctrl-C."""
+SECONDS_WITHOUT_A_ROW = 60.0
+"""After which who leaves a ``with`` block takes it that none will come: a file may be late by 30 s, and Tiled's
+client tries for 45 s. As long as rows come it may take longer, as with 100,000 frames that wait in files."""
 
 
 class AnnotateIn(StrEnum):
@@ -47,8 +49,14 @@ class LiveAnnotator:
     annotated, the queue absorbs `max_frames` of them; of further ones, under the default policy, each gets a
     row that says it was dropped, and the summary counts them. Rows go to the sinks while the plan runs.
 
-    `wait` waits for the rows of what was seen so far, `close` ends the threads; a context manager closes.
-    When the interpreter ends, what is still queued has 10 s to be annotated.
+    `wait` waits for the rows of what was seen so far, `close` ends the threads. A context manager closes: once all
+    rows are there, or none has come for `SECONDS_WITHOUT_A_ROW`; after an exception what is there has 10 s. When the
+    interpreter ends, all that lives then has these 10 s together.
+
+    A sink may call `wait` and `close`, which return at once, as the thread that calls would wait for itself: rows
+    under way still come, and the threads end with the next call. The handler of a signal may call them too, but with
+    a timeout: the delivery of a document that it interrupts may hold up the threads until it goes on. In a process
+    that was forked off they do nothing: the threads, and the frames, are those of the other.
 
     Parameters
     ----------
@@ -126,21 +134,31 @@ class LiveAnnotator:
                 metrics=metrics,
             )
             self._opened = opened.pop_all()
-        atexit.register(self.close, _SECONDS_AT_EXIT)
+        self._pid = os.getpid()
+        atexit.register(self._close_at_exit)
 
     def __call__(self, name: str, doc: Document) -> None:
         """Take one document of the RunEngine."""
         self._pipeline(name, doc)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the rows of all frames seen so far; return whether they came within `timeout` seconds."""
-        return self._pipeline.wait(timeout)
+        """Wait for the rows of all frames seen so far; return whether they came within `timeout` seconds.
+
+        With None, waits as long as it takes. False as well where rows were lost, now or earlier.
+        """
+        return self._is_ours() and self._pipeline.wait(timeout)
 
     def close(self, timeout: float | None = None) -> None:
-        """Finish what is there within `timeout` seconds and end the threads; later documents are left out."""
-        atexit.unregister(self.close)
+        """Finish what is there within `timeout` seconds and end the threads; later documents are left out.
+
+        With None, waits as long as it takes: for ever, where a sink hangs.
+        """
+        if not self._is_ours():
+            return
         self._pipeline.close(timeout)
-        self._opened.close()
+        if not self._pipeline.is_waited_for:
+            atexit.unregister(self._close_at_exit)
+            self._opened.close()
 
     @property
     def metrics(self) -> Metrics:
@@ -166,7 +184,24 @@ class LiveAnnotator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if self._is_ours():
+            if error is None:
+                self._wait_while_rows_come()
+            self.close(SECONDS_AT_EXIT)
+
+    def _wait_while_rows_come(self) -> None:
+        before = -1
+        while (rows := self.stats().writer.rows) > before:
+            if self.wait(SECONDS_WITHOUT_A_ROW):
+                return
+            before = rows
+
+    def _close_at_exit(self) -> None:
+        self.close(seconds_for_rows())
+
+    def _is_ours(self) -> bool:
+        """Whether this is the process whose threads these are, and not one that was forked off."""
+        return os.getpid() == self._pid
 
 
 def _annotator(

@@ -13,9 +13,9 @@ from dvfb_stream.frames import Geometry
 from dvfb_stream.metrics import serve
 from dvfb_stream.profiles.beamline import Beamline, read_beamline
 from dvfb_stream.profiles.catalogs import close_before_exit, open_catalog
+from dvfb_stream.worker.ending import SECONDS_AT_EXIT, seconds_for_rows
 
-SECONDS_AT_EXIT = 10.0
-"""How long a session that ends waits for the last rows."""
+__all__ = ["SECONDS_AT_EXIT", "annotate_live"]
 
 
 def annotate_live(
@@ -45,7 +45,7 @@ def annotate_live(
     Raises
     ------
     SettingsError
-        When the description is refused, or the catalog cannot be opened.
+        When the description is refused, the catalog cannot be opened, or the metrics' port is in use.
     BundleError
         When the model cannot be loaded.
     """
@@ -66,10 +66,12 @@ def annotate_live(
             patience=description.patience,
             root_map=description.root_map,
         )
+        # Where what follows fails: there is nothing yet to wait for. At exit, it is closed already.
+        opened.callback(live.close, 0.0)
         if description.metrics_port is not None:
             opened.enter_context(serve(live.metrics, description.metrics_port))
         if catalog is None:
-            opened.callback(live.close, SECONDS_AT_EXIT)
+            opened.callback(lambda: live.close(seconds_for_rows()))
             close_before_exit(opened.pop_all())
         else:
             # The callback closes itself at exit; nobody waits for the metrics' thread.

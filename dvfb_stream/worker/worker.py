@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import math
+import os
 import threading
 import time
 import weakref
@@ -17,6 +18,7 @@ from dvfb_stream.frames import Frame
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker.attempts import Attempts
 from dvfb_stream.worker.batching import BatchLimit
+from dvfb_stream.worker.ending import seconds_left
 from dvfb_stream.worker.frame_queue import Deliver, Entry, FrameQueue
 from dvfb_stream.worker.intake import Intake, Keep
 from dvfb_stream.worker.interface import ReportsStages, SupportsAnnotate, SupportsPrepare
@@ -25,9 +27,6 @@ from dvfb_stream.worker.preparation import Preparation
 from dvfb_stream.worker.stats import Tally, WorkerStats
 
 logger = logging.getLogger(__name__)
-
-SECONDS_AT_EXIT = 10.0
-"""A daemon thread that the interpreter stops in the middle of torch's C++ takes the process down with it (abort)."""
 
 
 class Worker:
@@ -62,7 +61,7 @@ class Worker:
     further frame in, annotates what is held, and fails what its `timeout` did not suffice for. A thread stuck inside
     the annotator cannot be stopped: the frames of that one batch get their rows when it returns, whoever has closed
     the worker since, and however often. The threads are daemons: a process that ends without `close`, or is killed,
-    abandons what is held; but the end of the process waits for the batch in work, `SECONDS_AT_EXIT` at most.
+    abandons what is held; but the end of the process waits for the batch in work, within `ending.SECONDS_AT_EXIT`.
 
     Every method may be called from any thread; `close` and `drain` any number of times, and from `atexit`: they start
     no thread. Where waiting would be for themselves they return at once: called by `deliver`, and by the handler of a
@@ -107,6 +106,7 @@ class Worker:
         if not 0 <= max_wait < math.inf:
             raise SettingsError(f"max_wait must be 0 s or more, not {max_wait}")
         self._identity = annotator.identity
+        self._pid = os.getpid()
         # Guards what is shared. Reentrant, as the handler of a signal may interrupt the thread that holds it.
         self._changed = threading.Condition(threading.RLock())
         self._queue = FrameQueue(max_frames=max_frames, max_bytes=max_bytes, max_wait=max_wait)
@@ -209,7 +209,12 @@ class Worker:
         self.close()
 
     def rest(self, timeout: float) -> None:
-        """Begin no further batch, abandon what is held, and wait for the threads to come to rest."""
+        """Begin no further batch, abandon what is held, and wait for the threads to come to rest.
+
+        A process that was forked off has none of the threads, and nothing to wait for.
+        """
+        if os.getpid() != self._pid:
+            return
         deadline = time.monotonic() + timeout
         with self._changed:
             self._rests = True
@@ -283,6 +288,5 @@ _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
 @atexit.register
 def _rest_all() -> None:
     """Run after what was registered later: `close`, by whoever wants the frames that are held annotated."""
-    deadline = time.monotonic() + SECONDS_AT_EXIT
     for worker in list(_workers):
-        worker.rest(max(0.0, deadline - time.monotonic()))
+        worker.rest(seconds_left())

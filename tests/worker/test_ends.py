@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from dvfb_stream.frames import Frame
 from dvfb_stream.worker import FullQueuePolicy, Worker
 
@@ -53,6 +55,19 @@ def test_a_receiver_that_closes_does_not_wait_for_itself():
     worker.close()
     worker.submit(frame(1), inbox)
     assert [annotation.ok for annotation in inbox.annotations] == [True, False]
+
+
+@pytest.mark.parametrize("kind", [SystemExit, GeneratorExit, RuntimeError])
+def test_whatever_a_receiver_raises_the_others_get_their_rows(inbox, kind):
+    def refuse(annotation):
+        raise kind("not mine")
+
+    with Worker(Echo(), batch_size=1) as worker:
+        worker.submit(frame(0), refuse)
+        worker.submit(frame(1), inbox)
+        assert worker.drain(PATIENCE)
+        assert worker.stats().undelivered == 1
+    assert inbox.indices == [1]
 
 
 def interrupting(one: Frame, handler) -> Frame:
@@ -105,7 +120,7 @@ def test_closing_at_exit_annotates_what_is_held():
 
 def test_a_process_that_ends_without_closing_abandons_what_is_held():
     source = AT_EXIT.replace(
-        "atexit.register(worker.close)", "dvfb_stream.worker.worker.SECONDS_AT_EXIT = 0.1"
+        "atexit.register(worker.close)", "dvfb_stream.worker.ending.SECONDS_AT_EXIT = 0.1"
     )
     done = subprocess.run(
         [sys.executable, "-c", source.replace("gate.set()", "")],
@@ -143,7 +158,7 @@ _STAND_INS = f"""
 import sys, threading
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from conftest import Gated, frame
-import dvfb_stream.worker.worker
+import dvfb_stream.worker.ending
 from dvfb_stream.worker import Worker
 annotator = Gated()
 gate = annotator.gate

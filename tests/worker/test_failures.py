@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import subprocess
 import sys
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from dvfb_stream.annotations import Annotation
@@ -63,6 +66,68 @@ def test_an_annotator_that_miscounts_is_not_believed(inbox):
     assert inbox.indices == [0, 1]
     assert [annotation.status for annotation in inbox.annotations] == ["failed", "failed"]
     assert "0 annotations for 1 frames" in inbox.annotations[0].reason
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda one: None, "None (NoneType) where an annotation was due"),
+        (lambda one: replace(one, status="perhaps"), "the status 'perhaps'"),
+        (lambda one: replace(one, reason=None), "the reason None"),
+        (lambda one: replace(one, labels="rings"), "the labels 'rings'"),
+        (lambda one: replace(one, labels=(1,)), "the labels (1,)"),
+        (lambda one: replace(one, labels=None), "the labels None"),
+        (lambda one: replace(one, scores={"rings": None}), "rings = None"),
+        (lambda one: replace(one, scores={"rings": "plenty"}), "rings = 'plenty'"),
+        (lambda one: replace(one, scores={"rings": math.inf}), "rings = inf"),
+        (lambda one: replace(one, scores={5: 0.5}), "the scores {5: 0.5}"),
+        (lambda one: replace(one, scores=[0.5]), "the scores [0.5]"),
+        (lambda one: replace(one, novelty="new"), "novelty = 'new'"),
+        (lambda one: replace(one, fit_residual=None), "fit_residual = None"),
+        (lambda one: replace(one, origin=frame(99).origin), "index=99"),
+    ],
+)
+def test_an_annotation_that_no_row_can_carry_costs_its_own_frame(inbox, change, said):
+    class Odd(Echo):
+        def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
+            return [change(a) if a.scores["rings"] == 3 else a for a in super().annotate(frames)]
+
+    held_back(Odd(), range(6), inbox, batch_size=6)
+    assert inbox.indices == list(range(6))
+    assert [annotation.origin.index for annotation in inbox.annotations if not annotation.ok] == [3]
+    assert said in inbox.annotations[3].reason
+
+
+@pytest.mark.parametrize("answer", [None, 5, iter([]), {"a": 1}])
+def test_an_annotator_that_returns_no_list_costs_no_thread(inbox, answer):
+    class Odd(Echo):
+        def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
+            return answer if index_of(frames[0]) == 0 else super().annotate(frames)
+
+    with Worker(Odd(), batch_size=1) as worker:
+        worker.submit(frame(0), inbox)
+        worker.submit(frame(1), inbox)
+    assert [annotation.ok for annotation in inbox.annotations] == [False, True]
+    assert "not a list of annotations" in inbox.annotations[0].reason
+
+
+def test_scores_of_numpy_and_nan_are_numbers(inbox):
+    class Numpy(Echo):
+        def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
+            scores = {"rings": np.float32(0.5), "halo": math.nan, "four_fold": 1}
+            return [replace(one, scores=scores, labels=["rings"]) for one in super().annotate(frames)]
+
+    held_back(Numpy(), range(3), inbox, batch_size=3)
+    assert all(annotation.ok for annotation in inbox.annotations)
+
+
+def test_an_annotation_without_origin_gets_that_of_its_frame(inbox):
+    class Anonymous(Echo):
+        def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
+            return [replace(one, origin=None) for one in super().annotate(frames)]
+
+    held_back(Anonymous(), range(3), inbox, batch_size=3)
+    assert inbox.indices == [0, 1, 2]
 
 
 def test_an_annotator_that_ends_its_thread_ends_a_row(inbox):

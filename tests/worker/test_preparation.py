@@ -193,3 +193,72 @@ def test_after_falling_back_the_second_thread_rests(inbox):
     assert inbox.indices == list(range(20))
     assert all(annotation.ok for annotation in inbox.annotations)
     assert {annotator.by[index] for index in range(1, 20)} == {"dvfb-worker"}
+
+
+class Failing(Diligent):
+    """Prepares ahead, and fails at one frame as long as it is told to."""
+
+    def __init__(self, error: Exception, at: int) -> None:
+        super().__init__()
+        self.error: Exception | None = error
+        self.at = at
+
+    def prepare(self, frame: Frame) -> Any:
+        prepared = super().prepare(frame)
+        if self.error is not None and index_of(frame) == self.at:
+            raise self.error
+        return prepared
+
+
+def held_back(annotator: Failing, inbox) -> Worker:
+    """Return a worker that has prepared frames 0 to 7 ahead, and annotates frame 0 until the gate opens."""
+    annotator.expected = 8
+    worker = Worker(annotator, batch_size=8)
+    worker.submit(frame(0), inbox)
+    assert annotator.reached.wait(PATIENCE)
+    for index in range(1, 8):
+        worker.submit(frame(index), inbox)
+    assert annotator.all_prepared.wait(PATIENCE)
+    return worker
+
+
+def test_what_could_not_be_prepared_once_is_prepared_again_with_the_retry(inbox):
+    class Short(Failing):
+        def prepare(self, frame: Frame) -> Any:
+            if self.times[index_of(frame)]:
+                self.error = None  # there is memory again
+            return super().prepare(frame)
+
+    annotator = Short(MemoryError("not now"), at=5)
+    with held_back(annotator, inbox) as worker:
+        annotator.gate.set()
+        assert worker.drain(PATIENCE)
+        assert worker.stats().halvings == 1
+    assert sorted(inbox.indices) == list(range(8))
+    assert all(annotation.ok for annotation in inbox.annotations)
+    assert annotator.times == Counter(range(8)) + Counter([5])
+
+
+def test_after_falling_back_everything_is_prepared_anew(inbox):
+    class Falls(Failing):
+        def fall_back(self) -> str:
+            self.error = None
+            return "cpu"
+
+        def prepare(self, frame: Frame) -> Any:
+            prepared = super().prepare(frame)
+            prepared.device = "cuda" if self.error else "cpu"
+            return prepared
+
+        def annotate_prepared(self, prepared: Sequence[Any]) -> list[Annotation]:
+            if not self.error:
+                assert {one.device for one in prepared} == {"cpu"}
+            return super().annotate_prepared(prepared)
+
+    annotator = Falls(RuntimeError("CUDA error: device lost"), at=5)
+    with held_back(annotator, inbox) as worker:
+        annotator.gate.set()
+        assert worker.drain(PATIENCE)
+        assert worker.stats().fallbacks == 1
+    assert sorted(inbox.indices) == list(range(8))
+    assert all(annotation.ok for annotation in inbox.annotations)
