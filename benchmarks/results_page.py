@@ -66,13 +66,13 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (
     (
         "Plans with and without the callback",
         "live-plan.json",
-        "python -m benchmarks.live plan --rounds 3",
+        "python -m benchmarks.live plan --rounds 7",
         sheets.live_plan,
     ),
     (
         "From document to row",
         "live-throughput.json",
-        "python -m benchmarks.live throughput --frames 1000",
+        "python -m benchmarks.live throughput --frames 1000 --rounds 3",
         sheets.live_throughput,
     ),
     (

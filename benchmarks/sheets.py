@@ -95,7 +95,7 @@ def live_callback(results: Results) -> Sheet:
         rows,
         [
             "Milliseconds inside the callback, frames of 1043 x 981 pixels, int32. Saturated: the annotator takes a "
-            "second a batch; annotating: the default model beside it.",
+            "second a batch, the queue is full; annotating: the default model, in a process or a thread.",
             circumstances(results),
         ],
     )
@@ -103,21 +103,26 @@ def live_callback(results: Results) -> Sheet:
 
 def live_plan(results: Results) -> Sheet:
     """What a plan takes longer."""
+    ways = ("without again", "process", "thread", "saturated")
     rows = [
         [
             name,
-            f"{found['median_ratio']:.3f}",
-            f"{found['spread_without']:.3f}",
-            f"{found['added_ms_a_point']:.2f}",
+            *(
+                f"{found['median_ratio'][way]:.3f} ({found['ratios_min_max'][way][0]:.2f} to "
+                f"{found['ratios_min_max'][way][1]:.2f})"
+                for way in ways
+            ),
+            f"{found['added_ms_a_point']['process']:.2f}",
         ]
         for name, found in results["plans"].items()
     ]
     return Sheet(
         "",
-        ("plan", "with / without", "slowest / fastest without", "milliseconds a point more"),
+        ("plan", *ways, "milliseconds a point more, process"),
         rows,
         [
-            f"Medians of {results['rounds']} plans with and without the callback, in turns.",
+            f"Durations over that of the same plan without the callback, median (least to most) of "
+            f"{results['rounds']} rounds in which all took turns. The first column is noise: a plan without, once more.",
             circumstances(results),
         ],
     )
@@ -140,7 +145,8 @@ def live_throughput(results: Results) -> Sheet:
         rows,
         [
             "Milliseconds a frame of 1043 x 981 pixels; annotate is view, coefficients, network and what is between; "
-            f"read and write have threads of their own. {results['model']}, batches of {results['batch_size']}.",
+            "read and write go on beside. Best of some rounds, in which all took turns. "
+            f"Model {results['model']}, batches of {results['batch_size']}.",
             circumstances(results),
         ],
     )
@@ -149,14 +155,19 @@ def live_throughput(results: Results) -> Sheet:
 def live_memory(results: Results) -> Sheet:
     """Resident memory."""
     *resident, emptied = results["resident_mb"]
+    spread = results["spread_mb"]
     tenths = [resident[round(k * (len(resident) - 1) / 10)] for k in range(11)]
     return Sheet(
         "",
         ("frames", *(str(round(k * results["frames"] / 10)) for k in range(11))),
-        [["resident MB", *(f"{value:.0f}" for value in tenths)]],
         [
-            f"{results['spread_mb']:.1f} MB between smallest and largest after the first fifth, with a full queue of "
-            f"256 frames (1.0 GB) throughout; {emptied:.0f} MB once it is empty.",
+            [f"{which}, MB", *(f"{value[name]:.0f}" for value in tenths)]
+            for name, which in (("own", "RunEngine's process"), ("others", "those that read and annotate"))
+        ],
+        [
+            f"Between smallest and largest after the first fifth: {spread['own']:.1f} MB, and {spread['others']:.1f} MB, "
+            "with a full queue of 256 frames (1.0 GB) throughout; frames that several processes see count in each. "
+            f"{emptied['own']:.0f} MB and {emptied['others']:.0f} MB once it is empty.",
             circumstances(results),
         ],
     )
