@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,10 +32,14 @@ class OpenHdf5:
     """Device and inode: a file that replaces another under its name has others."""
     size: int
     """Bytes of the file when it was looked at last; HDF5 reads zeros past a file's end."""
+    changed: int
+    """When it was written last, as far as it was known when it was opened; nanoseconds."""
     runs: set[str]
     """Raw runs that it is open for."""
     links: dict[str, tuple[str, str]] = field(default_factory=dict)
     """By name: path and name of the dataset that it leads to, in this file or, by external links, in another."""
+    begun: set[str] = field(default_factory=set)
+    """Names of datasets of which a chunk has been written."""
     mappings: dict[str, tuple[Mapping, ...]] = field(default_factory=dict)
     """By name of a virtual dataset."""
 
@@ -47,6 +52,12 @@ class OpenHdf5:
     def is_growing(self) -> bool:
         """Whether it is written, by whomever, while it is read."""
         return self.is_shared or bool(self.handle.swmr_mode)
+
+    def is_outdated(self, status: os.stat_result) -> bool:
+        """Whether the file, of which the system says that now, shows more or other than the open one."""
+        if self.identity != (status.st_dev, status.st_ino) or status.st_size < self.size:
+            return True
+        return not self.is_growing and (status.st_size, status.st_mtime_ns) != (self.size, self.changed)
 
 
 class OpenHdf5Files:
@@ -66,9 +77,10 @@ class OpenHdf5Files:
         return len(self._open)
 
     def get(self, path: str, run: str) -> OpenHdf5:
-        """Return the file, open; another one under its name, or one cut off since, is opened anew.
+        """Return the file, open; another one under its name, or one that was cut off, is opened anew.
 
-        So is one that a run speaks of for the first time: it may have been written anew in place.
+        So is one that was written since and not opened for that, and one that a run speaks of for the first time:
+        it may have been written anew in place.
 
         Raises
         ------
@@ -82,17 +94,20 @@ class OpenHdf5Files:
         except FrameError:
             self.drop(path)
             raise
-        identity = (status.st_dev, status.st_ino)
         known = self._open.get(path)
         runs = {run} if known is None else known.runs | {run}
-        if known is not None and (
-            known.identity != identity or status.st_size < known.size or run not in known.runs
-        ):
+        if known is not None and (run not in known.runs or known.is_outdated(status)):
             self.drop(path)
             known = None
         if known is None:
-            known = OpenHdf5(path, _opened(path, status.st_size), identity, status.st_size, runs)
-            self._open[path] = known
+            known = self._open[path] = OpenHdf5(
+                path=path,
+                handle=_opened(path, status.st_size),
+                identity=(status.st_dev, status.st_ino),
+                size=status.st_size,
+                changed=status.st_mtime_ns,
+                runs=runs,
+            )
             while len(self._open) > self._max_open:
                 _close(self._open.popitem(last=False)[1])
         known.size = status.st_size

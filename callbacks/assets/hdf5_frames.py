@@ -1,4 +1,4 @@
-"""Frames of HDF5 datasets, wherever they lead: through external links and virtual datasets to the file they lie in."""
+"""Frames of HDF5 datasets, through external links and virtual datasets to the file that they lie in."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Hdf5Frames:
                 "(N, rows, columns) or (N, n, rows, columns)"
             )
         expected.check_promise(found.shape[-2:], found.dtype, where)
-        if file.handle.swmr_mode or number >= _count(found):
+        if file.is_growing:
             found.refresh()
         if number >= _count(found):
             raise NotThereYetError(f"the dataset has {_count(found)} frames, none with number {number}")
@@ -127,7 +127,7 @@ class _Reading:
         if name not in file.links:
             file.links[name] = _followed(file, name)
         other, name_there = file.links[name]
-        if other != path:
+        if (other, name_there) != (path, name):
             if not steps:
                 raise FrameError(f"the external links of {path}::{name} lead round in a circle")
             return self.dataset(other, name_there, steps - 1)
@@ -168,11 +168,9 @@ class _Reading:
             path = file.path if part.file == "." else beside(file.path, part.file)
             try:
                 there, name_there, source = self.dataset(path, part.dataset)
-                try:
-                    source_box = part.box(source.shape)
-                except NotThereYetError:
+                if there.is_growing:
                     source.refresh()
-                    source_box = part.box(source.shape)
+                source_box = part.box(source.shape)
                 piece = np.empty(_lengths(source_box), out.dtype)
                 self.fill(there, name_there, source, source_box, piece, steps - 1)
             except NotThereYetError as error:

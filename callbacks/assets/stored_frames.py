@@ -57,12 +57,10 @@ class StoredFrames:
             _require_contiguous(file, dataset, box)
             dataset.read_direct(out, box)
             return
+        _require_begun(file, dataset)
         chunks = _chunks(dataset, box)
         sizes = [_stored_size(dataset, chunk) for chunk in chunks]
-        if None in sizes:
-            dataset.refresh()
-            sizes = [_stored_size(dataset, chunk) for chunk in chunks]
-        if None in sizes:
+        if 0 in sizes:
             raise NotThereYetError("it is not written yet")
         if dataset.id.get_create_plist().get_nfilters():
             self._read_filtered(dataset, box, chunks, out)
@@ -73,8 +71,8 @@ class StoredFrames:
         else:
             dataset.read_direct(out, box)
         if file.is_growing and not file.is_shared and not out.reshape(-1)[-1]:
-            # Another machine's file may be known to be longer only later than it is said to be; HDF5 reads zeros then.
-            # Where a chunk lies takes a search through all: 3 ms among 20,000.
+            # A file of another machine may be seen to be longer only after it says so; HDF5 reads zeros then.
+            # To find out where a chunk lies, HDF5 goes through all of them: 3 ms among 20,000.
             for chunk in chunks:
                 found = dataset.id.get_chunk_info_by_coord(chunk)
                 _require_size(file, found.byte_offset + found.size)
@@ -125,8 +123,22 @@ def _whole_chunks(dataset: Any, box: Box) -> Box:
     )
 
 
-def _stored_size(dataset: Any, chunk: tuple[int, ...]) -> int | None:
-    """Return the bytes that a chunk takes up in the file, None where it is not written.
+def _require_begun(file: OpenHdf5, dataset: Any) -> None:
+    """See to it that any chunk is written: before, HDF5 has no index, and takes any size for that of a chunk.
+
+    It goes through all chunks for that, so it is asked once.
+    """
+    import h5py
+
+    if dataset.name in file.begun:
+        return
+    if dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
+        raise NotThereYetError("it is not written yet")
+    file.begun.add(dataset.name)
+
+
+def _stored_size(dataset: Any, chunk: tuple[int, ...]) -> int:
+    """Return the bytes that a chunk takes up in the file, 0 where it is not written.
 
     HDF5 finds one chunk at once, but h5py tells its size only when reading it, or when there is no room for it.
     """
@@ -135,7 +147,7 @@ def _stored_size(dataset: Any, chunk: tuple[int, ...]) -> int | None:
     except ValueError as error:
         return int(next(word for word in reversed(str(error).split()) if word.isdecimal()))
     except RuntimeError:
-        return None
+        pass
     return 0
 
 
@@ -164,9 +176,6 @@ def _require_contiguous(file: OpenHdf5, dataset: Any, box: Box) -> None:
         _require_external(settings, end)
         return
     offset = dataset.id.get_offset()
-    if offset is None:
-        dataset.refresh()
-        offset = dataset.id.get_offset()
     if offset is None:
         raise NotThereYetError("it is not written yet")
     if not file.is_shared:
