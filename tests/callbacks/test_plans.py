@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import h5py
@@ -12,6 +13,7 @@ from bluesky import RunEngine
 from bluesky import plan_stubs as bps
 from bluesky import plans as bp
 from bluesky import preprocessors as bpp
+from bluesky.utils import RunEngineInterrupted
 from ophyd.sim import SynAxis, SynSignal
 
 from dvfb_stream.callbacks import LiveAnnotator
@@ -104,6 +106,117 @@ def test_what_cannot_be_waited_for_is_said_at_once(RE, live, camera, motor):
         RE(scan_until([camera], motor, 0, 1, 2, live=live, data_key="camera", label="rigns"))
     with pytest.raises(LookupError, match="no frame of 'other' was seen, only of 'camera'"):
         RE(scan_until([camera], motor, 0, 1, 2, live=live, data_key="other"))
+
+
+@pytest.fixture
+def scan(RE, live, motor):
+    """Scan with a plan and return what it returned."""
+
+    def scan(*detectors, start=0, stop=10, num=11, live=live, **settings):
+        found = []
+
+        def plan():
+            found.append(
+                (
+                    yield from scan_until(
+                        detectors,
+                        motor,
+                        start,
+                        stop,
+                        num,
+                        live=live,
+                        data_key="camera",
+                        label="rings",
+                        **settings,
+                    )
+                )
+            )
+
+        RE(plan())
+        return found[0]
+
+    return scan
+
+
+def test_frames_of_an_earlier_run_are_never_judged(RE, scan, camera, motor, annotator):
+    """None of these scans comes to where there are rings, and one before them did."""
+    other = SynSignal(func=lambda: 1.0, name="other")
+    with LiveAnnotator(annotator, detectors={"camera": GEOMETRY}, max_wait=0.01) as late:
+        token = RE.subscribe(late)
+        assert scan(camera, stop=100, live=late) == 60.0
+        with pytest.raises(LookupError, match=r"no new frame of 'camera'.* the detector is among those"):
+            scan(other, live=late)
+        RE.unsubscribe(token)
+        with pytest.raises(LookupError, match=r"no new frame of 'camera'.* is subscribed"):
+            scan(camera, live=late)
+        assert motor.position == 0.0
+        RE.subscribe(late)
+        late.close()
+        with pytest.raises(LookupError, match=r"no new frame of 'camera'.* not closed"):
+            scan(camera, live=late)
+    assert scan(camera) is None
+    assert motor.position == 10.0
+
+
+def test_a_point_is_judged_by_all_its_frames(scan, motor, recorder):
+    """Of three frames of a point the first alone gets bright."""
+    images = SynSignal(
+        func=lambda: np.stack([np.full((4, 6), value) for value in (motor.position, 10, 10)]), name="camera"
+    )
+    assert scan(images, stop=100) == 60.0
+
+
+def test_a_scan_that_is_paused_takes_one_point_again_at_most(RE, camera, motor, annotator):
+    waits, go_on = threading.Event(), threading.Event()
+
+    class Held:
+        identity = annotator.identity
+
+        def annotate(self, frames):
+            if any(frame.origin.index == 3 for frame in frames):
+                waits.set()
+                assert go_on.wait(10)
+            return annotator.annotate(frames)
+
+    def pause():
+        assert waits.wait(10)
+        RE.request_pause()
+
+    positions, found = [], []
+    with LiveAnnotator(Held(), detectors={"camera": GEOMETRY}, max_wait=0.01) as live:
+        RE.subscribe(live)
+        RE.subscribe(lambda name, doc: positions.append(doc["data"]["motor"]), "event")
+
+        def plan():
+            found.append(
+                (yield from scan_until([camera], motor, 0, 6, 7, live=live, data_key="camera", label="rings"))
+            )
+
+        thread = threading.Thread(target=pause)
+        thread.start()
+        with pytest.raises(RunEngineInterrupted):
+            RE(plan())
+        thread.join()
+        go_on.set()
+        RE.resume()
+    assert found == [None]
+    assert positions == [0, 1, 2, 3, 3, 4, 5, 6]
+
+
+def test_a_mark_tells_old_frames_from_new_ones(RE, live, camera):
+    marks = []
+
+    @bpp.run_decorator()
+    def plan():
+        yield from bps.trigger_and_read([camera])
+        marks.append(live.annotations.mark())
+        with pytest.raises(LookupError, match="no new frame"):
+            yield from newest_annotation(live, "camera", after=marks[0])
+        yield from bps.trigger_and_read([camera])
+        marks.append((yield from newest_annotation(live, "camera", after=marks[0])))
+
+    RE(plan())
+    assert marks[1].origin.index == 1
 
 
 # -- frames in files, from document to row -----------------------------------------------------------------
