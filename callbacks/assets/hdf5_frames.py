@@ -151,7 +151,7 @@ class _Reading:
         steps: int = MOST_STEPS,
     ) -> None:
         """Read `box` of a dataset into `out`, of the lengths of the box, contiguous."""
-        if not dataset.is_virtual:
+        if name not in file.mappings and not dataset.is_virtual:
             self._stored.read(file, dataset, box, out)
             return
         if not steps:
