@@ -122,7 +122,7 @@ def live_plan(results: Results) -> Sheet:
         rows,
         [
             f"Durations over that of the same plan without the callback, median (least to most) of "
-            f"{results['rounds']} rounds in which all took turns. The first column is noise: a plan without, once more.",
+            f"{results['rounds']} rounds in which all took turns. First column: noise, a plan without once more.",
             circumstances(results),
         ],
     )
@@ -165,7 +165,7 @@ def live_memory(results: Results) -> Sheet:
             for name, which in (("own", "RunEngine's process"), ("others", "those that read and annotate"))
         ],
         [
-            f"Between smallest and largest after the first fifth: {spread['own']:.1f} MB, and {spread['others']:.1f} MB, "
+            f"From smallest to largest after the first fifth {spread['own']:.1f} MB, and {spread['others']:.1f} MB, "
             "with a full queue of 256 frames (1.0 GB) throughout; frames that several processes see count in each. "
             f"{emptied['own']:.0f} MB and {emptied['others']:.0f} MB once it is empty.",
             circumstances(results),
