@@ -44,8 +44,12 @@ def _checked(annotation: Any, frame: Frame) -> Annotation:
         raise AnswerError(f"an annotation has the labels {_shown(annotation.labels)}, not a tuple of texts")
     if not isinstance(annotation.scores, Mapping) or not _are_texts(annotation.scores):
         raise AnswerError(f"an annotation has the scores {_shown(annotation.scores)}, not those of labels")
-    measures = {"fit_residual": annotation.fit_residual, "novelty": annotation.novelty}
-    for name, value in (*annotation.scores.items(), *measures.items()):
+    numbers: dict[str, Any] = {
+        **annotation.scores,
+        "fit_residual": annotation.fit_residual,
+        "novelty": annotation.novelty,
+    }
+    for name, value in numbers.items():
         if not isinstance(value, Real) or math.isinf(value):
             raise AnswerError(
                 f"an annotation says {name} = {_shown(value)}, which is no finite number or NaN"
