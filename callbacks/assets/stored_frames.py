@@ -18,6 +18,7 @@ from dvfb_stream.callbacks.assets.hdf5_files import OpenHdf5
 from dvfb_stream.callbacks.assets.references import NotThereYetError
 from dvfb_stream.callbacks.assets.regular_files import regular_file
 from dvfb_stream.callbacks.assets.virtual import Box
+from dvfb_stream.errors import FrameError
 
 MOST_KEPT_BYTES = 256 * 2**20
 """Of the frames of one chunk: 16 of a 4-megapixel detector. Larger chunks are decompressed once a frame."""
@@ -52,6 +53,8 @@ class StoredFrames:
         ------
         NotThereYetError
             When not all of it is written.
+        FrameError
+            When it is compressed in a way that is not known here.
         """
         if dataset.chunks is None:
             _require_contiguous(file, dataset, box)
@@ -62,12 +65,12 @@ class StoredFrames:
         sizes = [_stored_size(dataset, chunk) for chunk in chunks]
         if 0 in sizes:
             raise NotThereYetError("it is not written yet")
-        if dataset.id.get_create_plist().get_nfilters():
+        if _has_filters(dataset):
             self._read_filtered(dataset, box, chunks, out)
             return
         if len(chunks) == 1 and sizes[0] == out.nbytes and _lies_as_in_memory(dataset, out):
             # A third of the time that read_direct takes for a frame of 4 MB: no copy by way of the chunk cache.
-            dataset.id.read_direct_chunk(chunks[0], out=memoryview(out.reshape(-1).view(np.uint8)))
+            dataset.id.read_direct_chunk(chunks[0], out=out.reshape(-1).view(np.uint8).data)
         else:
             dataset.read_direct(out, box)
         if file.is_growing and not file.is_shared and not out.reshape(-1)[-1]:
@@ -101,6 +104,21 @@ class StoredFrames:
                 )
             ],
         )
+
+
+def _has_filters(dataset: Any) -> bool:
+    """Whether chunks are compressed or otherwise filtered; FrameError where that cannot be undone here."""
+    import h5py
+
+    settings = dataset.id.get_create_plist()
+    for number in range(settings.get_nfilters()):
+        code, _, _, name = settings.get_filter(number)
+        if not h5py.h5z.filter_avail(code):
+            raise FrameError(
+                f"it is compressed by the HDF5 filter {code} ({os.fsdecode(name) or 'without a name'}), which is not "
+                "installed; pip install 'dvfb-stream[files]' brings those of detectors"
+            )
+    return bool(settings.get_nfilters())
 
 
 def _chunks(dataset: Any, box: Box) -> list[tuple[int, ...]]:

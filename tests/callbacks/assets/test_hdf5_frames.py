@@ -107,6 +107,22 @@ def test_a_compressed_chunk_of_several_frames_is_decompressed_once_and_again_whe
     writer.close()
 
 
+def test_a_compression_that_is_not_installed_is_named(tmp_path, files):
+    path = str(tmp_path / "a.h5")
+    with h5py.File(path, "w") as file:
+        settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        settings.set_chunk((1, 3, 4))
+        settings.set_filter(32767, h5py.h5z.FLAG_OPTIONAL)
+        space = h5py.h5s.create_simple((1, 3, 4))
+        h5py.h5d.create(file.id, b"d", h5py.h5t.NATIVE_INT32, space, settings)
+        file["d"].id.write_direct_chunk((0, 0, 0), b"whatever")
+    with pytest.raises(
+        FrameError, match=r"a.h5::d\[0\]: it is compressed by the HDF5 filter 32767"
+    ) as raised:
+        files.hdf5(path, "d", 0, ANY, "run")
+    assert not isinstance(raised.value, NotThereYetError)
+
+
 def test_external_links_are_followed_to_the_files_own_frames(tmp_path, files):
     frames = np.arange(4 * 30 * 40, dtype="i4").reshape(4, 30, 40)
     for name, offset in (("data_000001", 0), ("other", 10_000)):
