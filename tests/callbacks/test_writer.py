@@ -17,13 +17,13 @@ IDENTITY = ModelIdentity(name="m", version="1", sha256="0" * 64)
 PROVENANCE = {"model": {"name": "m", "version": "1", "sha256": "0" * 64}, "labels": list(LABELS)}
 
 
-def analysis_of(raw_uid, **start):
+def analysis_of(raw_uid, **provenance):
     run = RunProgress(raw_uid)
     analysis = AnalysisRun(
-        {"uid": raw_uid, **start},
+        {"uid": raw_uid},
         stream="primary",
         data_key="image",
-        provenance=PROVENANCE,
+        provenance=PROVENANCE | provenance,
         geometry=None,
         started=1.0,
         described=1.0,
@@ -109,7 +109,7 @@ def test_an_annotation_that_cannot_be_written_down_costs_its_own_row(make_writer
 
 def test_a_document_that_cannot_be_copied_is_no_sinks_fault(make_writer, recorder):
     writer = make_writer(recorder)
-    run, progress = analysis_of("raw", sample_name=threading.Lock())
+    run, progress = analysis_of("raw", software=threading.Lock())
     writer.put(progress, row(0), wait=True)
     writer.stop(run, {("primary", "image"): 1}, 2.0)
     assert not writer.wait(PATIENCE)
