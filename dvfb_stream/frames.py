@@ -68,7 +68,7 @@ class Geometry:
             raise GeometryError(f"shape must be two positive integers (rows, columns), not {self.shape!r}")
         try:
             center_x, center_y = float(self.center_x), float(self.center_y)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise GeometryError(
                 f"the beam centre must be two numbers, not x={self.center_x!r}, y={self.center_y!r}"
             ) from error

@@ -80,11 +80,18 @@ def _number(place: str, start: Document, descriptor: Document) -> float | None:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise GeometryError(f"the run's {place} must be a number of pixels, not {value!r}")
+        raise GeometryError(f"the run's {place} must be a number of pixels, not {_shortened(value)}")
     return number
+
+
+def _shortened(value: object) -> str:
+    try:
+        return repr(value)[:100]
+    except ValueError:  # an integer of more digits than Python writes down
+        return f"one of the type {type(value).__name__} that cannot be written down"
 
 
 def _inside(document: object, *keys: str) -> Any:
