@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -12,8 +13,11 @@ from dvfb_stream.worker.policy import FullQueuePolicy, Sampler, Source, sampling
 from dvfb_stream.worker.preparation import Preparation
 from dvfb_stream.worker.stats import DropReason, Tally, full_reason, sampled_reason
 
+logger = logging.getLogger(__name__)
+
 Keep = Callable[[Frame], Frame]
-"""Makes a frame that is let in one that may be kept: with pixels that nobody else writes to."""
+"""Makes a frame that is let in one that may be kept: with pixels that nobody else writes to. If it raises, the
+frame is refused, and counted as failed."""
 
 
 class Intake:
@@ -108,7 +112,12 @@ class Intake:
         elif not self._queue.has_room(n_bytes):
             reason, said = DropReason.QUEUE_FULL, full_reason(self._queue.max_frames, self._queue.max_bytes)
         else:
-            frame = frame if keep is None else keep(frame)
+            try:
+                frame = frame if keep is None else keep(frame)
+            except Exception as error:  # memory that cannot be had, for one; it costs this frame
+                logger.exception("the frame %s cannot be kept", frame.origin)
+                self._tally.came_too_late()
+                return f"the frame could not be kept: {type(error).__name__}: {error}"
             entry = self._queue.add(frame, deliver, n_bytes, time.monotonic())
             self._sampler.let_in(source)
             self._tally.let_in(n_bytes)
