@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from dvfb_stream.annotations import Annotation
+from dvfb_stream.callbacks.copied_fields import copied_fields
 from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import LABELS
 from dvfb_stream.worker import SupportsAnnotate, was_dropped
@@ -18,9 +19,6 @@ NAMESPACE = UUID("d3c6b0d5-7b0c-5c2e-9c0e-5a0f7d7f3b11")
 """Namespace of the analysis runs' uids. It must never change: equal runs are recognised by equal uids."""
 
 STREAM = "annotations"
-COPIED_FIELDS = ("scan_id", "sample_name", "proposal", "data_session", "beamline_id", "tiled_access_tags")
-"""Fields of the raw start document by which people search; and the tags by which Tiled decides who may: whoever
-may not see the raw run may not see its annotations."""
 
 
 def provenance_of(annotator: SupportsAnnotate) -> dict[str, Any]:
@@ -53,6 +51,13 @@ class Row:
     time: float
     """When the frame was taken, seconds since 1970."""
     annotation: Annotation
+    event_uid: str = ""
+    """uid of the raw event; so is `time` its time. Of frames that stream datums announce: of the event with the same
+    number, where that came before the row was made, which a replay need not repeat; else empty."""
+    event_seq_num: int = 0
+    """Number of the raw event in its stream, from 1, as the documents have it; 0 where they do not say."""
+    geometry: Geometry | None = None
+    """With which the frame was annotated; None where there was none."""
 
 
 class AnalysisRun:
@@ -68,13 +73,13 @@ class AnalysisRun:
     Parameters
     ----------
     raw_start
-        Start document of the raw run.
+        Start document of the raw run; its `copied_fields` go into that of the analysis run.
     stream, data_key
         Where the frames lie in the raw run.
     provenance
         As `provenance_of` returns it.
     geometry
-        Geometry of the frames; None where it is not known.
+        Geometry of the first frame; None where it is not known. Each row has the centre of its own.
     started, described
         Times of the raw start and the raw descriptor, seconds since 1970.
     """
@@ -110,7 +115,9 @@ class AnalysisRun:
                 **provenance,
                 "geometry": _described_geometry(geometry),
             },
-        } | {name: raw_start[name] for name in COPIED_FIELDS if raw_start.get(name) is not None}
+        } | copied_fields(raw_start)
+        self.left_out = 0
+        """Documents of the raw run that could have had frames, and were left out."""
 
     def __str__(self) -> str:
         return f"analysis run {self.uid} of {self.data_key!r} in stream {self.stream!r} of run {self.raw_uid}"
@@ -123,8 +130,9 @@ class AnalysisRun:
         """Return the descriptor of the stream `annotations`."""
         number = {"source": "dvfb_stream", "dtype": "number", "dtype_numpy": "<f8", "shape": []}
         words = {"source": "dvfb_stream", "dtype": "string", "shape": []}
+        whole_number = {"source": "dvfb_stream", "dtype": "integer", "dtype_numpy": "<i8", "shape": []}
         data_keys: dict[str, Any] = {
-            "frame": {"source": "dvfb_stream", "dtype": "integer", "dtype_numpy": "<i8", "shape": []},
+            "frame": dict(whole_number),
             **{label: dict(number) for label in self._labels},
             "labels": dict(words),
             "fit_residual": dict(number),
@@ -132,6 +140,10 @@ class AnalysisRun:
             "status": dict(words),
             "reason": dict(words),
             "event_uid": dict(words),
+            # Not `seq_num`, which is the name of the analysis events' own in Tiled's tables.
+            "event_seq_num": dict(whole_number),
+            "center_x": dict(number),
+            "center_y": dict(number),
         }
         return {
             "uid": self._descriptor_uid,
@@ -145,9 +157,8 @@ class AnalysisRun:
         }
 
     def event(self, row: Row) -> dict[str, Any]:
-        """Return the event of one frame, and add it to the summary."""
-        annotation = row.annotation
-        self._summary.add(annotation)
+        """Return the event of one frame, and add it to the summary once it is composed."""
+        annotation, geometry = row.annotation, row.geometry
         data = {
             "frame": row.index,
             **{label: float(annotation.scores.get(label, math.nan)) for label in self._labels},
@@ -156,9 +167,12 @@ class AnalysisRun:
             "novelty": float(annotation.novelty),
             "status": annotation.status,
             "reason": annotation.reason,
-            "event_uid": "" if annotation.origin is None else annotation.origin.event_uid,
+            "event_uid": row.event_uid,
+            "event_seq_num": row.event_seq_num,
+            "center_x": math.nan if geometry is None else geometry.center_x,
+            "center_y": math.nan if geometry is None else geometry.center_y,
         }
-        return {
+        event = {
             "uid": self._derived_uid(str(row.index)),
             "descriptor": self._descriptor_uid,
             "seq_num": row.index + 1,
@@ -167,9 +181,11 @@ class AnalysisRun:
             "timestamps": dict.fromkeys(data, row.time),
             "filled": {},
         }
+        self._summary.add(annotation)
+        return event
 
     def stop(self, time: float) -> dict[str, Any]:
-        """Return the stop document with the summary; `time` is that of the raw stop."""
+        """Return the stop document with the summary and `left_out`; `time` is that of the raw stop."""
         return {
             "uid": self._derived_uid("stop"),
             "run_start": self.uid,
@@ -177,7 +193,7 @@ class AnalysisRun:
             "exit_status": "success",
             "reason": "",
             "num_events": {STREAM: self._summary.frames},
-            "summary": self._summary.as_dict(),
+            "summary": self._summary.as_dict() | {"left_out": self.left_out},
         }
 
     def _derived_uid(self, name: str) -> str:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
+from operator import index
 from typing import Any
+
+import numpy as np
 
 from dvfb_stream.errors import DvfbError
 
@@ -17,6 +21,28 @@ an attack in one."""
 
 class DocumentError(DvfbError):
     """A document that no sequence of Bluesky documents can contain."""
+
+
+class NotKnownYetError(DocumentError):
+    """A document that names another which has not come; it may yet.
+
+    Parameters
+    ----------
+    kind, uid
+        Which document is missing: ``start``, ``descriptor``, ``resource`` or ``stream_resource``.
+    run
+        Uid of the raw run that the document belongs to, where that is known.
+    """
+
+    def __init__(self, kind: str, uid: str, *, run: str = "") -> None:
+        super().__init__(f"the {kind} {uid!r} is not known here: it did not come, or its run has ended")
+        self.kind = kind
+        self.uid = uid
+        self.run = run
+
+
+class RepeatedError(DocumentError):
+    """A document that brings nothing new: it came before."""
 
 
 def text(doc: Document, field: str) -> str:
@@ -35,10 +61,32 @@ def mapping(doc: Document, field: str) -> Document:
     return value
 
 
+def whole(value: object) -> int | None:
+    """Return an integer as one of Python's, whoever's it is, NumPy's for example; None where it is none."""
+    if isinstance(value, bool | np.bool_):
+        return None
+    try:
+        return index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
 def moment(doc: Document, *, default: float) -> float:
     """Return a document's time, or `default` where it has none: a row is worth more than its clock."""
     try:
         value = float(doc.get("time", default))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return default
     return value if math.isfinite(value) else default
+
+
+def size_of(value: object) -> int:
+    """Return about how many bytes a document takes, arrays and nested containers included."""
+    if isinstance(value, np.ndarray):
+        return int(value.nbytes) + sys.getsizeof(value.dtype)
+    size = sys.getsizeof(value, 64)
+    if isinstance(value, Mapping):
+        return size + sum(size_of(key) + size_of(item) for key, item in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return size + sum(size_of(item) for item in value)
+    return size

@@ -5,29 +5,27 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
-from numpy.typing import NDArray
-
-from dvfb_stream.annotations import Annotation
-from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row, provenance_of
-from dvfb_stream.callbacks.assets import FrameFiles, PixelReader, ReaderStats
-from dvfb_stream.callbacks.documents import Document, DocumentError, moment, text
-from dvfb_stream.callbacks.frame_memory import FrameMemory
+from dvfb_stream.callbacks.analysis_run import provenance_of
+from dvfb_stream.callbacks.assets import FrameFiles, PixelReader
+from dvfb_stream.callbacks.described import FindsGeometry
+from dvfb_stream.callbacks.document_intake import DocumentIntake
+from dvfb_stream.callbacks.documents import Document
 from dvfb_stream.callbacks.latest import LatestAnnotations
-from dvfb_stream.callbacks.left_out import LeftOut
-from dvfb_stream.callbacks.open_runs import OpenRun, OpenRuns
-from dvfb_stream.callbacks.pixels import taken_over
-from dvfb_stream.callbacks.raw_run import Exposure, FindsGeometry, RawRun
-from dvfb_stream.callbacks.writer import AnalysisProgress, AnalysisWriter, RunProgress, Sink, WriterStats
+from dvfb_stream.callbacks.open_runs import OpenRuns
+from dvfb_stream.callbacks.pipeline_stats import PipelineStats
+from dvfb_stream.callbacks.row_maker import RowMaker
+from dvfb_stream.callbacks.writer import AnalysisWriter, RunProgress, Sink
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.frames import Frame, Geometry
-from dvfb_stream.metrics import Counter, Metrics, catalogue
-from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate, Worker, WorkerStats, was_dropped
+from dvfb_stream.frames import Geometry
+from dvfb_stream.metrics import Metrics
+from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate, Worker
+from dvfb_stream.worker.frame_memory import FrameMemory
+
+__all__ = ["AnnotationPipeline", "PipelineStats"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,45 +34,21 @@ _News = TypeVar("_News")
 FRAMES_AHEAD = 4
 """Frames for which memory is ready beforehand."""
 
-TOO_MANY_TO_READ = "dropped: too many frames wait to be read from files"
-"""Begins as `was_dropped` knows it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineStats:
-    """What came in, what became of it, and what went wrong, since the pipeline was made."""
-
-    documents: int
-    """Documents taken."""
-    malformed: int
-    """Documents refused: not a Bluesky document, or one that belongs to no run known here."""
-    frames: int
-    """Frames found in documents; each of them gets one row."""
-    unreadable: int
-    """Frames among them whose pixels or geometry could not be had; they did not go to the worker."""
-    open_runs: int
-    """Raw runs whose rows are not all stored, or whose stop did not come."""
-    abandoned_runs: int
-    """Raw runs forgotten because more than `max_open_runs` were open."""
-    stored_runs: int
-    """Raw runs reported to `on_run_stored`, or that would have been."""
-    callback_failures: int
-    """Exceptions raised by `on_run_stored` and `on_sink_failure`."""
-    reader: ReaderStats
-    worker: WorkerStats
-    writer: WriterStats
-
 
 class AnnotationPipeline:
     """Takes Bluesky documents, and gives analysis documents to sinks while the raw run is still going.
 
-    Call it with every document of every raw run: `pipeline(name, doc)`. Runs may be interleaved. It never
-    raises: a document that is malformed, or belongs to no known run, is logged and counted. For each data key
-    with frames there is one analysis run; every frame gets exactly one row in it, in the order of the frames.
-    It ends after the raw stop, however the raw run ended. A raw run without frames has no analysis run.
+    Call it with every document of every raw run: `pipeline(name, doc)`. Runs may be interleaved. It never raises: a
+    document that is malformed, or belongs to no known run, is logged and counted, and the summaries of its run count
+    it where it may have had frames. For each data key with frames there is one analysis run; every frame gets exactly
+    one row in it, in the order of the frames. It ends after the raw stop, however the raw run ended. A raw run
+    without frames has no analysis run.
 
-    A raw run that is delivered again from its start, while it is open, is counted from the start again: no row
-    is written twice. After a sink failed during a run, that run must be delivered once more after its stop.
+    Documents of a run may come in any order, and more than once. One that names another waits for it, see
+    `DocumentIntake`; frames that none announces, though some announce frames after them, have rows that say so.
+
+    A raw run that is delivered again from its start, while it is open, is counted from the start again: no row is
+    written twice. After a sink failed during a run, that run must be delivered once more after its stop.
 
     Threads: documents come in on the caller's; files are read, frames annotated and sinks called on others. Under
     `FullQueuePolicy.BLOCK` a call waits while the queue, or the backlog of a slow sink, is full; under the other
@@ -105,8 +79,8 @@ class AnnotationPipeline:
     max_rows
         Rows that may wait for the sinks before annotating waits.
     max_open_runs
-        Raw runs open at a time; of more, the one that began first is abandoned (its rows so far are kept, it
-        gets no stop). Bounds the memory that runs without a stop would fill.
+        Raw runs open at a time; of more, or where 256 MB of their documents would be kept, the one that began first
+        is abandoned (its rows so far are kept, it gets no stop). Bounds what runs without a stop would fill.
     on_run_stored
         Called with a raw run's uid, once, after every sink has accepted the stop documents of all its analysis
         runs; at the raw stop, where it had no frames. Never for a run of which a sink refused a document.
@@ -152,29 +126,18 @@ class AnnotationPipeline:
         for key, geometry in (detectors or {}).items():
             if not isinstance(geometry, Geometry) and not callable(getattr(geometry, "geometry_in", None)):
                 raise SettingsError(f"detectors[{key!r}] must be a Geometry, or find one, not {geometry!r}")
-        self._root_map = dict(root_map or {})
         self.metrics = Metrics() if metrics is None else metrics
         """What is counted and timed here."""
         self.annotations = LatestAnnotations()
         """What was annotated last of each data key."""
-        self._identity = annotator.identity
-        self._provenance = provenance_of(annotator)
-        self._detectors = None if detectors is None else dict(detectors)
-        self._waits = policy is FullQueuePolicy.BLOCK
         self._on_run_stored = on_run_stored
         self._on_sink_failure = on_sink_failure
-
-        # Held while a document is taken, which may block; nothing but taking documents waits for it.
-        self._intake = threading.Lock()
-        self._runs = OpenRuns(max_open_runs, on_abandoned=lambda run: self._writer.abandon(run))
-        self._memory = FrameMemory(max_bytes // 4, ahead=FRAMES_AHEAD)
-        self._left_out = LeftOut()
-        # Guards what follows; held for moments only.
-        self._lock = threading.Lock()
         self._closed = False
-        self._documents = self._frames = self._unreadable = 0
+        # Guards what follows. Reentrant, as the handler of a signal may interrupt the thread that holds it.
+        self._lock = threading.RLock()
         self._stored_runs = self._callback_failures = 0
 
+        self._memory = FrameMemory(max_bytes // 4, ahead=FRAMES_AHEAD)
         self._worker = Worker(
             annotator,
             metrics=self.metrics,
@@ -193,15 +156,34 @@ class AnnotationPipeline:
             metrics=self.metrics,
         )
 
+        self._rows = RowMaker(
+            annotator,
+            provenance=provenance_of(annotator),
+            reader=self._reader,
+            worker=self._worker,
+            writer=self._writer,
+            annotations=self.annotations,
+            memory=self._memory,
+            waits=policy is FullQueuePolicy.BLOCK,
+            metrics=self.metrics,
+        )
+        self._runs = OpenRuns(max_open_runs, on_abandoned=self._abandoned)
+        # Held while a document is taken, which may block; nothing but taking documents waits for it.
+        self._taking = threading.Lock()
+        self._documents = DocumentIntake(
+            None if detectors is None else dict(detectors),
+            root_map=dict(root_map or {}),
+            runs=self._runs,
+            takes=self._rows,
+        )
+
     def __call__(self, name: str, doc: Document) -> None:
         """Take one Bluesky document. Never raises."""
-        with self._intake:
-            with self._lock:
-                self._documents += 1
-            try:
-                self._take(name, doc)
-            except Exception as error:  # noqa: BLE001 - logged there; nothing may reach a RunEngine from here
-                self._left_out.document(name, doc, error)
+        with self._taking:
+            if self._closed:
+                self._documents.refuse(name, doc, "the pipeline is closed")
+            else:
+                self._documents.take(name, doc)
 
     @property
     def is_waited_for(self) -> bool:
@@ -235,8 +217,7 @@ class AnnotationPipeline:
         threads end with the next call.
         """
         deadline = _Deadline(timeout)
-        with self._lock:
-            self._closed = True
+        self._closed = True
         if self.is_waited_for:
             return
         if self._reader.drain(deadline.left()):
@@ -247,25 +228,32 @@ class AnnotationPipeline:
         self._worker.close(timeout=None if timeout is None else 0.0)
         self._reader.close(timeout=None if timeout is None else 0.0)
         self._memory.close()
+        # Not waited for, as the handler of a signal may interrupt the thread that takes a document.
+        if self._taking.acquire(blocking=False):
+            try:
+                self._documents.close()
+            finally:
+                self._taking.release()
         if unfinished := self._runs.uids:
             logger.warning("closed while %d raw runs are not finished: %s", len(unfinished), unfinished[:10])
 
     def stats(self) -> PipelineStats:
         """Return what came in and what became of it."""
-        with self._lock:
-            return PipelineStats(
-                documents=self._documents,
-                malformed=self._left_out.documents,
-                frames=self._frames,
-                unreadable=self._unreadable,
-                open_runs=len(self._runs),
-                abandoned_runs=self._runs.abandoned,
-                stored_runs=self._stored_runs,
-                callback_failures=self._callback_failures,
-                reader=self._reader.stats(),
-                worker=self._worker.stats(),
-                writer=self._writer.stats(),
-            )
+        return PipelineStats(
+            documents=self._documents.documents,
+            malformed=self._documents.left_out,
+            repeated=self._documents.repeated,
+            waiting=self._documents.waiting,
+            frames=self._rows.frames,
+            unreadable=self._rows.unreadable,
+            open_runs=len(self._runs),
+            abandoned_runs=self._runs.abandoned,
+            stored_runs=self._stored_runs,
+            callback_failures=self._callback_failures,
+            reader=self._reader.stats(),
+            worker=self._worker.stats(),
+            writer=self._writer.stats(),
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -275,152 +263,22 @@ class AnnotationPipeline:
     ) -> None:
         self.close()
 
-    # -- documents, on the caller's thread ---------------------------------------------------------------
-
-    def _take(self, name: str, doc: Document) -> None:
-        if self._closed:
-            raise DocumentError("the pipeline is closed")
-        if not isinstance(doc, Mapping):
-            raise DocumentError(f"a document must be a mapping, not {type(doc).__name__}")
-        match name:
-            case "start":
-                self._begin(doc)
-            case "descriptor":
-                run = self._runs.run(text(doc, "run_start"))
-                run.raw.add_descriptor(doc)
-                self._runs.add_descriptor(text(doc, "uid"), run)
-                self._left_out.images(run.raw.overlooked_images(doc), described=self._detectors or ())
-            case "stream_resource":
-                self._runs.run(text(doc, "run_start")).raw.assets.add_stream_resource(doc)
-            case "resource":
-                run = self._run_of_resource(doc)
-                run.raw.assets.add_resource(doc)
-                self._runs.add_resource(text(doc, "uid"), run)
-            case "datum":
-                self._runs.run_of_resource(text(doc, "resource")).raw.assets.add_datum(doc)
-            case "datum_page":
-                self._runs.run_of_resource(text(doc, "resource")).raw.assets.add_datum_page(doc)
-            case "event":
-                run = self._runs.run_of_descriptor(text(doc, "descriptor"))
-                self._submit(run, run.raw.exposures_in_event(doc))
-            case "event_page":
-                run = self._runs.run_of_descriptor(text(doc, "descriptor"))
-                self._submit(run, run.raw.exposures_in_event_page(doc))
-            case "stream_datum":
-                run = self._runs.run_of_descriptor(text(doc, "descriptor"))
-                self._submit(run, run.raw.exposures_in_stream_datum(doc))
-            case "stop":
-                run = self._runs.run(text(doc, "run_start"))
-                self._runs.stop(run)
-                self._writer.stop(run.progress, dict(run.raw.counts), moment(doc, default=time.time()))
-            case "bulk_events" | "bulk_datum":
-                raise DocumentError(
-                    f"documents of the old kind {name!r} are not read; no version of Bluesky emits them"
-                )
-            case _:
-                raise DocumentError(f"there is no kind of document called {name!r}")
-
-    def _begin(self, doc: Document) -> None:
-        raw = RawRun(doc, self._detectors, root_map=self._root_map)
-        again = self._runs.begin(raw)
-        if again is not None:
-            logger.info("run %s is delivered again", raw.uid)
-            self._writer.restart(again.progress)
-
-    def _submit(self, run: OpenRun, exposures: Iterator[Exposure]) -> None:
-        for exposure in exposures:
-            progress = self._analysis_of(run, exposure)
-            deliver = partial(self._deliver, progress, exposure.origin.index, exposure.time)
-            self.annotations.seen(exposure.origin)
-            with self._lock:
-                self._frames += 1
-                self._unreadable += bool(exposure.reason)
-            if exposure.reason:
-                self._count(catalogue.FAILED)
-                deliver(self._failed(exposure, exposure.reason), wait=self._waits)
-            elif exposure.reference is None:
-                self._worker.submit(_frame(exposure, exposure.pixels), deliver, keep=self._keep)
-            elif not self._reader.submit(
-                exposure.reference,
-                partial(self._annotate_read, exposure, deliver),
-                run=exposure.origin.run_uid,
-                wait=self._waits,
-            ):
-                self._count(catalogue.DROPPED, "too many unread")
-                deliver(self._failed(exposure, TOO_MANY_TO_READ), wait=False)
-
-    def _keep(self, frame: Frame) -> Frame:
-        """Return a frame with pixels that nobody else can write to."""
-        return Frame(taken_over(frame.pixels, self._memory), frame.geometry, frame.origin)
-
-    def _annotate_read(
-        self, exposure: Exposure, deliver: Callable[..., None], pixels: NDArray[Any] | None, reason: str
-    ) -> None:
-        """Hand on what the reader's thread has read; waiting there for the worker keeps memory bounded."""
-        if pixels is None:
-            with self._lock:
-                self._unreadable += 1
-            self._count(catalogue.FAILED)
-            deliver(self._failed(exposure, reason))
-        else:
-            self._worker.submit(_frame(exposure, pixels), deliver, wait=True)
-
-    def _count(self, counter: Counter, *labels: str) -> None:
-        """Count a frame that does not come to the worker, which counts all others."""
-        self.metrics.add(catalogue.RECEIVED)
-        self.metrics.add(counter, 1, *labels)
-
-    def _failed(self, exposure: Exposure, reason: str) -> Annotation:
-        return Annotation.failed(reason, model=self._identity, origin=exposure.origin)
-
-    def _analysis_of(self, run: OpenRun, exposure: Exposure) -> AnalysisProgress:
-        stream, data_key = exposure.origin.stream, exposure.origin.data_key
-        if (stream, data_key) not in run.analyses:
-            analysis = AnalysisRun(
-                run.raw.start,
-                stream=stream,
-                data_key=data_key,
-                provenance=self._provenance,
-                geometry=exposure.geometry,
-                started=run.raw.time,
-                described=run.raw.descriptor_time(stream),
-            )
-            run.analyses[stream, data_key] = AnalysisProgress(analysis, run.progress)
-            run.progress.analyses.append(run.analyses[stream, data_key])
-        return run.analyses[stream, data_key]
-
-    def _run_of_resource(self, doc: Document) -> OpenRun:
-        # Event-model lets a resource do without its run; then it can only be that of the run that is open.
-        uid = doc.get("run_start") or self._runs.only_run()
-        if not isinstance(uid, str):
-            raise DocumentError("a resource without its run's uid is taken only while one run is open")
-        return self._runs.run(uid)
-
-    # -- rows, on the worker's thread; or on the caller's, where there is nothing to annotate --------------
-
-    def _deliver(
-        self,
-        progress: AnalysisProgress,
-        index: int,
-        taken_at: float,
-        annotation: Annotation,
-        *,
-        wait: bool = True,
-    ) -> None:
-        self.annotations.annotated(annotation)
-        row = Row(index=index, time=taken_at, annotation=annotation)
-        # Rows of dropped frames come on the caller's thread, which must not wait.
-        self._writer.put(progress, row, wait=wait and not was_dropped(annotation))
-
     # -- ends, on the writer's thread ----------------------------------------------------------------------
 
     def _finished(self, progress: RunProgress) -> None:
-        if not self._runs.finish(progress) or progress.broken:
+        if not self._runs.finish(progress):
+            return
+        self._reader.release(progress.raw_uid)
+        if progress.broken:
             return
         with self._lock:
             self._stored_runs += 1
         if self._on_run_stored is not None:
             self._tell(self._on_run_stored, progress.raw_uid)
+
+    def _abandoned(self, progress: RunProgress) -> None:
+        self._reader.release(progress.raw_uid)
+        self._writer.abandon(progress)
 
     def _sink_failed(self, error: Exception) -> None:
         if self._on_sink_failure is not None:
@@ -443,9 +301,3 @@ class _Deadline:
 
     def left(self) -> float | None:
         return None if self._end is None else max(0.0, self._end - time.monotonic())
-
-
-def _frame(exposure: Exposure, pixels: NDArray[Any] | None) -> Frame:
-    assert pixels is not None  # it was read, or came in the document
-    assert exposure.geometry is not None  # else there is a reason
-    return Frame(pixels, exposure.geometry, exposure.origin)

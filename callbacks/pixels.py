@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.frame_memory import FrameMemory
+from dvfb_stream.callbacks.documents import MAX_EXPOSURES_IN_A_DOCUMENT, DocumentError
 from dvfb_stream.errors import FrameError
+from dvfb_stream.worker.frame_memory import FrameMemory
 
 _NUMBERS = "buif"  # NumPy's kinds: boolean, unsigned, signed, floating
 
@@ -19,7 +20,9 @@ def images_in(value: object) -> list[NDArray[Any]]:
     Raises
     ------
     FrameError
-        When it is not an array of numbers (or nested lists of them) with two or three dimensions.
+        When it is not an array of numbers (or nested lists of them) with two or three dimensions, or has no pixels.
+    DocumentError
+        When there are more than is believed.
     """
     if not isinstance(value, np.ndarray | list | tuple):
         raise FrameError(
@@ -27,17 +30,19 @@ def images_in(value: object) -> list[NDArray[Any]]:
         )
     try:
         array = np.asarray(value)
-    except ValueError as error:
+    except Exception as error:  # what lies in the lists may be anything, and raise anything
         raise FrameError(
             f"a frame must be an array of numbers, but its rows do not fit together: {error}"
         ) from error
     if array.dtype.kind not in _NUMBERS:
         raise FrameError(f"a frame must be an array of numbers, not of type {array.dtype}")
-    if array.ndim == 2:
-        return [array]
-    if array.ndim == 3:
-        return list(array)
-    raise FrameError(f"a frame must have the shape (H, W) or (n, H, W), not {array.shape}")
+    if array.ndim not in (2, 3):
+        raise FrameError(f"a frame must have the shape (H, W) or (n, H, W), not {array.shape}")
+    if 0 in array.shape[-2:]:
+        raise FrameError(f"a frame must have pixels; there are none in the shape {array.shape}")
+    if array.ndim == 3 and len(array) > MAX_EXPOSURES_IN_A_DOCUMENT:
+        raise DocumentError(f"a document with {len(array)} frames is not believed")
+    return [array] if array.ndim == 2 else list(array)
 
 
 def taken_over(image: NDArray[Any], memory: FrameMemory) -> NDArray[Any]:

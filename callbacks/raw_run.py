@@ -2,78 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.assets import PixelReference, RunAssets
-from dvfb_stream.callbacks.documents import Document, DocumentError, mapping, moment, text
+from dvfb_stream.callbacks.assets import OldResources, PixelReferences, RunAssets
+from dvfb_stream.callbacks.copied_fields import COPIED_FIELDS, LARGEST_INTEGER
+from dvfb_stream.callbacks.described import (
+    Descriptor,
+    Detectors,
+    FindsGeometry,
+    finds_geometry,
+    looks_like_image,
+)
+from dvfb_stream.callbacks.documents import (
+    MAX_EXPOSURES_IN_A_DOCUMENT,
+    Document,
+    DocumentError,
+    NotKnownYetError,
+    RepeatedError,
+    mapping,
+    moment,
+    size_of,
+    text,
+    whole,
+)
+from dvfb_stream.callbacks.exposures import Exposures
+from dvfb_stream.callbacks.numbering import Numbering
 from dvfb_stream.callbacks.pixels import images_in
-from dvfb_stream.errors import FrameError, GeometryError
+from dvfb_stream.callbacks.raw_events import RawEvent, RawEvents
+from dvfb_stream.errors import FrameError
 from dvfb_stream.frames import Geometry, Origin
 
+__all__ = ["FindsGeometry", "RawRun"]
 
-class FindsGeometry(Protocol):
-    """Finds the geometry of a detector in a run's documents; `dvfb_stream.files.run_detector.RunDetector` is one."""
+NOT_ANNOUNCED = "no document announced this frame, though some announced frames after it"
 
-    def geometry_in(self, start: Document, descriptor: Document, data_key: str) -> Geometry:
-        """Return the geometry of the frames of a data key under one descriptor.
-
-        Called once a descriptor and data key, from the thread that documents come in on.
-
-        Raises
-        ------
-        GeometryError
-            When there is none; the message is the reason in the rows of the frames.
-        """
-        ...
+ANNOUNCED_AHEAD = 10_000
+"""Frames that may be announced after one that was not. Documents overtake one another by less, and the rows of all of
+them wait for that of the one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Exposure:
-    """One frame that a document speaks of: its pixels, or where they lie, or the reason why they cannot be had."""
+class _Found:
+    """What an event has under one data key, before its frames have their numbers; fields as in `Exposures`."""
 
-    origin: Origin
+    descriptor: Descriptor
+    key: str
+    event: str
     time: float
-    """When the raw document says that it was taken, seconds since 1970."""
-    geometry: Geometry | None = None
-    pixels: NDArray[Any] | None = None
-    """Perhaps the detector's own buffer: to be copied by whoever keeps them."""
-    reference: PixelReference | None = None
-    """Where the pixels lie in a file."""
+    seq_num: int
+    images: Sequence[NDArray[Any]] | None = None
+    references: PixelReferences | None = None
     reason: str = ""
-    """Why there are neither, or no geometry; the frame is not to be annotated."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Descriptor:
-    stream: str
-    time: float
-    data_keys: Document
-    doc: Document
-    geometries: dict[str, Geometry | str] = field(default_factory=dict)
-    """By data key, of those asked for so far; or the reason why there is none."""
+    def __len__(self) -> int:
+        if self.references is not None:
+            return len(self.references)
+        return 1 if self.images is None else len(self.images)
 
 
 class RawRun:
     """What is known of one raw run while its documents come in.
 
-    Frames are numbered per stream and data key in the order of the documents, from 0: a run that is replayed
-    from its start gives every frame its old number.
+    Frames are numbered per stream and data key, from 0, so that a run that is replayed from its start gives every
+    frame its old number: those that events have, in the order of the documents, as Bluesky gives some events one
+    number; those that stream datums announce, as the detector counts them. What comes a second time is not counted.
+
+    Of the start document and the descriptors what is needed is kept: the whole of them only where a geometry may be
+    looked for there.
 
     Parameters
     ----------
     start
         Its start document.
     detectors
-        Geometry by data key, or what finds it in the run's documents; these data keys and no others are images.
-        None: every data key that looks like an image is one, without a geometry.
-
+        See `Descriptor`.
     root_map
         Other places for the folders that documents name.
+    old_resources, events
+        What is remembered of all runs. None: of this one alone.
+    delivery
+        Tells deliveries of one run apart: each brings its events again.
 
     Raises
     ------
@@ -84,38 +97,48 @@ class RawRun:
     def __init__(
         self,
         start: Document,
-        detectors: Mapping[str, Geometry | FindsGeometry] | None,
+        detectors: Detectors | None,
         *,
         root_map: Mapping[str, str] | None = None,
+        old_resources: OldResources | None = None,
+        events: RawEvents | None = None,
+        delivery: int = 0,
     ) -> None:
-        self.start = start
         self.uid = text(start, "uid")
-        self.counts: dict[tuple[str, str], int] = {}
-        """Frames seen so far, by stream and data key."""
+        self.start = {name: start[name] for name in ("uid", *COPIED_FIELDS) if name in start}
+        """What analysis runs say of it."""
+        self.time = moment(start, default=0.0)
+        """Time of the start document."""
+        self.delivery = delivery
         self.stopped = False
-        self._detectors = detectors
-        self._descriptors: dict[str, _Descriptor] = {}
-        self.assets = RunAssets(root_map)
+        self.left_out = 0
+        """Documents that could have had frames, and were left out."""
+        self.assets = RunAssets(root_map, old_resources)
         """Files that the run's documents speak of."""
+        self._detectors = detectors
+        self._whole_start = start if finds_geometry(detectors) else {}
+        self.n_bytes = size_of(self._whole_start or self.start)
+        """About what its documents take that are kept."""
+        self._descriptors: dict[str, Descriptor] = {}
+        self._events = RawEvents() if events is None else events
+        self._numberings: dict[tuple[str, str], Numbering] = {}
+        self._first_of: dict[tuple[str, str], int] = {}
+        """Number of the first frame that a stream resource has in a stream, by its uid and the stream's name."""
 
     @property
-    def time(self) -> float:
-        """Time of the start document."""
-        return moment(self.start, default=0.0)
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Frames so far, by stream and data key: one past the highest number."""
+        return {where: numbering.count for where, numbering in self._numberings.items() if numbering.count}
 
     def descriptor_time(self, stream: str) -> float:
         """Time of the first descriptor of `stream`."""
         return next((d.time for d in self._descriptors.values() if d.stream == stream), self.time)
 
     def add_descriptor(self, doc: Document) -> None:
-        """Learn which data keys a stream has."""
-        data_keys = mapping(doc, "data_keys")
-        stream = doc.get("name", "primary")
-        if not isinstance(stream, str):
-            raise DocumentError(f"a descriptor's name must be text, not {stream!r}")
-        self._descriptors[text(doc, "uid")] = _Descriptor(
-            stream=stream, time=moment(doc, default=self.time), data_keys=data_keys, doc=doc
-        )
+        """Learn which data keys a stream has; DocumentError when malformed."""
+        descriptor = Descriptor(doc, self._detectors, start=self._whole_start, time=self.time)
+        self._descriptors[descriptor.uid] = descriptor
+        self.n_bytes += descriptor.n_bytes
 
     def overlooked_images(self, descriptor: Document) -> list[str]:
         """Return the data keys that look like images in a descriptor of which no data key has a geometry.
@@ -129,27 +152,30 @@ class RawRun:
         return [
             str(key)
             for key, spec in data_keys.items()
-            if isinstance(spec, Mapping) and _is_described_image(spec)
+            if isinstance(spec, Mapping) and looks_like_image(spec)
         ]
 
-    def exposures_in_event(self, doc: Document) -> Iterator[Exposure]:
-        """Yield the exposures of an Event, numbered; pixels may be the detector's own buffer."""
-        descriptor = self._descriptor(doc)
-        time = moment(doc, default=descriptor.time)
-        uid = doc.get("uid")
-        uid = uid if isinstance(uid, str) else ""
-        filled = doc.get("filled")
-        for key, value in mapping(doc, "data").items():
-            spec = descriptor.data_keys.get(key)
-            spec = spec if isinstance(spec, Mapping) else {}
-            if self._is_image(key, spec, value):
-                is_filled = filled.get(key) if isinstance(filled, Mapping) else None
-                yield from self._exposures(
-                    descriptor, key, spec, value, is_filled=is_filled, time=time, event=uid
-                )
+    def event_of(self, exposures: Exposures, position: int) -> RawEvent | None:
+        """Return the raw event of a frame that a stream datum announced; None where it has not come."""
+        seq_num = exposures.seq_num_of(position)
+        return self._events.find(exposures.descriptor, seq_num) if seq_num else None
 
-    def exposures_in_event_page(self, doc: Document) -> Iterator[Exposure]:
-        """Yield the exposures of an EventPage, event by event."""
+    def exposures_in_event(self, doc: Document) -> Iterator[Exposures]:
+        """Yield the exposures of an Event, numbered; pixels may be the detector's own buffer.
+
+        Raises
+        ------
+        NotKnownYetError
+            When its descriptor has not come.
+        RepeatedError
+            When it was taken before.
+        DocumentError
+            When it is malformed, or has more frames than is believed. It is left out as a whole then.
+        """
+        yield from self._taken([doc])
+
+    def exposures_in_event_page(self, doc: Document) -> Iterator[Exposures]:
+        """Yield the exposures of an EventPage, event by event; raises as `exposures_in_event`."""
         columns = mapping(doc, "data")
         times = doc.get("time")
         if not isinstance(times, list | tuple | np.ndarray):
@@ -159,115 +185,183 @@ class RawRun:
         lengths = {len(times), *(len(column) for column in columns.values())}
         if len(lengths) != 1:
             raise DocumentError(f"the columns of an event page must be of one length, not {sorted(lengths)}")
-        uids = doc.get("uid")
-        uids = uids if isinstance(uids, list | tuple) and len(uids) == len(times) else [""] * len(times)
-        for row, (time, uid) in enumerate(zip(times, uids, strict=True)):
-            yield from self.exposures_in_event(
+        if len(times) > MAX_EXPOSURES_IN_A_DOCUMENT:
+            raise DocumentError(f"an event page of {len(times)} events is not believed")
+        uids, seq_nums = (_column(doc.get(name), len(times)) for name in ("uid", "seq_num"))
+        yield from self._taken(
+            [
                 {
-                    "uid": uid,
+                    "uid": uids[row],
+                    "seq_num": seq_nums[row],
                     "descriptor": doc.get("descriptor"),
-                    "time": time,
+                    "time": times[row],
                     "data": {key: column[row] for key, column in columns.items()},
                     "filled": {key: column[row] for key, column in filled.items() if len(column) > row},
                 }
+                for row in range(len(times))
+            ]
+        )
+
+    def exposures_in_stream_datum(self, doc: Document) -> Iterator[Exposures]:
+        """Yield the exposures that a StreamDatum announces, and none before it; their pixels lie in files.
+
+        Raises
+        ------
+        NotKnownYetError
+            When its descriptor or its stream resource has not come.
+        RepeatedError
+            When all of them were announced before.
+        DocumentError
+            When it is malformed, or announces more frames than is believed.
+        """
+        descriptor = self._descriptor(doc)
+        key = self.assets.data_key_of(doc, run=self.uid)
+        if not descriptor.is_image(key, None):
+            return
+        news = self.assets.of_stream_datum(doc, descriptor.spec(key), descriptor.stream)
+        numbering = self._numberings.setdefault((descriptor.stream, key), Numbering())
+        first = self._first_of.setdefault((doc["stream_resource"], descriptor.stream), numbering.count)
+        for frames in news:
+            yield self._exposures(
+                descriptor,
+                key,
+                numbering.at(first + frames.point * frames.frames_each, len(frames)),
+                time=descriptor.time,
+                count=len(frames),
+                references=frames,
+                seq_num=frames.seq_num,
+                frames_each=frames.frames_each,
+            )
+        yield from self._lost(descriptor.stream, key, behind=ANNOUNCED_AHEAD)
+
+    def lost_exposures(self) -> Iterator[Exposures]:
+        """Yield the frames that no document announced, though some announced frames after them."""
+        for stream, key in self._numberings:
+            yield from self._lost(stream, key)
+
+    def _lost(self, stream: str, key: str, *, behind: int = 0) -> Iterator[Exposures]:
+        for numbers in self._numberings[stream, key].lost(behind=behind):
+            yield Exposures(
+                origin=Origin(run_uid=self.uid, stream=stream, data_key=key, index=numbers.start),
+                count=len(numbers),
+                time=self.descriptor_time(stream),
+                reason=NOT_ANNOUNCED,
             )
 
-    def exposures_in_stream_datum(self, doc: Document) -> Iterator[Exposure]:
-        """Yield the exposures that a StreamDatum announces; their pixels lie in files."""
-        descriptor = self._descriptor(doc)
-        key = self.assets.data_key_of(doc)
-        spec = descriptor.data_keys.get(key)
-        spec = spec if isinstance(spec, Mapping) else {}
-        if self._is_image(key, spec, None):
-            for reference in self.assets.of_stream_datum(doc, spec):
-                yield self._numbered(descriptor, key, descriptor.time, reference=reference)
+    def _taken(self, events: Iterable[Document]) -> Iterator[Exposures]:
+        """Yield the exposures of events of one document, all or, where one is malformed, none."""
+        news = [event for event in events if not self._is_repeated(event.get("uid"))]
+        found = [frames for event in news for frames in self._found_in(event)]
+        if not news:
+            raise RepeatedError("it was delivered before")
+        if sum(map(len, found)) > MAX_EXPOSURES_IN_A_DOCUMENT:
+            raise DocumentError(f"a document with {sum(map(len, found))} frames is not believed")
+        for event in news:
+            self._remember(event)
+        yield from (self._numbered(frames) for frames in found if len(frames))
+
+    def _found_in(self, event: Document) -> Iterator[_Found]:
+        descriptor = self._descriptor(event)
+        filled = event.get("filled")
+        for key, value in mapping(event, "data").items():
+            if not descriptor.is_image(key, value):
+                continue
+            images, references, reason = None, None, ""
+            # Before it is filled, the value of external data is the id of its datum; `filled` may be absent.
+            is_filled = filled.get(key) if isinstance(filled, Mapping) else None
+            if isinstance(value, str) and (is_filled is False or "external" in descriptor.spec(key)):
+                references = self.assets.of_datum(value, descriptor.spec(key))
+            else:
+                try:
+                    images = images_in(value)
+                except FrameError as error:
+                    reason = str(error)
+            yield _Found(
+                descriptor=descriptor,
+                key=key,
+                event=_text_or_nothing(event.get("uid")),
+                time=moment(event, default=descriptor.time),
+                seq_num=_seq_num(event),
+                images=images,
+                references=references,
+                reason=reason,
+            )
+
+    def _is_repeated(self, uid: object) -> bool:
+        return isinstance(uid, str) and self._events.is_repeated(uid, self.delivery)
+
+    def _remember(self, event: Document) -> None:
+        uid, descriptor = _text_or_nothing(event.get("uid")), self._descriptor(event)
+        if uid:
+            self._events.take(uid, self.delivery)
+        seq_num = _seq_num(event)
+        if descriptor.has_streams and seq_num:
+            time = moment(event, default=descriptor.time)
+            self._events.add(descriptor.uid, seq_num, RawEvent(uid=uid, time=time))
+
+    def _numbered(self, found: _Found) -> Exposures:
+        numbering = self._numberings.setdefault((found.descriptor.stream, found.key), Numbering())
+        return self._exposures(
+            found.descriptor,
+            found.key,
+            numbering.following(len(found)),
+            time=found.time,
+            count=len(found),
+            images=found.images,
+            references=found.references,
+            reason=found.reason,
+            event=found.event,
+            seq_num=found.seq_num,
+        )
 
     def _exposures(
         self,
-        descriptor: _Descriptor,
+        descriptor: Descriptor,
         key: str,
-        spec: Document,
-        value: object,
+        index: int,
         *,
-        is_filled: object,
         time: float,
-        event: str,
-    ) -> Iterator[Exposure]:
-        # Before it is filled, the value of external data is the id of its datum; `filled` may be absent.
-        if isinstance(value, str) and (is_filled is False or "external" in spec):
-            for reference in self.assets.of_datum(value, spec):
-                yield self._numbered(descriptor, key, time, reference=reference, event=event)
-            return
-        try:
-            images: Iterable[NDArray[Any]] = images_in(value)
-        except FrameError as error:
-            yield self._numbered(descriptor, key, time, reason=str(error), event=event)
-            return
-        for image in images:
-            yield self._numbered(descriptor, key, time, pixels=image, event=event)
-
-    def _numbered(
-        self,
-        descriptor: _Descriptor,
-        key: str,
-        time: float,
-        *,
-        pixels: NDArray[Any] | None = None,
-        reference: PixelReference | None = None,
+        count: int,
+        images: Sequence[NDArray[Any]] | None = None,
+        references: PixelReferences | None = None,
         reason: str = "",
         event: str = "",
-    ) -> Exposure:
-        stream = descriptor.stream
-        index = self.counts.get((stream, key), 0)
-        self.counts[stream, key] = index + 1
-        geometry = self._geometry(descriptor, key, pixels)
-        return Exposure(
-            origin=Origin(run_uid=self.uid, stream=stream, data_key=key, index=index, event_uid=event),
+        seq_num: int,
+        frames_each: int | None = None,
+    ) -> Exposures:
+        geometry = descriptor.geometry(key, images[0] if images else None)
+        return Exposures(
+            origin=Origin(
+                run_uid=self.uid, stream=descriptor.stream, data_key=key, index=index, event_uid=event
+            ),
+            count=count,
             time=time,
+            descriptor=descriptor.uid,
+            seq_num=seq_num,
+            frames_each=frames_each,
             geometry=geometry if isinstance(geometry, Geometry) else None,
-            pixels=pixels,
-            reference=reference,
+            images=images,
+            references=references,
             reason=reason or (geometry if isinstance(geometry, str) else ""),
         )
 
-    def _geometry(self, descriptor: _Descriptor, key: str, pixels: NDArray[Any] | None) -> Geometry | str:
-        """Return the geometry of a data key under a descriptor, or the reason why there is none."""
-        known = (self._detectors or {}).get(key)
-        if isinstance(known, Geometry):
-            return known
-        if known is None:
-            return _no_geometry(key, descriptor.data_keys.get(key), pixels)
-        if key not in descriptor.geometries:
-            try:
-                descriptor.geometries[key] = known.geometry_in(self.start, descriptor.doc, key)
-            except GeometryError as error:
-                descriptor.geometries[key] = str(error)
-        return descriptor.geometries[key]
-
-    def _is_image(self, key: str, spec: Document, value: object) -> bool:
-        if self._detectors is not None:
-            return key in self._detectors
-        if isinstance(value, np.ndarray):
-            return value.ndim in (2, 3)
-        return _is_described_image(spec)
-
-    def _descriptor(self, doc: Document) -> _Descriptor:
+    def _descriptor(self, doc: Document) -> Descriptor:
         uid = text(doc, "descriptor")
         if uid not in self._descriptors:
-            raise DocumentError(f"the descriptor {uid!r} is not known in run {self.uid}")
+            raise NotKnownYetError("descriptor", uid, run=self.uid)
         return self._descriptors[uid]
 
 
-def _is_described_image(spec: Document) -> bool:
-    shape = spec.get("shape")
-    return spec.get("dtype") == "array" and isinstance(shape, list | tuple) and len(shape) in (2, 3)
+def _column(values: object, length: int) -> Sequence[Any]:
+    if isinstance(values, list | tuple | np.ndarray) and len(values) == length:
+        return values
+    return [None] * length
 
 
-def _no_geometry(key: str, spec: object, pixels: NDArray[Any] | None) -> str:
-    described = spec.get("shape") if isinstance(spec, Mapping) else None
-    shape = tuple(described)[-2:] if isinstance(described, list | tuple) else (0, 0)
-    shape = shape if pixels is None else pixels.shape
-    return (
-        f"no geometry is known for {key!r}; give it where the detectors are configured, as in "
-        f"detectors={{{key!r}: Geometry(shape={shape}, center_x=..., center_y=...)}}"
-    )
+def _seq_num(event: Document) -> int:
+    number = whole(event.get("seq_num"))
+    return number if number is not None and 0 < number <= LARGEST_INTEGER else 0
+
+
+def _text_or_nothing(value: object) -> str:
+    return value if isinstance(value, str) else ""

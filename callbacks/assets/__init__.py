@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from dvfb_stream.callbacks.assets.files import FrameFiles
+from dvfb_stream.callbacks.assets.old_resources import OldResources
 from dvfb_stream.callbacks.assets.reader import PixelReader, ReaderStats
 from dvfb_stream.callbacks.assets.references import NotThereYetError, PixelReference
 from dvfb_stream.callbacks.assets.run_assets import RunAssets
+from dvfb_stream.callbacks.assets.sequences import NoFrames, PixelReferences
 
-__all__ = ["FrameFiles", "NotThereYetError", "PixelReader", "PixelReference", "ReaderStats", "RunAssets"]
+__all__ = [
+    "FrameFiles",
+    "NoFrames",
+    "NotThereYetError",
+    "OldResources",
+    "PixelReader",
+    "PixelReference",
+    "PixelReferences",
+    "ReaderStats",
+    "RunAssets",
+]

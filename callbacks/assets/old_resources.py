@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from dvfb_stream.callbacks.assets.places import located
 from dvfb_stream.callbacks.assets.references import (
     Expected,
     Files,
@@ -18,9 +19,22 @@ from dvfb_stream.callbacks.assets.references import (
     PixelReference,
 )
 from dvfb_stream.callbacks.assets.templates import file_name
+from dvfb_stream.callbacks.documents import (
+    Document,
+    DocumentError,
+    NotKnownYetError,
+    mapping,
+    size_of,
+    text,
+    whole,
+)
+from dvfb_stream.callbacks.recent import Recent
 from dvfb_stream.errors import FrameError
 
-Document = Mapping[str, Any]
+MOST_RESOURCES, MOST_DATUMS = 10_000, 200_000
+"""Kept, of all runs; of more, the oldest are forgotten. Twice as many datums as frames may wait to be read."""
+MOST_BYTES = 1 << 27
+"""Of resources, and of datums: what the above comes to, unless somebody writes essays into them."""
 
 AREA_DETECTOR_DATASET = "entry/data/data"
 """Where areaDetector's HDF5 plugin keeps its frames."""
@@ -36,44 +50,137 @@ class Resource:
     kwargs: Document
 
 
-@dataclass(slots=True, eq=False)
-class Documents:
-    """Resources and datums of one run, as far as they have come."""
+class OldResources:
+    """Resources and datums of all runs, as far as they have come: a device staged once may serve several runs.
 
-    resources: dict[str, Resource] = field(default_factory=dict)
-    datums: dict[str, tuple[str, Document]] = field(default_factory=dict)
-    """By datum id: the resource's uid, and the datum's kwargs."""
+    Added to by one thread, asked by any.
+
+    Parameters
+    ----------
+    root_map
+        Other places for what resources call their root: ``{"/ioc/data": "/mnt/data"}``.
+    """
+
+    def __init__(self, root_map: Mapping[str, str] | None = None) -> None:
+        self._root_map = dict(root_map or {})
+        self._resources: Recent[str, Resource] = Recent(MOST_RESOURCES, most_bytes=MOST_BYTES)
+        self._datums: Recent[str, tuple[str, Document]] = Recent(MOST_DATUMS, most_bytes=MOST_BYTES)
+
+    def add_resource(self, doc: Document) -> None:
+        """Learn where the datums of a resource lie.
+
+        Raises
+        ------
+        DocumentError
+            When the document is malformed.
+        """
+        root = doc.get("root", "")
+        if not isinstance(root, str):
+            raise DocumentError(f"a resource's root must be text, not {root!r}")
+        path = text(doc, "resource_path")
+        is_windows = doc.get("path_semantics") == "windows"
+        resource = Resource(
+            spec=text(doc, "spec"),
+            path=located(root, path, self._root_map, is_windows=is_windows),
+            kwargs=dict(mapping(doc, "resource_kwargs")),
+        )
+        self._resources.put(text(doc, "uid"), resource, n_bytes=len(path) + size_of(resource.kwargs))
+
+    def add_datum(self, doc: Document) -> None:
+        """Learn which part of a resource a datum is.
+
+        Raises
+        ------
+        NotKnownYetError
+            When the resource has not come.
+        DocumentError
+            When the document is malformed.
+        """
+        self._add(text(doc, "datum_id"), self._known(doc), mapping(doc, "datum_kwargs"))
+
+    def add_datum_page(self, doc: Document) -> None:
+        """Learn that of several datums; raises as `add_datum`."""
+        ids, resource, columns = doc.get("datum_id"), self._known(doc), mapping(doc, "datum_kwargs")
+        if not isinstance(ids, list | tuple | np.ndarray) or any(
+            len(column) != len(ids) for column in columns.values()
+        ):
+            raise DocumentError("the columns of a datum page must be lists of one length")
+        for row, datum_id in enumerate(ids):
+            self._add(str(datum_id), resource, {key: column[row] for key, column in columns.items()})
+
+    def _known(self, doc: Document) -> str:
+        uid = text(doc, "resource")
+        if uid not in self._resources:
+            raise NotKnownYetError("resource", uid)
+        return uid
+
+    def _add(self, datum_id: str, resource: str, kwargs: Document) -> None:
+        self._datums.put(datum_id, (resource, dict(kwargs)), n_bytes=len(datum_id) + size_of(kwargs))
+
+    def find(self, datum_id: str) -> tuple[Resource, Document]:
+        """Return a datum's resource, and the datum's kwargs; NotThereYetError where they have not come."""
+        datum = self._datums.get(datum_id)
+        resource = None if datum is None else self._resources.get(datum[0])
+        if datum is None or resource is None:
+            what = "Datum" if datum is None else "Resource"
+            raise NotThereYetError(f"the {what} document of the datum {datum_id!r} did not come")
+        return resource, datum[1]
+
+    def frames(self, datum_id: str, described: int, expected: Expected) -> DatumFrames:
+        """Return the frames of a datum, whether its documents have come or not.
+
+        Parameters
+        ----------
+        datum_id
+            As an event has it in place of the data.
+        described
+            How many frames the descriptor promises; what an areaDetector's resource says counts before that.
+        expected
+            What the descriptor promises of each.
+        """
+        try:
+            resource, _ = self.find(datum_id)
+        except NotThereYetError:
+            return DatumFrames(self, datum_id, described, datum_id, expected)
+        each = whole(resource.kwargs.get("frame_per_point")) if resource.spec in AREA_DETECTOR else None
+        count = described if each is None or each < 1 else each
+        return DatumFrames(self, datum_id, count, resource.path, expected)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DatumFrames:
+    """The frames of a datum."""
+
+    resources: OldResources
+    datum_id: str
+    count: int
+    source: str
+    """The resource's path, or, while that is not known, the datum's id."""
+    expected: Expected
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, position: int) -> PixelReference:
+        if not 0 <= position < self.count:
+            raise IndexError(position)
+        return DatumFrame(self.resources, self.datum_id, position, self.source, self.expected)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DatumFrame:
-    """A frame of a datum. Where it lies is found out when it is read: documents may come in any order."""
+    """A frame of a datum. Where it lies is found out when it is read: an event may come before its datum."""
 
-    documents: Documents
+    resources: OldResources
     datum_id: str
     position: int
     """Among the frames of the datum."""
-    frames_each: int
+    file: str
     expected: Expected
-
-    @property
-    def file(self) -> str:
-        """The resource's path, or, while that is not known, the datum's id."""
-        found = self._found()
-        return self.datum_id if found is None else found[0].path
-
-    def _found(self) -> tuple[Resource, Document] | None:
-        datum = self.documents.datums.get(self.datum_id)
-        resource = None if datum is None else self.documents.resources.get(datum[0])
-        return None if datum is None or resource is None else (resource, datum[1])
 
     def read(self, files: Files, run: str) -> NDArray[Any]:
         """See `PixelReference`."""
-        found = self._found()
-        if found is None:
-            what = "Datum" if self.datum_id not in self.documents.datums else "Resource"
-            raise NotThereYetError(f"the {what} document of the datum {self.datum_id!r} did not come")
-        resource, kwargs = found
+        resource, kwargs = self.resources.find(self.datum_id)
         known = READERS.get(resource.spec)
         if known is not None:
             return known(self, resource, kwargs).read(files, run)
@@ -84,11 +191,12 @@ class DatumFrame:
 
 def _number(frame: DatumFrame, resource: Resource, kwargs: Document) -> int:
     """Return the number of a frame in its resource, counted through points and the frames of each."""
-    each = resource.kwargs.get("frame_per_point", 1)
-    point = kwargs.get("point_number", 0)
-    if not (isinstance(each, int) and isinstance(point, int)):
+    each = whole(resource.kwargs.get("frame_per_point", 1))
+    point = whole(kwargs.get("point_number", 0))
+    if each is None or point is None or each < 1 or point < 0:
         raise FrameError(
-            f"{resource.path}: frame_per_point and point_number must be integers, not {each!r}, {point!r}"
+            f"{resource.path}: frame_per_point and point_number must be integers, the former from 1 and the latter "
+            f"from 0, not {resource.kwargs.get('frame_per_point')!r} and {kwargs.get('point_number')!r}"
         )
     return point * each + frame.position
 
@@ -111,10 +219,12 @@ def _area_detector_tiff(frame: DatumFrame, resource: Resource, kwargs: Document)
 
 
 def _npy_sequence(frame: DatumFrame, resource: Resource, kwargs: Document) -> PixelReference:
-    index = kwargs.get("index")
-    if not isinstance(index, int):
-        raise FrameError(f"{resource.path}: the index of a datum must be an integer, not {index!r}")
-    return ImageFrame(f"{resource.path}_{index}.npy", frame.position, frame.expected)
+    number = whole(kwargs.get("index"))
+    if number is None or number < 0:
+        raise FrameError(
+            f"{resource.path}: the index of a datum must be an integer from 0, not {kwargs.get('index')!r}"
+        )
+    return ImageFrame(f"{resource.path}_{number}.npy", frame.position, frame.expected)
 
 
 READERS: Mapping[str, Callable[[DatumFrame, Resource, Document], PixelReference]] = {
@@ -126,10 +236,5 @@ READERS: Mapping[str, Callable[[DatumFrame, Resource, Document], PixelReference]
 """Specs that are read here rather than by a handler: a file must not be opened in two ways by one process."""
 
 
-def located(root: str, path: str, root_map: Mapping[str, str]) -> str:
-    """Return the path of a resource, its root replaced where it, or a folder above it, is mapped."""
-    whole = PurePosixPath(root or "/") / path
-    for old, new in root_map.items():
-        if whole.is_relative_to(old):
-            return str(PurePosixPath(new) / whole.relative_to(old))
-    return str(whole)
+AREA_DETECTOR = {spec for spec in READERS if spec.startswith("AD_")}
+"""Specs whose resources say how many frames a point has."""

@@ -15,14 +15,19 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dvfb_stream.callbacks.assets.files import FrameFiles
-from dvfb_stream.callbacks.assets.references import Files, NotThereYetError, PixelReference
+from dvfb_stream.callbacks.assets.references import Files, NotThereYetError
+from dvfb_stream.callbacks.assets.sequences import PixelReferences
 from dvfb_stream.errors import FrameError, SettingsError
 from dvfb_stream.metrics import Metrics, Stage, catalogue
 
 logger = logging.getLogger(__name__)
 
-Deliver = Callable[[NDArray[Any] | None, str], None]
-"""Called with the pixels, or with None and the reason why there are none."""
+Deliver = Callable[[int, NDArray[Any] | None, str], None]
+"""Called with a frame's position among those submitted with it and its pixels, or None and the reason why not."""
+
+TOO_MANY = "dropped: too many frames wait to be read from files"
+"""Begins as `dvfb_stream.worker.was_dropped` knows it."""
+CLOSED = "the reader was closed before the frame was read"
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 """Seconds before a file that is late is looked at again; doubled each time."""
@@ -30,16 +35,16 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderStats:
-    """What became of the references so far."""
+    """What became of the frames so far."""
 
     read: int
     """Frames read."""
     failed: int
     """Frames that could not be read, or not in time, or not before the reader was closed."""
     refused: int
-    """References for which there was no room."""
+    """Frames for which there was no room."""
     waiting: int
-    """References not delivered yet."""
+    """Frames taken and not delivered yet."""
     retries: int
     """Attempts that found a frame not to be there yet."""
     bytes: int
@@ -50,44 +55,54 @@ class ReaderStats:
     """Files open now."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Entry:
+    """Frames submitted together, as far as they are not delivered."""
+
     number: int
-    reference: PixelReference
+    references: PixelReferences
     deliver: Deliver
     run: str
     submitted: float
     """Monotonic clock, seconds."""
+    position: int
+    """Of the frame that is next."""
+    end: int
+    """One past the last position."""
+    refusal: str = ""
+    """Why they are not read, but only said to be so."""
 
 
 @dataclass(slots=True, eq=False)
 class _Line:
-    """The references of one file, in order."""
+    """What is read from one source, in order."""
 
     entries: deque[_Entry] = field(default_factory=deque)
     pause: float = FIRST_PAUSE
 
 
 class PixelReader:
-    """Reads the pixels of references on one daemon thread of its own.
+    """Reads the pixels of frames on one daemon thread of its own.
 
-    References of one file are read in the order of submission. One whose frame is not there yet is tried again with
-    growing pauses, while other files go on, until `patience` seconds after it was submitted; then it fails, and so
-    does, each at its own time, what waits behind it. Files take turns, frame by frame.
+    Frames that a document announces together are submitted together: what that costs does not depend on how many
+    they are. Those of one source are read in the order of submission. One that is not there yet is tried again with
+    growing pauses, while other sources go on, until `patience` seconds after it was submitted; then it fails, and so
+    does, each at its own time, what waits behind it. Sources take turns, frame by frame.
 
-    `deliver` is called **exactly once** for each reference that was taken, from the reader's thread. It may block:
-    so a slow worker slows reading, and memory holds one frame here. It must not call `drain` or `close`. If it
-    raises, that is logged and the reader goes on.
+    `deliver` is called **exactly once** for each frame, from the reader's thread; from the one that submits only
+    where the reader is closed, or so far behind that it cannot even keep the refusals. It may block: so a slow worker
+    slows reading, and memory holds one frame here. It must not call `drain` or `close`. If it raises, that is logged
+    and the reader goes on.
 
-    Ends: `drain` waits until all that was taken is delivered; `close` takes nothing more, reads what is there, and
-    fails what `timeout` did not suffice for. The thread is a daemon.
+    Ends: `drain` waits until all that was submitted is delivered; `close` takes nothing more, reads what is there,
+    and fails what `timeout` did not suffice for. The thread is a daemon.
 
     Parameters
     ----------
     files
         What opens files; closed with the reader. None: one of its own.
     max_pending
-        References that may wait; 200 bytes each.
+        Frames that may wait; and submissions of frames that were refused. Some hundred bytes each submission.
     patience
         Seconds that a frame may be late.
     metrics
@@ -119,9 +134,12 @@ class PixelReader:
         self._lines: dict[str, _Line] = {}
         self._ready: deque[str] = deque()
         self._late: list[tuple[float, int, str]] = []
-        """Heap of when a late file is looked at again."""
+        """Heap of when a late source is looked at again."""
+        self._ended: deque[str] = deque()
+        """Runs for which files need not be kept open."""
         self._numbers = itertools.count()
-        self._waiting: dict[int, None] = {}
+        self._entries: dict[int, _Entry] = {}
+        self._pending = 0
         self._closed = False
         self._give_up = False
         self._read = self._failed = self._refused = self._retries = self._bytes = 0
@@ -130,34 +148,82 @@ class PixelReader:
         self._thread.start()
 
     def submit(
-        self, reference: PixelReference, deliver: Deliver, *, run: str = "", wait: bool = False
-    ) -> bool:
-        """Take a reference, and return whether it was taken; with `wait`, block until there is room.
+        self, references: PixelReferences, deliver: Deliver, *, run: str = "", wait: bool = False
+    ) -> None:
+        """Take frames; with `wait`, block until there is room for all of them.
 
-        `deliver` is not called for one that is not taken: the reader is full, or closed.
+        Those for which there is no room, the last ones, are delivered as refused: with the reason `TOO_MANY`, or
+        `CLOSED`.
+
+        Parameters
+        ----------
+        references
+            Where they lie.
+        deliver
+            Called once for each.
+        run
+            The raw run for which they are read.
+        wait
+            Whether to wait for room rather than refuse.
         """
+        first, count = 0, len(references)
         with self._changed:
-            if wait:
-                self._changed.wait_for(lambda: self._closed or len(self._waiting) < self._max_pending)
-            if self._closed or len(self._waiting) >= self._max_pending:
-                self._refused += 1
-                return False
-            entry = _Entry(next(self._numbers), reference, deliver, run, time.monotonic())
-            self._waiting[entry.number] = None
-            self._metrics.change(catalogue.UNREAD_FRAMES, 1)
-            line = self._lines.get(reference.file)
-            if line is None:
-                line = self._lines[reference.file] = _Line()
-                self._ready.append(reference.file)
-            line.entries.append(entry)
-            self._changed.notify_all()
-            return True
+            while first < count and not self._closed:
+                if wait:
+                    self._changed.wait_for(lambda: self._closed or self._pending < self._max_pending)
+                room = 0 if self._closed else min(count - first, self._max_pending - self._pending)
+                if room:
+                    self._add(references, deliver, run, first, first + room)
+                    first += room
+                if not wait:
+                    break
+            if first == count:
+                return
+            self._refused += count - first
+            reason = CLOSED if self._closed else TOO_MANY
+            if not self._closed and len(self._entries) < 2 * self._max_pending:
+                self._add(references, deliver, run, first, count, refusal=reason)
+                return
+        for position in range(first, count):
+            self._hand_on(deliver, position, None, reason)
+
+    def _add(
+        self,
+        references: PixelReferences,
+        deliver: Deliver,
+        run: str,
+        first: int,
+        end: int,
+        *,
+        refusal: str = "",
+    ) -> None:
+        number = next(self._numbers)
+        entry = _Entry(number, references, deliver, run, time.monotonic(), first, end, refusal)
+        self._entries[number] = entry
+        if not refusal:
+            self._pending += end - first
+            self._metrics.change(catalogue.UNREAD_FRAMES, end - first)
+        # Refusals do not wait for a file that is late.
+        source = "" if refusal else references.source
+        line = self._lines.get(source)
+        if line is None:
+            line = self._lines[source] = _Line()
+            self._ready.append(source)
+        line.entries.append(entry)
+        self._changed.notify_all()
+
+    def release(self, run: str) -> None:
+        """Close what is open for a run all of whose frames are delivered."""
+        with self._changed:
+            if not self._closed:
+                self._ended.append(run)
+                self._changed.notify_all()
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until all references taken before this call are delivered; return whether that came in time."""
+        """Wait until all frames submitted before this call are delivered; return whether that came in time."""
         with self._changed:
             last = next(self._numbers) - 1
-            return self._changed.wait_for(lambda: next(iter(self._waiting), last + 1) > last, timeout)
+            return self._changed.wait_for(lambda: next(iter(self._entries), last + 1) > last, timeout)
 
     def close(self, timeout: float | None = None) -> None:
         """Take nothing more, deliver what waits, end the thread and close the files.
@@ -171,7 +237,7 @@ class PixelReader:
             with self._changed:
                 self._give_up = True
                 logger.warning(
-                    "closing the reader after %s s: %d frames are not read", timeout, len(self._waiting)
+                    "closing the reader after %s s: %d frames are not read", timeout, self._pending
                 )
                 self._changed.notify_all()
         self._thread.join(timeout)
@@ -179,90 +245,108 @@ class PixelReader:
             self._files.close()
 
     def stats(self) -> ReaderStats:
-        """Return what became of the references so far, all numbers of one moment."""
+        """Return what became of the frames so far, all numbers of one moment but that of open files."""
+        open_files = self._files.open_files
         with self._changed:
             return ReaderStats(
                 read=self._read,
                 failed=self._failed,
                 refused=self._refused,
-                waiting=len(self._waiting),
+                waiting=self._pending,
                 retries=self._retries,
                 bytes=self._bytes,
                 seconds=self._seconds,
-                open_files=self._files.open_files,
+                open_files=open_files,
             )
 
     # -- the thread --------------------------------------------------------------------------------------
 
     def _work(self) -> None:
         while True:
-            name = self._next_file()
-            if name is None:
+            source = self._next_source()
+            if source is None:
                 return
-            self._read_one(name)
+            self._read_one(source)
 
-    def _next_file(self) -> str | None:
-        """Wait for a file with a frame to read; None once the reader is closed and nothing waits."""
-        with self._changed:
-            while True:
+    def _next_source(self) -> str | None:
+        """Wait for a source with a frame to read; None once the reader is closed and nothing waits."""
+        while True:
+            with self._changed:
                 now = time.monotonic()
                 while self._late and (self._late[0][0] <= now or self._give_up):
                     self._ready.append(heapq.heappop(self._late)[2])
-                if self._ready:
-                    return self._ready.popleft()
-                if self._closed and not self._waiting:
-                    return None
-                self._changed.wait(self._late[0][0] - now if self._late else None)
-
-    def _read_one(self, name: str) -> None:
-        with self._changed:
-            line = self._lines[name]
-            entry, give_up = line.entries[0], self._give_up
-        pixels, reason, late = None, "", None
-        started = time.monotonic()
-        if give_up:
-            reason = "the reader was closed before the frame was read"
-        else:
+                if not self._ended:
+                    if self._ready:
+                        return self._ready.popleft()
+                    if self._closed and not self._entries:
+                        return None
+                    self._changed.wait(self._late[0][0] - now if self._late else None)
+                    continue
+                run = self._ended.popleft()
             try:
-                pixels = entry.reference.read(self._files, entry.run)
+                self._files.release(run)
+            except Exception:
+                logger.exception("the files of run %s were not closed", run)
+
+    def _read_one(self, source: str) -> None:
+        with self._changed:
+            line = self._lines[source]
+            entry, give_up = line.entries[0], self._give_up
+        pixels, reason, late = None, entry.refusal, None
+        started = time.monotonic()
+        if not reason and give_up:
+            reason = CLOSED
+        elif not reason:
+            try:
+                pixels = entry.references[entry.position].read(self._files, entry.run)
             except NotThereYetError as error:
                 late = error
             except FrameError as error:
                 reason = str(error)
             except Exception as error:  # whatever it was, it costs this frame, not the thread
-                logger.exception("reading %s failed", name)
-                reason = f"{name} cannot be read: {type(error).__name__}: {error}"
+                logger.exception("reading %s failed", source)
+                reason = f"{source} cannot be read: {type(error).__name__}: {error}"
         now = time.monotonic()
         if late is not None:
             if now - entry.submitted < self._patience:
-                self._try_again(name, line, now, now - started)
+                self._try_again(source, line, now, now - started)
                 return
             reason = f"{late}; it did not come within {self._patience:g} s"
         if pixels is not None:
             self._metrics.observe(catalogue.STAGE_SECONDS, now - started, Stage.READ)
+        position = entry.position
         with self._changed:
-            line.entries.popleft()
+            entry.position += 1
+            if entry.position == entry.end:
+                line.entries.popleft()
             line.pause = FIRST_PAUSE
-            self._seconds += now - started
-            self._read += pixels is not None
-            self._failed += pixels is None
-            self._bytes += 0 if pixels is None else pixels.nbytes
+            if not entry.refusal:
+                self._seconds += now - started
+                self._read += pixels is not None
+                self._failed += pixels is None
+                self._bytes += 0 if pixels is None else pixels.nbytes
             if line.entries:
-                self._ready.append(name)
+                self._ready.append(source)
             else:
-                del self._lines[name]
-        try:
-            entry.deliver(pixels, reason)
-        except Exception:
-            logger.exception("a frame of %s was read, but could not be handed on", name)
+                del self._lines[source]
+        self._hand_on(entry.deliver, position, pixels, reason)
         with self._changed:
-            del self._waiting[entry.number]
-            self._metrics.change(catalogue.UNREAD_FRAMES, -1)
+            if entry.position == entry.end:
+                del self._entries[entry.number]
+            if not entry.refusal:
+                self._pending -= 1
+                self._metrics.change(catalogue.UNREAD_FRAMES, -1)
             self._changed.notify_all()
 
-    def _try_again(self, name: str, line: _Line, now: float, spent: float) -> None:
+    def _hand_on(self, deliver: Deliver, position: int, pixels: NDArray[Any] | None, reason: str) -> None:
+        try:
+            deliver(position, pixels, reason)
+        except Exception:
+            logger.exception("a frame was read, but could not be handed on")
+
+    def _try_again(self, source: str, line: _Line, now: float, spent: float) -> None:
         with self._changed:
             self._retries += 1
             self._seconds += spent
-            heapq.heappush(self._late, (now + line.pause, next(self._numbers), name))
+            heapq.heappush(self._late, (now + line.pause, next(self._numbers), source))
             line.pause = min(2.0 * line.pause, LONGEST_PAUSE)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
+from dvfb_stream.callbacks.assets.places import path_of
 from dvfb_stream.callbacks.assets.references import Expected, Hdf5Frame, ImageFrame, NoFrame, PixelReference
 from dvfb_stream.callbacks.assets.templates import file_name
+from dvfb_stream.callbacks.documents import Document, whole
 from dvfb_stream.errors import FrameError
-
-Document = Mapping[str, Any]
 
 HDF5 = "application/x-hdf5"
 SEQUENCES = {
@@ -23,16 +21,6 @@ SEQUENCES = {
 }
 
 
-def path_of(uri: str) -> str:
-    """Return the path that a ``file://localhost/...`` address names; FrameError for any other address."""
-    parts = urlsplit(uri)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path:
-        raise FrameError(
-            f"frames at {uri!r} cannot be read: only files are, as in file://localhost/data/scan.h5"
-        )
-    return unquote(parts.path)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamResource:
     """What a StreamResource document says."""
@@ -41,6 +29,8 @@ class StreamResource:
     uri: str
     mimetype: str
     parameters: Document
+    root_map: Mapping[str, str]
+    """Other places for the folders that the address may name."""
 
     def frame(self, number: int, frames_each: int, expected: Expected) -> PixelReference:
         """Return where frame `number` of this resource lies.
@@ -66,7 +56,7 @@ class StreamResource:
         if self.mimetype != HDF5 and self.mimetype not in SEQUENCES:
             known = ", ".join([HDF5, *sorted(SEQUENCES)])
             raise FrameError(f"{self.uri}: frames of the type {self.mimetype!r} are not read, only {known}")
-        path = path_of(self.uri)
+        path = path_of(self.uri, self.root_map)
         if template:
             each = self._frames_in_a_file(frames_each, expected)
             path = _joined(
@@ -84,9 +74,10 @@ class StreamResource:
     def _frames_in_a_file(self, frames_each: int, expected: Expected) -> int:
         """Return how many frames each file of a sequence holds, as bluesky-tiled-plugins has it."""
         chunk = self.parameters.get("chunk_shape") or ()
-        first = chunk[0] if chunk and isinstance(chunk[0], int) and chunk[0] > 0 else 1
-        files_each = self.parameters.get("files_per_datum")
-        if isinstance(files_each, int) and files_each > 0:
+        chunk = [whole(length) for length in chunk] if isinstance(chunk, list | tuple) else []
+        first = max(1, chunk[0] or 1) if chunk else 1
+        files_each = whole(self.parameters.get("files_per_datum"))
+        if files_each is not None and files_each > 0:
             return max(1, frames_each // files_each)
         if self.parameters.get("join_method") == "concat":
             return first if frames_each % first == 0 else frames_each
@@ -103,10 +94,36 @@ def _joined(folder: str, name: str) -> str:
 
 def frames_each(shape: object, parameters: Document) -> int:
     """Return the frames of a point: n where a data key's shape is [n, rows, columns]."""
-    multiplier = parameters.get("multiplier")
+    multiplier = whole(parameters.get("multiplier"))
     if isinstance(shape, list | tuple) and len(shape) >= 3:
-        leading = [length for length in shape[:-2] if isinstance(length, int)]
-        product = math.prod(leading)
-        if product > 1 or not isinstance(multiplier, int):
+        leading = (whole(length) for length in shape[:-2])
+        product = math.prod(length for length in leading if length is not None)
+        if product > 1 or multiplier is None:
             return max(1, product)
-    return multiplier if isinstance(multiplier, int) and multiplier > 0 else 1
+    return multiplier if multiplier is not None and multiplier > 0 else 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamFrames:
+    """Consecutive frames of a stream resource."""
+
+    resource: StreamResource
+    numbers: range
+    """In the resource, counted through the points and the frames of each."""
+    frames_each: int
+    expected: Expected
+    point: int
+    """Of the stream's points in this resource, the number of the first of these, from 0."""
+    seq_num: int
+    """Of the event of that point; 0 where the document does not say."""
+
+    @property
+    def source(self) -> str:
+        """The resource's address: files of a sequence are written one after the other."""
+        return self.resource.uri
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, position: int) -> PixelReference:
+        return self.resource.frame(self.numbers[position], self.frames_each, self.expected)

@@ -2,93 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from dvfb_stream.callbacks.assets.old_resources import DatumFrame, Documents, Resource, located
-from dvfb_stream.callbacks.assets.references import Expected, PixelReference
-from dvfb_stream.callbacks.assets.resources import StreamResource, frames_each
-from dvfb_stream.callbacks.documents import MAX_EXPOSURES_IN_A_DOCUMENT, DocumentError, mapping, text
-
-Document = Mapping[str, Any]
-
-MOST_DATUMS = 1_000_000
-"""Datums kept of a run, those of a day; of more, the oldest are forgotten."""
-
-
-@dataclass(slots=True)
-class _Announced:
-    """Frames of a data key announced so far."""
-
-    points: int = 0
-    """One past the last index."""
+from dvfb_stream.callbacks.assets.old_resources import DatumFrames, OldResources
+from dvfb_stream.callbacks.assets.references import Expected
+from dvfb_stream.callbacks.assets.resources import StreamFrames, StreamResource, frames_each
+from dvfb_stream.callbacks.documents import (
+    MAX_EXPOSURES_IN_A_DOCUMENT,
+    Document,
+    DocumentError,
+    NotKnownYetError,
+    RepeatedError,
+    mapping,
+    text,
+    whole,
+)
+from dvfb_stream.callbacks.numbering import Ranges
 
 
 @dataclass(slots=True, eq=False)
 class _Sequence:
-    """A stream resource and the index of its first point."""
+    """A stream resource, and which of its points were announced."""
 
     resource: StreamResource
     first: int | None = None
-    """None: nothing of it is announced yet."""
+    """Index of its first point; None: nothing of it is announced yet."""
+    announced: dict[str, Ranges] = field(default_factory=dict)
+    """Points from `first`, by the stream in which they were announced."""
+
+    @property
+    def points(self) -> int:
+        """One past the highest point announced."""
+        return max((ranges.stop for ranges in self.announced.values()), default=0)
 
 
 class RunAssets:
-    """Resources and datums of one raw run.
+    """Stream resources of one raw run; and its datums, among those of all runs.
 
     Parameters
     ----------
     root_map
-        Other places for what resources call their root: ``{"/ioc/data": "/mnt/data"}``.
+        Other places for folders that documents name: ``{"/ioc/data": "/mnt/data"}``.
+    old
+        Resources and datums. None: of this run alone.
     """
 
-    def __init__(self, root_map: Mapping[str, str] | None = None) -> None:
+    def __init__(self, root_map: Mapping[str, str] | None = None, old: OldResources | None = None) -> None:
         self._root_map = dict(root_map or {})
-        self._documents = Documents()
+        self.old = OldResources(root_map) if old is None else old
+        """Resources and datums."""
         self._sequences: dict[str, _Sequence] = {}
-        self._announced: dict[str, _Announced] = {}
+        self._points: dict[str, int] = {}
+        """One past the last index announced, by data key."""
 
-    def add_resource(self, doc: Document) -> None:
-        """Learn where the datums of a resource lie.
-
-        Raises
-        ------
-        DocumentError
-            When the document is malformed.
-        """
-        root = doc.get("root", "")
-        if not isinstance(root, str):
-            raise DocumentError(f"a resource's root must be text, not {root!r}")
-        self._documents.resources[text(doc, "uid")] = Resource(
-            spec=text(doc, "spec"),
-            path=located(root, text(doc, "resource_path"), self._root_map),
-            kwargs=dict(mapping(doc, "resource_kwargs")),
-        )
-
-    def add_datum(self, doc: Document) -> None:
-        """Learn which part of a resource a datum is; DocumentError when malformed."""
-        self._add(text(doc, "datum_id"), text(doc, "resource"), mapping(doc, "datum_kwargs"))
-
-    def add_datum_page(self, doc: Document) -> None:
-        """Learn that of several datums; DocumentError when malformed."""
-        ids, resource, columns = doc.get("datum_id"), text(doc, "resource"), mapping(doc, "datum_kwargs")
-        if not isinstance(ids, list | tuple | np.ndarray) or any(
-            len(c) != len(ids) for c in columns.values()
-        ):
-            raise DocumentError("the columns of a datum page must be lists of one length")
-        for row, datum_id in enumerate(ids):
-            self._add(str(datum_id), resource, {key: column[row] for key, column in columns.items()})
-
-    def _add(self, datum_id: str, resource: str, kwargs: Document) -> None:
-        datums = self._documents.datums
-        datums[datum_id] = (resource, dict(kwargs))
-        if len(datums) > MOST_DATUMS:
-            del datums[next(iter(datums))]
-
-    def of_datum(self, datum_id: str, spec: Document) -> list[PixelReference]:
+    def of_datum(self, datum_id: str, spec: Document) -> DatumFrames:
         """Return the frames of a datum, whether its documents have come or not.
 
         Parameters
@@ -98,39 +68,35 @@ class RunAssets:
         spec
             What the descriptor says of the data key.
         """
-        each = frames_each(spec.get("shape"), {})
-        expected = expected_of(spec)
-        return [DatumFrame(self._documents, datum_id, position, each, expected) for position in range(each)]
+        return self.old.frames(datum_id, frames_each(spec.get("shape"), {}), expected_of(spec))
 
     def add_stream_resource(self, doc: Document) -> None:
         """Learn where the frames of a stream resource lie; DocumentError when malformed."""
-        uid, data_key = text(doc, "uid"), text(doc, "data_key")
+        uid = text(doc, "uid")
         known = self._sequences.get(uid)
         resource = StreamResource(
-            data_key=data_key,
-            uri=self._mapped(text(doc, "uri")),
+            data_key=text(doc, "data_key"),
+            uri=text(doc, "uri"),
             mimetype=text(doc, "mimetype"),
             parameters=dict(mapping(doc, "parameters")),
+            root_map=self._root_map,
         )
-        self._sequences[uid] = _Sequence(resource, None if known is None else known.first)
-        self._announced.setdefault(data_key, _Announced())
+        if known is None:
+            self._sequences[uid] = _Sequence(resource)
+        else:
+            known.resource = resource
 
-    def _mapped(self, uri: str) -> str:
-        for old, new in self._root_map.items():
-            for prefix in (f"file://localhost{old}", f"file://{old}"):
-                if uri.startswith(prefix):
-                    return f"file://localhost{new}{uri.removeprefix(prefix)}"
-        return uri
-
-    def data_key_of(self, stream_datum: Document) -> str:
-        """Return the data key of a stream datum's frames; DocumentError when its resource is not known."""
+    def data_key_of(self, stream_datum: Document, *, run: str = "") -> str:
+        """Return the data key of a stream datum of `run`; NotKnownYetError when its resource has not come."""
         uid = text(stream_datum, "stream_resource")
         if uid not in self._sequences:
-            raise DocumentError(f"the stream datum's stream resource {uid!r} is not known in its run")
+            raise NotKnownYetError("stream_resource", uid, run=run)
         return self._sequences[uid].resource.data_key
 
-    def of_stream_datum(self, doc: Document, spec: Document) -> Iterable[PixelReference]:
-        """Return the frames that a stream datum announces.
+    def of_stream_datum(self, doc: Document, spec: Document, stream: str = "primary") -> list[StreamFrames]:
+        """Return the frames that a stream datum announces and none announced before it in its stream.
+
+        Mostly they are one range.
 
         Parameters
         ----------
@@ -138,35 +104,62 @@ class RunAssets:
             The stream datum.
         spec
             What the descriptor says of the data key.
+        stream
+            Name of the descriptor's stream.
 
         Raises
         ------
+        NotKnownYetError
+            When its stream resource has not come.
+        RepeatedError
+            When all of them were announced before.
         DocumentError
             When it is malformed, or claims more frames than is believed.
         """
         data_key = self.data_key_of(doc)
         sequence = self._sequences[doc["stream_resource"]]
-        indices = mapping(doc, "indices")
-        start, stop = indices.get("start"), indices.get("stop")
-        if not (isinstance(start, int) and isinstance(stop, int)) or start < 0:
+        start, stop = (whole(mapping(doc, "indices").get(end)) for end in ("start", "stop"))
+        if start is None or stop is None or start < 0:
             raise DocumentError(
-                f"a stream datum's indices must be integers from 0, not {start!r} to {stop!r}"
+                f"a stream datum's indices must be integers from 0, not {doc['indices'].get('start')!r} to "
+                f"{doc['indices'].get('stop')!r}"
             )
         each = frames_each(spec.get("shape"), sequence.resource.parameters)
-        if (stop - start) * each > MAX_EXPOSURES_IN_A_DOCUMENT:
-            raise DocumentError(
-                f"a stream datum that announces {(stop - start) * each} frames at once is not believed"
-            )
-        announced = self._announced[data_key]
-        if sequence.first is None:
+        first = sequence.first
+        if first is None:
             # Indices of a data key go on from resource to resource, or begin again with each.
-            sequence.first = announced.points if start >= announced.points else 0
-        announced.points = max(announced.points, stop)
+            known = self._points.get(data_key, 0)
+            first = known if start >= known else 0
+        if start < first:
+            raise DocumentError(
+                f"a stream datum whose indices begin with {start}, where those of its stream resource begin with "
+                f"{first}, has frames that cannot be found"
+            )
+        start, stop = start - first, stop - first
+        if max(stop - start, start - sequence.points) * each > MAX_EXPOSURES_IN_A_DOCUMENT:
+            raise DocumentError(
+                f"a stream datum that announces {(stop - start) * each} frames at once, "
+                f"{max(0, start - sequence.points) * each} after the last, is not believed"
+            )
+        news = sequence.announced.setdefault(stream, Ranges()).add(start, stop)
+        if not news and start < stop:
+            raise RepeatedError("its frames were announced before")
+        sequence.first = first
+        self._points[data_key] = max(self._points.get(data_key, 0), first + stop)
+        numbers = doc.get("seq_nums")
+        seq_num = whole(numbers.get("start")) if isinstance(numbers, Mapping) else None
+        others = [ranges for name, ranges in sequence.announced.items() if name != stream]
         expected = expected_of(spec)
-        first = (start - sequence.first) * each
         return [
-            sequence.resource.frame(number, each, expected)
-            for number in range(first, first + (stop - start) * each)
+            StreamFrames(
+                resource=sequence.resource,
+                numbers=range(points.start * each, points.stop * each),
+                frames_each=each,
+                expected=expected,
+                point=points.start - sum(ranges.count_below(points.start) for ranges in others),
+                seq_num=0 if seq_num is None or not 0 < seq_num < 1 << 62 else seq_num + points.start - start,
+            )
+            for points in news
         ]
 
 
@@ -177,9 +170,9 @@ def expected_of(spec: Document) -> Expected:
     if (
         isinstance(shape, list | tuple)
         and len(shape) >= 2
-        and all(isinstance(n, int) and n > 0 for n in shape)
+        and all((whole(length) or 0) > 0 for length in shape)
     ):
-        rows_columns = (shape[-2], shape[-1])
+        rows_columns = (int(shape[-2]), int(shape[-1]))
     try:
         known = np.dtype(dtype) if isinstance(dtype, str) and dtype else None
     except TypeError:

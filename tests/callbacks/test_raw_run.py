@@ -38,14 +38,19 @@ def run(raw_documents, geometry):
 
 
 def indices(exposures, data_key="image", stream="primary"):
-    return [e.origin.index for e in exposures if (e.origin.data_key, e.origin.stream) == (data_key, stream)]
+    return [
+        e.origin_of(position).index
+        for e in exposures
+        for position in range(e.count)
+        if (e.origin.data_key, e.origin.stream) == (data_key, stream)
+    ]
 
 
 def test_frames_know_the_event_that_they_came_with(run, raw_documents, geometry):
     raw = raw_documents()
     documents = [raw.start(), raw.descriptor("image"), raw.event(image=np.zeros((2, 4, 6))), raw.frame(1)]
     uids = [doc["uid"] for name, doc in documents if name == "event"]
-    assert [e.origin.event_uid for e in run(documents)] == [uids[0], uids[0], uids[1]]
+    assert [(e.origin.event_uid, e.count) for e in run(documents)] == [(uids[0], 2), (uids[1], 1)]
     page = event_model.pack_event_page(*(doc for name, doc in documents if name == "event"))
     paged = run([*documents[:2], ("event_page", {**page, "data": {"image": [np.zeros((4, 6))] * 2}})])
     assert [e.origin.event_uid for e in paged] == uids
@@ -65,7 +70,7 @@ def test_frames_are_numbered_in_each_data_key_of_each_stream(run, raw_documents,
     assert indices(exposures, "saxs") == [0, 1]
     assert indices(exposures, "waxs") == [0, 1, 2, 3, 4]
     assert indices(exposures, "saxs", "dark") == [0]
-    assert all(exposure.pixels.shape == (4, 6) for exposure in exposures)
+    assert all(image.shape == (4, 6) for exposure in exposures for image in exposure.images)
     assert all(exposure.origin.run_uid == raw.uid for exposure in exposures)
 
 
@@ -89,7 +94,7 @@ def test_an_event_page_is_as_its_events(run, raw_documents):
     )
     for other in (from_page, stacked):
         assert [(e.origin, e.time) for e in other] == [(e.origin, e.time) for e in from_events]
-        assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(other, from_events, strict=True))
+        assert all(np.array_equal(a.images, b.images) for a, b in zip(other, from_events, strict=True))
 
 
 def test_only_the_data_keys_with_a_geometry_are_images(run, raw_documents):
@@ -124,8 +129,8 @@ def test_frames_in_files_are_referred_to_and_filled_ones_are_taken(run, raw_docu
         raw.event(image=np.zeros((4, 6)), filled={"image": "datum/2"}),
     ]
     exposures = run(documents)
-    assert [exposure.reference is not None for exposure in exposures] == [True, True, False]
-    assert [exposure.pixels is not None for exposure in exposures] == [False, False, True]
+    assert [exposure.references is not None for exposure in exposures] == [True, True, False]
+    assert [exposure.images is not None for exposure in exposures] == [False, False, True]
     assert indices(exposures) == [0, 1, 2]
     assert not any(exposure.reason for exposure in exposures)
 
@@ -149,9 +154,9 @@ def test_a_stream_datum_announces_the_frames_of_each_point(run, raw_documents):
         "seq_nums": {"start": 1, "stop": 4},
     }
     documents = [raw.start(), descriptor, ("stream_resource", resource), ("stream_datum", datum)]
-    exposures = run(documents)
-    assert indices(exposures) == list(range(6))
-    assert [exposure.reference.number for exposure in exposures] == list(range(6))
+    (exposures,) = run(documents)
+    assert indices([exposures]) == list(range(6))
+    assert [reference.number for reference in exposures.references] == list(range(6))
     with pytest.raises(DocumentError, match="not believed"):
         run([*documents[:-1], ("stream_datum", datum | {"indices": {"start": 0, "stop": 10**12}})])
 

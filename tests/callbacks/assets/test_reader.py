@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from dvfb_stream.callbacks.assets import NotThereYetError, PixelReader
+from dvfb_stream.callbacks.assets import NoFrames, NotThereYetError, PixelReader
 from dvfb_stream.callbacks.assets.references import Expected, Hdf5Frame, ImageFrame
 from dvfb_stream.errors import FrameError, SettingsError
 
@@ -16,33 +16,63 @@ ANY = Expected(None, None)
 
 
 class Inbox:
-    """What was delivered, by number."""
+    """What was delivered, by name and position."""
 
     def __init__(self):
         self.got = {}
         self.order = []
 
-    def taking(self, number):
-        def deliver(pixels, reason):
-            assert number not in self.got, "delivered twice"
-            self.got[number] = (pixels, reason)
-            self.order.append(number)
+    def taking(self, name):
+        def deliver(position, pixels, reason):
+            key = name if position == 0 else (name, position)
+            assert key not in self.got, "delivered twice"
+            self.got[key] = (pixels, reason)
+            self.order.append(key)
 
         return deliver
 
 
 @dataclass
 class Scripted:
-    """A reference that does what it is told, attempt by attempt."""
+    """Frames each of which does what it is told, attempt by attempt."""
 
+    source: str
+    frames: list
+
+    def __len__(self):
+        return len(self.frames)
+
+    def __getitem__(self, position):
+        return ScriptedFrame(self.source, self.frames[position])
+
+
+@dataclass
+class ScriptedFrame:
     file: str
-    steps: list = field(default_factory=list)
+    steps: list
 
     def read(self, files, run):
         step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
         if isinstance(step, Exception):
             raise step
         return np.full((2, 3), step)
+
+
+@dataclass
+class Stored:
+    """References made beforehand."""
+
+    references: list
+
+    @property
+    def source(self):
+        return self.references[0].file
+
+    def __len__(self):
+        return len(self.references)
+
+    def __getitem__(self, position):
+        return self.references[position]
 
 
 @pytest.fixture
@@ -52,25 +82,24 @@ def reader():
     with_short_patience.close(5)
 
 
-def test_frames_of_a_file_come_in_order_and_a_late_file_holds_up_no_other(reader):
+def test_frames_of_a_source_come_in_order_and_a_late_one_holds_up_no_other(reader):
     inbox = Inbox()
     late = NotThereYetError("late.h5 is not there")
-    reader.submit(Scripted("late", [late, late, 7]), inbox.taking("late 0"))
-    reader.submit(Scripted("late", [8]), inbox.taking("late 1"))
-    for number in range(20):
-        reader.submit(Scripted("here", [number]), inbox.taking(number))
+    reader.submit(Scripted("late", [[late, late, 7], [8]]), inbox.taking("late"))
+    reader.submit(Scripted("late", [[9]]), inbox.taking("later"))
+    reader.submit(Scripted("here", [[number] for number in range(20)]), inbox.taking("here"))
     assert reader.drain(5)
-    assert [n for n in inbox.order if isinstance(n, int)] == list(range(20))
-    assert inbox.order[-2:] == ["late 0", "late 1"]
-    assert inbox.got["late 0"][0][0, 0] == 7
+    assert inbox.order == ["here", *(("here", n) for n in range(1, 20)), "late", ("late", 1), "later"]
+    assert inbox.got["late"][0][0, 0] == 7
+    assert inbox.got["here", 19][0][0, 0] == 19
     assert reader.stats().retries == 2
-    assert (reader.stats().read, reader.stats().failed, reader.stats().waiting) == (22, 0, 0)
+    assert (reader.stats().read, reader.stats().failed, reader.stats().waiting) == (23, 0, 0)
 
 
 def test_a_file_that_never_comes_costs_its_frames_and_says_so(reader, tmp_path):
     inbox = Inbox()
-    reader.submit(ImageFrame(str(tmp_path / "never.tif"), 0, ANY), inbox.taking(0))
-    reader.submit(Scripted("here", [1]), inbox.taking(1))
+    reader.submit(Stored([ImageFrame(str(tmp_path / "never.tif"), 0, ANY)]), inbox.taking(0))
+    reader.submit(Scripted("here", [[1]]), inbox.taking(1))
     assert reader.drain(5)
     assert "never.tif is not there; it did not come within 0.3 s" in inbox.got[0][1]
     assert inbox.got[1][1] == ""
@@ -78,49 +107,150 @@ def test_a_file_that_never_comes_costs_its_frames_and_says_so(reader, tmp_path):
 
 def test_whatever_goes_wrong_costs_one_frame(reader):
     inbox = Inbox()
-    for number, step in enumerate([FrameError("torn"), ZeroDivisionError("oops"), 5]):
-        reader.submit(Scripted("file", [step]), inbox.taking(number))
+    reader.submit(Scripted("file", [[FrameError("torn")], [ZeroDivisionError("oops")], [5]]), inbox.taking(0))
     assert reader.drain(5)
-    assert [inbox.got[n][1] for n in range(3)] == ["torn", "file cannot be read: ZeroDivisionError: oops", ""]
+    assert [inbox.got[key][1] for key in (0, (0, 1), (0, 2))] == [
+        "torn",
+        "file cannot be read: ZeroDivisionError: oops",
+        "",
+    ]
+
+
+def test_references_that_cannot_be_made_cost_their_frames(reader):
+    class Broken(Scripted):
+        def __getitem__(self, position):
+            raise RuntimeError("no idea where that is")
+
+    inbox = Inbox()
+    reader.submit(Broken("file", [1, 2]), inbox.taking(0))
+    assert reader.drain(5)
+    assert [reason for _, reason in inbox.got.values()] == [
+        "file cannot be read: RuntimeError: no idea where that is"
+    ] * 2
 
 
 def test_a_receiver_that_raises_does_not_end_the_thread(reader):
     inbox = Inbox()
 
-    def raises(pixels, reason):
+    def raises(position, pixels, reason):
         raise RuntimeError("nobody home")
 
-    reader.submit(Scripted("file", [1]), raises)
-    reader.submit(Scripted("file", [2]), inbox.taking(1))
+    reader.submit(Scripted("file", [[1], [2]]), raises)
+    reader.submit(Scripted("file", [[2]]), inbox.taking(1))
     assert reader.drain(5)
     assert 1 in inbox.got
 
 
-def test_beyond_the_bound_references_are_refused_at_once():
-    reader = PixelReader(max_pending=2)
-    begun, go_on, inbox = threading.Event(), threading.Event(), Inbox()
+class Held:
+    """Holds the reader's thread until it may go on."""
 
-    def slow(pixels, reason):
-        begun.set()
-        go_on.wait(5)
+    def __init__(self):
+        self.begun, self.go_on = threading.Event(), threading.Event()
 
-    assert reader.submit(Scripted("a", [0]), slow)
-    assert begun.wait(5)
-    assert reader.submit(Scripted("a", [1]), inbox.taking(1))
-    assert not reader.submit(Scripted("a", [2]), inbox.taking(2))
-    assert reader.stats().refused == 1
-    go_on.set()
+    def __call__(self, position, pixels, reason):
+        self.begun.set()
+        assert self.go_on.wait(5)
+
+
+def test_frames_beyond_the_bound_are_refused_on_the_reader_s_thread():
+    reader, held, inbox, threads = PixelReader(max_pending=4), Held(), Inbox(), set()
+
+    def take(position, pixels, reason):
+        threads.add(threading.current_thread().name)
+        inbox.taking("a")(position, pixels, reason)
+
+    reader.submit(Scripted("a", [[0]]), held)
+    assert held.begun.wait(5)
+    reader.submit(Scripted("a", [[n] for n in range(1, 10)]), take)
+    assert (reader.stats().refused, reader.stats().waiting) == (6, 4)
+    assert inbox.got == {}
+    held.go_on.set()
     reader.close(5)
-    assert list(inbox.got) == [1]
+    reasons = {key: reason for key, (_, reason) in inbox.got.items()}
+    assert [reasons[key] for key in ("a", ("a", 1), ("a", 2))] == ["", "", ""]
+    assert [reasons["a", n] for n in range(3, 9)] == [
+        "dropped: too many frames wait to be read from files"
+    ] * 6
+    assert threads == {"dvfb-reader"}
+
+
+def test_refusals_without_end_do_not_fill_the_memory():
+    reader, held, inbox = PixelReader(max_pending=1), Held(), Inbox()
+    reader.submit(Scripted("a", [[0]]), held)
+    assert held.begun.wait(5)
+    for number in range(20):
+        reader.submit(Scripted("a", [[number]]), inbox.taking(number))
+    assert len(reader._entries) == 2
+    assert len(inbox.got) == 19  # these were told at once
+    held.go_on.set()
+    reader.close(5)
+    assert len(inbox.got) == 20
+
+
+def test_who_waits_has_all_of_many_frames_read_whatever_the_bound(reader):
+    reader, inbox = PixelReader(max_pending=3), Inbox()
+    reader.submit(Scripted("a", [[n] for n in range(20)]), inbox.taking(0), wait=True)
+    reader.close(5)
+    assert [int(pixels[0, 0]) for pixels, _ in inbox.got.values()] == list(range(20))
+    assert reader.stats().refused == 0
+
+
+def test_submitting_takes_no_longer_for_many_frames(reader):
+    class Counted(Scripted):
+        made = 0
+
+        def __getitem__(self, position):
+            Counted.made += 1
+            return super().__getitem__(position)
+
+    held = Held()
+    reader.submit(Scripted("a", [[0]]), held)
+    assert held.begun.wait(5)
+    reader.submit(Counted("a", [[0]] * 50_000), lambda position, pixels, reason: None)
+    reader.submit(NoFrames("", "lost", 50_000), lambda position, pixels, reason: None)
+    assert Counted.made == 0
+    assert len(reader._entries) == 4  # that which is held, one for each document, and what was refused
+    held.go_on.set()
+    reader.close(0)
 
 
 def test_closing_in_time_gives_up_what_waits_for_files_and_says_so(tmp_path):
     reader, inbox = PixelReader(patience=1000.0), Inbox()
-    reader.submit(ImageFrame(str(tmp_path / "never.npy"), 0, ANY), inbox.taking(0))
+    reader.submit(Stored([ImageFrame(str(tmp_path / "never.npy"), 0, ANY)]), inbox.taking(0))
     reader.close(0.1)
     reader.drain(5)
-    assert inbox.got[0] == (None, "the reader was closed before the frame was read")
-    assert not reader.submit(Scripted("a", [1]), inbox.taking(1))
+    reader.submit(Scripted("a", [[1]]), inbox.taking(1))
+    assert inbox.got == dict.fromkeys((0, 1), (None, "the reader was closed before the frame was read"))
+
+
+def test_files_of_a_run_that_has_ended_are_closed_by_the_reader_s_thread():
+    class Files:
+        open_files, released = 0, []
+
+        def release(self, run):
+            self.released.append((run, threading.current_thread().name))
+
+        def close(self):
+            pass
+
+    reader = PixelReader(Files())
+    reader.release("a run")
+    reader.close(5)
+    assert Files.released == [("a run", "dvfb-reader")]
+
+
+def test_stats_do_not_wait_for_a_read(reader):
+    held = Held()
+
+    class Slow(Scripted):
+        def __getitem__(self, position):
+            held(position, None, "")
+            return super().__getitem__(position)
+
+    reader.submit(Slow("a", [[1]]), lambda position, pixels, reason: None)
+    assert held.begun.wait(5)
+    assert reader.stats().waiting == 1
+    held.go_on.set()
 
 
 @pytest.mark.parametrize(
@@ -139,9 +269,8 @@ def test_a_growing_file_is_read_as_it_grows(tmp_path):
     )
     reader, inbox = PixelReader(patience=10.0), Inbox()
     for number in range(len(frames)):
-        reader.submit(
-            Hdf5Frame(path, "entry/data", number, Expected((8, 9), np.dtype("u2"))), inbox.taking(number)
-        )
+        reference = Hdf5Frame(path, "entry/data", number, Expected((8, 9), np.dtype("u2")))
+        reader.submit(Stored([reference]), inbox.taking(number))
     import subprocess
     import sys
 

@@ -1,0 +1,80 @@
+"""What analysis runs say in the words of the raw start document, as far as catalogs can keep it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from dvfb_stream.callbacks.documents import Document, whole
+
+logger = logging.getLogger(__name__)
+
+LARGEST_INTEGER = 2**63 - 1
+"""What JSON writers and databases hold."""
+
+
+def copied_fields(start: Document) -> dict[str, Any]:
+    """Return the fields of a raw start document by which people search, in copies of plain JSON.
+
+    A field that event-model forbids, or for which there is no JSON, is left out, and the log says so: somebody's note
+    about a sample must cost no annotation.
+    """
+    copied = {}
+    for name, plain in COPIED_FIELDS.items():
+        if start.get(name) is None:
+            continue
+        try:
+            copied[name] = plain(start[name])
+        except (TypeError, ValueError, RecursionError) as error:
+            logger.warning("the field %r of run %s is not copied: %s", name, start.get("uid"), error)
+    return copied
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, bool | str):
+        return str(value) if isinstance(value, str) else value
+    if isinstance(value, int):
+        if abs(value) > LARGEST_INTEGER:
+            raise ValueError("an integer is too large")
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [None if item is None else _plain(item) for item in value]
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str) or "." in key or "/" in key:
+                raise ValueError(f"the key {key!r} is no text without dots and slashes")
+        return {key: None if item is None else _plain(item) for key, item in value.items()}
+    raise TypeError(f"there is no JSON for {type(value).__name__}")
+
+
+def _integer(value: object) -> int:
+    number = whole(value)
+    if number is None or abs(number) > LARGEST_INTEGER:
+        raise TypeError(f"it must be an integer, not {type(value).__name__}")
+    return number
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"it must be text, not {type(value).__name__}")
+    return str(value)
+
+
+COPIED_FIELDS: Mapping[str, Callable[[object], Any]] = {
+    "scan_id": _integer,
+    "sample_name": _plain,
+    "proposal": _plain,
+    "data_session": _text,
+    "beamline_id": _plain,
+    "tiled_access_tags": _plain,
+}
+"""With what makes plain JSON of each. By the last of them Tiled decides who may see: whoever may not see the raw run
+may not see its annotations."""
