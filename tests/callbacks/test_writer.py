@@ -260,3 +260,14 @@ def test_runs_take_turns(make_writer, recorder):
     run_of = {doc["uid"]: names[doc["run_start"]] for doc in recorder.of("descriptor")}
     order = [run_of[doc["descriptor"]] for doc in recorder.of("event")]
     assert order[-4:] == ["first", "second"] * 2 or order[-4:] == ["second", "first"] * 2
+
+
+def test_the_handler_of_a_signal_may_close_while_its_thread_hands_a_row_over(make_writer, recorder):
+    writer = make_writer(recorder)
+    _, progress = analysis_of("raw")
+    with writer._changed:  # as inside of `put`
+        writer.put(progress, row(0), wait=True)
+        assert writer.wait(PATIENCE)
+        writer.close(PATIENCE)
+    assert len(recorder.of("event")) == 1
+    assert writer._ended
