@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
@@ -37,7 +37,16 @@ class Exposures:
 
     def origin_of(self, position: int) -> Origin:
         """Return where the frame at a position, from 0, is stored."""
-        return replace(self.origin, index=self.origin.index + position) if position else self.origin
+        first = self.origin
+        if not position:
+            return first
+        return Origin(
+            run_uid=first.run_uid,
+            stream=first.stream,
+            data_key=first.data_key,
+            index=first.index + position,
+            event_uid=first.event_uid,
+        )
 
     def seq_num_of(self, position: int) -> int:
         """Return the number of the raw event of the frame at a position; 0 where it is not known."""

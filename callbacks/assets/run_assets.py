@@ -127,9 +127,9 @@ class RunAssets:
         each = frames_each(spec.get("shape"), sequence.resource.parameters)
         first = sequence.first
         if first is None:
-            # Indices of a data key go on from resource to resource, or begin again with each.
+            # Indices count from the beginning of the resource, or go on just where those of another ended.
             known = self._points.get(data_key, 0)
-            first = known if start >= known else 0
+            first = known if start == known else 0
         if start < first:
             raise DocumentError(
                 f"a stream datum whose indices begin with {start}, where those of its stream resource begin with "

@@ -69,21 +69,26 @@ class Promises(RuleBasedStateMachine):
         # What each frame of each data key of each run must become: "ok" and its score, or "failed".
         self.expected = defaultdict(list)
         self.stopped = set()
+        # Runs with frames that no document announces: those after them have no row before the stop.
+        self.with_holes = set()
         self.descriptors = {}
         self.streams = {}
 
     def send(self, name, doc):
         self.live(name, doc)  # whatever it is, it must not raise
 
-    @rule(target=open_runs)
-    def start(self):
+    @rule(
+        target=open_runs,
+        order=st.permutations(["start", "descriptor", "event", "event"]),
+        bright=st.integers(0, 100),
+    )
+    def start(self, order, bright):
         run, descriptor = str(uuid.uuid4()), str(uuid.uuid4())
         self.descriptors[run] = descriptor
         key = {"source": "test", "dtype": "array", "shape": list(SHAPE)}
-        self.send("start", {"uid": run, "time": 1.0})
-        self.send(
-            "descriptor",
-            {
+        documents = {
+            "start": {"uid": run, "time": 1.0},
+            "descriptor": {
                 "uid": descriptor,
                 "run_start": run,
                 "time": 1.0,
@@ -95,22 +100,27 @@ class Promises(RuleBasedStateMachine):
                 },
                 "configuration": {},
             },
-        )
+            # Sent twice.
+            "event": self.event_of(run, cam=np.full(SHAPE, float(bright))),
+        }
+        self.expected[run, "cam"].append(bright / 100)
+        for name in order:
+            self.send(name, documents[name])
         return run
 
+    def event_of(self, run, **data):
+        return {
+            "uid": str(uuid.uuid4()),
+            "descriptor": self.descriptors[run],
+            "seq_num": 1,
+            "time": 2.0,
+            "data": data,
+            "timestamps": {},
+            "filled": {key: not isinstance(value, str) for key, value in data.items()},
+        }
+
     def event(self, run, **data):
-        self.send(
-            "event",
-            {
-                "uid": str(uuid.uuid4()),
-                "descriptor": self.descriptors[run],
-                "seq_num": 1,
-                "time": 2.0,
-                "data": data,
-                "timestamps": {},
-                "filled": {key: not isinstance(value, str) for key, value in data.items()},
-            },
-        )
+        self.send("event", self.event_of(run, **data))
 
     @rule(run=open_runs, bright=st.integers(0, 100))
     def frame(self, run, bright):
@@ -193,39 +203,56 @@ class Promises(RuleBasedStateMachine):
         self.expected[run, "npy"].append(bright / 100 if fault in ("", "late datum") else None)
 
     @rule(
-        run=open_runs, brights=st.lists(st.integers(0, 100), min_size=1, max_size=4), lost=st.integers(0, 2)
+        run=open_runs,
+        brights=st.lists(st.integers(0, 100), min_size=1, max_size=6),
+        missing=st.integers(0, 2),
+        each=st.integers(1, 3),
+        data=st.data(),
     )
-    def frames_of_a_stream(self, run, brights, lost):
-        first = len(self.expected[run, "hdf"])
+    def frames_of_a_stream(self, run, brights, missing, each, data):
+        """In one file; announced in several documents that are lost, come twice, and in any order."""
         resource = str(uuid.uuid4())
         path = self.folder / f"{resource}.h5"
-        written = brights[: max(0, len(brights) - lost)]
+        written = brights[: max(0, len(brights) - missing)]
         if written:
             with h5py.File(path, "w") as file:
                 file["data"] = np.stack([np.full(SHAPE, float(bright)) for bright in written])
-        self.send(
-            "stream_resource",
-            {
-                "uid": resource,
-                "run_start": run,
-                "data_key": "hdf",
-                "uri": f"file://localhost{path}",
-                "mimetype": "application/x-hdf5",
-                "parameters": {"dataset": "data"},
-            },
-        )
-        self.send(
-            "stream_datum",
-            {
-                "uid": f"{resource}/0",
-                "descriptor": self.descriptors[run],
-                "stream_resource": resource,
-                "indices": {"start": first, "stop": first + len(brights)},
-                "seq_nums": {"start": first + 1, "stop": first + 1 + len(brights)},
-            },
-        )
-        self.expected[run, "hdf"] += [bright / 100 for bright in written]
-        self.expected[run, "hdf"] += [None] * (len(brights) - len(written))
+        known = {
+            "uid": resource,
+            "run_start": run,
+            "data_key": "hdf",
+            "uri": f"file://localhost{path}",
+            "mimetype": "application/x-hdf5",
+            "parameters": {"dataset": "data"},
+        }
+        ranges = [(n, min(n + each, len(brights))) for n in range(0, len(brights), each)]
+        # That of a second file must begin with it, or its indices may as well go on from the first.
+        first, *others = ranges
+        others = data.draw(st.permutations(others))
+        others = others[: data.draw(st.integers(0, len(others)))]
+        places = data.draw(st.lists(st.integers(0, len(others)), max_size=2))
+        arriving = [first, *others]
+        for place in places:
+            arriving.insert(place + 1, arriving[min(place, len(arriving) - 1)])
+        documents = [("stream_datum", self.stream_datum(run, resource, *found)) for found in arriving]
+        documents.insert(data.draw(st.integers(0, len(documents))), ("stream_resource", known))
+        for name, doc in documents:
+            self.send(name, doc)
+        announced = {number for start, stop in arriving for number in range(start, stop)}
+        for number in range(max(announced) + 1):
+            is_there = number in announced and number < len(written)
+            self.expected[run, "hdf"].append(brights[number] / 100 if is_there else None)
+        if announced != set(range(max(announced) + 1)):
+            self.with_holes.add(run)
+
+    def stream_datum(self, run, resource, start, stop):
+        return {
+            "uid": f"{resource}/{start}",
+            "descriptor": self.descriptors[run],
+            "stream_resource": resource,
+            "indices": {"start": start, "stop": stop},
+            "seq_nums": {"start": start + 1, "stop": stop + 1},
+        }
 
     @rule(name=kinds, doc=nonsense)
     def something_else(self, name, doc):
@@ -238,6 +265,9 @@ class Promises(RuleBasedStateMachine):
         self.send(name, {field: self.descriptors[run] if field == "descriptor" else run, "data": doc})
 
     @rule(run=consumes(open_runs), status=st.sampled_from(["success", "abort", "fail"]))
+    def stop_a_run(self, run, status):
+        self.stop(run, status)
+
     def stop(self, run, status):
         self.stopped.add(run)
         self.send("stop", {"uid": str(uuid.uuid4()), "run_start": run, "time": 3.0, "exit_status": status})
@@ -250,6 +280,8 @@ class Promises(RuleBasedStateMachine):
         if not hasattr(self, "live"):
             return
         try:
+            for run in self.with_holes - self.stopped:
+                self.stop(run, "success")
             assert self.live.wait(10)
             self.live.close(10)
             self.check()
