@@ -37,8 +37,10 @@ def copied_fields(start: Document) -> dict[str, Any]:
 def _plain(value: object) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
-    if isinstance(value, bool | str):
-        return str(value) if isinstance(value, str) else value
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _text(value)
     if isinstance(value, int):
         if abs(value) > LARGEST_INTEGER:
             raise ValueError("an integer is too large")
@@ -49,9 +51,9 @@ def _plain(value: object) -> Any:
         return [None if item is None else _plain(item) for item in value]
     if isinstance(value, Mapping):
         for key in value:
-            if not isinstance(key, str) or "." in key or "/" in key:
+            if not isinstance(key, str) or not key or "." in key or "/" in key:
                 raise ValueError(f"the key {key!r} is no text without dots and slashes")
-        return {key: None if item is None else _plain(item) for key, item in value.items()}
+        return {_text(key): None if item is None else _plain(item) for key, item in value.items()}
     raise TypeError(f"there is no JSON for {type(value).__name__}")
 
 
@@ -65,6 +67,7 @@ def _integer(value: object) -> int:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"it must be text, not {type(value).__name__}")
+    value.encode()  # raises for halves of characters, which no catalog can store
     return str(value)
 
 

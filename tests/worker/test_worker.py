@@ -299,3 +299,19 @@ def test_only_what_is_let_in_is_copied():
         annotator.go_on.set()
     assert len(copies) == 3
     assert annotator.seen == [0.0, 1.0, 2.0]
+
+
+def test_a_frame_that_cannot_be_kept_is_refused_and_has_its_row(inbox):
+    def keep(borrowed):
+        if borrowed.pixels[0, 0] == 1:
+            raise MemoryError("no room")
+        return borrowed
+
+    with Worker(Echo()) as worker:
+        for index in range(3):
+            worker.submit(frame(index), inbox, keep=keep)
+    assert sorted(inbox.indices) == [0, 1, 2]
+    (failed,) = [annotation for annotation in inbox.annotations if not annotation.ok]
+    assert failed.reason == "the frame could not be kept: MemoryError: no room"
+    stats = worker.stats()
+    assert (stats.received, stats.annotated, stats.failed, stats.queued_frames) == (3, 2, 1, 0)
