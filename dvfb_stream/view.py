@@ -85,14 +85,23 @@ class ViewPlan:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the plan holds, its geometry's mask and the coverage it will have computed included."""
+        """Bytes that the plan holds, its geometry's mask and what it will have computed included."""
         mask = self.geometry.mask
         overlaps: int = sum(
             part.nbytes for overlap in (self._down, self._across) for part in (overlap.data, overlap.indices)
         )
         return (
-            2 * int(self._area.nbytes) + self.size**2 + overlaps + (0 if mask is None else int(mask.nbytes))
+            2 * int(self._area.nbytes)
+            + self.size**2
+            + overlaps
+            + (0 if mask is None else int(mask.nbytes + self._masked.nbytes))
         )
+
+    @cached_property
+    def _masked(self) -> NDArray[np.intp]:
+        """Places, in C order, of the pixels outside the geometry's mask."""
+        mask = self.geometry.mask
+        return np.empty(0, np.intp) if mask is None else np.flatnonzero(~mask)
 
     @cached_property
     def _coverage(self) -> NDArray[np.float32]:
@@ -144,29 +153,14 @@ class ViewPlan:
             )
         if pixels.dtype.kind not in "iuf":
             raise FrameError(f"pixels must be integer or floating, not {pixels.dtype}")
-        valid = self._static_validity
-        if pixels.dtype.kind == "f":
-            not_finite = ~np.isfinite(pixels) & valid
-            if not_finite.any():
-                row, column = np.argwhere(not_finite)[0]
-                raise FrameError(
-                    f"{int(not_finite.sum())} pixels outside the mask are not finite, the first at row {row}, "
-                    f"column {column} ({pixels[row, column]}); mask them"
-                )
-            rejected = pixels < 0
+        counts = self._as_counts(pixels)
+        if counts.min() >= 0 and counts.max() < _ceiling(pixels.dtype):  # neither holds where there is a NaN
+            valid, coverage, mask = self._static_validity, self._coverage, self.mask
         else:
-            rejected = pixels == np.iinfo(pixels.dtype).max
-            if pixels.dtype.kind == "i":
-                rejected |= pixels < 0
-        rejected &= valid
-        if rejected.any():
-            valid = valid & ~rejected
+            valid = self._valid(pixels)
             coverage = self._sum(valid.astype(np.float32))
-        else:
-            coverage = self._coverage
-        with np.errstate(over="ignore"):  # told apart below, with a reason for the frame's row
-            counts = np.where(valid, pixels, 0).astype(np.float32)
-        mask = self._covered(coverage)
+            mask = self._covered(coverage)
+            counts[~valid] = 0
         if not mask.any():
             raise FrameError(
                 "no valid pixel is left: nearly all are masked, negative or at the detector's overflow value; "
@@ -181,6 +175,34 @@ class ViewPlan:
         np.divide(mean, coverage, out=mean, where=mask)
         image = np.where(mask, np.log1p(mean) * (MAXIMUM / FULL_SCALE), np.float32(0)).astype(np.float32)
         return View(image, mask, self.center_x, self.center_y)
+
+    def _as_counts(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+        """Return pixels as they are, those outside the mask 0; four times as fast as a choice pixel by pixel."""
+        counts = np.empty(pixels.shape, np.float32)
+        # What is too large is told apart later, with a reason for the frame's row.
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.copyto(counts, pixels, casting="unsafe")
+        counts.reshape(-1)[self._masked] = 0
+        return counts
+
+    def _valid(self, pixels: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which pixels are valid, where not all under the mask are; FrameError for those that must not be."""
+        valid = self._static_validity
+        if pixels.dtype.kind == "f":
+            not_finite = ~np.isfinite(pixels) & valid
+            if not_finite.any():
+                row, column = np.argwhere(not_finite)[0]
+                raise FrameError(
+                    f"{int(not_finite.sum())} pixels outside the mask are not finite, the first at row {row}, "
+                    f"column {column} ({pixels[row, column]}); mask them"
+                )
+            return valid & (pixels >= 0)
+        return valid & (pixels >= 0) & (pixels != np.iinfo(pixels.dtype).max)
+
+
+def _ceiling(kind: np.dtype[Any]) -> np.float32:
+    """Return what counts of a type must lie below to be valid all: single precision may round others up to it."""
+    return np.float32(np.inf if kind.kind == "f" else np.iinfo(kind).max)
 
 
 def _overlap(length: int, scale: float, offset: float, size: int) -> csr_array:
