@@ -26,7 +26,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._numbers: dict[tuple[str, tuple[str, ...]], float] = {
             (metric.name, ()): 0
             for metric in CATALOGUE

@@ -140,7 +140,8 @@ class FrameMemory:
             self._closed = True
             self._changed.notify_all()
         if self._thread is not None:
-            self._thread.join()
+            # Not for long: the handler of a signal may have interrupted who holds what the thread waits for.
+            self._thread.join(1.0)
 
     def _want(self, size: int) -> None:
         with self._changed:
