@@ -140,7 +140,7 @@ class DocumentIntake:
                 return self._describe(doc)
             case "stream_resource":
                 run = self._runs.run(text(doc, "run_start"))
-                run.raw.assets.add_stream_resource(doc)
+                run.raw.add_stream_resource(doc)
                 return self._room.released("stream_resource", text(doc, "uid"))
             case "resource":
                 self._old_resources.add_resource(doc)

@@ -140,6 +140,11 @@ class RawRun:
         self._descriptors[descriptor.uid] = descriptor
         self.n_bytes += descriptor.n_bytes
 
+    def add_stream_resource(self, doc: Document) -> None:
+        """Learn where frames of stream datums lie; DocumentError when malformed."""
+        self.assets.add_stream_resource(doc)
+        self.n_bytes += size_of(doc)
+
     def overlooked_images(self, descriptor: Document) -> list[str]:
         """Return the data keys that look like images in a descriptor of which no data key has a geometry.
 
@@ -354,7 +359,7 @@ class RawRun:
 
 def _column(values: object, length: int) -> Sequence[Any]:
     if isinstance(values, list | tuple | np.ndarray) and len(values) == length:
-        return values
+        return list(values)
     return [None] * length
 
 

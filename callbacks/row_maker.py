@@ -28,11 +28,15 @@ from dvfb_stream.worker.frame_memory import FrameMemory
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Exposed:
-    """Frames on their way to rows."""
+    """Frames on their way to rows; of those in files, this is called with what was read."""
 
+    rows: RowMaker
     progress: AnalysisProgress
     raw: RawRun
     exposures: Exposures
+
+    def __call__(self, position: int, pixels: NDArray[Any] | None, reason: str) -> None:
+        self.rows.read(self, position, pixels, reason)
 
 
 class RowMaker:
@@ -95,13 +99,20 @@ class RowMaker:
 
     def expose(self, run: OpenRun, exposures: Iterator[Exposures]) -> None:
         """Take the frames of one document."""
-        exposed = list(exposures)
+        exposed: list[Exposures] = []
+        try:
+            exposed.extend(exposures)
+        finally:
+            # Whatever stopped the document: these have their numbers.
+            self._take_all(run, exposed)
+
+    def _take_all(self, run: OpenRun, exposed: list[Exposures]) -> None:
         for first, count in _announced(exposed):
             self._annotations.seen(first, count)
         for frames in exposed:
             with self._lock:
                 self._frames += frames.count
-            self._take(_Exposed(self._analysis_of(run, frames), run.raw, frames))
+            self._take(_Exposed(self, self._analysis_of(run, frames), run.raw, frames))
 
     def restart(self, run: OpenRun) -> None:
         """Write no row twice of a run that is delivered again."""
@@ -143,12 +154,7 @@ class RowMaker:
                 self._annotate(exposed, position, pixels)
 
     def _read(self, exposed: _Exposed, references: PixelReferences) -> None:
-        self._reader.submit(
-            references,
-            partial(self._annotate_read, exposed),
-            run=exposed.raw.uid,
-            wait=self._waits,
-        )
+        self._reader.submit(references, exposed, run=exposed.raw.uid, wait=self._waits)
 
     def _annotate(self, exposed: _Exposed, position: int, pixels: NDArray[Any]) -> None:
         frame = _frame(exposed.exposures, position, pixels)
@@ -165,9 +171,7 @@ class RowMaker:
 
     # -- on the reader's thread, and the worker's ------------------------------------------------------------
 
-    def _annotate_read(
-        self, exposed: _Exposed, position: int, pixels: NDArray[Any] | None, reason: str
-    ) -> None:
+    def read(self, exposed: _Exposed, position: int, pixels: NDArray[Any] | None, reason: str) -> None:
         """Hand on what was read; waiting here for the worker keeps memory bounded."""
         if pixels is None:
             self._fail(exposed, position, reason, wait=True)

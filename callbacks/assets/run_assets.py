@@ -55,6 +55,8 @@ class RunAssets:
         self.old = OldResources(root_map) if old is None else old
         """Resources and datums."""
         self._sequences: dict[str, _Sequence] = {}
+        self._expected: dict[Expected, Expected] = {}
+        """One for all frames of a detector, of which many wait."""
         self._points: dict[str, int] = {}
         """One past the last index announced, by data key."""
 
@@ -141,6 +143,8 @@ class RunAssets:
                 f"a stream datum that announces {(stop - start) * each} frames at once, "
                 f"{max(0, start - sequence.points) * each} after the last, is not believed"
             )
+        expected = expected_of(spec)
+        expected = self._expected.setdefault(expected, expected)
         news = sequence.announced.setdefault(stream, Ranges()).add(start, stop)
         if not news and start < stop:
             raise RepeatedError("its frames were announced before")
@@ -149,7 +153,6 @@ class RunAssets:
         numbers = doc.get("seq_nums")
         seq_num = whole(numbers.get("start")) if isinstance(numbers, Mapping) else None
         others = [ranges for name, ranges in sequence.announced.items() if name != stream]
-        expected = expected_of(spec)
         return [
             StreamFrames(
                 resource=sequence.resource,
@@ -175,6 +178,6 @@ def expected_of(spec: Document) -> Expected:
         rows_columns = (int(shape[-2]), int(shape[-1]))
     try:
         known = np.dtype(dtype) if isinstance(dtype, str) and dtype else None
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):
         known = None
     return Expected(rows_columns, known)
