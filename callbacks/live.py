@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import Self
 
 from dvfb_stream.annotations import Annotation
-from dvfb_stream.callbacks.assets import FrameFiles
+from dvfb_stream.callbacks.assets import Files, FilesProcess
 from dvfb_stream.callbacks.documents import Document
 from dvfb_stream.callbacks.latest import LatestAnnotations
-from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats
+from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats, frame_memory
 from dvfb_stream.callbacks.raw_run import FindsGeometry
 from dvfb_stream.callbacks.writer import Sink
 from dvfb_stream.errors import SettingsError
@@ -23,6 +23,7 @@ from dvfb_stream.frames import Geometry
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate
 from dvfb_stream.worker.ending import SECONDS_AT_EXIT, seconds_for_rows
+from dvfb_stream.worker.frame_memory import FrameMemory
 from dvfb_stream.worker.process import AnnotatorProcess
 
 SECONDS_WITHOUT_A_ROW = 60.0
@@ -31,13 +32,13 @@ client tries for 45 s. As long as rows come it may take longer, as with 100,000 
 
 
 class AnnotateIn(StrEnum):
-    """Where a model annotates."""
+    """Where files are read, and a model annotates."""
 
     PROCESS = "process"
-    """In a process of its own, of lower priority: plans keep the interpreter to themselves, and whatever becomes of
-    that process, they go on."""
+    """In two processes of their own, of lower priority: plans keep the interpreter to themselves, and whatever
+    becomes of those processes, they go on."""
     THREAD = "thread"
-    """In this process: a scan shares its interpreter with the annotator."""
+    """In threads of this process: a scan shares its interpreter with them, and waits for a file system that hangs."""
 
 
 class LiveAnnotator:
@@ -75,8 +76,8 @@ class LiveAnnotator:
     device
         Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``.
     annotate_in
-        ``"process"`` of its own, or a ``"thread"`` of this one; see `AnnotateIn`. An annotator that is given as
-        `model` is called by a thread.
+        ``"process"``, beside this one, or ``"thread"``, within it; see `AnnotateIn`. `files` that are given, and an
+        annotator that is given as `model`, are called by threads.
     batch_size, max_wait, max_frames, max_bytes
         See `dvfb_stream.worker.Worker`.
     on_run_stored, on_sink_failure, metrics
@@ -97,7 +98,7 @@ class LiveAnnotator:
         *,
         sinks: Sequence[Sink] = (),
         detectors: Mapping[str, Geometry | FindsGeometry] | None = None,
-        files: FrameFiles | None = None,
+        files: Files | None = None,
         root_map: Mapping[str, str] | None = None,
         patience: float = 30.0,
         policy: str | FullQueuePolicy = FullQueuePolicy.DROP_NEWEST,
@@ -114,7 +115,12 @@ class LiveAnnotator:
         policy = FullQueuePolicy.named(policy)
         metrics = Metrics() if metrics is None else metrics
         with ExitStack() as opened:
-            annotator = _annotator(model, device, annotate_in, metrics)
+            memory = frame_memory(max_bytes)
+            opened.callback(memory.close)
+            if files is None and annotate_in == AnnotateIn.PROCESS:
+                files = FilesProcess(memory, metrics=metrics)
+                opened.callback(files.close)
+            annotator = _annotator(model, device, annotate_in, memory, metrics)
             if isinstance(annotator, AnnotatorProcess) and annotator is not model:
                 opened.callback(annotator.close)
             self._pipeline = AnnotationPipeline(
@@ -131,6 +137,7 @@ class LiveAnnotator:
                 max_bytes=max_bytes,
                 on_run_stored=on_run_stored,
                 on_sink_failure=on_sink_failure,
+                memory=memory,
                 metrics=metrics,
             )
             self._opened = opened.pop_all()
@@ -205,7 +212,11 @@ class LiveAnnotator:
 
 
 def _annotator(
-    model: str | Path | SupportsAnnotate, device: str, annotate_in: str | AnnotateIn, metrics: Metrics
+    model: str | Path | SupportsAnnotate,
+    device: str,
+    annotate_in: str | AnnotateIn,
+    memory: FrameMemory,
+    metrics: Metrics,
 ) -> SupportsAnnotate:
     if annotate_in not in list(AnnotateIn):
         known = " or ".join(repr(where.value) for where in AnnotateIn)
@@ -213,7 +224,7 @@ def _annotator(
     if not isinstance(model, str | Path):
         return model
     if annotate_in == AnnotateIn.PROCESS:
-        return AnnotatorProcess.load(model, device=device, metrics=metrics)
+        return AnnotatorProcess.load(model, device=device, memory=memory, metrics=metrics)
     # Imported here, so that who has another annotator needs no torch.
     from dvfb_stream.annotator import Annotator
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from dvfb_stream.callbacks.analysis_run import provenance_of
-from dvfb_stream.callbacks.assets import FrameFiles, PixelReader
+from dvfb_stream.callbacks.assets import Files, PixelReader
 from dvfb_stream.callbacks.described import FindsGeometry
 from dvfb_stream.callbacks.document_intake import DocumentIntake
 from dvfb_stream.callbacks.documents import Document
@@ -33,6 +33,11 @@ _News = TypeVar("_News")
 
 FRAMES_AHEAD = 4
 """Frames for which memory is ready beforehand."""
+
+
+def frame_memory(max_bytes: int) -> FrameMemory:
+    """Return memory for the frames of a queue that is bounded by `max_bytes`."""
+    return FrameMemory(max_bytes // 4, ahead=FRAMES_AHEAD)
 
 
 class AnnotationPipeline:
@@ -87,6 +92,9 @@ class AnnotationPipeline:
         From the writer's thread.
     on_sink_failure
         Called with what a sink raised. From the writer's thread, too.
+    memory
+        Where pixels of waiting frames are copied to, as `frame_memory` makes it; closed with the pipeline. None: one
+        of its own.
     metrics
         What is counted and timed is added to it; see `dvfb_stream.metrics`. None: to one of its own.
 
@@ -102,7 +110,7 @@ class AnnotationPipeline:
         *,
         sinks: Sequence[Sink],
         detectors: Mapping[str, Geometry | FindsGeometry] | None = None,
-        files: FrameFiles | None = None,
+        files: Files | None = None,
         root_map: Mapping[str, str] | None = None,
         patience: float = 30.0,
         policy: FullQueuePolicy = FullQueuePolicy.BLOCK,
@@ -114,6 +122,7 @@ class AnnotationPipeline:
         max_open_runs: int = 1_000,
         on_run_stored: Callable[[str], None] | None = None,
         on_sink_failure: Callable[[Exception], None] | None = None,
+        memory: FrameMemory | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         for name, value in (("max_rows", max_rows), ("max_open_runs", max_open_runs)):
@@ -137,7 +146,7 @@ class AnnotationPipeline:
         self._lock = threading.RLock()
         self._stored_runs = self._callback_failures = 0
 
-        self._memory = FrameMemory(max_bytes // 4, ahead=FRAMES_AHEAD)
+        self._memory = frame_memory(max_bytes) if memory is None else memory
         self._worker = Worker(
             annotator,
             metrics=self.metrics,

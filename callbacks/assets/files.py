@@ -10,11 +10,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dvfb_stream.callbacks.assets.handlers import Handler, Handlers
-from dvfb_stream.callbacks.assets.hdf5_frames import Hdf5Frames
+from dvfb_stream.callbacks.assets.hdf5_frames import Hdf5Frames, LendsMemory
 from dvfb_stream.callbacks.assets.npy_files import read_npy
 from dvfb_stream.callbacks.assets.references import Expected, NotThereYetError
 from dvfb_stream.callbacks.assets.regular_files import regular_file
 from dvfb_stream.errors import FrameError
+from dvfb_stream.worker.frame_memory import FrameMemory
 
 
 class FrameFiles:
@@ -30,11 +31,19 @@ class FrameFiles:
     handlers
         Classes by spec for old-style resources, besides those that packages register: called with the path and the
         resource's kwargs, and what comes of that with the datum's.
+    memory
+        Where frames of HDF5 are read to; None: one of its own.
     """
 
-    def __init__(self, *, max_open: int = 32, handlers: Mapping[str, Handler] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_open: int = 32,
+        handlers: Mapping[str, Handler] | None = None,
+        memory: LendsMemory | None = None,
+    ) -> None:
         self._lock = threading.RLock()
-        self._hdf5 = Hdf5Frames(max_open)
+        self._hdf5 = Hdf5Frames(max_open, FrameMemory() if memory is None else memory)
         self._handlers = Handlers(max_open, handlers or {})
         self._closed = False
 

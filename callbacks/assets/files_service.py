@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from dvfb_stream.callbacks.assets.files import FrameFiles
 from dvfb_stream.callbacks.assets.references import Expected
-from dvfb_stream.worker.frame_memory import MappedFrames
+from dvfb_stream.worker.frame_memory import MappedFrames, Place
 
 
 class FilesService:
@@ -25,8 +26,8 @@ class FilesService:
     """
 
     def __init__(self, memory: int, max_open: int) -> None:
-        self._files = FrameFiles(max_open=max_open)
-        self._arrays = MappedFrames(memory, mmap.ACCESS_WRITE)
+        self._place = _Place(MappedFrames(memory, mmap.ACCESS_WRITE))
+        self._files = FrameFiles(max_open=max_open, memory=self._place)
 
     def introduction(self) -> dict[str, Any]:
         """Return nothing: there is nothing to know of it."""
@@ -42,13 +43,38 @@ class FilesService:
             self._files.release(request["run"])
         else:
             read = {"hdf5": self._files.hdf5, "image": self._files.image, "handled": self._files.handled}
-            expected, place = _expected(request), request["place"]
-            pixels = read[request["do"]](**request["of"], expected=expected, run=request["run"])
-            if place is None:
+            self._place.is_that_of(request["place"])
+            pixels = read[request["do"]](**request["of"], expected=_expected(request), run=request["run"])
+            if request["place"] is None:
                 answer |= {"shape": pixels.shape, "dtype": pixels.dtype.str}
             else:
-                np.copyto(self._arrays.array(place), pixels)
+                self._place.fill(pixels)
         return answer | {"open_files": self._files.open_files}
+
+
+class _Place:
+    """The memory that was lent for the frame that is asked for; where frames of HDF5 are read to at once."""
+
+    def __init__(self, arrays: MappedFrames) -> None:
+        self._arrays = arrays
+        self._lent: NDArray[Any] | None = None
+
+    def is_that_of(self, place: Place | None) -> None:
+        """Say where the next frame belongs; None: nowhere yet."""
+        self._lent = None if place is None else self._arrays.array(place)
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Return the place, if the frame fits there as it is; else an array of this process."""
+        lent, kind = self._lent, np.dtype(dtype).newbyteorder("=")
+        return (
+            lent if lent is not None and (lent.shape, lent.dtype) == (shape, kind) else np.empty(shape, kind)
+        )
+
+    def fill(self, pixels: NDArray[Any]) -> None:
+        """See to it that the frame is in its place."""
+        assert self._lent is not None
+        if not np.may_share_memory(self._lent, pixels):
+            np.copyto(self._lent, pixels)
 
 
 def _expected(request: Mapping[str, Any]) -> Expected:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from dvfb_stream.callbacks.assets.hdf5_files import OpenHdf5, OpenHdf5Files
 from dvfb_stream.callbacks.assets.references import Expected, NotThereYetError
 from dvfb_stream.callbacks.assets.regular_files import beside
 from dvfb_stream.callbacks.assets.stored_frames import StoredFrames
 from dvfb_stream.callbacks.assets.virtual import Box, mappings
-from dvfb_stream.callbacks.frame_memory import FrameMemory
 from dvfb_stream.errors import FrameError
 
 MOST_STEPS = 8
 """From file to file until a frame is found; more is a circle."""
+
+
+class LendsMemory(Protocol):
+    """Where frames are read to; a `dvfb_stream.worker.frame_memory.FrameMemory` is one."""
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Return an array of any values, in C order and the machine's byte order."""
+        ...
 
 
 class Hdf5Frames:
@@ -27,12 +34,14 @@ class Hdf5Frames:
     ----------
     max_open
         Files open at a time.
+    memory
+        Where frames are read to.
     """
 
-    def __init__(self, max_open: int) -> None:
+    def __init__(self, max_open: int, memory: LendsMemory) -> None:
         self._files = OpenHdf5Files(max_open)
         self._stored = StoredFrames()
-        self._memory = FrameMemory()
+        self._memory = memory
 
     def __len__(self) -> int:
         """Files open now."""

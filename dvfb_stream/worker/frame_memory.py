@@ -103,7 +103,7 @@ class FrameMemory:
             block = self._idle[size].pop()
         except LookupError:
             block = self._new_block(size)
-        if len(self._idle.get(size, ())) < self._ahead:
+        if size >= SMALL and len(self._idle.get(size, ())) < self._ahead:
             self._want(size)
         # Views of it, and tensors, refer to this array and not to the memory: NumPy does not look through a base
         # that is no array.

@@ -75,9 +75,18 @@ def test_a_reason_stays_on_its_line_and_tells_the_terminal_nothing(printed, raw_
 
 
 @pytest.mark.parametrize("scan_id", [[1, 2], {"a": 1}, "line\nline", 1.5, b"x"])
-def test_a_scan_id_may_be_anything(printed, raw_documents, scan_id):
-    *_, row, total = printed(raw_documents(scan_id=scan_id).whole(10))
-    assert row[0] == total[0] == str(scan_id).replace("\n", r"\n")
+def test_a_scan_id_may_be_anything(make_pipeline, recorder, raw_documents, scan_id):
+    """As in analysis runs that others have written."""
+    pipeline = make_pipeline()
+    for name, doc in raw_documents().whole(10):
+        pipeline(name, doc)
+    assert pipeline.wait(10)
+    paper = io.StringIO()
+    table = AnnotationTable(Console(file=paper, width=200))
+    for name, doc in recorder.documents:
+        table(name, doc | {"scan_id": scan_id} if name == "start" else doc)
+    row, total = (line.split("|")[0].strip() for line in paper.getvalue().splitlines()[-2:])
+    assert row == total == str(scan_id).replace("\n", r"\n")
 
 
 def test_runs_that_never_stop_are_forgotten_in_time():
