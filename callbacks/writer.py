@@ -86,10 +86,10 @@ class WriterStats:
 class AnalysisWriter:
     """Hands analysis documents to sinks on one daemon thread.
 
-    Documents of one analysis run come in order: start, descriptor, events by frame index, stop; raw runs take turns.
-    Each sink gets its own copy of each document. A sink that raises, whatever it is, is left out for the rest of that
-    analysis run; the other sinks go on, and so does it with other runs. An annotation that cannot be written down
-    becomes the row of a failed frame.
+    Documents of one analysis run come in order: start, descriptor, events by frame index, stop; those of several
+    raw runs as their rows come. Each sink gets its own copy of each document. A sink that raises, whatever it is, is
+    left out for the rest of that analysis run; the other sinks go on, and so does it with other runs. An annotation
+    that cannot be written down becomes the row of a failed frame.
 
     A sink may call `wait` and `close`: they return at once, as the thread that calls would wait for itself. They may
     be called by the handler of a signal, with a timeout: what that interrupts may hold up the thread.
@@ -127,9 +127,9 @@ class AnalysisWriter:
         # Guards what follows, and all rows; held for moments. Reentrant, as the handler of a signal may interrupt
         # the thread that holds it.
         self._changed = threading.Condition(threading.RLock())
-        self._due: dict[
-            RunProgress, None
-        ] = {}  # with something to do; the one that had its turn last comes last
+        # Raw runs with something to do, in the order in which it came: once for each row, and once for news. At least
+        # as often as they have any.
+        self._due: deque[RunProgress] = deque()
         self._waiting_rows = self._early_rows = 0
         self._busy = self._writes = False  # at anything; at a row
         self._closed = self._gave_up = self._ended = False
@@ -156,7 +156,8 @@ class AnalysisWriter:
             elif self._waiting_rows < self._max_rows * (1 if run.abandoned else _OVERFLOW):
                 run.rows.append((progress, row))
                 self._waiting_rows += 1
-                self._make_due(run)
+                self._due.append(run)
+                self._changed.notify_all()
             else:
                 self._lost_rows += 1
                 logger.error("sinks are stuck: the %s is given up, without a stop", progress.analysis)
@@ -179,7 +180,7 @@ class AnalysisWriter:
                 self._give_up(progress)
             if is_behind or not run.analyses:
                 run.news = None
-                self._due.pop(run, None)
+                self._due = deque(other for other in self._due if other is not run)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until everything handed over was offered to the sinks; return whether it came in time.
@@ -212,7 +213,7 @@ class AnalysisWriter:
                 self._gave_up = True
                 self._lost_rows += lost
                 self._early_rows = self._waiting_rows = 0
-                for run in self._due:
+                for run in set(self._due):
                     run.rows.clear()
                 self._due.clear()
                 self._changed.notify_all()
@@ -234,15 +235,13 @@ class AnalysisWriter:
     def _is_idle(self) -> bool:
         return not self._due and not self._busy
 
-    def _make_due(self, run: RunProgress) -> None:
-        self._due.setdefault(run)
-        self._changed.notify_all()
-
     def _tell(self, run: RunProgress, news: Callable[[], None]) -> None:
         with self._changed:
             if not self._closed:
+                if run.news is None:
+                    self._due.append(run)
                 run.news = news
-                self._make_due(run)
+                self._changed.notify_all()
 
     def _give_up(self, progress: AnalysisProgress) -> None:
         """Lose the rows of an analysis run, and let its raw run come to its end without them."""
@@ -257,7 +256,10 @@ class AnalysisWriter:
         self._early_rows -= len(progress.early)
         self._lost_rows += lost + len(progress.early)
         progress.early.clear()
-        self._make_due(run)
+        # Of those that were due for its rows none is left over, or stuck sinks would let them grow without bound.
+        self._due = deque(other for other in self._due if other is not run)
+        self._due.extend([run] * (len(run.rows) + 1))
+        self._changed.notify_all()
 
     # -- the thread: all else of the progress is touched here alone ------------------------------------------
 
@@ -276,20 +278,17 @@ class AnalysisWriter:
             self._changed.notify_all()
 
     def _next(self) -> tuple[RunProgress, Callable[[], None] | None] | None:
-        """Wait for a run whose turn it is, with its news; None once the writer is closed and has nothing to do."""
+        """Wait for a run with something to do, and its news; None once the writer is closed and has nothing to do."""
         with self._changed:
             self._changed.wait_for(lambda: self._due or self._closed)
             if not self._due:
                 return None
-            run = next(iter(self._due))
-            del self._due[run]
+            run = self._due.popleft()
             self._busy = True
             news, run.news = run.news, None
             if run.rows:
                 self._waiting_rows -= 1
                 self._take(*run.rows.popleft())
-            if run.rows:
-                self._make_due(run)
             self._changed.notify_all()
             return run, news
 

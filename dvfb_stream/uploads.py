@@ -36,7 +36,7 @@ class Uploads:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def upload(self, view: View) -> Upload:
         """Begin to copy a view, and return at once."""

@@ -196,8 +196,10 @@ class ViewPlan:
                     f"{int(not_finite.sum())} pixels outside the mask are not finite, the first at row {row}, "
                     f"column {column} ({pixels[row, column]}); mask them"
                 )
-            return valid & (pixels >= 0)
-        return valid & (pixels >= 0) & (pixels != np.iinfo(pixels.dtype).max)
+            valid = valid & (pixels >= 0)
+        else:
+            valid = valid & (pixels >= 0) & (pixels != np.iinfo(pixels.dtype).max)
+        return valid
 
 
 def _ceiling(kind: np.dtype[Any]) -> np.float32:

@@ -298,7 +298,7 @@ def test_a_worker_makes_use_of_all_that_an_annotator_offers(tiny_bundle):
         value["labels"]["stage"]: value["count"]
         for value in metrics.snapshot()["dvfb_stage_seconds"]["values"]
     }
-    assert stages["view"] == 6
+    assert 6 <= stages["view"] <= 12  # what was prepared for the lost device is prepared again
     assert stages["coefficients"] == stages["network"] == stages["annotate"]
 
 

@@ -109,10 +109,11 @@ class FilesProcess:
     def _read(self, do: str, of: Mapping[str, Any], expected: Expected, run: str) -> NDArray[Any]:
         try:
             with self._companion.asking() as ask:
-                if expected.shape is None or expected.dtype is None:
+                shape, dtype = expected.shape, expected.dtype
+                if shape is None or dtype is None:
                     found = ask(_request(do, of, expected, run, None))
-                    expected = Expected(tuple(found["shape"]), np.dtype(found["dtype"]))
-                pixels = self._memory.shared(expected.shape, expected.dtype)
+                    shape, dtype = tuple(found["shape"]), np.dtype(found["dtype"])
+                pixels = self._memory.shared(shape, dtype)
                 answer = ask(_request(do, of, expected, run, self._memory.place_of(pixels)))
         except TypeError as error:
             raise FrameError(f"{of['path']} cannot be read: {error}") from error

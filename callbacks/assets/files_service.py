@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,11 @@ class FilesService:
         if request["do"] == "release":
             self._files.release(request["run"])
         else:
-            read = {"hdf5": self._files.hdf5, "image": self._files.image, "handled": self._files.handled}
+            read: dict[str, Callable[..., NDArray[Any]]] = {
+                "hdf5": self._files.hdf5,
+                "image": self._files.image,
+                "handled": self._files.handled,
+            }
             self._place.is_that_of(request["place"])
             pixels = read[request["do"]](**request["of"], expected=_expected(request), run=request["run"])
             if request["place"] is None:
