@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from dvfb_stream.callbacks.assets import OldResources
-from dvfb_stream.callbacks.described import Detectors
 from dvfb_stream.callbacks.documents import (
     Document,
     DocumentError,
@@ -17,12 +16,13 @@ from dvfb_stream.callbacks.documents import (
     moment,
     text,
 )
-from dvfb_stream.callbacks.exposures import Exposures
-from dvfb_stream.callbacks.left_out import LeftOut
 from dvfb_stream.callbacks.open_runs import EndedError, OpenRun, OpenRuns
-from dvfb_stream.callbacks.raw_events import RawEvents
-from dvfb_stream.callbacks.raw_run import RawRun
-from dvfb_stream.callbacks.waiting_room import Held, WaitingRoom
+from dvfb_stream.callbacks.raw.described import Detectors
+from dvfb_stream.callbacks.raw.exposures import Exposures
+from dvfb_stream.callbacks.raw.left_out import LeftOut
+from dvfb_stream.callbacks.raw.raw_events import RawEvents
+from dvfb_stream.callbacks.raw.raw_run import RawRun
+from dvfb_stream.callbacks.raw.waiting_room import Held, WaitingRoom
 
 logger = logging.getLogger(__name__)
 

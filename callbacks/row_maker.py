@@ -12,14 +12,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dvfb_stream.annotations import Annotation
-from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row
+from dvfb_stream.callbacks.analysis.analysis_run import AnalysisRun, Row
+from dvfb_stream.callbacks.analysis.progress import AnalysisProgress
+from dvfb_stream.callbacks.analysis.writer import AnalysisWriter
 from dvfb_stream.callbacks.assets import NoFrames, PixelReader, PixelReferences
-from dvfb_stream.callbacks.exposures import Exposures
 from dvfb_stream.callbacks.latest import LatestAnnotations
 from dvfb_stream.callbacks.open_runs import OpenRun
-from dvfb_stream.callbacks.pixels import taken_over
-from dvfb_stream.callbacks.raw_run import RawRun
-from dvfb_stream.callbacks.writer import AnalysisProgress, AnalysisWriter
+from dvfb_stream.callbacks.raw.exposures import Exposures
+from dvfb_stream.callbacks.raw.pixels import taken_over
+from dvfb_stream.callbacks.raw.raw_run import RawRun
 from dvfb_stream.frames import Frame, Geometry, Origin
 from dvfb_stream.metrics import Metrics, catalogue
 from dvfb_stream.worker import SupportsAnnotate, Worker, was_dropped

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from dvfb_stream.callbacks.assets.files import FrameFiles
-from dvfb_stream.callbacks.assets.files_process import FilesProcess
 from dvfb_stream.callbacks.assets.old_resources import OldResources
 from dvfb_stream.callbacks.assets.reader import PixelReader, ReaderStats
-from dvfb_stream.callbacks.assets.references import Files, NotThereYetError, PixelReference
+from dvfb_stream.callbacks.assets.references import PixelReference
 from dvfb_stream.callbacks.assets.run_assets import RunAssets
 from dvfb_stream.callbacks.assets.sequences import NoFrames, PixelReferences
 
 __all__ = [
-    "Files",
-    "FilesProcess",
-    "FrameFiles",
     "NoFrames",
-    "NotThereYetError",
     "OldResources",
     "PixelReader",
     "PixelReference",

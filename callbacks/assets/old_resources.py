@@ -10,14 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.callbacks.assets.places import located
-from dvfb_stream.callbacks.assets.references import (
-    Expected,
-    Files,
-    Hdf5Frame,
-    ImageFrame,
-    NotThereYetError,
-    PixelReference,
-)
+from dvfb_stream.callbacks.assets.references import Hdf5Frame, ImageFrame, PixelReference
 from dvfb_stream.callbacks.assets.templates import file_name
 from dvfb_stream.callbacks.documents import (
     Document,
@@ -28,6 +21,7 @@ from dvfb_stream.callbacks.documents import (
     text,
     whole,
 )
+from dvfb_stream.callbacks.files import Expected, Files, NotThereYetError
 from dvfb_stream.callbacks.recent import Recent
 from dvfb_stream.errors import FrameError
 

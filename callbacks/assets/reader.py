@@ -14,9 +14,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.assets.files import FrameFiles
-from dvfb_stream.callbacks.assets.references import Files, NotThereYetError
 from dvfb_stream.callbacks.assets.sequences import PixelReferences
+from dvfb_stream.callbacks.files import Files, FrameFiles, NotThereYetError
 from dvfb_stream.errors import FrameError, SettingsError
 from dvfb_stream.metrics import Metrics, Stage, catalogue
 

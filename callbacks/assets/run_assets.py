@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from dvfb_stream.callbacks.assets.numbering import Ranges
 from dvfb_stream.callbacks.assets.old_resources import DatumFrames, OldResources
-from dvfb_stream.callbacks.assets.references import Expected
 from dvfb_stream.callbacks.assets.resources import StreamFrames, StreamResource, frames_each
 from dvfb_stream.callbacks.documents import (
     MAX_EXPOSURES_IN_A_DOCUMENT,
@@ -20,7 +20,7 @@ from dvfb_stream.callbacks.documents import (
     text,
     whole,
 )
-from dvfb_stream.callbacks.numbering import Ranges
+from dvfb_stream.callbacks.files import Expected
 
 
 @dataclass(slots=True, eq=False)

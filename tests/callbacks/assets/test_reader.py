@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from dvfb_stream.callbacks.assets import NoFrames, NotThereYetError, PixelReader
-from dvfb_stream.callbacks.assets.references import Expected, Hdf5Frame, ImageFrame
+from dvfb_stream.callbacks.assets import NoFrames, PixelReader
+from dvfb_stream.callbacks.assets.references import Hdf5Frame, ImageFrame
+from dvfb_stream.callbacks.files import Expected, NotThereYetError
 from dvfb_stream.errors import FrameError, SettingsError
 
 ANY = Expected(None, None)

@@ -15,8 +15,9 @@ from bluesky import RunEngine
 from bluesky import plan_stubs as bps
 from bluesky import plans as bp
 
-from dvfb_stream.callbacks.assets import FrameFiles, NotThereYetError, RunAssets
+from dvfb_stream.callbacks.assets import RunAssets
 from dvfb_stream.callbacks.documents import DocumentError, NotKnownYetError
+from dvfb_stream.callbacks.files import FrameFiles, NotThereYetError
 from dvfb_stream.errors import FrameError
 
 

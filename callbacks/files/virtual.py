@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from dvfb_stream.callbacks.assets.references import NotThereYetError
+from dvfb_stream.callbacks.files.expected import NotThereYetError
 from dvfb_stream.errors import FrameError
 
 Box = tuple[slice, ...]

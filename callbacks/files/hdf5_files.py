@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from dvfb_stream.callbacks.assets.references import NotThereYetError
-from dvfb_stream.callbacks.assets.regular_files import regular_file
-from dvfb_stream.callbacks.assets.virtual import Mapping
+from dvfb_stream.callbacks.files.expected import NotThereYetError
+from dvfb_stream.callbacks.files.regular_files import regular_file
+from dvfb_stream.callbacks.files.virtual import Mapping
 from dvfb_stream.errors import FrameError, MissingExtraError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from dvfb_stream.callbacks.assets.files import FrameFiles
-from dvfb_stream.callbacks.assets.references import Expected
+from dvfb_stream.callbacks.files.expected import Expected
+from dvfb_stream.callbacks.files.files import FrameFiles
 from dvfb_stream.worker.frame_memory import MappedFrames, Place
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.assets.references import Expected, NotThereYetError
+from dvfb_stream.callbacks.files.expected import Expected, NotThereYetError
 
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 """Shape, whether columns come first, type."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dvfb_stream.callbacks.documents import DocumentError, NotKnownYetError, size_of
-from dvfb_stream.callbacks.waiting_room import WaitingRoom
+from dvfb_stream.callbacks.raw.waiting_room import WaitingRoom
 
 ON_A = NotKnownYetError("descriptor", "a", run="run")
 ON_B = NotKnownYetError("descriptor", "b")

@@ -10,14 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.callbacks.assets import OldResources, PixelReferences, RunAssets
-from dvfb_stream.callbacks.copied_fields import COPIED_FIELDS, LARGEST_INTEGER
-from dvfb_stream.callbacks.described import (
-    Descriptor,
-    Detectors,
-    FindsGeometry,
-    finds_geometry,
-    looks_like_image,
-)
+from dvfb_stream.callbacks.assets.numbering import Numbering
 from dvfb_stream.callbacks.documents import (
     MAX_EXPOSURES_IN_A_DOCUMENT,
     Document,
@@ -30,10 +23,17 @@ from dvfb_stream.callbacks.documents import (
     text,
     whole,
 )
-from dvfb_stream.callbacks.exposures import Exposures
-from dvfb_stream.callbacks.numbering import Numbering
-from dvfb_stream.callbacks.pixels import images_in
-from dvfb_stream.callbacks.raw_events import RawEvent, RawEvents
+from dvfb_stream.callbacks.raw.copied_fields import COPIED_FIELDS, LARGEST_INTEGER
+from dvfb_stream.callbacks.raw.described import (
+    Descriptor,
+    Detectors,
+    FindsGeometry,
+    finds_geometry,
+    looks_like_image,
+)
+from dvfb_stream.callbacks.raw.exposures import Exposures
+from dvfb_stream.callbacks.raw.pixels import images_in
+from dvfb_stream.callbacks.raw.raw_events import RawEvent, RawEvents
 from dvfb_stream.errors import FrameError
 from dvfb_stream.frames import Geometry, Origin
 

@@ -14,7 +14,7 @@ import pytest
 from bluesky import RunEngine
 from bluesky import plans as bp
 
-from dvfb_stream.callbacks.assets import FrameFiles, NotThereYetError
+from dvfb_stream.callbacks.files import FrameFiles, NotThereYetError
 from dvfb_stream.errors import FrameError
 
 from .conftest import ANY, GROWING, PREALLOCATED, Writer

@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from dvfb_stream.callbacks.assets import FrameFiles
-from dvfb_stream.callbacks.assets.references import Expected
+from dvfb_stream.callbacks.files import Expected, FrameFiles
 
 ANY = Expected(None, None)
 

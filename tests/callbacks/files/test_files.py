@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from dvfb_stream.callbacks.assets import FrameFiles, NotThereYetError
-from dvfb_stream.callbacks.assets.references import Expected, Hdf5Frame, ImageFrame
+from dvfb_stream.callbacks.assets.references import Hdf5Frame, ImageFrame
+from dvfb_stream.callbacks.files import Expected, FrameFiles, NotThereYetError
 from dvfb_stream.errors import FrameError
 
 from .conftest import ANY

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from dvfb_stream.callbacks.assets.references import NotThereYetError
+from dvfb_stream.callbacks.files.expected import NotThereYetError
 from dvfb_stream.errors import FrameError
 
 KINDS_OF_FILE = {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.assets.references import Expected, NotThereYetError
+from dvfb_stream.callbacks.files.expected import Expected, NotThereYetError
 from dvfb_stream.errors import FrameError
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker.device_failures import Failure, ReportedFailureError

@@ -9,11 +9,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.assets.handlers import Handler, Handlers
-from dvfb_stream.callbacks.assets.hdf5_frames import Hdf5Frames, LendsMemory
-from dvfb_stream.callbacks.assets.npy_files import read_npy
-from dvfb_stream.callbacks.assets.references import Expected, NotThereYetError
-from dvfb_stream.callbacks.assets.regular_files import regular_file
+from dvfb_stream.callbacks.files.expected import Expected, NotThereYetError
+from dvfb_stream.callbacks.files.handlers import Handler, Handlers
+from dvfb_stream.callbacks.files.hdf5_frames import Hdf5Frames, LendsMemory
+from dvfb_stream.callbacks.files.npy_files import read_npy
+from dvfb_stream.callbacks.files.regular_files import regular_file
 from dvfb_stream.errors import FrameError
 from dvfb_stream.worker.frame_memory import FrameMemory
 

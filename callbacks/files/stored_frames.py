@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.assets.hdf5_files import OpenHdf5
-from dvfb_stream.callbacks.assets.references import NotThereYetError
-from dvfb_stream.callbacks.assets.regular_files import regular_file
-from dvfb_stream.callbacks.assets.virtual import Box
+from dvfb_stream.callbacks.files.expected import NotThereYetError
+from dvfb_stream.callbacks.files.hdf5_files import OpenHdf5
+from dvfb_stream.callbacks.files.regular_files import regular_file
+from dvfb_stream.callbacks.files.virtual import Box
 from dvfb_stream.errors import FrameError
 
 MOST_KEPT_BYTES = 256 * 2**20

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.assets.references import Expected, NotThereYetError
-from dvfb_stream.callbacks.assets.regular_files import refuse_pipes_and_devices
+from dvfb_stream.callbacks.files.expected import Expected, NotThereYetError
+from dvfb_stream.callbacks.files.regular_files import refuse_pipes_and_devices
 from dvfb_stream.errors import FrameError
 
 HANDLER_GROUPS = ("databroker.handlers",)

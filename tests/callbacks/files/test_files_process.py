@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 import pytest
 
-from dvfb_stream.callbacks.assets.files import FrameFiles
-from dvfb_stream.callbacks.assets.files_process import FilesProcess
-from dvfb_stream.callbacks.assets.references import Expected, NotThereYetError
+from dvfb_stream.callbacks.files import Expected, NotThereYetError
+from dvfb_stream.callbacks.files.files import FrameFiles
+from dvfb_stream.callbacks.files.files_process import FilesProcess
 from dvfb_stream.errors import FrameError
 from dvfb_stream.worker.frame_memory import FrameMemory
 

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from dvfb_stream.callbacks.assets.hdf5_files import OpenHdf5, OpenHdf5Files
-from dvfb_stream.callbacks.assets.references import Expected, NotThereYetError
-from dvfb_stream.callbacks.assets.regular_files import beside
-from dvfb_stream.callbacks.assets.stored_frames import StoredFrames
-from dvfb_stream.callbacks.assets.virtual import Box, mappings
+from dvfb_stream.callbacks.files.expected import Expected, NotThereYetError
+from dvfb_stream.callbacks.files.hdf5_files import OpenHdf5, OpenHdf5Files
+from dvfb_stream.callbacks.files.regular_files import beside
+from dvfb_stream.callbacks.files.stored_frames import StoredFrames
+from dvfb_stream.callbacks.files.virtual import Box, mappings
 from dvfb_stream.errors import FrameError
 
 MOST_STEPS = 8

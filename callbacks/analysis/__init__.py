@@ -1,0 +1,1 @@
+"""Analysis runs: rows of annotations, their documents, and the sinks that get them."""
