@@ -13,9 +13,7 @@ from dvfb_stream.frames import Geometry
 from dvfb_stream.metrics import serve
 from dvfb_stream.profiles.beamline import Beamline, read_beamline
 from dvfb_stream.profiles.catalogs import close_before_exit, open_catalog
-from dvfb_stream.worker.ending import SECONDS_AT_EXIT, seconds_for_rows
-
-__all__ = ["SECONDS_AT_EXIT", "annotate_live"]
+from dvfb_stream.worker.ending import seconds_for_rows
 
 
 def annotate_live(
@@ -61,6 +59,7 @@ def annotate_live(
             detectors={**beamline.geometries, **(detectors or {})} or None,
             policy=description.policy,
             device=description.device,
+            annotate_in=description.annotate_in,
             max_frames=description.max_frames,
             max_bytes=description.max_bytes,
             patience=description.patience,

@@ -4,7 +4,8 @@
 # mypy: ignore-errors
 
 from dvfb_stream.callbacks import AnnotationTable
-from dvfb_stream.profiles.live import SECONDS_AT_EXIT, annotate_live
+from dvfb_stream.profiles.live import annotate_live
+from dvfb_stream.worker.ending import seconds_for_rows
 
 live = annotate_live(RE, beamline, catalog=catalog, detectors=geometries, sinks=[AnnotationTable()])
-opened.callback(live.close, SECONDS_AT_EXIT)  # before the catalog, which was opened earlier
+opened.callback(lambda: live.close(seconds_for_rows()))  # before the catalog, which was opened earlier
