@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import gc
+import json
+import mmap
+import os
+import subprocess
 import sys
 import threading
 import time
@@ -8,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from dvfb_stream.worker.frame_memory import SMALL, FrameMemory
+from dvfb_stream.worker.frame_memory import SMALL, FrameMemory, MappedFrames
 
 SHAPE = (256, 512)
 SIZE = 4 * SHAPE[0] * SHAPE[1]
@@ -21,6 +25,21 @@ def image(value: int, dtype: str = "<i4") -> np.ndarray:
 
 def address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
+
+
+def held_bytes(memory: FrameMemory) -> int:
+    """Return what the system has lent to the file."""
+    return 512 * os.fstat(memory.file).st_blocks
+
+
+def seen_elsewhere(memory: FrameMemory, array: np.ndarray) -> np.ndarray:
+    return MappedFrames(memory.file).array(json.loads(json.dumps(memory.place_of(array))))
+
+
+def run(script: str) -> str:
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_a_copy_is_equal_read_only_and_its_own():
@@ -135,3 +154,231 @@ def test_threads_never_get_the_same_memory():
     finally:
         sys.setswitchinterval(before)
     assert not wrong
+
+
+def test_memory_given_back_by_threads_of_several_sizes_is_neither_lost_nor_kept_beyond_the_bound():
+    memory, wrong = FrameMemory(3 * SIZE, ahead=2), []
+
+    def use(rows: int) -> None:
+        for n in range(100):
+            held = [memory.copy(np.full((rows, SHAPE[1]), rows + n)) for _ in range(2)]
+            cycle: list = [held.pop()]
+            cycle.append(cycle)  # the garbage collector drops it, wherever that runs
+            if not (held[0] == rows + n).all() or not (cycle[0] == rows + n).all():
+                wrong.append(rows)
+
+    before, threshold = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(1e-5)
+    gc.set_threshold(20, 2, 2)
+    try:
+        threads = [threading.Thread(target=use, args=(rows,)) for rows in (256, 257, 320, 512)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+        gc.set_threshold(*threshold)
+    memory.close()
+    gc.collect()
+    assert not wrong
+    assert held_bytes(memory) == memory.idle_bytes <= 3 * SIZE
+
+
+def test_what_is_more_than_is_kept_is_given_back_to_the_system():
+    memory = FrameMemory(2 * SIZE)
+    held = [memory.copy(image(n)) for n in range(6)]
+    assert held_bytes(memory) == 6 * SIZE
+    held.clear()
+    assert held_bytes(memory) == 2 * SIZE
+    held = [memory.copy(image(n)) for n in range(6)]
+    assert [int(array[-1, -1]) for array in held] == [*range(6)]
+
+
+def test_the_file_does_not_grow_while_frames_of_other_sizes_come_and_go():
+    memory, rng = FrameMemory(SIZE), np.random.default_rng(0)
+    mask = memory.shared((1,), "u1")
+    sizes = []
+    for rows in (*range(60, 250, 10), 2600):  # of 2600, there is room for five if it is in one piece again
+        held = [memory.shared((rows, 5000), "u1") for _ in range(5)]
+        for n, array in enumerate(held):
+            array[:] = n
+        del array
+        for n in rng.permutation(5):
+            assert (held[n] == n).all()
+            held[n] = None
+        sizes.append(os.fstat(memory.file).st_size)
+    assert set(sizes) == {1 << 26}
+    assert held_bytes(memory) <= SIZE + mmap.PAGESIZE
+    del mask
+
+
+def test_one_array_may_be_larger_than_what_is_mapped_at_once():
+    memory = FrameMemory(0)
+    large = memory.shared(((1 << 26) + 1,), "u1")
+    large[-1] = 5
+    small = memory.shared((3,), "u1")
+    small[:] = 7
+    assert seen_elsewhere(memory, large)[-1] == 5
+    assert (seen_elsewhere(memory, small) == 7).all()
+    del large
+    assert held_bytes(memory) == mmap.PAGESIZE
+
+
+def test_a_process_with_few_descriptors_holds_and_maps_many_frames():
+    run("""
+import os, resource
+import numpy as np
+from dvfb_stream.worker.frame_memory import FrameMemory, MappedFrames
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+memory = FrameMemory(1 << 23)
+mapped = MappedFrames(memory.file)
+for burst in range(3):
+    held = [memory.copy(np.full((300, 250 + burst), n, "i4")) for n in range(400)]
+    seen = [mapped.array(memory.place_of(frame)) for frame in held]
+    assert all((array == n).all() for n, array in enumerate(seen))
+    assert len(os.listdir("/proc/self/fd")) < 20
+""")
+
+
+def test_a_forked_process_leaves_the_memory_alone():
+    run(f"""
+import os
+import numpy as np
+from dvfb_stream.worker.frame_memory import FrameMemory
+memory = FrameMemory(0, ahead=2)
+image = np.full({SHAPE}, 7, "i4")
+frame, small = memory.copy(image), memory.shared((3,), "u1")
+small[:] = 7
+pid = os.fork()
+if pid == 0:
+    status = 1
+    try:
+        held = [memory.copy(image + n) for n in range(10)] + [memory.empty(image.shape, "i4")]
+        for array in held[:-1]:
+            try:
+                memory.place_of(array)
+                os._exit(2)
+            except KeyError:
+                pass
+        for refused in (lambda: memory.shared((3,), "u1"), lambda: memory.with_place(frame)):
+            try:
+                refused()
+                os._exit(3)
+            except RuntimeError as error:
+                assert "forked" in str(error)
+        assert memory.idle_bytes == 0
+        assert (frame == 7).all()
+        del frame, small
+        memory.close()
+        status = 0
+    finally:
+        os._exit(status)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+assert (frame == 7).all() and (small == 7).all()
+assert memory.place_of(memory.copy(image))
+""")
+
+
+def test_arrays_that_hold_no_numbers_have_no_place_and_cost_none():
+    memory = FrameMemory()
+    memory.copy(image(1))
+    for dtype in (object, "c16", "M8[s]", "S3", [("x", "i4")]):
+        with pytest.raises(TypeError, match="nothing to another process"):
+            memory.shared(SHAPE, dtype)
+        with pytest.raises(TypeError, match="nothing to another process"):
+            memory.with_place(np.empty(SHAPE, dtype))
+        assert memory.copy(np.zeros((600, 600), dtype)).shape == (600, 600)
+    with pytest.raises(ValueError, match="negative"):
+        memory.shared((-1, -5), "i4")
+    assert memory.idle_bytes == SIZE == held_bytes(memory)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda a: a,
+        lambda a: a[:3],
+        lambda a: a.reshape(-1),
+        lambda a: a.reshape(2, -1, 4),
+        lambda a: a.view("u1"),
+        lambda a: a[0, 0:1].reshape(()),
+    ],
+)
+def test_a_contiguous_part_from_the_beginning_has_the_place_it_lies_in(part):
+    memory = FrameMemory()
+    whole = memory.shared(SHAPE, "<i4")
+    whole[:] = np.arange(SIZE // 4).reshape(SHAPE)
+    own = part(whole)
+    assert memory.with_place(own) is own
+    seen = seen_elsewhere(memory, own)
+    assert (seen.shape, seen.dtype) == (own.shape, own.dtype)
+    np.testing.assert_array_equal(seen, own)
+    del whole
+    assert memory.idle_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda a: a[1:],
+        lambda a: a[:, :3],
+        lambda a: a[::2],
+        lambda a: a[::-1],
+        lambda a: a.T,
+        lambda a: np.broadcast_to(a[0], (4, *a[0].shape)),
+        lambda a: a[:0],
+        lambda a: np.ndarray((0,), "i4", a, a.nbytes),  # where the next array begins
+        lambda a: np.array(3.5),
+        lambda a: np.ones((3, 4), ">u2"),
+        lambda a: np.ones(5, bool),
+        lambda a: np.ones((0, 4), "f4"),
+    ],
+)
+def test_any_other_array_is_copied_to_a_place(part):
+    memory = FrameMemory()
+    whole, following = memory.shared(SHAPE, "<i4"), memory.shared(SHAPE, "<i4")
+    whole[:] = np.arange(SIZE // 4).reshape(SHAPE)
+    following[:] = -1
+    own = part(whole)
+    placed = memory.with_place(own)
+    assert placed is not own
+    assert not np.shares_memory(placed, own)
+    assert memory.place_of(placed) not in (memory.place_of(whole), memory.place_of(following))
+    seen = seen_elsewhere(memory, placed)
+    assert (seen.shape, seen.dtype) == (own.shape, own.dtype)
+    np.testing.assert_array_equal(seen, own)
+    assert (following == -1).all()
+
+
+def test_an_array_is_seen_as_it_is_read_only_unless_it_is_to_be_filled():
+    memory = FrameMemory()
+    array = memory.shared((3,), "i4")
+    array[:] = 1
+    seen = seen_elsewhere(memory, array)
+    array[:] = 2
+    assert (seen == 2).all()
+    with pytest.raises(ValueError, match="read-only"):
+        seen[0] = 3
+    MappedFrames(memory.file, mmap.ACCESS_WRITE).array(memory.place_of(array))[:] = 4
+    assert (array == 4).all()
+
+
+def test_few_extents_stay_mapped_and_arrays_in_others_stay_valid():
+    with open(os.memfd_create("extents"), "w+b") as file:
+        places = [
+            {"extent": [n * mmap.PAGESIZE, mmap.PAGESIZE], "offset": 8, "shape": [2], "dtype": "<i4"}
+            for n in range(100)
+        ]
+        for place in places:
+            file.seek(place["extent"][0] + place["offset"])
+            file.write(np.full(2, place["extent"][0], "<i4").tobytes())
+        file.truncate(len(places) * mmap.PAGESIZE)
+        before = len(os.listdir("/proc/self/fd"))
+        mapped = MappedFrames(file.fileno())
+        first = mapped.array(places[0])
+        for _ in range(2):
+            for place in places:
+                assert (mapped.array(place) == place["extent"][0]).all()
+        assert len(os.listdir("/proc/self/fd")) - before <= 17  # 16, and that of the array held here
+        assert (first == 0).all()
