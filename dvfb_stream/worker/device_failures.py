@@ -36,6 +36,23 @@ class Failure(Enum):
     """Some frame of the batch, or a fault of the annotator."""
 
 
+class Cause(Enum):
+    """How something came to fail in another process."""
+
+    RAISED = "raised"
+    """What it was asked for raised."""
+    ENDED = "ended"
+    """The process ended while it was at this request."""
+    KILLED = "killed"
+    """Somebody else killed it meanwhile: the system, when memory is short."""
+    TIMED_OUT = "timed out"
+    """It did not answer in time."""
+    NOT_STARTED = "not started"
+    """There is no process: it does not start, or ends before it takes a request."""
+    CLOSED = "closed"
+    """It was closed here."""
+
+
 class ReportedFailureError(DvfbError):
     """Something failed in another process.
 
@@ -45,13 +62,18 @@ class ReportedFailureError(DvfbError):
         What was wrong.
     failure
         What it means, where that is known better than from a message.
+    cause
+        How it came to fail.
     error
-        Name of the exception's class there.
+        Name of the exception's class there; empty where none was raised there.
     """
 
-    def __init__(self, message: str, failure: Failure = Failure.OTHER, *, error: str = "") -> None:
+    def __init__(
+        self, message: str, failure: Failure = Failure.OTHER, *, cause: Cause, error: str = ""
+    ) -> None:
         super().__init__(message)
         self.failure = failure
+        self.cause = cause
         self.error = error
 
 

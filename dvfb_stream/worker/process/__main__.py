@@ -74,13 +74,20 @@ def _listen(connection: Connection, service: Service, requests: Queue[Mapping[st
                     return
             message = receive(connection)
             if message.kind is Kind.NOTE:
-                service.hear(message.content)
+                _hear(service, message.content)
             else:
                 requests.put(message.content)
     except (EOFError, OSError):
         return
     finally:
         requests.put(None)
+
+
+def _hear(service: Service, note: Mapping[str, Any]) -> None:
+    try:
+        service.hear(note)
+    except Exception:
+        logger.exception("a note is lost; the request that it helps with can do without")
 
 
 def _made(name: str, memory: int, settings: Mapping[str, Any]) -> Service:

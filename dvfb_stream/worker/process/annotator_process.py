@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 from dvfb_stream import errors
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.errors import DvfbError
 from dvfb_stream.frames import Frame
 from dvfb_stream.metrics import Metrics, Stage
-from dvfb_stream.worker.device_failures import ReportedFailureError
+from dvfb_stream.worker.device_failures import Cause, ReportedFailureError
 from dvfb_stream.worker.frame_memory import FrameMemory
 from dvfb_stream.worker.interface import StageReport
 from dvfb_stream.worker.process.batches import BatchWriter, annotation_from
@@ -23,7 +24,7 @@ SECONDS_TO_ANSWER = 120.0
 """A batch takes a tenth of a second, and the first of a geometry one more. What takes so long is stuck."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class PreparedThere:
     """A frame that is being prepared in the other process."""
 
@@ -79,6 +80,7 @@ class AnnotatorProcess:
         metrics: Metrics | None = None,
     ) -> None:
         memory = FrameMemory() if memory is None else memory
+        self._factory = factory
         self._settings = dict(settings)
         self._report: StageReport | None = None
         self._companion = Companion(
@@ -101,7 +103,10 @@ class AnnotatorProcess:
         self._identity = ModelIdentity(**introduction["identity"])
         self._provenance: dict[str, Any] = introduction["provenance"]
         self._prepares_ahead: bool = introduction["prepares_ahead"]
-        self._numbers = itertools.count()
+        # Guards the next two.
+        self._numbering = threading.Lock()
+        self._next_number = 0
+        self._there: WeakValueDictionary[int, PreparedThere] = WeakValueDictionary()
 
     @classmethod
     def load(
@@ -151,7 +156,10 @@ class AnnotatorProcess:
         FrameError
             When pixels are no numbers.
         """
-        there = PreparedThere(next(self._numbers), self._batches.placed(frame))
+        placed = self._batches.placed(frame)
+        with self._numbering:
+            there = self._there[self._next_number] = PreparedThere(self._next_number, placed)
+            self._next_number += 1
         self._companion.tell({"number": there.number, "batch": self._batches.described([there.frame])})
         return there
 
@@ -173,7 +181,8 @@ class AnnotatorProcess:
 
     def _annotated(self, frames: Sequence[Frame], numbers: Sequence[int]) -> list[Annotation]:
         with self._companion.asking() as ask:
-            answer = ask({"batch": self._batches.described(frames), "numbers": numbers})
+            batch = self._batches.described(frames)
+            answer = ask({"batch": batch, "numbers": numbers, "oldest": self._oldest()})
         if self._report is not None:
             for stage, seconds in answer["stages"]:
                 self._report(Stage(stage), seconds)
@@ -182,10 +191,16 @@ class AnnotatorProcess:
             for told, frame in zip(answer["annotations"], frames, strict=True)
         ]
 
+    def _oldest(self) -> int:
+        """Return the number from which on frames that are prepared there may still be asked for."""
+        with self._numbering:
+            return min(self._there.keys(), default=self._next_number)
+
     def fall_back(self) -> str:
         """Annotate on the CPU from now on, in a new process: the lost device goes with the old one."""
         if self._settings.get("device") != "cpu":
-            self._settings["device"] = "cpu"
+            self._settings = {**self._settings, "device": "cpu"}
+            self._companion.settings = {"factory": self._factory, "settings": self._settings}
             self._prepares_ahead = False
             self._companion.end()
         return "cpu"
@@ -198,7 +213,8 @@ class AnnotatorProcess:
         identity = ModelIdentity(**introduction["identity"])
         if identity != self._identity:
             raise ReportedFailureError(
-                f"the model was {self._identity} and is {identity} now: close the annotator and make it anew"
+                f"the model was {self._identity} and is {identity} now: close the annotator and make it anew",
+                cause=Cause.NOT_STARTED,
             )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from operator import attrgetter
@@ -16,9 +15,6 @@ from dvfb_stream.worker.process.batches import BatchReader, described
 
 _PREPARING_THREADS = max(1, min(4, (os.cpu_count() or 1) - 1))
 """A view takes two milliseconds of a processor; a GPU annotates several batches in the time of sixteen."""
-
-_MOST_PREPARED = 256
-"""Frames that were prepared and whose batch has not come; a worker prepares two batches ahead."""
 
 
 class AnnotatorService:
@@ -44,18 +40,19 @@ class AnnotatorService:
         if isinstance(self._annotator, CopiesAhead):
             self._annotator.copy_ahead()
         self._preparing = ThreadPoolExecutor(_PREPARING_THREADS, "dvfb-prepare")
-        self._prepared: OrderedDict[int, Future[Any]] = OrderedDict()  # by the number of the frame
+        self._prepared: dict[int, Future[Any]] = {}  # by the number of the frame
 
     def _took(self, stage: Stage, seconds: float) -> None:
         self._stages.append((stage.value, seconds))
 
     def introduction(self) -> dict[str, Any]:
-        """Return the annotator's identity and provenance, and whether frames should be prepared ahead."""
+        """Return the annotator's identity, provenance and device, and whether frames should be prepared ahead."""
         identity = self._annotator.identity
         describe = getattr(self._annotator, "provenance", None)
         return {
             "identity": {"name": identity.name, "version": identity.version, "sha256": identity.sha256},
             "provenance": describe() if callable(describe) else {},
+            "device": str(getattr(self._annotator, "device", "cpu")),
             "prepares_ahead": isinstance(self._annotator, SupportsPrepare) and self._annotator.prepares_ahead,
         }
 
@@ -65,8 +62,6 @@ class AnnotatorService:
         if isinstance(annotator, SupportsPrepare):
             (frame,) = self._batches.read(note["batch"])
             self._prepared[note["number"]] = self._preparing.submit(annotator.prepare, frame)
-            if len(self._prepared) > _MOST_PREPARED:
-                self._prepared.popitem(last=False)
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return the annotations of a batch, and how long its stages took."""
@@ -81,5 +76,12 @@ class AnnotatorService:
             annotations = annotator.annotate_prepared(prepared)
         else:
             annotations = annotator.annotate(frames)
+        self._forget(request["oldest"])
         stages, self._stages = self._stages, []
         return {"annotations": [described(annotation) for annotation in annotations], "stages": stages}
+
+    def _forget(self, oldest: int) -> None:
+        """Let go of frames older than that: they were dropped, and do not come any more."""
+        for number in list(self._prepared):
+            if number < oldest:
+                self._prepared.pop(number).cancel()

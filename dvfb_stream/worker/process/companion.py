@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from dvfb_stream.errors import DvfbError, SettingsError
 from dvfb_stream.metrics import Metrics, catalogue
-from dvfb_stream.worker.device_failures import Failure, ReportedFailureError
+from dvfb_stream.worker.device_failures import Cause, Failure, ReportedFailureError, failure_of
 from dvfb_stream.worker.frame_memory import FrameMemory
-from dvfb_stream.worker.process.messages import Kind, Message, receive, send
+from dvfb_stream.worker.process.child import SECONDS_TO_END, Child
+from dvfb_stream.worker.process.messages import Kind, Message, receive
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +27,34 @@ NICENESS = 10
 SECONDS_TO_START = 120.0
 """Importing torch and loading a model take two seconds, and a minute where both come over a network."""
 
-SECONDS_TO_END = 5.0
+SECONDS_TO_CLOSE = 2 * SECONDS_TO_END + 1.0
+"""The request under way waits for the end of the process twice at most; who closes does not wait for ever."""
 
 LONGEST_PAUSE = 60.0
 """Seconds between attempts to start a process that does not start; one second at first, then twice as many each
 time. Meanwhile requests fail at once, and say why."""
 
-Ask = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+class Ask(Protocol):
+    """Sends a request and returns the answer; see `Companion.asking`."""
+
+    def __call__(self, request: Mapping[str, Any], held: Sequence[object] = ()) -> Mapping[str, Any]:
+        """Ask.
+
+        Parameters
+        ----------
+        request
+            JSON-ready.
+        held
+            What the process may write to: arrays of the memory. They are kept until it cannot any more, however long
+            the system takes to end it.
+
+        Raises
+        ------
+        ReportedFailureError
+            See `Companion.asking`.
+        """
+        ...
 
 
 class Companion:
@@ -46,7 +62,8 @@ class Companion:
 
     Life: `start`, or the first request, starts it. When it ends during a request, that request fails, and the next
     starts it again; when it ended before, nothing is lost. A process that does not answer within `answer_within` is
-    ended. It ends with `close`, and when the process that has started it ends, however it does. Ctrl-C does not reach
+    ended; one that the system cannot end yet is left to it, and what was lent to it is kept until then. It ends
+    with `close`, and when the process that has started it ends, however it does. Ctrl-C does not reach
     it.
 
     Requests come one at a time; `close` may be called from any thread, and makes the request under way fail.
@@ -103,10 +120,15 @@ class Companion:
         self._metrics = Metrics() if metrics is None else metrics
         self._was_started = False
         self._why, self._pause, self._start_after = "", 0.0, 0.0
+        self._device = "cpu"
+        self._held: Sequence[object] = ()  # by the request under way
+        self._given_up: list[
+            tuple[Child, Sequence[object]]
+        ] = []  # what the system could not end yet, and what it has
         self._asking = threading.Lock()
         # Guards the next two.
         self._changing = threading.Lock()
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._closed = False
 
     @property
@@ -114,6 +136,12 @@ class Companion:
         """Of the process; None while there is none."""
         with self._changing:
             return None if self._child is None else self._child.process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process that lives: where there is none, none has anything to be asked about."""
+        with self._changing:
+            return self._child is not None and self._child.is_running
 
     def start(self) -> Mapping[str, Any]:
         """Start the process and return the introduction of its service.
@@ -136,9 +164,12 @@ class Companion:
             When the service raised, or the process ended, did not answer in time, or could not be started.
         """
         with self._asking:
-            if self._closed:
-                raise self._was_closed()
-            yield self._ask
+            self._check_open()
+            try:
+                yield self._ask
+            finally:
+                if self._closed:
+                    self._let_go()  # who closed it may not have waited
 
     def tell(self, note: Mapping[str, Any]) -> None:
         """Send what helps with a request to come; lost where there is no process. Any thread, while one is asking."""
@@ -160,16 +191,29 @@ class Companion:
                 return
             self._closed = True
             if self._child is not None:
-                self._child.process.terminate()
-        with self._asking:
+                self._child.process.kill()
+        if not self._asking.acquire(timeout=SECONDS_TO_CLOSE):
+            logger.warning(
+                "the process of %s does not end: the request under way is left to itself", self._called
+            )
+            return
+        try:
             self._let_go()
+        finally:
+            self._asking.release()
 
     # -- by whoever holds `_asking` ------------------------------------------------------------------------
 
-    def _ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        answer = self._answered(request) or self._answered(request)
+    def _ask(self, request: Mapping[str, Any], held: Sequence[object] = ()) -> Mapping[str, Any]:
+        self._held = held
+        try:
+            answer = self._answered(request) or self._answered(request)
+        finally:
+            self._held = ()
         if answer is None:
-            raise ReportedFailureError(f"the process of {self._called} ends before it takes a request")
+            raise ReportedFailureError(
+                f"the process of {self._called} ends before it takes a request", cause=Cause.NOT_STARTED
+            )
         if answer.kind is not Kind.DONE:
             raise _reported(answer)
         return answer.content
@@ -188,12 +232,14 @@ class Companion:
             logger.warning("%s, with nothing to do", ended)
             return None
 
-    def _running(self) -> _Child:
+    def _running(self) -> Child:
         """Return the process, started where there is none."""
-        if self._child is None or self._child.process.poll() is not None:
+        if self._child is None or not self._child.is_running:
             self._let_go()
             if time.monotonic() < self._start_after:
-                raise ReportedFailureError(f"{self._why}; it is tried again within {self._pause:g} s")
+                raise ReportedFailureError(
+                    f"{self._why}; it is tried again within {self._pause:g} s", cause=Cause.NOT_STARTED
+                )
             self._start()
         assert self._child is not None
         return self._child
@@ -207,16 +253,23 @@ class Companion:
                 self._on_restart(introduction)
         except DvfbError as error:
             self._let_go()
+            self._check_open()
             self._why = f"the process of {self._called} does not start: {error}"
             self._pause = min(max(1.0, 2.0 * self._pause), LONGEST_PAUSE)
             self._start_after = time.monotonic() + self._pause
-            raise
+            raise ReportedFailureError(
+                str(error),
+                failure_of(error),
+                cause=Cause.NOT_STARTED,
+                error=error.error if isinstance(error, ReportedFailureError) else type(error).__name__,
+            ) from error
         self._was_started = True
         self._pause = 0.0
         return introduction
 
     def _introduced(self) -> Mapping[str, Any]:
         """Start the process, and return what it says when it is ready."""
+        self._device = "cpu"  # as long as it is not known
         child = self._begun()
         setup = {
             "service": self._service,
@@ -231,28 +284,20 @@ class Companion:
             raise self._ended(child) from error
         if answer.kind is not Kind.READY:
             raise _reported(answer)
+        self._device = str(answer.content.get("device", "cpu"))
         return answer.content
 
-    def _begun(self) -> _Child:
-        ours, theirs = Pipe()
-        with theirs, self._changing:
-            if self._closed:
-                ours.close()
-                raise self._was_closed()
-            passed = (theirs.fileno(), self._memory.file)
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", __package__, *map(str, passed)],
-                pass_fds=passed,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=_environment(),
-                # Of its own, so that Ctrl-C does not end it.
-                process_group=0,
-            )
-            self._child = _Child(process, ours)
+    def _begun(self) -> Child:
+        for child, held in self._given_up.copy():
+            if not child.is_running:
+                child.end()
+                self._given_up.remove((child, held))
+        with self._changing:
+            self._check_open()
+            self._child = Child.begin(self._memory.file)
             return self._child
 
-    def _answer(self, child: _Child, seconds: float) -> Message:
+    def _answer(self, child: Child, seconds: float) -> Message:
         """Return what the process answers; EOFError or OSError when it has ended.
 
         Raises
@@ -263,72 +308,54 @@ class Companion:
         if child.connection.poll(seconds):
             return receive(child.connection)
         self._let_go()
+        self._check_open()
         raise ReportedFailureError(
             f"the process of {self._called} did not answer within {seconds:g} s and was ended",
-            Failure.DEVICE,
-            error=TimeoutError.__name__,
+            # What computes on this machine's processors has lost nothing, and goes on no better elsewhere.
+            Failure.OTHER if self._device.startswith("cpu") else Failure.DEVICE,
+            cause=Cause.TIMED_OUT,
         )
 
-    def _ended(self, child: _Child) -> ReportedFailureError:
-        """Return what to raise when the process has ended."""
-        with suppress(subprocess.TimeoutExpired):
-            child.process.wait(SECONDS_TO_END)  # the connection is the first that it loses
+    def _ended(self, child: Child) -> ReportedFailureError:
+        """Return what to raise when the connection to the process is lost."""
+        child.ends()  # the connection is the first that it loses
+        status = child.process.returncode  # before it is killed here
         self._let_go()
         if self._closed:
             return self._was_closed()
-        status = child.process.returncode
         if status == -signal.SIGKILL:
             # Nobody but the system's killer for want of memory ends a process so by itself.
             return ReportedFailureError(
-                f"the process of {self._called} was killed: the system may be out of memory", Failure.MEMORY
+                f"the process of {self._called} was killed: the system may be out of memory",
+                Failure.MEMORY,
+                cause=Cause.KILLED,
             )
-        how = f"by the signal {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
-        return ReportedFailureError(f"the process of {self._called} ended {how}")
+        if status is None:
+            how = "its connection and was ended"
+        elif status < 0:
+            how = f"by the signal {signal.Signals(-status).name}"
+        else:
+            how = f"with exit status {status}"
+        return ReportedFailureError(f"the process of {self._called} ended {how}", cause=Cause.ENDED)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise self._was_closed()
 
     def _was_closed(self) -> ReportedFailureError:
-        return ReportedFailureError(f"{self._called} was closed")
+        return ReportedFailureError(f"{self._called} was closed", cause=Cause.CLOSED)
 
     def _let_go(self) -> None:
-        """End the process, if there is one, and wait until it has."""
+        """End the process, if there is one, and wait until it has, or the system cannot end it yet."""
         with self._changing:
             child, self._child = self._child, None
-        if child is not None:
-            child.end()
-
-
-@dataclass(frozen=True, slots=True)
-class _Child:
-    process: subprocess.Popen[bytes]
-    connection: Connection
-    _sending: threading.Lock = field(default_factory=threading.Lock)
-
-    def send(self, kind: Kind, content: Mapping[str, Any]) -> None:
-        """Send a message; OSError when the process has ended."""
-        with self._sending:
-            send(self.connection, kind, content)
-
-    def end(self) -> None:
-        """Close the connection and wait until the process has ended; it has nothing to save."""
-        self.connection.close()
-        self.process.terminate()
-        try:
-            self.process.wait(SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-def _environment() -> dict[str, str]:
-    return {
-        # Threads of torch that wait for one another sleep: one whose processor somebody with a higher priority has
-        # would have the others spin for it. As fast on two idle processors, three times as fast on busy ones.
-        "OMP_WAIT_POLICY": "PASSIVE",
-        **os.environ,
-        # What this process can import, that one must as well.
-        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-    }
+        if child is not None and not child.end():
+            logger.warning("the process %d of %s does not end yet", child.process.pid, self._called)
+            self._given_up.append((child, self._held))
 
 
 def _reported(answer: Message) -> ReportedFailureError:
     content = answer.content
-    return ReportedFailureError(content["message"], Failure(content["failure"]), error=content["error"])
+    return ReportedFailureError(
+        content["message"], Failure(content["failure"]), cause=Cause.RAISED, error=content["error"]
+    )

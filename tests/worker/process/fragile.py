@@ -1,14 +1,16 @@
-"""An annotator for other processes: answers with the mean pixel, and comes to grief where a frame says so."""
+"""Annotators for other processes that answer with the mean pixel, and come to grief where a frame says so."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import numpy as np
 
@@ -87,17 +89,56 @@ class Fragile:
                 raise MemoryError
 
 
+class Ready:
+    """A prepared frame, and the thread that has prepared it."""
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self.thread = threading.current_thread().name
+
+
 class Diligent(Fragile):
     """Prepares ahead, and says on which thread it has prepared a frame."""
 
     prepares_ahead = True
+    ready: ClassVar[WeakSet[Ready]] = WeakSet()
+    """What was prepared in this process and is still held."""
 
-    def prepare(self, frame: Frame) -> tuple[Frame, str]:
-        return frame, threading.current_thread().name
+    def prepare(self, frame: Frame) -> Ready:
+        ready = Ready(frame)
+        self.ready.add(ready)
+        return ready
 
-    def annotate_prepared(self, prepared: Sequence[tuple[Frame, str]]) -> list[Annotation]:
-        annotations = self.annotate([frame for frame, _ in prepared])
+    def annotate_prepared(self, prepared: Sequence[Ready]) -> list[Annotation]:
+        annotations = self.annotate([ready.frame for ready in prepared])
         return [
-            replace(annotation, reason=thread)
-            for annotation, (_, thread) in zip(annotations, prepared, strict=True)
+            replace(annotation, reason=ready.thread)
+            for annotation, ready in zip(annotations, prepared, strict=True)
         ]
+
+
+class Obedient:
+    """A service that does as it is told."""
+
+    def __init__(self, memory: int) -> None:
+        self._heard: list[Any] = []
+
+    def introduction(self) -> dict[str, Any]:
+        return {}
+
+    def hear(self, note: Mapping[str, Any]) -> None:
+        if "error" in note:
+            raise OSError(note["error"])
+        self._heard.append(note["say"])
+
+    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        match request["do"]:
+            case "raise":
+                raise FrameError("as told")
+            case "exit":
+                os._exit(3)
+            case "be killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hang":
+                threading.Event().wait()
+        return {"heard": self._heard}

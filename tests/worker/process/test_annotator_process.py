@@ -12,14 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fragile import FACTORY, GEOMETRY, Grief, frame
+from fragile import FACTORY, GEOMETRY, Diligent, Grief, frame
 
 from dvfb_stream import Annotator, Frame, Geometry
 from dvfb_stream.errors import BundleError, FrameError, SettingsError
 from dvfb_stream.metrics import Metrics, catalogue
 from dvfb_stream.worker import Worker
 from dvfb_stream.worker.device_failures import Failure, ReportedFailureError, failure_of
+from dvfb_stream.worker.frame_memory import FrameMemory
 from dvfb_stream.worker.process import AnnotatorProcess
+from dvfb_stream.worker.process.annotator_service import AnnotatorService
+from dvfb_stream.worker.process.batches import BatchWriter
 
 PATIENCE = 30.0
 """Seconds after which a test that waits has failed; none waits that long."""
@@ -174,6 +177,13 @@ def test_what_befalls_it_is_said_and_the_next_batch_is_annotated(start, grief, f
     assert process.annotate([frame(5)])[0].scores == {"rings": 5.0}
 
 
+def test_a_batch_that_hangs_on_the_cpu_is_no_lost_device(start):
+    process = start(answer_within=0.5, device="cpu")
+    with pytest.raises(ReportedFailureError, match="did not answer") as raised:
+        process.annotate([frame(Grief.HANG)])
+    assert failure_of(raised.value) is Failure.OTHER
+
+
 def test_a_frame_that_brings_the_process_down_costs_its_own_row(start, inbox):
     metrics = Metrics()
     process = start(metrics=metrics)
@@ -258,6 +268,25 @@ def test_what_was_prepared_in_a_process_that_has_ended_is_prepared_again(start):
         process.annotate([frame(Grief.EXIT)])
     annotations = process.annotate_prepared(prepared)
     assert [(a.scores["rings"], a.reason) for a in annotations] == [(v, "MainThread") for v in range(3)]
+
+
+def test_as_many_frames_are_prepared_ahead_as_two_batches_hold(start):
+    process = start(factory="fragile:Diligent")
+    batches = [[process.prepare(frame(value)) for value in range(400)] for _ in range(2)]
+    for batch in batches:
+        annotations = process.annotate_prepared(batch)
+        assert {annotation.reason[:12] for annotation in annotations} == {"dvfb-prepare"}
+
+
+def test_frames_that_are_prepared_and_dropped_are_let_go_there():
+    memory = FrameMemory()
+    batches = BatchWriter(memory)
+    service = AnnotatorService(memory.file, "fragile:Diligent", {})
+    frames = [batches.placed(frame(value)) for value in range(5)]
+    for number, one in enumerate(frames):
+        service.hear({"number": number, "batch": batches.described([one])})
+    service.answer({"batch": batches.described(frames[3:4]), "numbers": [3], "oldest": 3})
+    wait_for(lambda: [ready.frame.pixels[0, 0] for ready in Diligent.ready] == [4.0])
 
 
 def test_a_worker_has_frames_prepared_there(start, inbox):
