@@ -141,6 +141,7 @@ class DocumentIntake:
             case "stream_resource":
                 run = self._runs.run(text(doc, "run_start"))
                 run.raw.add_stream_resource(doc)
+                self._runs.keep_within_bounds()
                 return self._room.released("stream_resource", text(doc, "uid"))
             case "resource":
                 self._old_resources.add_resource(doc)

@@ -30,6 +30,11 @@ SECONDS_WITHOUT_A_ROW = 60.0
 """After which who leaves a ``with`` block takes it that none will come: a file may be late by 30 s, and Tiled's
 client tries for 45 s. As long as rows come it may take longer, as with 100,000 frames that wait in files."""
 
+HEAD_START = 0.005
+"""Seconds that a scan has after each document before work on its frames begins. A RunEngine has two to four
+milliseconds of work until the next exposure begins, and then waits for the detector: what we need of Python's
+interpreter meanwhile, it would wait for."""
+
 
 class AnnotateIn(StrEnum):
     """Where files are read, and a model annotates."""
@@ -138,6 +143,7 @@ class LiveAnnotator:
                 on_run_stored=on_run_stored,
                 on_sink_failure=on_sink_failure,
                 memory=memory,
+                head_start=HEAD_START,
                 metrics=metrics,
             )
             self._opened = opened.pop_all()
@@ -146,7 +152,8 @@ class LiveAnnotator:
 
     def __call__(self, name: str, doc: Document) -> None:
         """Take one document of the RunEngine."""
-        self._pipeline(name, doc)
+        if self._is_ours():
+            self._pipeline(name, doc)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the rows of all frames seen so far; return whether they came within `timeout` seconds.
@@ -156,7 +163,7 @@ class LiveAnnotator:
         return self._is_ours() and self._pipeline.wait(timeout)
 
     def close(self, timeout: float | None = None) -> None:
-        """Finish what is there within `timeout` seconds and end the threads; later documents are left out.
+        """Finish what is there within `timeout` seconds, end threads and processes; later documents are left out.
 
         With None, waits as long as it takes: for ever, where a sink hangs.
         """

@@ -92,7 +92,7 @@ class OpenRuns:
                 again.delivered_again = True
                 return again
             self._runs[raw.uid] = OpenRun(raw=raw, progress=RunProgress(raw.uid))
-        self._abandon_what_is_too_much()
+        self.keep_within_bounds()
         return None
 
     def run(self, uid: str) -> OpenRun:
@@ -119,7 +119,7 @@ class OpenRuns:
             self._ended.discard(uid)
             self._run_of_descriptor[uid] = run
             run.descriptors.add(uid)
-        self._abandon_what_is_too_much()
+        self.keep_within_bounds()
 
     def run_of_descriptor(self, uid: str) -> OpenRun:
         """Return the run of a descriptor; raises as `run`."""
@@ -150,7 +150,8 @@ class OpenRuns:
             self._forget(run)
             return True
 
-    def _abandon_what_is_too_much(self) -> None:
+    def keep_within_bounds(self) -> None:
+        """Abandon what is too much; to be called after a run has grown."""
         while True:
             with self._lock:
                 n_bytes = sum(run.raw.n_bytes for run in self._runs.values())

@@ -15,7 +15,7 @@ from dvfb_stream.callbacks.analysis.writer import AnalysisWriter, Sink
 from dvfb_stream.callbacks.assets import PixelReader
 from dvfb_stream.callbacks.document_intake import DocumentIntake
 from dvfb_stream.callbacks.documents import Document
-from dvfb_stream.callbacks.files import Files
+from dvfb_stream.callbacks.files import Files, FrameFiles
 from dvfb_stream.callbacks.latest import LatestAnnotations
 from dvfb_stream.callbacks.open_runs import OpenRuns
 from dvfb_stream.callbacks.pipeline_stats import PipelineStats
@@ -97,6 +97,8 @@ class AnnotationPipeline:
     memory
         Where pixels of waiting frames are copied to, as `frame_memory` makes it; closed with the pipeline. None: one
         of its own.
+    head_start
+        Seconds that whoever hands over a document has before idle threads begin with its frames.
     metrics
         What is counted and timed is added to it; see `dvfb_stream.metrics`. None: to one of its own.
 
@@ -125,6 +127,7 @@ class AnnotationPipeline:
         on_run_stored: Callable[[str], None] | None = None,
         on_sink_failure: Callable[[Exception], None] | None = None,
         memory: FrameMemory | None = None,
+        head_start: float = 0.0,
         metrics: Metrics | None = None,
     ) -> None:
         for name, value in (("max_rows", max_rows), ("max_open_runs", max_open_runs)):
@@ -158,7 +161,8 @@ class AnnotationPipeline:
             max_bytes=max_bytes,
             policy=policy,
         )
-        self._reader = PixelReader(files, patience=patience, metrics=self.metrics)
+        files = FrameFiles(memory=self._memory) if files is None else files
+        self._reader = PixelReader(files, patience=patience, head_start=head_start, metrics=self.metrics)
         self._writer = AnalysisWriter(
             sinks,
             max_rows=max_rows,
@@ -176,6 +180,7 @@ class AnnotationPipeline:
             annotations=self.annotations,
             memory=self._memory,
             waits=policy is FullQueuePolicy.BLOCK,
+            head_start=head_start,
             metrics=self.metrics,
         )
         self._runs = OpenRuns(max_open_runs, on_abandoned=self._abandoned)
@@ -220,7 +225,7 @@ class AnnotationPipeline:
         )
 
     def close(self, timeout: float | None = None) -> None:
-        """Take no further document, finish what is there as `wait` does, and end both threads.
+        """Take no further document, finish what is there as `wait` does, and end the threads.
 
         Rows for which `timeout` seconds do not suffice are given up, logged and counted, and their analysis
         runs stay without a stop; so do those of raw runs without a stop. Delivering the raw run again to a new

@@ -57,6 +57,8 @@ class RowMaker:
         For copies of pixels.
     waits
         Whether taking frames may wait while there is no room.
+    head_start
+        See `AnnotationPipeline`.
     metrics
         Frames that do not come to the worker are counted there.
     """
@@ -72,6 +74,7 @@ class RowMaker:
         annotations: LatestAnnotations,
         memory: FrameMemory,
         waits: bool,
+        head_start: float,
         metrics: Metrics,
     ) -> None:
         self._identity = annotator.identity
@@ -82,8 +85,10 @@ class RowMaker:
         self._annotations = annotations
         self._memory = memory
         self._waits = waits
+        self._head_start = head_start
         self._metrics = metrics
-        self._lock = threading.Lock()
+        # Reentrant, as the handler of a signal may interrupt the thread that holds it.
+        self._lock = threading.RLock()
         self._frames = self._unreadable = 0
 
     @property
@@ -164,7 +169,8 @@ class RowMaker:
             reason = f"the frame has shape {pixels.shape}, but its geometry says {frame.geometry.shape}"
             self._fail(exposed, position, reason, wait=self._waits)
         else:
-            self._worker.submit(frame, partial(self._deliver, exposed, position), keep=self._keep)
+            deliver = partial(self._deliver, exposed, position)
+            self._worker.submit(frame, deliver, keep=self._keep, head_start=self._head_start)
 
     def _keep(self, frame: Frame) -> Frame:
         """Return a frame with pixels that nobody else can write to."""

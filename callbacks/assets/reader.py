@@ -104,6 +104,8 @@ class PixelReader:
         Frames that may wait; and submissions of frames that were refused. Some hundred bytes each submission.
     patience
         Seconds that a frame may be late.
+    head_start
+        Seconds that who submits to an idle reader has the processor to himself before it begins.
     metrics
         What is counted and timed here is added to it.
 
@@ -119,16 +121,18 @@ class PixelReader:
         *,
         max_pending: int = 100_000,
         patience: float = 30.0,
+        head_start: float = 0.0,
         metrics: Metrics | None = None,
     ) -> None:
         if max_pending < 1:
             raise SettingsError(f"max_pending must be at least 1, not {max_pending}")
         if not patience >= 0:
             raise SettingsError(f"patience must be 0 s or more, not {patience}")
-        self._files: Files = files or FrameFiles()
+        self._files: Files = FrameFiles() if files is None else files
         self._metrics = Metrics() if metrics is None else metrics
         self._max_pending = max_pending
         self._patience = patience
+        self._head_start = head_start
         self._changed = threading.Condition()
         self._lines: dict[str, _Line] = {}
         self._ready: deque[str] = deque()
@@ -276,7 +280,11 @@ class PixelReader:
                     self._ready.append(heapq.heappop(self._late)[2])
                 if not self._ended:
                     if self._ready:
-                        return self._ready.popleft()
+                        begins = self._lines[self._ready[0]].entries[0].submitted + self._head_start
+                        if now >= begins or self._closed:
+                            return self._ready.popleft()
+                        self._changed.wait(begins - now)
+                        continue
                     if self._closed and not self._entries:
                         return None
                     self._changed.wait(self._late[0][0] - now if self._late else None)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dvfb_stream.callbacks.files.expected import Expected, NotThereYetError
 from dvfb_stream.errors import FrameError
 from dvfb_stream.metrics import Metrics
-from dvfb_stream.worker.device_failures import Failure, ReportedFailureError
+from dvfb_stream.worker.device_failures import Cause, ReportedFailureError
 from dvfb_stream.worker.frame_memory import FrameMemory
 from dvfb_stream.worker.process import Companion
 
@@ -93,13 +93,14 @@ class FilesProcess:
 
     def release(self, run: str) -> None:
         """See `Files`."""
-        if self.pid is None:
+        if not self._companion.is_running:
+            self._open_files = 0  # nothing is open in a process that has ended
             return
         try:
             with self._companion.asking() as ask:
                 self._open_files = ask({"do": "release", "run": run})["open_files"]
         except ReportedFailureError:
-            self._open_files = 0  # nothing is open in a process that has ended
+            self._open_files = 0
 
     def close(self) -> None:
         """See `Files`."""
@@ -107,14 +108,17 @@ class FilesProcess:
         self._open_files = 0
 
     def _read(self, do: str, of: Mapping[str, Any], expected: Expected, run: str) -> NDArray[Any]:
+        where = f"{of['path']}, a frame of which"
         try:
             with self._companion.asking() as ask:
                 shape, dtype = expected.shape, expected.dtype
                 if shape is None or dtype is None:
                     found = ask(_request(do, of, expected, run, None))
                     shape, dtype = tuple(found["shape"]), np.dtype(found["dtype"])
-                pixels = self._memory.shared(shape, dtype)
-                answer = ask(_request(do, of, expected, run, self._memory.place_of(pixels)))
+                # Before memory is lent: a descriptor may claim any size.
+                expected.check_promise(shape, dtype, where)
+                pixels = self._memory.shared(shape, dtype.newbyteorder("="))
+                answer = ask(_request(do, of, expected, run, self._memory.place_of(pixels)), [pixels])
         except TypeError as error:
             raise FrameError(f"{of['path']} cannot be read: {error}") from error
         except ReportedFailureError as error:
@@ -133,11 +137,11 @@ def _request(
 
 def _as_there(error: ReportedFailureError, path: str) -> FrameError:
     """Return the error that was raised there, or what the end of the process means for the frame."""
-    if error.error == NotThereYetError.__name__:
+    if error.cause is Cause.RAISED and error.error == NotThereYetError.__name__:
         return NotThereYetError(str(error))
-    if error.error == FrameError.__name__:
+    if error.cause is Cause.RAISED and error.error == FrameError.__name__:
         return FrameError(str(error))
     what = f"{path} cannot be read: {error}"
-    # Given up, or killed: the file may be all right.
-    may_come = error.error == TimeoutError.__name__ or error.failure is Failure.MEMORY
-    return NotThereYetError(what) if may_come else FrameError(what)
+    # The file ended the process, or made it raise what it should not; else it may be all right, and may come.
+    is_final = error.cause in (Cause.RAISED, Cause.ENDED, Cause.CLOSED)
+    return FrameError(what) if is_final else NotThereYetError(what)

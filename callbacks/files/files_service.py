@@ -28,6 +28,8 @@ class FilesService:
     def __init__(self, memory: int, max_open: int) -> None:
         self._place = _Place(MappedFrames(memory, mmap.ACCESS_WRITE))
         self._files = FrameFiles(max_open=max_open, memory=self._place)
+        # The frame that was read last, where its place is asked for next: and what was asked for.
+        self._kept: tuple[Mapping[str, Any], NDArray[Any]] | None = None
 
     def introduction(self) -> dict[str, Any]:
         """Return nothing: there is nothing to know of it."""
@@ -48,8 +50,13 @@ class FilesService:
                 "handled": self._files.handled,
             }
             self._place.is_that_of(request["place"])
-            pixels = read[request["do"]](**request["of"], expected=_expected(request), run=request["run"])
+            kept, self._kept = self._kept, None
+            if kept is not None and kept[0] == request["of"] and request["place"] is not None:
+                pixels = kept[1]
+            else:
+                pixels = read[request["do"]](**request["of"], expected=_expected(request), run=request["run"])
             if request["place"] is None:
+                self._kept = request["of"], pixels
                 answer |= {"shape": pixels.shape, "dtype": pixels.dtype.str}
             else:
                 self._place.fill(pixels)

@@ -123,7 +123,7 @@ HALVINGS = Counter(
 )
 RESTARTS = Counter(
     name="dvfb_process_restarts",
-    help="Times that the annotator's own process had ended and was started again.",
+    help="Times that a process that reads or annotates had ended and was started again.",
 )
 
 CATALOGUE: tuple[Metric, ...] = (

@@ -25,6 +25,8 @@ class Entry:
     n_bytes: int
     admitted_at: float
     """Monotonic clock, seconds."""
+    not_before: float
+    """When work on it may begin, unless its batch is full or somebody waits for it; likewise."""
 
 
 class FrameQueue:
@@ -71,9 +73,9 @@ class FrameQueue:
             return True
         return len(self._held) < self.max_frames and self._bytes + n_bytes <= self.max_bytes
 
-    def add(self, frame: Frame, deliver: Deliver, n_bytes: int, now: float) -> Entry:
-        """Take a frame in."""
-        entry = Entry(self._next_number, frame, deliver, n_bytes, now)
+    def add(self, frame: Frame, deliver: Deliver, n_bytes: int, now: float, head_start: float = 0.0) -> Entry:
+        """Take a frame in; whoever brings it has `head_start` seconds before work on it begins."""
+        entry = Entry(self._next_number, frame, deliver, n_bytes, now, now + head_start)
         geometry = frame.geometry.digest
         self._next_number += 1
         self._pace.arrived(geometry, now)
@@ -109,6 +111,7 @@ class FrameQueue:
                 closes = now
             else:
                 closes = self._pace.closes_at(geometry, limit - len(group), oldest.admitted_at)
+                closes = max(closes, oldest.not_before)
             if closes > now:
                 wake = min(wake, closes)
             elif due is None or oldest.number < due[0].number:

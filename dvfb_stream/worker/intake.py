@@ -75,7 +75,15 @@ class Intake:
             self._closed = True
             self._changed.notify_all()
 
-    def take_in(self, frame: Frame, deliver: Deliver, *, wait: bool | None, keep: Keep | None = None) -> str:
+    def take_in(
+        self,
+        frame: Frame,
+        deliver: Deliver,
+        *,
+        wait: bool | None,
+        keep: Keep | None = None,
+        head_start: float = 0.0,
+    ) -> str:
         """Take a frame in; return why not, or an empty text where it was. Parameters as in `Worker.submit`."""
         n_bytes = int(frame.pixels.nbytes)
         waits = self._policy is FullQueuePolicy.BLOCK if wait is None else wait
@@ -85,7 +93,9 @@ class Intake:
                 self._deciding = threading.get_ident()
                 try:
                     if self._closed or not waits or self._queue.has_room(n_bytes):
-                        return self._decide(frame, deliver, n_bytes, samples=samples, keep=keep)
+                        return self._decide(
+                            frame, deliver, n_bytes, samples=samples, keep=keep, head_start=head_start
+                        )
                 finally:
                     self._deciding = None
                 self._wait()
@@ -99,7 +109,14 @@ class Intake:
             self._kept_waiting -= 1
 
     def _decide(
-        self, frame: Frame, deliver: Deliver, n_bytes: int, *, samples: bool, keep: Keep | None
+        self,
+        frame: Frame,
+        deliver: Deliver,
+        n_bytes: int,
+        *,
+        samples: bool,
+        keep: Keep | None,
+        head_start: float,
     ) -> str:
         if self._closed:
             self._tally.came_too_late()
@@ -118,7 +135,7 @@ class Intake:
                 logger.exception("the frame %s cannot be kept", frame.origin)
                 self._tally.came_too_late()
                 return f"the frame could not be kept: {type(error).__name__}: {error}"
-            entry = self._queue.add(frame, deliver, n_bytes, time.monotonic())
+            entry = self._queue.add(frame, deliver, n_bytes, time.monotonic(), head_start)
             self._sampler.let_in(source)
             self._tally.let_in(n_bytes)
             if self._preparation is not None:

@@ -129,7 +129,13 @@ class Worker:
         _workers.add(self)
 
     def submit(
-        self, frame: Frame, deliver: Deliver, *, wait: bool | None = None, keep: Keep | None = None
+        self,
+        frame: Frame,
+        deliver: Deliver,
+        *,
+        wait: bool | None = None,
+        keep: Keep | None = None,
+        head_start: float = 0.0,
     ) -> None:
         """Take `frame` in; `deliver` gets its annotation, exactly once. Never raises.
 
@@ -146,8 +152,10 @@ class Worker:
         keep
             Called with the frame, before this returns, if it is let in; what it returns is annotated in its place: a
             frame whose pixels are a copy. What is dropped costs no copy. Must not raise.
+        head_start
+            Seconds that who submits has the processor to himself: an idle worker begins with the frame only then.
         """
-        refusal = self._intake.take_in(frame, deliver, wait=wait, keep=keep)
+        refusal = self._intake.take_in(frame, deliver, wait=wait, keep=keep, head_start=head_start)
         if refusal:
             annotation = Annotation.failed(refusal, model=self._identity, origin=frame.origin)
             self._hand_over(frame, deliver, annotation)

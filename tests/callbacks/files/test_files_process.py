@@ -88,6 +88,23 @@ def test_errors_are_those_that_are_raised_in_this_process(files, hdf5, tmp_path)
     np.testing.assert_array_equal(files.hdf5(hdf5, "d", 0, ANY, "run"), FRAMES[0])
 
 
+def test_no_memory_is_lent_for_more_than_any_detector_has(files, hdf5):
+    for shape in ((1 << 16, 1 << 16), (0, 5)):
+        with pytest.raises(FrameError, match=r"detector's|no image"):
+            files.hdf5(hdf5, "d", 0, Expected(shape, np.dtype("<f8")), "run")
+    with pytest.raises(FrameError, match="object"):
+        files.hdf5(hdf5, "d", 0, Expected(SHAPE, np.dtype(object)), "run")
+    assert files.pid is None
+
+
+def test_frames_are_in_the_machines_byte_order(files, tmp_path):
+    np.save(tmp_path / "a.npy", FRAMES[1].astype(">u2"))
+    for expected in (ANY, Expected(SHAPE, np.dtype(">u2")), Expected(SHAPE, np.dtype("<u2"))):
+        found = files.image(str(tmp_path / "a.npy"), 0, expected, "run")
+        np.testing.assert_array_equal(found, FRAMES[1])
+        assert found.dtype.isnative
+
+
 def test_no_process_is_started_before_a_frame_is_read_and_closing_ends_it(files, hdf5):
     files.release("run")
     assert files.pid is None
