@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.live.annotators import WAYS, FarBehind, live
 from benchmarks.live.documents import Documents, exposures, inline_run, stream_runs, written
@@ -37,6 +38,7 @@ def callback(options: argparse.Namespace) -> dict[str, Any]:
         found[f"stream, saturated, {A_THOUSAND} frames a document"] = timed(
             FarBehind(), many, options, policy="drop-newest"
         )
+    found["no callback, a copy of the frame alone"] = copied(frames, options)
     return {"frames": options.frames, "interval_s": options.interval, "callbacks": found}
 
 
@@ -60,6 +62,17 @@ def timed(
     dropped = callback.stats().worker.dropped
     callback.close(0.0)
     return spread(spent) | {"dropped": dropped}
+
+
+def copied(frames: NDArray[np.int32], options: argparse.Namespace) -> dict[str, float]:
+    """Copy frames at an interval into memory that is used again: what a callback cannot do without."""
+    memory, spent = np.ones((8, *frames.shape[1:]), frames.dtype), []
+    for number in range(options.frames):
+        begun = time.perf_counter()
+        np.copyto(memory[number % len(memory)], frames[number % len(frames)])
+        spent.append(time.perf_counter() - begun)
+        time.sleep(options.interval)
+    return spread(spent) | {"dropped": 0}
 
 
 def spread(seconds: Sequence[float]) -> dict[str, float]:
