@@ -32,6 +32,9 @@ _EXTENTS_MAPPED = 16
 _POPULATE = 23
 """``MADV_POPULATE_WRITE`` of Linux, which Python does not name: maps pages all at once."""
 
+_SECONDS_LEFT_ALONE = 0.005
+"""Whoever asked for memory last is, before more is made ready; some is ready meanwhile."""
+
 _NUMBERS = "buif"
 """NumPy's kinds that mean the same in another process: boolean, unsigned, signed, floating."""
 
@@ -265,6 +268,8 @@ class FrameMemory:
                 if self._closed:
                     return
                 size, self._wanted = self._wanted, 0
+                # Who has asked is about to copy into what he got: the system maps pages for one at a time.
+                self._changed.wait_for(lambda: self._closed, _SECONDS_LEFT_ALONE)
             while not self._closed and (block := self._block_ahead(size)) is not None:
                 # Maps its pages, and lets other threads go on meanwhile.
                 block.array(np.dtype(np.uint8), size).fill(0)
