@@ -70,10 +70,15 @@ def annotate_live(
         if description.metrics_port is not None:
             opened.enter_context(serve(live.metrics, description.metrics_port))
         if catalog is None:
-            opened.callback(lambda: live.close(seconds_for_rows()))
+            close_with(live, opened)
             close_before_exit(opened.pop_all())
         else:
             # The callback closes itself at exit; nobody waits for the metrics' thread.
             opened.pop_all()
     RE.subscribe(live)
     return live
+
+
+def close_with(live: LiveAnnotator, opened: ExitStack) -> None:
+    """Close a callback, with the time that the end of a process leaves to the last rows, when `opened` is closed."""
+    opened.callback(lambda: live.close(seconds_for_rows()))

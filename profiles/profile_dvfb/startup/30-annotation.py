@@ -4,8 +4,7 @@
 # mypy: ignore-errors
 
 from dvfb_stream.callbacks import AnnotationTable
-from dvfb_stream.profiles.live import annotate_live
-from dvfb_stream.worker.ending import seconds_for_rows
+from dvfb_stream.profiles.live import annotate_live, close_with
 
 live = annotate_live(RE, beamline, catalog=catalog, detectors=geometries, sinks=[AnnotationTable()])
-opened.callback(lambda: live.close(seconds_for_rows()))  # before the catalog, which was opened earlier
+close_with(live, opened)  # before the catalog, which was opened earlier
