@@ -60,19 +60,19 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (
     (
         "Time in the live callback",
         "live-callback.json",
-        "python -m benchmarks.live callback --frames 1000",
+        "python -m benchmarks.live callback --frames 400",
         sheets.live_callback,
     ),
     (
         "Plans with and without the callback",
         "live-plan.json",
-        "python -m benchmarks.live plan --rounds 7",
+        "python -m benchmarks.live plan --rounds 3 --exposures 0.01 0.1",
         sheets.live_plan,
     ),
     (
         "From document to row",
         "live-throughput.json",
-        "python -m benchmarks.live throughput --frames 1000 --rounds 3",
+        "python -m benchmarks.live throughput --frames 600 --rounds 2",
         sheets.live_throughput,
     ),
     (

@@ -32,6 +32,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--frames", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--exposures",
+        type=float,
+        nargs="+",
+        default=[0.0, 0.01, 0.1],
+        help="seconds a frame, of the plans of `plan`; with none, a plan is nothing but Bluesky's own work",
+    )
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument(
         "--interval", type=float, default=0.01, help="seconds between documents of `callback`"

@@ -13,8 +13,6 @@ from typing import Any
 from benchmarks.live.annotators import WAYS, FarBehind, live
 from benchmarks.live.documents import FRAMES_A_FILE, StreamCamera, exposures, written
 
-EXPOSURES = (0.0, 0.01, 0.1)
-"""Seconds a frame; with none, a plan is nothing but Bluesky's own work."""
 SECONDS_A_PLAN = 2.0
 SECONDS_TO_CATCH_UP = 30.0
 
@@ -27,7 +25,7 @@ def plan(options: argparse.Namespace) -> dict[str, Any]:
     numbers = iter(range(10**9))
     with tempfile.TemporaryDirectory() as folder:
         path = written(folder, frames)
-        for exposure in EXPOSURES:
+        for exposure in options.exposures:
             points = min(FRAMES_A_FILE, int(SECONDS_A_PLAN / exposure)) if exposure else FRAMES_A_FILE
             for kind, camera in (
                 (
