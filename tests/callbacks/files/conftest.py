@@ -20,11 +20,12 @@ def files():
 
 
 WRITER = """
+import ast
 import sys
 import h5py
 import numpy as np
 
-path, settings = sys.argv[1], eval(sys.argv[2])
+path, settings = sys.argv[1], ast.literal_eval(sys.argv[2])
 with h5py.File(path, "w", libver="latest") as file:
     data = file.create_dataset("d", dtype="u2", **settings)
     file.swmr_mode = True
