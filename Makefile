@@ -4,8 +4,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# A copy of the package as a wheel installs it, for the tools that read packages from folders.
-LAYOUT := build/layout
 
 # Errors only: setuptools warns at length of folders named like the package, which is how this one is laid out.
 SILENTLY := --quiet --quiet
@@ -37,10 +35,8 @@ test: $(VENV)/stamp-test
 lint: $(VENV)/stamp-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	rm -rf $(LAYOUT) build/lib build/bdist.*
-	$(BIN)/python -m pip install $(SILENTLY) --no-deps --target $(LAYOUT) .
-	MYPYPATH=$(LAYOUT) $(BIN)/mypy --package dvfb_stream
-	cd $(LAYOUT) && $(abspath $(BIN))/lint-imports --no-cache --config $(CURDIR)/pyproject.toml
+	$(BIN)/mypy --package dvfb_stream
+	$(BIN)/lint-imports
 
 format: $(VENV)/stamp-lint
 	$(BIN)/ruff check --fix .

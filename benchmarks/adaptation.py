@@ -2,8 +2,8 @@
 
     python -m benchmarks.adaptation [--model default] [--pool 400] > benchmarks/results/NAME.json
 
-Frames of the two domains of `dvfb_stream.foreign`, which no network was trained on: heads are fitted to draws from a
-pool of labelled ones and judged on as many others, as `dvfb train --adapt` fits and an annotator judges.
+Frames of the two domains of `dvfb_stream.reproduction`, which no network was trained on: heads are fitted to draws
+from a pool of labelled ones and judged on as many others, as `dvfb train --adapt` fits and an annotator judges.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from sklearn.metrics import average_precision_score
 
 from benchmarks.printing import print_results
 from dvfb_stream import Annotator, Frame
-from dvfb_stream.foreign.domains import domain
 from dvfb_stream.labels import LABELS
+from dvfb_stream.reproduction.independent import domain
 from dvfb_stream.training.adaptation import LabelledFeatures, adapt, turned
 
 FRAMES_AT_A_TIME = 50

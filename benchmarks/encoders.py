@@ -37,13 +37,13 @@ from dvfb_stream.fbt import (
     normalise,
 )
 from dvfb_stream.fbt.elastic_net import PenalisedFit
-from dvfb_stream.fbt.encoders import EncoderWeights, LinearEncoder, UnrolledEncoder, load_weights
 from dvfb_stream.fbt.settings import PRESETS, Solver
 from dvfb_stream.models import find_bundle, load_bundle
 from dvfb_stream.models.calibration import probabilities
+from dvfb_stream.reproduction.encoder_training.problems import TOLERANCES, solve
+from dvfb_stream.reproduction.encoders import EncoderWeights, LinearEncoder, UnrolledEncoder, load_weights
 from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.training.dataset import FRAMES_PER_EXPERIMENT
-from dvfb_stream.training.encoder.problems import TOLERANCES, solve
 from dvfb_stream.training.encoding import by_geometry, views_of
 from dvfb_stream.training.evaluation import average_precision
 from dvfb_stream.training.presets import SEEDS

@@ -14,17 +14,18 @@ from typing import Self
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.callbacks.analysis.writer import Sink
 from dvfb_stream.callbacks.documents import Document
-from dvfb_stream.callbacks.files import Files, FilesProcess
 from dvfb_stream.callbacks.latest import LatestAnnotations
 from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats, frame_memory
 from dvfb_stream.callbacks.raw.raw_run import FindsGeometry
 from dvfb_stream.errors import SettingsError
+from dvfb_stream.files.interface import Files
 from dvfb_stream.frames import Geometry
+from dvfb_stream.isolation import AnnotatorProcess
+from dvfb_stream.isolation.files_process import FilesProcess
+from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate
 from dvfb_stream.worker.ending import SECONDS_AT_EXIT, seconds_for_rows
-from dvfb_stream.worker.frame_memory import FrameMemory
-from dvfb_stream.worker.process import AnnotatorProcess
 
 SECONDS_WITHOUT_A_ROW = 60.0
 """After which who leaves a ``with`` block takes it that none will come: a file may be late by 30 s, and Tiled's

@@ -15,17 +15,18 @@ from dvfb_stream.callbacks.analysis.writer import AnalysisWriter, Sink
 from dvfb_stream.callbacks.assets import PixelReader
 from dvfb_stream.callbacks.document_intake import DocumentIntake
 from dvfb_stream.callbacks.documents import Document
-from dvfb_stream.callbacks.files import Files, FrameFiles
 from dvfb_stream.callbacks.latest import LatestAnnotations
 from dvfb_stream.callbacks.open_runs import OpenRuns
 from dvfb_stream.callbacks.pipeline_stats import PipelineStats
 from dvfb_stream.callbacks.raw.described import FindsGeometry
 from dvfb_stream.callbacks.row_maker import RowMaker
 from dvfb_stream.errors import SettingsError
+from dvfb_stream.files.frame_files import FrameFiles
+from dvfb_stream.files.interface import Files
 from dvfb_stream.frames import Geometry
+from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate, Worker
-from dvfb_stream.worker.frame_memory import FrameMemory
 
 __all__ = ["AnnotationPipeline", "PipelineStats"]
 

@@ -11,20 +11,21 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from dvfb_stream.annotations import Annotation
+from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.callbacks.analysis.analysis_run import AnalysisRun, Row
 from dvfb_stream.callbacks.analysis.progress import AnalysisProgress
 from dvfb_stream.callbacks.analysis.writer import AnalysisWriter
 from dvfb_stream.callbacks.assets import NoFrames, PixelReader, PixelReferences
+from dvfb_stream.callbacks.assets.reader import TOO_MANY
 from dvfb_stream.callbacks.latest import LatestAnnotations
 from dvfb_stream.callbacks.open_runs import OpenRun
 from dvfb_stream.callbacks.raw.exposures import Exposures
 from dvfb_stream.callbacks.raw.pixels import taken_over
 from dvfb_stream.callbacks.raw.raw_run import RawRun
 from dvfb_stream.frames import Frame, Geometry, Origin
+from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.metrics import Metrics, catalogue
-from dvfb_stream.worker import SupportsAnnotate, Worker, was_dropped
-from dvfb_stream.worker.frame_memory import FrameMemory
+from dvfb_stream.worker import SupportsAnnotate, Worker
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,11 +189,15 @@ class RowMaker:
 
     def _fail(self, exposed: _Exposed, position: int, reason: str, *, wait: bool) -> None:
         """Make the row of a frame that does not come to the worker, which counts all others."""
-        annotation = Annotation.failed(
-            reason, model=self._identity, origin=exposed.exposures.origin_of(position)
+        status = Status.DROPPED if reason == TOO_MANY else Status.FAILED
+        annotation = Annotation(
+            status=status,
+            reason=reason,
+            model=self._identity,
+            origin=exposed.exposures.origin_of(position),
         )
         self._metrics.add(catalogue.RECEIVED)
-        if was_dropped(annotation):
+        if status is Status.DROPPED:
             self._metrics.add(catalogue.DROPPED, 1, "too many unread")
         else:
             self._metrics.add(catalogue.FAILED)
@@ -202,7 +207,7 @@ class RowMaker:
 
     def _deliver(self, exposed: _Exposed, position: int, annotation: Annotation) -> None:
         # Rows of frames that the worker drops come on the thread that submits, which must not wait.
-        self._put(exposed, position, annotation, wait=not was_dropped(annotation))
+        self._put(exposed, position, annotation, wait=annotation.status is not Status.DROPPED)
 
     def _put(self, exposed: _Exposed, position: int, annotation: Annotation, *, wait: bool) -> None:
         exposures = exposed.exposures

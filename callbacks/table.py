@@ -14,7 +14,7 @@ from rich.text import Text
 MAX_OPEN_RUNS = 1_000
 """Runs without a stop that are remembered; of more, the one that began first is forgotten."""
 
-_COLUMNS = "{scan:>6} | {frame:>6} | {residual:>8} | {novelty:>7} | {status:<6} | {labels}"
+_COLUMNS = "{scan:>6} | {frame:>6} | {residual:>8} | {novelty:>7} | {status:<7} | {labels}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,8 +104,8 @@ class AnnotationTable:
         counts = {name: entry["count"] for name, entry in summary.items() if isinstance(entry, Mapping)}
         found = ", ".join(f"{label} {count}" for label, count in counts.items() if count) or "no labels"
         scan = self._runs[stop["run_start"]].scan
-        failed = f", {summary['failed']} failed" if summary["failed"] else ""
-        self._print(f"{scan:>6} | {summary['frames']} frames{failed}: {found}", style="bold")
+        without = "".join(f", {summary[status]} {status}" for status in ("failed", "dropped") if summary[status])
+        self._print(f"{scan:>6} | {summary['frames']} frames{without}: {found}", style="bold")
         self._last = None
 
     def _print(self, line: str, *, style: str) -> None:

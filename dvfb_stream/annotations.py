@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +27,22 @@ class ModelIdentity:
         return f"{self.name} {self.version} ({self.sha256[:12]})"
 
 
+class Status(StrEnum):
+    """What became of a frame."""
+
+    OK = "ok"
+    """It was annotated."""
+    FAILED = "failed"
+    """It could not be read or annotated."""
+    DROPPED = "dropped"
+    """It was not let in, because frames came faster than they were annotated."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annotation:
     """The row that every frame gets, whatever became of it."""
 
-    status: Literal["ok", "failed"]
+    status: Status
     model: ModelIdentity
     origin: Origin | None = None
     reason: str = ""
@@ -46,20 +58,29 @@ class Annotation:
     coefficients: NDArray[np.complex64] | None = None
     """(n_radial, n_orders) Fourier-Bessel coefficients of the view, where they were asked for."""
 
+    def __post_init__(self) -> None:
+        # Scripts may give its value.
+        object.__setattr__(self, "status", Status(self.status))
+
     @classmethod
     def failed(cls, reason: str, *, model: ModelIdentity, origin: Origin | None = None) -> Annotation:
         """Return the row of a frame that could not be annotated, for the stated reason."""
-        return cls(status="failed", model=model, origin=origin, reason=reason)
+        return cls(status=Status.FAILED, model=model, origin=origin, reason=reason)
+
+    @classmethod
+    def dropped(cls, reason: str, *, model: ModelIdentity, origin: Origin | None = None) -> Annotation:
+        """Return the row of a frame that was not let in, for the stated reason."""
+        return cls(status=Status.DROPPED, model=model, origin=origin, reason=reason)
 
     @property
     def ok(self) -> bool:
         """Whether there are probabilities."""
-        return self.status == "ok"
+        return self.status is Status.OK
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready mapping, without the coefficients; what is missing is None, never NaN."""
         return {
-            "status": self.status,
+            "status": self.status.value,
             "reason": self.reason,
             "labels": list(self.labels),
             "scores": dict(self.scores),

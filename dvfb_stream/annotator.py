@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.annotations import Annotation, ModelIdentity, Status
 from dvfb_stream.errors import BundleError, FrameError, GeometryError, SettingsError
 from dvfb_stream.fbt import FourierBessel, complex_from_real, find_device
 from dvfb_stream.frames import Frame
@@ -372,7 +372,7 @@ class Annotator:
             if score >= threshold
         ]
         return Annotation(
-            status="ok",
+            status=Status.OK,
             model=self.identity,
             origin=frame.origin,
             scores={label: float(score) for label, score in zip(LABELS, result.scores, strict=True)},

@@ -9,11 +9,11 @@ from importlib import metadata
 from typing import Any
 from uuid import UUID, uuid5
 
-from dvfb_stream.annotations import Annotation
+from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.callbacks.raw.copied_fields import copied_fields
 from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import LABELS
-from dvfb_stream.worker import SupportsAnnotate, was_dropped
+from dvfb_stream.worker import SupportsAnnotate
 
 NAMESPACE = UUID("d3c6b0d5-7b0c-5c2e-9c0e-5a0f7d7f3b11")
 """Namespace of the analysis runs' uids. It must never change: equal runs are recognised by equal uids."""
@@ -165,7 +165,7 @@ class AnalysisRun:
             "labels": ",".join(annotation.labels),
             "fit_residual": float(annotation.fit_residual),
             "novelty": float(annotation.novelty),
-            "status": annotation.status,
+            "status": annotation.status.value,
             "reason": annotation.reason,
             "event_uid": row.event_uid,
             "event_seq_num": row.event_seq_num,
@@ -215,8 +215,8 @@ class Summary:
     def add(self, annotation: Annotation) -> None:
         """Count one frame."""
         self.frames += 1
-        self._failed += not annotation.ok
-        self._dropped += was_dropped(annotation)
+        self._failed += annotation.status is Status.FAILED
+        self._dropped += annotation.status is Status.DROPPED
         for label in self._accepted:
             self._accepted[label] += label in annotation.labels
             score = float(annotation.scores.get(label, math.nan))
@@ -226,7 +226,7 @@ class Summary:
                 self._total[label] += score
 
     def as_dict(self) -> dict[str, Any]:
-        """Return frames, failed, dropped (those among the failed that a full queue refused), and per label.
+        """Return frames, of them failed and dropped, and per label.
 
         Per label: `count` of frames on which it was accepted, `max` and `mean` of its probability; the latter
         two are absent where no frame has probabilities, so that no query takes ignorance for a low value.

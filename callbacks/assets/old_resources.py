@@ -21,9 +21,10 @@ from dvfb_stream.callbacks.documents import (
     text,
     whole,
 )
-from dvfb_stream.callbacks.files import Expected, Files, NotThereYetError
 from dvfb_stream.callbacks.recent import Recent
 from dvfb_stream.errors import FrameError
+from dvfb_stream.files.expected import Expected, NotThereYetError
+from dvfb_stream.files.interface import Files
 
 MOST_RESOURCES, MOST_DATUMS = 10_000, 200_000
 """Kept, of all runs; of more, the oldest are forgotten. Twice as many datums as frames may wait to be read."""

@@ -15,8 +15,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dvfb_stream.callbacks.assets.sequences import PixelReferences
-from dvfb_stream.callbacks.files import Files, FrameFiles, NotThereYetError
 from dvfb_stream.errors import FrameError, SettingsError
+from dvfb_stream.files.expected import NotThereYetError
+from dvfb_stream.files.frame_files import FrameFiles
+from dvfb_stream.files.interface import Files
 from dvfb_stream.metrics import Metrics, Stage, catalogue
 
 logger = logging.getLogger(__name__)
@@ -24,8 +26,7 @@ logger = logging.getLogger(__name__)
 Deliver = Callable[[int, NDArray[Any] | None, str], None]
 """Called with a frame's position among those submitted with it and its pixels, or None and the reason why not."""
 
-TOO_MANY = "dropped: too many frames wait to be read from files"
-"""Begins as `dvfb_stream.worker.was_dropped` knows it."""
+TOO_MANY = "too many frames wait to be read from files"
 CLOSED = "the reader was closed before the frame was read"
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.files import Expected, Files
 from dvfb_stream.errors import FrameError
+from dvfb_stream.files.expected import Expected
+from dvfb_stream.files.interface import Files
 
 
 class PixelReference(Protocol):

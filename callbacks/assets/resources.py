@@ -10,8 +10,8 @@ from dvfb_stream.callbacks.assets.places import path_of
 from dvfb_stream.callbacks.assets.references import Hdf5Frame, ImageFrame, NoFrame, PixelReference
 from dvfb_stream.callbacks.assets.templates import file_name
 from dvfb_stream.callbacks.documents import Document, whole
-from dvfb_stream.callbacks.files import Expected
 from dvfb_stream.errors import FrameError
+from dvfb_stream.files.expected import Expected
 
 HDF5 = "application/x-hdf5"
 SEQUENCES = {

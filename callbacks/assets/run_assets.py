@@ -20,7 +20,7 @@ from dvfb_stream.callbacks.documents import (
     text,
     whole,
 )
-from dvfb_stream.callbacks.files import Expected
+from dvfb_stream.files.expected import Expected
 
 
 @dataclass(slots=True, eq=False)

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.callbacks.documents import MAX_EXPOSURES_IN_A_DOCUMENT, DocumentError
-from dvfb_stream.callbacks.files.expected import KINDS
 from dvfb_stream.errors import FrameError
-from dvfb_stream.worker.frame_memory import FrameMemory
+from dvfb_stream.files.expected import KINDS
+from dvfb_stream.isolation.frame_memory import FrameMemory
 
 
 def images_in(value: object) -> list[NDArray[Any]]:

@@ -12,13 +12,13 @@ from dvfb_stream.fbt.coefficients import (
 )
 from dvfb_stream.fbt.device import find_device
 from dvfb_stream.fbt.elastic_net import Solution
-from dvfb_stream.fbt.encoders import LinearEncoder, UnrolledEncoder
 from dvfb_stream.fbt.log_scaling import log_scale, log_unscale, normalise
 from dvfb_stream.fbt.plan import FourierBessel
-from dvfb_stream.fbt.printed import estimate_early_stopped, estimate_printed
 from dvfb_stream.fbt.projection import Projections
-from dvfb_stream.fbt.quadrature import inverse_transform, synthesise, transform
 from dvfb_stream.fbt.settings import CentreRounding, FourierBesselSettings, PenaltyReading, Solver
+from dvfb_stream.reproduction.encoders import LinearEncoder, UnrolledEncoder
+from dvfb_stream.reproduction.printed import estimate_early_stopped, estimate_printed
+from dvfb_stream.reproduction.quadrature import inverse_transform, synthesise, transform
 
 __all__ = [
     "CentreRounding",

@@ -10,7 +10,7 @@ from dvfb_stream.worker.interface import (
     SupportsPrepare,
 )
 from dvfb_stream.worker.policy import FullQueuePolicy, Source
-from dvfb_stream.worker.stats import DropReason, WorkerStats, was_dropped
+from dvfb_stream.worker.stats import DropReason, WorkerStats
 from dvfb_stream.worker.worker import Worker
 
 __all__ = [
@@ -24,5 +24,4 @@ __all__ = [
     "SupportsPrepare",
     "Worker",
     "WorkerStats",
-    "was_dropped",
 ]

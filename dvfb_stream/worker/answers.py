@@ -8,7 +8,7 @@ from dataclasses import replace
 from numbers import Real
 from typing import Any
 
-from dvfb_stream.annotations import Annotation
+from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.errors import DvfbError
 from dvfb_stream.frames import Frame
 
@@ -36,7 +36,7 @@ def checked(answer: Any, frames: Sequence[Frame]) -> list[Annotation]:
 def _checked(annotation: Any, frame: Frame) -> Annotation:
     if not isinstance(annotation, Annotation):
         raise AnswerError(f"the annotator returned {_shown(annotation)} where an annotation was due")
-    if annotation.status not in ("ok", "failed"):
+    if annotation.status not in (Status.OK, Status.FAILED):
         raise AnswerError(f"an annotation has the status {_shown(annotation.status)}")
     if not isinstance(annotation.reason, str):
         raise AnswerError(f"an annotation has the reason {_shown(annotation.reason)}, which is no text")

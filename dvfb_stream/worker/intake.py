@@ -6,7 +6,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from dvfb_stream.annotations import Status
 from dvfb_stream.frames import Frame
 from dvfb_stream.worker.frame_queue import Deliver, FrameQueue
 from dvfb_stream.worker.policy import FullQueuePolicy, Sampler, Source, sampling_interval
@@ -18,6 +20,15 @@ logger = logging.getLogger(__name__)
 Keep = Callable[[Frame], Frame]
 """Makes a frame that is let in one that may be kept: with pixels that nobody else writes to. If it raises, the
 frame is refused, and counted as failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a frame was not taken in."""
+
+    status: Status
+    """Of its row."""
+    reason: str
 
 
 class Intake:
@@ -83,8 +94,8 @@ class Intake:
         wait: bool | None,
         keep: Keep | None = None,
         head_start: float = 0.0,
-    ) -> str:
-        """Take a frame in; return why not, or an empty text where it was. Parameters as in `Worker.submit`."""
+    ) -> Refusal | None:
+        """Take a frame in; return why not, or None where it was. Parameters as in `Worker.submit`."""
         n_bytes = int(frame.pixels.nbytes)
         waits = self._policy is FullQueuePolicy.BLOCK if wait is None else wait
         samples = self._policy is FullQueuePolicy.SAMPLE and not waits
@@ -117,10 +128,10 @@ class Intake:
         samples: bool,
         keep: Keep | None,
         head_start: float,
-    ) -> str:
+    ) -> Refusal | None:
         if self._closed:
             self._tally.came_too_late()
-            return "the worker was closed before the frame came"
+            return Refusal(Status.FAILED, "the worker was closed before the frame came")
         source = Source.of(frame.origin)
         fill = self._queue.fill
         interval = sampling_interval(fill) if samples else 1
@@ -134,14 +145,14 @@ class Intake:
             except Exception as error:  # memory that cannot be had, for one; it costs this frame
                 logger.exception("the frame %s cannot be kept", frame.origin)
                 self._tally.came_too_late()
-                return f"the frame could not be kept: {type(error).__name__}: {error}"
+                return Refusal(Status.FAILED, f"the frame could not be kept: {type(error).__name__}: {error}")
             entry = self._queue.add(frame, deliver, n_bytes, time.monotonic(), head_start)
             self._sampler.let_in(source)
             self._tally.let_in(n_bytes)
             if self._preparation is not None:
                 self._preparation.add(entry.number, frame)
             self._changed.notify_all()
-            return ""
+            return None
         self._sampler.left_out(source)
         self._tally.dropped(reason, source)
-        return said
+        return Refusal(Status.DROPPED, said)

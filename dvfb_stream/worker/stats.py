@@ -14,8 +14,6 @@ from dvfb_stream.annotations import Annotation
 from dvfb_stream.metrics import Metrics, Stage, catalogue
 from dvfb_stream.worker.policy import SOURCES_REMEMBERED, Source
 
-_DROPPED = "dropped: "
-
 
 class DropReason(Enum):
     """Why a frame was not let in."""
@@ -28,17 +26,12 @@ class DropReason(Enum):
 
 def full_reason(max_frames: int, max_bytes: int) -> str:
     """Return the reason in the row of a frame that a full queue refused."""
-    return f"{_DROPPED}the queue was full ({max_frames} frames, {max_bytes} bytes at most)"
+    return f"the queue was full ({max_frames} frames, {max_bytes} bytes at most)"
 
 
 def sampled_reason(fill: float, interval: int) -> str:
     """Return the reason in the row of a frame that was sampled out."""
-    return f"{_DROPPED}sampled out, one frame in {interval} was let in while the queue was {fill:.0%} full"
-
-
-def was_dropped(annotation: Annotation) -> bool:
-    """Return whether there are no probabilities because the frame was not let in, for whichever `DropReason`."""
-    return not annotation.ok and annotation.reason.startswith(_DROPPED)
+    return f"sampled out, one frame in {interval} was let in while the queue was {fill:.0%} full"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

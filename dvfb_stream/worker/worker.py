@@ -156,8 +156,10 @@ class Worker:
             Seconds that who submits has the processor to himself: an idle worker begins with the frame only then.
         """
         refusal = self._intake.take_in(frame, deliver, wait=wait, keep=keep, head_start=head_start)
-        if refusal:
-            annotation = Annotation.failed(refusal, model=self._identity, origin=frame.origin)
+        if refusal is not None:
+            annotation = Annotation(
+                status=refusal.status, reason=refusal.reason, model=self._identity, origin=frame.origin
+            )
             self._hand_over(frame, deliver, annotation)
 
     def drain(self, timeout: float | None = None) -> bool:

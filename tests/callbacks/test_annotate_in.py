@@ -18,8 +18,8 @@ from dvfb_stream import Annotator
 from dvfb_stream.callbacks import LiveAnnotator
 from dvfb_stream.errors import BundleError, SettingsError
 from dvfb_stream.frames import Frame, Geometry
+from dvfb_stream.isolation import AnnotatorProcess
 from dvfb_stream.labels import LABELS
-from dvfb_stream.worker.process import AnnotatorProcess
 
 PATIENCE = 60.0
 GEOMETRY = Geometry(shape=(64, 64), center_x=31.5, center_y=31.5)

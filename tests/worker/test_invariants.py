@@ -11,11 +11,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from dvfb_stream.annotations import Annotation
+from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.errors import FrameError
 from dvfb_stream.frames import Frame
 from dvfb_stream.metrics import Metrics
-from dvfb_stream.worker import FullQueuePolicy, Worker, was_dropped
+from dvfb_stream.worker import FullQueuePolicy, Worker
 
 from .conftest import BYTES, PATIENCE, TALL, WIDE, Echo, frame, in_thread, index_of
 
@@ -160,7 +160,7 @@ class WorkerMachine(RuleBasedStateMachine):
             came = [
                 row.origin.index
                 for row in self.rows
-                if not was_dropped(row)
+                if row.status is not Status.DROPPED
                 and "was closed" not in row.reason
                 and row.origin.data_key != "waits"
                 and self.geometries[row.origin.index] is geometry
@@ -170,7 +170,7 @@ class WorkerMachine(RuleBasedStateMachine):
         assert stats.received == len(self.rows)
         assert stats.queued_frames == stats.queued_bytes == 0
         assert stats.annotated == sum(row.ok for row in self.rows)
-        assert stats.dropped == sum(was_dropped(row) for row in self.rows)
+        assert stats.dropped == sum(row.status is Status.DROPPED for row in self.rows)
         values = {name: metric["values"] for name, metric in self.metrics.snapshot().items()}
         for name, count in (
             ("dvfb_received_frames", stats.received),

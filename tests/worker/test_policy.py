@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dvfb_stream.annotations import Status
 from dvfb_stream.frames import Origin
 from dvfb_stream.metrics import Metrics
-from dvfb_stream.worker import DropReason, FullQueuePolicy, Source, Worker, was_dropped
+from dvfb_stream.worker import DropReason, FullQueuePolicy, Source, Worker
 from dvfb_stream.worker.policy import LONGEST_INTERVAL, SOURCES_REMEMBERED, Sampler, sampling_interval
 
 from .conftest import PATIENCE, Echo, Gated, Inbox, frame, in_thread
@@ -105,10 +106,8 @@ def test_a_frame_that_was_sampled_out_says_so(inbox):
     # Filled to 3/4, one in 8 is let in; the last came in at the half.
     assert inbox.indices[:4] == [3, 4, 5, 6]
     for annotation in inbox.annotations[:4]:
-        assert was_dropped(annotation)
-        assert annotation.reason == (
-            "dropped: sampled out, one frame in 8 was let in while the queue was 75% full"
-        )
+        assert annotation.status is Status.DROPPED
+        assert annotation.reason == ("sampled out, one frame in 8 was let in while the queue was 75% full")
     assert stats.dropped_by_reason == {DropReason.QUEUE_FULL: 0, DropReason.SAMPLED_OUT: 4}
     assert stats.dropped_by_source == {IMAGE: 4}
     assert json.loads(json.dumps(stats.as_dict()))["dropped_by_source"] == {"run/primary/image": 4}
@@ -133,7 +132,7 @@ def test_a_scan_may_refuse_to_wait_although_the_policy_blocks(inbox):
         for index in range(4):
             worker.submit(frame(index), inbox, wait=False)
         assert inbox.indices == [2, 3]
-        assert all(was_dropped(annotation) for annotation in inbox.annotations)
+        assert all(annotation.status is Status.DROPPED for annotation in inbox.annotations)
         annotator.gate.set()
 
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dvfb_stream.annotations import Annotation
+from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Frame, Geometry
-from dvfb_stream.worker import FullQueuePolicy, Worker, was_dropped
+from dvfb_stream.worker import FullQueuePolicy, Worker
 
 from .conftest import BYTES, PATIENCE, TALL, WIDE, Echo, Gated, Grumpy, Inbox, frame, in_thread
 
@@ -95,7 +95,7 @@ def test_a_full_queue_drops_the_newest_and_says_so_in_its_row(inbox, bounds):
         for index in range(5):
             worker.submit(frame(index), inbox)
         assert inbox.indices == [2, 3, 4]  # before anything is annotated, from this thread
-        assert all(was_dropped(annotation) for annotation in inbox.annotations)
+        assert all(annotation.status is Status.DROPPED for annotation in inbox.annotations)
         assert "the queue was full" in inbox.annotations[0].reason
         stats = worker.stats()
         assert (stats.received, stats.dropped, stats.queued_frames, stats.queued_bytes) == (

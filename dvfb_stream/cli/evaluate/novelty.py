@@ -12,9 +12,9 @@ from sklearn.metrics import roc_auc_score
 
 from dvfb_stream.annotator import Annotator
 from dvfb_stream.errors import MissingExtraError, SettingsError
-from dvfb_stream.foreign import KINDS, domain, oddity
 from dvfb_stream.frames import Frame
 from dvfb_stream.models import Bundle
+from dvfb_stream.reproduction import KINDS, domain, oddity
 from dvfb_stream.simulation import SimulationSettings, Simulator
 
 try:

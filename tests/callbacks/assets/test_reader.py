@@ -10,8 +10,8 @@ import pytest
 
 from dvfb_stream.callbacks.assets import NoFrames, PixelReader
 from dvfb_stream.callbacks.assets.references import Hdf5Frame, ImageFrame
-from dvfb_stream.callbacks.files import Expected, NotThereYetError
 from dvfb_stream.errors import FrameError, SettingsError
+from dvfb_stream.files.expected import Expected, NotThereYetError
 
 ANY = Expected(None, None)
 
@@ -169,9 +169,7 @@ def test_frames_beyond_the_bound_are_refused_on_the_reader_s_thread():
     reader.close(5)
     reasons = {key: reason for key, (_, reason) in inbox.got.items()}
     assert [reasons[key] for key in ("a", ("a", 1), ("a", 2))] == ["", "", ""]
-    assert [reasons["a", n] for n in range(3, 9)] == [
-        "dropped: too many frames wait to be read from files"
-    ] * 6
+    assert [reasons["a", n] for n in range(3, 9)] == ["too many frames wait to be read from files"] * 6
     assert threads == {"dvfb-reader"}
 
 

@@ -17,8 +17,9 @@ from bluesky import plans as bp
 
 from dvfb_stream.callbacks.assets import RunAssets
 from dvfb_stream.callbacks.documents import DocumentError, NotKnownYetError
-from dvfb_stream.callbacks.files import FrameFiles, NotThereYetError
 from dvfb_stream.errors import FrameError
+from dvfb_stream.files.expected import NotThereYetError
+from dvfb_stream.files.frame_files import FrameFiles
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 
 from dvfb_stream.callbacks.raw.pixels import images_in, taken_over
 from dvfb_stream.errors import FrameError
-from dvfb_stream.worker.frame_memory import FrameMemory
+from dvfb_stream.isolation.frame_memory import FrameMemory
 
 MEMORY = FrameMemory()
 

@@ -1,7 +1,0 @@
-"""Feed-forward encoders: the estimate's coefficients at a fixed cost, close to the minimum of (9), not certified."""
-
-from dvfb_stream.fbt.encoders.linear import LinearEncoder
-from dvfb_stream.fbt.encoders.unrolled import UnrolledEncoder
-from dvfb_stream.fbt.encoders.weights import EncoderWeights, load_weights, save_weights
-
-__all__ = ["EncoderWeights", "LinearEncoder", "UnrolledEncoder", "load_weights", "save_weights"]

@@ -1,0 +1,70 @@
+"""Paths come out of documents: what is no regular file is not opened, for opening a named pipe waits for ever."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from dvfb_stream.errors import FrameError
+from dvfb_stream.files.expected import NotThereYetError
+
+KINDS_OF_FILE = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def regular_file(path: str) -> os.stat_result:
+    """Return what the system says of the file at `path`.
+
+    Raises
+    ------
+    NotThereYetError
+        When there is none, or it may not be looked at.
+    FrameError
+        When it is no regular file.
+    """
+    status = _status(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise FrameError(f"{path} is {_kind(status)}, no file of frames; the documents name a wrong path")
+    return status
+
+
+def refuse_pipes_and_devices(path: str) -> None:
+    """Raise FrameError where there is something at `path` that is neither a regular file nor a directory."""
+    try:
+        status = _status(path)
+    except NotThereYetError:
+        return
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        raise FrameError(f"{path} is {_kind(status)}, no file of frames; the documents name a wrong path")
+
+
+def beside(path: str, name: str) -> str:
+    """Return the path of the file that the HDF5 file at `path` calls `name`, looked for where HDF5 does.
+
+    That is the name itself where it is absolute and there; then the folder of the file, the folder of the file that
+    a symbolic link leads to, and, as files are moved with what they refer to, the folder without the name's own.
+    """
+    folders = (os.path.dirname(path), os.path.dirname(os.path.realpath(path)))
+    names = (name, os.path.basename(name))
+    places = [os.path.join(folder, name) for name in names for folder in folders]
+    return next((place for place in places if os.path.lexists(place)), places[0])
+
+
+def _status(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except FileNotFoundError as error:
+        raise NotThereYetError(f"{path} is not there") from error
+    except OSError as error:
+        raise NotThereYetError(f"{path} cannot be looked at: {error.strerror}") from error
+    except ValueError as error:
+        raise FrameError(f"{path!r} is no path: {error}") from error
+
+
+def _kind(status: os.stat_result) -> str:
+    return KINDS_OF_FILE.get(stat.S_IFMT(status.st_mode), "of an unknown kind")

@@ -1,5 +1,0 @@
-"""Two held-out domains in the roles of the paper's experimental data (its Table 3): `single` and `mixed`."""
-
-from dvfb_stream.foreign.domains.domain import Domain, domain
-
-__all__ = ["Domain", "domain"]

@@ -1,0 +1,10 @@
+"""Work in a process of its own: what it computes, exhausts or breaks is not the RunEngine's affair."""
+
+from __future__ import annotations
+
+from dvfb_stream.isolation.annotator_process import AnnotatorProcess
+from dvfb_stream.isolation.service import Service
+from dvfb_stream.isolation.service_process import Ask, Companion
+from dvfb_stream.worker.device_failures import Cause
+
+__all__ = ["AnnotatorProcess", "Ask", "Cause", "Companion", "Service"]

@@ -1,0 +1,147 @@
+"""Files opened and read by a process of its own: HDF5 lets nobody else run while a disk keeps it waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvfb_stream.errors import FrameError
+from dvfb_stream.files.expected import Expected, NotThereYetError
+from dvfb_stream.isolation import Companion
+from dvfb_stream.isolation.frame_memory import FrameMemory
+from dvfb_stream.metrics import Metrics
+from dvfb_stream.worker.device_failures import Cause, ReportedFailureError
+
+SECONDS_TO_READ = 10.0
+"""A frame takes milliseconds. A file system that hangs for longer holds up the frames of all files."""
+
+MAX_OPEN = 32
+"""HDF5 files and handlers open at a time."""
+
+
+class FilesProcess:
+    """`Files` that are opened and read in a process of its own, which is started by the first frame that is read.
+
+    Made for the process in which a RunEngine runs plans: h5py holds Python's lock while HDF5 waits for a disk, so
+    that a file system that is slow would stop a plan, and a damaged file could end it. Detectors that write from this
+    process can write to their files as if nobody read them, which HDF5 would otherwise refuse.
+
+    Handlers of old-style resources are those that packages register.
+
+    Parameters
+    ----------
+    memory
+        Where frames are read to; None: one of its own.
+    answer_within
+        Seconds after which a read is given up and the process ended; the frame may be there later.
+    metrics
+        Restarts are counted in it.
+    """
+
+    def __init__(
+        self,
+        memory: FrameMemory | None = None,
+        *,
+        answer_within: float = SECONDS_TO_READ,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._memory = FrameMemory() if memory is None else memory
+        self._companion = Companion(
+            f"{__package__}.files_service:FilesService",
+            {"max_open": MAX_OPEN},
+            memory=self._memory,
+            called="what reads files",
+            answer_within=answer_within,
+            metrics=metrics,
+        )
+        self._open_files = 0
+
+    @property
+    def open_files(self) -> int:
+        """See `Files`."""
+        return self._open_files
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process; None while there is none."""
+        return self._companion.pid
+
+    def hdf5(self, path: str, dataset: str, number: int, expected: Expected, run: str) -> NDArray[Any]:
+        """See `Files`."""
+        return self._read("hdf5", {"path": path, "dataset": dataset, "number": number}, expected, run)
+
+    def image(self, path: str, page: int, expected: Expected, run: str) -> NDArray[Any]:
+        """See `Files`."""
+        return self._read("image", {"path": path, "page": page}, expected, run)
+
+    def handled(
+        self,
+        spec: str,
+        path: str,
+        resource: Mapping[str, Any],
+        datum: Mapping[str, Any],
+        position: int,
+        expected: Expected,
+        run: str,
+    ) -> NDArray[Any]:
+        """See `Files`."""
+        of = {"spec": spec, "path": path, "resource": resource, "datum": datum, "position": position}
+        return self._read("handled", of, expected, run)
+
+    def release(self, run: str) -> None:
+        """See `Files`."""
+        if not self._companion.is_running:
+            self._open_files = 0  # nothing is open in a process that has ended
+            return
+        try:
+            with self._companion.asking() as ask:
+                self._open_files = ask({"do": "release", "run": run})["open_files"]
+        except ReportedFailureError:
+            self._open_files = 0
+
+    def close(self) -> None:
+        """See `Files`."""
+        self._companion.close()
+        self._open_files = 0
+
+    def _read(self, do: str, of: Mapping[str, Any], expected: Expected, run: str) -> NDArray[Any]:
+        where = f"{of['path']}, a frame of which"
+        try:
+            with self._companion.asking() as ask:
+                shape, dtype = expected.shape, expected.dtype
+                if shape is None or dtype is None:
+                    found = ask(_request(do, of, expected, run, None))
+                    shape, dtype = tuple(found["shape"]), np.dtype(found["dtype"])
+                # Before memory is lent: a descriptor may claim any size.
+                expected.check_promise(shape, dtype, where)
+                pixels = self._memory.shared(shape, dtype.newbyteorder("="))
+                answer = ask(_request(do, of, expected, run, self._memory.place_of(pixels)), [pixels])
+        except TypeError as error:
+            raise FrameError(f"{of['path']} cannot be read: {error}") from error
+        except ReportedFailureError as error:
+            raise _as_there(error, of["path"]) from error
+        self._open_files = answer["open_files"]
+        pixels.flags.writeable = False
+        return pixels
+
+
+def _request(
+    do: str, of: Mapping[str, Any], expected: Expected, run: str, place: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    dtype = None if expected.dtype is None else expected.dtype.str
+    return {"do": do, "of": of, "run": run, "shape": expected.shape, "dtype": dtype, "place": place}
+
+
+def _as_there(error: ReportedFailureError, path: str) -> FrameError:
+    """Return the error that was raised there, or what the end of the process means for the frame."""
+    if error.cause is Cause.RAISED and error.error == NotThereYetError.__name__:
+        return NotThereYetError(str(error))
+    if error.cause is Cause.RAISED and error.error == FrameError.__name__:
+        return FrameError(str(error))
+    what = f"{path} cannot be read: {error}"
+    # The file ended the process, or made it raise what it should not; else it may be all right, and may come.
+    is_final = error.cause in (Cause.RAISED, Cause.ENDED, Cause.CLOSED)
+    return FrameError(what) if is_final else NotThereYetError(what)

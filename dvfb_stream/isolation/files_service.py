@@ -1,0 +1,96 @@
+"""What a reading process does: opens files, and reads frames into memory that another process lends."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from dvfb_stream.files.expected import Expected
+from dvfb_stream.files.frame_files import FrameFiles
+from dvfb_stream.isolation.frame_memory import MappedFrames, Place
+
+
+class FilesService:
+    """See `dvfb_stream.isolation.Service`.
+
+    Parameters
+    ----------
+    memory
+        Descriptor of the file of a `FrameMemory`.
+    max_open
+        See `FrameFiles`.
+    """
+
+    def __init__(self, memory: int, max_open: int) -> None:
+        self._place = _Place(MappedFrames(memory, mmap.ACCESS_WRITE))
+        self._files = FrameFiles(max_open=max_open, memory=self._place)
+        # The frame that was read last, where its place is asked for next: and what was asked for.
+        self._kept: tuple[Mapping[str, Any], NDArray[Any]] | None = None
+
+    def introduction(self) -> dict[str, Any]:
+        """Return nothing: there is nothing to know of it."""
+        return {}
+
+    def hear(self, note: Mapping[str, Any]) -> None:
+        """Make nothing of it: nobody sends any."""
+
+    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Read a frame into its place, or say which place it needs; or close what is open for a run."""
+        answer: dict[str, Any] = {}
+        if request["do"] == "release":
+            self._files.release(request["run"])
+        else:
+            read: dict[str, Callable[..., NDArray[Any]]] = {
+                "hdf5": self._files.hdf5,
+                "image": self._files.image,
+                "handled": self._files.handled,
+            }
+            self._place.is_that_of(request["place"])
+            kept, self._kept = self._kept, None
+            if kept is not None and kept[0] == request["of"] and request["place"] is not None:
+                pixels = kept[1]
+            else:
+                pixels = read[request["do"]](**request["of"], expected=_expected(request), run=request["run"])
+            if request["place"] is None:
+                self._kept = request["of"], pixels
+                answer |= {"shape": pixels.shape, "dtype": pixels.dtype.str}
+            else:
+                self._place.fill(pixels)
+        return answer | {"open_files": self._files.open_files}
+
+
+class _Place:
+    """The memory that was lent for the frame that is asked for; where frames of HDF5 are read to at once."""
+
+    def __init__(self, arrays: MappedFrames) -> None:
+        self._arrays = arrays
+        self._lent: NDArray[Any] | None = None
+
+    def is_that_of(self, place: Place | None) -> None:
+        """Say where the next frame belongs; None: nowhere yet."""
+        self._lent = None if place is None else self._arrays.array(place)
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Return the place, if the frame fits there as it is; else an array of this process."""
+        lent, kind = self._lent, np.dtype(dtype).newbyteorder("=")
+        return (
+            lent if lent is not None and (lent.shape, lent.dtype) == (shape, kind) else np.empty(shape, kind)
+        )
+
+    def fill(self, pixels: NDArray[Any]) -> None:
+        """See to it that the frame is in its place."""
+        assert self._lent is not None
+        if not np.may_share_memory(self._lent, pixels):
+            np.copyto(self._lent, pixels)
+
+
+def _expected(request: Mapping[str, Any]) -> Expected:
+    shape, dtype = request["shape"], request["dtype"]
+    return Expected(
+        shape=None if shape is None else (shape[0], shape[1]),
+        dtype=None if dtype is None else np.dtype(dtype),
+    )

@@ -1,0 +1,131 @@
+"""Frames and annotations of a batch as two processes exchange them: pixels in shared memory, the rest as JSON."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.errors import FrameError
+from dvfb_stream.frames import Frame, Geometry, Origin
+from dvfb_stream.isolation.frame_memory import FrameMemory, MappedFrames
+
+_GEOMETRIES_KEPT = 64
+"""A geometry takes a millisecond to make and check; a beamline has one or two at a time."""
+
+_MASKS_KEPT = 16
+"""A byte for each pixel of the detector."""
+
+
+class BatchWriter:
+    """Says where the frames of a batch lie, and copies those that do not lie in the memory yet; for any thread.
+
+    Parameters
+    ----------
+    memory
+        That both processes see.
+    """
+
+    def __init__(self, memory: FrameMemory) -> None:
+        self._memory = memory
+        self._lock = threading.Lock()
+        self._masks: OrderedDict[str, NDArray[Any]] = OrderedDict()  # by the geometry's digest
+
+    def placed(self, frame: Frame) -> Frame:
+        """Return a frame whose pixels lie in the memory: itself, if they do.
+
+        Raises
+        ------
+        FrameError
+            When pixels are no numbers.
+        """
+        try:
+            pixels = self._memory.with_place(frame.pixels)
+        except TypeError as error:
+            raise FrameError(f"pixels must be integer or floating: {error}") from error
+        return frame if pixels is frame.pixels else Frame(pixels, frame.geometry, frame.origin)
+
+    def described(self, frames: Sequence[Frame]) -> dict[str, Any]:
+        """Return what `BatchReader.read` needs to know of placed frames; true as long as they are held."""
+        return {
+            "geometries": {frame.geometry.digest: self._described(frame.geometry) for frame in frames},
+            "frames": [
+                {"geometry": frame.geometry.digest, "pixels": self._memory.place_of(frame.pixels)}
+                for frame in frames
+            ],
+        }
+
+    def _described(self, geometry: Geometry) -> dict[str, Any]:
+        place = None
+        if geometry.mask is not None:
+            with self._lock:
+                if geometry.digest not in self._masks:
+                    self._masks[geometry.digest] = self._memory.with_place(geometry.mask)
+                    if len(self._masks) > _MASKS_KEPT:
+                        self._masks.popitem(last=False)
+                self._masks.move_to_end(geometry.digest)
+                place = self._memory.place_of(self._masks[geometry.digest])
+        return {
+            "shape": geometry.shape,
+            "center_x": geometry.center_x,
+            "center_y": geometry.center_y,
+            "mask": place,
+        }
+
+
+class BatchReader:
+    """Finds the frames of a batch in the memory of the process that has written it; for any thread.
+
+    Parameters
+    ----------
+    memory
+        Descriptor of its file.
+    """
+
+    def __init__(self, memory: int) -> None:
+        self._arrays = MappedFrames(memory)
+        self._lock = threading.Lock()
+        self._geometries: OrderedDict[str, Geometry] = OrderedDict()
+
+    def read(self, batch: Mapping[str, Any]) -> list[Frame]:
+        """Return the frames, without origin, their pixels where they lie; they are the writer's after the batch."""
+        with self._lock:
+            for digest, told in batch["geometries"].items():
+                self._learn(digest, told)
+            return [
+                Frame(self._arrays.array(told["pixels"]), self._geometries[told["geometry"]])
+                for told in batch["frames"]
+            ]
+
+    def _learn(self, digest: str, told: Mapping[str, Any]) -> None:
+        if digest not in self._geometries:
+            self._geometries[digest] = Geometry(
+                shape=tuple(told["shape"]),
+                center_x=told["center_x"],
+                center_y=told["center_y"],
+                mask=None if told["mask"] is None else self._arrays.array(told["mask"]),
+            )
+            if len(self._geometries) > _GEOMETRIES_KEPT:
+                self._geometries.popitem(last=False)
+        self._geometries.move_to_end(digest)
+
+
+def described(annotation: Annotation) -> dict[str, Any]:
+    """Return an annotation as JSON, without what is known where it was asked for: model and origin."""
+    return {
+        "status": annotation.status.value,
+        "reason": annotation.reason,
+        "scores": {label: float(score) for label, score in annotation.scores.items()},
+        "labels": list(annotation.labels),
+        "fit_residual": float(annotation.fit_residual),
+        "novelty": float(annotation.novelty),
+    }
+
+
+def annotation_from(told: Mapping[str, Any], *, model: ModelIdentity, origin: Origin | None) -> Annotation:
+    """Return the annotation that `described` has described."""
+    return Annotation(**{**told, "labels": tuple(told["labels"])}, model=model, origin=origin)

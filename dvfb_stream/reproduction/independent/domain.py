@@ -1,0 +1,118 @@
+"""A domain: numbered labelled frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from dvfb_stream.errors import SettingsError
+from dvfb_stream.labels import LABELS
+from dvfb_stream.reproduction.independent import experiments
+from dvfb_stream.reproduction.independent.labelling import FINE, labels_of
+from dvfb_stream.reproduction.independent.mixture import MIXED, SINGLE, Mixture, counted, draw
+from dvfb_stream.reproduction.independent.setup import Setup
+from dvfb_stream.reproduction.labelled_counts import ForeignFrame
+
+SINGLE_LABELS = (
+    *(label for label in LABELS if label != "diffuse_high_q"), "ring_isotropic", "form_factor", "lattice",
+)  # fmt: skip
+"""Films scatter little at large angles: no frame of this domain shows diffuse scattering there."""
+MIXED_LABELS = (*LABELS, *FINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """Frames of one kind of experiments, made by `domain`.
+
+    A frame is a function of the seed and its number, for one version of numpy, pyFAI and sasmodels; the last digits
+    of what sasmodels computes, and with them a photon here and there, depend on the compiler.
+    """
+
+    name: str
+    """``single`` or ``mixed``."""
+    seed: int
+    labels: tuple[str, ...]
+    """Those of the ten `LABELS`, and then those finer ones, that about 100 or more of its first frames have."""
+    size: int
+    """Frames of the paper's data set in the same role."""
+    train: int
+    """How many of them, the first, are there to learn from."""
+    frames_per_setup: int | None
+    """Consecutive frames of one geometry; None: all."""
+    mixture: Mixture
+    make_setup: Callable[[Generator], Setup]
+
+    def frames(self, start: int, stop: int) -> Iterator[ForeignFrame]:
+        """Yield frames `start` to `stop` - 1; those of one geometry are neighbours.
+
+        Raises
+        ------
+        SettingsError
+            When `start` is negative, or sasmodels cannot compile its models.
+        MissingExtraError
+            When sasmodels or pyFAI is not installed.
+        """
+        if start < 0:
+            raise SettingsError(f"frames are numbered from 0, there is no {start}")
+        current, setup = -1, None
+        for number in range(start, stop):
+            wanted = 0 if self.frames_per_setup is None else number // self.frames_per_setup
+            if setup is None or wanted != current:
+                current, setup = wanted, self.make_setup(np.random.default_rng([self.seed, 0, wanted]))
+            yield self._frame(setup, np.random.default_rng([self.seed, 1, number]))
+
+    def _frame(self, setup: Setup, rng: Generator) -> ForeignFrame:
+        scene = draw(self.mixture, setup, rng)
+        ten, fine = labels_of(scene.components, setup, speckle_modes=scene.speckle_modes)
+        return ForeignFrame(
+            pixels=counted(scene, setup, rng),
+            geometry=setup.geometry,
+            labels=ten,
+            fine=tuple(label for label in self.labels if label in fine),
+        )
+
+
+def domain(name: str, *, seed: int) -> Domain:
+    """Return the domain ``single`` or ``mixed``.
+
+    Parameters
+    ----------
+    name
+        ``single``: one set-up and one family of samples, 2,000 frames to train with and 429 to test, 12 labels.
+        ``mixed``: another detector, beam centre and mask every 50 frames, all samples, 2,300 and 418, 20 labels.
+    seed
+        Of everything drawn; a whole number from 0.
+
+    Raises
+    ------
+    SettingsError
+        When there is no such domain, or the seed is negative.
+    """
+    if seed < 0:
+        raise SettingsError(f"a seed is a whole number from 0, not {seed}")
+    if name == "single":
+        return Domain(
+            name=name,
+            seed=seed,
+            labels=SINGLE_LABELS,
+            size=2429,
+            train=2000,
+            frames_per_setup=None,
+            mixture=SINGLE,
+            make_setup=experiments.single,
+        )
+    if name == "mixed":
+        return Domain(
+            name=name,
+            seed=seed,
+            labels=MIXED_LABELS,
+            size=2718,
+            train=2300,
+            frames_per_setup=50,
+            mixture=MIXED,
+            make_setup=experiments.mixed,
+        )
+    raise SettingsError(f"there is no domain {name!r}; there are single and mixed")
