@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dvfb_stream.callbacks.analysis.analysis_run import NAMESPACE
-from dvfb_stream.callbacks.analysis.writer import Sink
+from dvfb_stream.callbacks.analysis_run import NAMESPACE
 from dvfb_stream.callbacks.live import LiveAnnotator
 from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats
 from dvfb_stream.callbacks.raw.raw_run import FindsGeometry
 from dvfb_stream.callbacks.table import AnnotationTable
+from dvfb_stream.callbacks.writer import Sink
 
 __all__ = [
     "NAMESPACE",

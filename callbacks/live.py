@@ -12,11 +12,11 @@ from types import TracebackType
 from typing import Self
 
 from dvfb_stream.annotations import Annotation
-from dvfb_stream.callbacks.analysis.writer import Sink
 from dvfb_stream.callbacks.documents import Document
 from dvfb_stream.callbacks.latest import LatestAnnotations
 from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats, frame_memory
 from dvfb_stream.callbacks.raw.raw_run import FindsGeometry
+from dvfb_stream.callbacks.writer import Sink
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.files.interface import Files
 from dvfb_stream.frames import Geometry

@@ -8,10 +8,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dvfb_stream.callbacks.analysis.progress import AnalysisProgress, RunProgress
 from dvfb_stream.callbacks.documents import DocumentError, NotKnownYetError
 from dvfb_stream.callbacks.raw.raw_run import RawRun
 from dvfb_stream.callbacks.recent import Recent
+from dvfb_stream.callbacks.writer import AnalysisProgress, RunProgress
 
 logger = logging.getLogger(__name__)
 

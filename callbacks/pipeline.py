@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
-from dvfb_stream.callbacks.analysis.analysis_run import provenance_of
-from dvfb_stream.callbacks.analysis.progress import RunProgress
-from dvfb_stream.callbacks.analysis.writer import AnalysisWriter, Sink
+from dvfb_stream.callbacks.analysis_run import provenance_of
 from dvfb_stream.callbacks.assets import PixelReader
 from dvfb_stream.callbacks.document_intake import DocumentIntake
 from dvfb_stream.callbacks.documents import Document
@@ -20,6 +18,7 @@ from dvfb_stream.callbacks.open_runs import OpenRuns
 from dvfb_stream.callbacks.pipeline_stats import PipelineStats
 from dvfb_stream.callbacks.raw.described import FindsGeometry
 from dvfb_stream.callbacks.row_maker import RowMaker
+from dvfb_stream.callbacks.writer import AnalysisWriter, RunProgress, Sink
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.files.frame_files import FrameFiles
 from dvfb_stream.files.interface import Files

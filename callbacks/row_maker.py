@@ -12,9 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dvfb_stream.annotations import Annotation, Status
-from dvfb_stream.callbacks.analysis.analysis_run import AnalysisRun, Row
-from dvfb_stream.callbacks.analysis.progress import AnalysisProgress
-from dvfb_stream.callbacks.analysis.writer import AnalysisWriter
+from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row
 from dvfb_stream.callbacks.assets import NoFrames, PixelReader, PixelReferences
 from dvfb_stream.callbacks.assets.reader import TOO_MANY
 from dvfb_stream.callbacks.latest import LatestAnnotations
@@ -22,6 +20,7 @@ from dvfb_stream.callbacks.open_runs import OpenRun
 from dvfb_stream.callbacks.raw.exposures import Exposures
 from dvfb_stream.callbacks.raw.pixels import taken_over
 from dvfb_stream.callbacks.raw.raw_run import RawRun
+from dvfb_stream.callbacks.writer import AnalysisProgress, AnalysisWriter
 from dvfb_stream.frames import Frame, Geometry, Origin
 from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.metrics import Metrics, catalogue

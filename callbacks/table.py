@@ -104,7 +104,9 @@ class AnnotationTable:
         counts = {name: entry["count"] for name, entry in summary.items() if isinstance(entry, Mapping)}
         found = ", ".join(f"{label} {count}" for label, count in counts.items() if count) or "no labels"
         scan = self._runs[stop["run_start"]].scan
-        without = "".join(f", {summary[status]} {status}" for status in ("failed", "dropped") if summary[status])
+        without = "".join(
+            f", {summary[status]} {status}" for status in ("failed", "dropped") if summary[status]
+        )
         self._print(f"{scan:>6} | {summary['frames']} frames{without}: {found}", style="bold")
         self._last = None
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dvfb_stream.callbacks.assets import OldResources, PixelReferences, RunAssets
 from dvfb_stream.callbacks.assets.numbering import Numbering
+from dvfb_stream.callbacks.copied_fields import COPIED_FIELDS, LARGEST_INTEGER
 from dvfb_stream.callbacks.documents import (
     MAX_EXPOSURES_IN_A_DOCUMENT,
     Document,
@@ -23,7 +24,6 @@ from dvfb_stream.callbacks.documents import (
     text,
     whole,
 )
-from dvfb_stream.callbacks.raw.copied_fields import COPIED_FIELDS, LARGEST_INTEGER
 from dvfb_stream.callbacks.raw.described import (
     Descriptor,
     Detectors,

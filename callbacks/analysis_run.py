@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from dvfb_stream.annotations import Annotation, Status
-from dvfb_stream.callbacks.raw.copied_fields import copied_fields
+from dvfb_stream.callbacks.copied_fields import copied_fields
 from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import LABELS
 from dvfb_stream.worker import SupportsAnnotate

@@ -7,9 +7,8 @@ import threading
 import pytest
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
-from dvfb_stream.callbacks.analysis.analysis_run import AnalysisRun, Row
-from dvfb_stream.callbacks.analysis.progress import AnalysisProgress, RunProgress
-from dvfb_stream.callbacks.analysis.writer import AnalysisWriter
+from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row
+from dvfb_stream.callbacks.writer import AnalysisProgress, AnalysisWriter, RunProgress
 from dvfb_stream.frames import Origin
 from dvfb_stream.labels import LABELS
 

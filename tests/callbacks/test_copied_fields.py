@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvfb_stream.callbacks.raw.copied_fields import COPIED_FIELDS, copied_fields
+from dvfb_stream.callbacks.copied_fields import COPIED_FIELDS, copied_fields
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.binary(max_size=3),

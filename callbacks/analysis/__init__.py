@@ -1,1 +1,0 @@
-"""Analysis runs: rows of annotations, their documents, and the sinks that get them."""
