@@ -5,7 +5,7 @@ from __future__ import annotations
 from dvfb_stream.callbacks.analysis_run import NAMESPACE
 from dvfb_stream.callbacks.live import LiveAnnotator
 from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats
-from dvfb_stream.callbacks.raw.raw_run import FindsGeometry
+from dvfb_stream.callbacks.raw_run import GeometryProvider
 from dvfb_stream.callbacks.table import AnnotationTable
 from dvfb_stream.callbacks.writer import Sink
 
@@ -13,7 +13,7 @@ __all__ = [
     "NAMESPACE",
     "AnnotationPipeline",
     "AnnotationTable",
-    "FindsGeometry",
+    "GeometryProvider",
     "LiveAnnotator",
     "PipelineStats",
     "Sink",

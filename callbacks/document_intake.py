@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from dvfb_stream.callbacks.assets import OldResources
+from dvfb_stream.callbacks.descriptor import Detectors
 from dvfb_stream.callbacks.documents import (
     Document,
     DocumentError,
@@ -16,13 +16,13 @@ from dvfb_stream.callbacks.documents import (
     moment,
     text,
 )
-from dvfb_stream.callbacks.open_runs import EndedError, OpenRun, OpenRuns
-from dvfb_stream.callbacks.raw.described import Detectors
-from dvfb_stream.callbacks.raw.exposures import Exposures
-from dvfb_stream.callbacks.raw.left_out import LeftOut
-from dvfb_stream.callbacks.raw.raw_events import RawEvents
-from dvfb_stream.callbacks.raw.raw_run import RawRun
-from dvfb_stream.callbacks.raw.waiting_room import Held, WaitingRoom
+from dvfb_stream.callbacks.frame_sequence import FrameSequence
+from dvfb_stream.callbacks.pending_documents import Held, PendingDocuments
+from dvfb_stream.callbacks.raw_events import RawEvents
+from dvfb_stream.callbacks.raw_run import RawRun
+from dvfb_stream.callbacks.rejected_documents import RejectedDocuments
+from dvfb_stream.callbacks.resource_datum import ResourceDatum
+from dvfb_stream.callbacks.runs import EndedError, OpenRun, OpenRuns
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _WITH_FRAMES = ("event", "event_page", "stream_datum")
 class TakesRuns(Protocol):
     """What becomes of what the documents say. Called by the thread that documents come in on."""
 
-    def expose(self, run: OpenRun, exposures: Iterator[Exposures]) -> None:
+    def expose(self, run: OpenRun, exposures: Iterator[FrameSequence]) -> None:
         """Take frames of a run; what the iterator raises comes back to who called."""
         ...
 
@@ -48,7 +48,7 @@ class TakesRuns(Protocol):
 class DocumentIntake:
     """Takes documents of interleaved raw runs. Not locked: one document at a time.
 
-    A document that names another which has not come waits for it in the `WaitingRoom`; those that waited for one
+    A document that names another which has not come waits for it in the `PendingDocuments`; those that waited for one
     document are taken in the order in which they came. What leaves the room otherwise is left out: when it is full,
     when the run that the document belongs to stops, when the intake is closed. So is what is malformed, or comes
     after the stop of its run; each is logged and counted, and counted in its run where it may have had frames.
@@ -77,10 +77,10 @@ class DocumentIntake:
         self._root_map = root_map
         self._runs = runs
         self._takes = takes
-        self._old_resources = OldResources(root_map)
+        self._old_resources = ResourceDatum(root_map)
         self._events = RawEvents()
-        self._room = WaitingRoom()
-        self._left_out = LeftOut()
+        self._room = PendingDocuments()
+        self._left_out = RejectedDocuments()
         self.documents = 0
         """Documents that came."""
         self.repeated = 0

@@ -15,7 +15,7 @@ from dvfb_stream.annotations import Annotation
 from dvfb_stream.callbacks.documents import Document
 from dvfb_stream.callbacks.latest import LatestAnnotations
 from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats, frame_memory
-from dvfb_stream.callbacks.raw.raw_run import FindsGeometry
+from dvfb_stream.callbacks.raw_run import GeometryProvider
 from dvfb_stream.callbacks.writer import Sink
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.files.interface import Files
@@ -103,7 +103,7 @@ class LiveAnnotator:
         model: str | Path | SupportsAnnotate = "default",
         *,
         sinks: Sequence[Sink] = (),
-        detectors: Mapping[str, Geometry | FindsGeometry] | None = None,
+        detectors: Mapping[str, Geometry | GeometryProvider] | None = None,
         files: Files | None = None,
         root_map: Mapping[str, str] | None = None,
         patience: float = 30.0,

@@ -10,14 +10,14 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from dvfb_stream.callbacks.analysis_run import provenance_of
-from dvfb_stream.callbacks.assets import PixelReader
+from dvfb_stream.callbacks.assets.reader import PixelReader
+from dvfb_stream.callbacks.descriptor import GeometryProvider
 from dvfb_stream.callbacks.document_intake import DocumentIntake
 from dvfb_stream.callbacks.documents import Document
 from dvfb_stream.callbacks.latest import LatestAnnotations
-from dvfb_stream.callbacks.open_runs import OpenRuns
 from dvfb_stream.callbacks.pipeline_stats import PipelineStats
-from dvfb_stream.callbacks.raw.described import FindsGeometry
 from dvfb_stream.callbacks.row_maker import RowMaker
+from dvfb_stream.callbacks.runs import OpenRuns
 from dvfb_stream.callbacks.writer import AnalysisWriter, RunProgress, Sink
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.files.frame_files import FrameFiles
@@ -113,7 +113,7 @@ class AnnotationPipeline:
         annotator: SupportsAnnotate,
         *,
         sinks: Sequence[Sink],
-        detectors: Mapping[str, Geometry | FindsGeometry] | None = None,
+        detectors: Mapping[str, Geometry | GeometryProvider] | None = None,
         files: Files | None = None,
         root_map: Mapping[str, str] | None = None,
         patience: float = 30.0,

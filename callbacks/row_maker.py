@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row
-from dvfb_stream.callbacks.assets import NoFrames, PixelReader, PixelReferences
-from dvfb_stream.callbacks.assets.reader import TOO_MANY
+from dvfb_stream.callbacks.assets.reader import TOO_MANY, PixelReader
+from dvfb_stream.callbacks.file_sequences import NoFrames, PixelReferences
+from dvfb_stream.callbacks.frame_sequence import FrameSequence
+from dvfb_stream.callbacks.inline_images import taken_over
 from dvfb_stream.callbacks.latest import LatestAnnotations
-from dvfb_stream.callbacks.open_runs import OpenRun
-from dvfb_stream.callbacks.raw.exposures import Exposures
-from dvfb_stream.callbacks.raw.pixels import taken_over
-from dvfb_stream.callbacks.raw.raw_run import RawRun
+from dvfb_stream.callbacks.raw_run import RawRun
+from dvfb_stream.callbacks.runs import OpenRun
 from dvfb_stream.callbacks.writer import AnalysisProgress, AnalysisWriter
 from dvfb_stream.frames import Frame, Geometry, Origin
 from dvfb_stream.isolation.frame_memory import FrameMemory
@@ -34,7 +34,7 @@ class _Exposed:
     rows: RowMaker
     progress: AnalysisProgress
     raw: RawRun
-    exposures: Exposures
+    exposures: FrameSequence
 
     def __call__(self, position: int, pixels: NDArray[Any] | None, reason: str) -> None:
         self.rows.read(self, position, pixels, reason)
@@ -103,16 +103,16 @@ class RowMaker:
 
     # -- on the thread that documents come in on -----------------------------------------------------------
 
-    def expose(self, run: OpenRun, exposures: Iterator[Exposures]) -> None:
+    def expose(self, run: OpenRun, exposures: Iterator[FrameSequence]) -> None:
         """Take the frames of one document."""
-        exposed: list[Exposures] = []
+        exposed: list[FrameSequence] = []
         try:
             exposed.extend(exposures)
         finally:
             # Whatever stopped the document: these have their numbers.
             self._take_all(run, exposed)
 
-    def _take_all(self, run: OpenRun, exposed: list[Exposures]) -> None:
+    def _take_all(self, run: OpenRun, exposed: list[FrameSequence]) -> None:
         for first, count in _announced(exposed):
             self._annotations.seen(first, count)
         for frames in exposed:
@@ -130,7 +130,7 @@ class RowMaker:
             progress.analysis.left_out = run.raw.left_out
         self._writer.stop(run.progress, run.raw.counts, time)
 
-    def _analysis_of(self, run: OpenRun, exposures: Exposures) -> AnalysisProgress:
+    def _analysis_of(self, run: OpenRun, exposures: FrameSequence) -> AnalysisProgress:
         stream, data_key = exposures.origin.stream, exposures.origin.data_key
         if (stream, data_key) not in run.analyses:
             analysis = AnalysisRun(
@@ -226,7 +226,7 @@ class RowMaker:
         self._writer.put(exposed.progress, row, wait=wait)
 
 
-def _announced(exposed: list[Exposures]) -> list[tuple[Origin, int]]:
+def _announced(exposed: list[FrameSequence]) -> list[tuple[Origin, int]]:
     """Return the first of the frames that a document announces of each data key, and how many follow one another."""
     found: dict[tuple[str, str], tuple[Origin, int]] = {}
     for exposures in exposed:
@@ -240,7 +240,7 @@ def _announced(exposed: list[Exposures]) -> list[tuple[Origin, int]]:
     return list(found.values())
 
 
-def _frame(exposures: Exposures, position: int, pixels: NDArray[Any]) -> Frame:
+def _frame(exposures: FrameSequence, position: int, pixels: NDArray[Any]) -> Frame:
     geometry = exposures.geometry
     assert isinstance(geometry, Geometry)  # else there is a reason
     return Frame(pixels, geometry, exposures.origin_of(position))

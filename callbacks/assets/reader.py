@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.assets.sequences import PixelReferences
+from dvfb_stream.callbacks.file_sequences import PixelReferences
 from dvfb_stream.errors import FrameError, SettingsError
 from dvfb_stream.files.expected import NotThereYetError
 from dvfb_stream.files.frame_files import FrameFiles

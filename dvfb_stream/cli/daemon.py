@@ -45,7 +45,7 @@ def daemon(
         from dvfb_stream.annotator import Annotator
 
         annotator = Annotator.load(settings.model, device=settings.device)
-        running = Daemon(settings, annotator, detectors=detectors, sinks_for_lane=sinks.for_lane)
+        running = Daemon(settings, annotator, detectors=detectors, sinks_for_partition=sinks.for_partition)
         _stop_on_signals(running)
         with _served(running.metrics, settings.metrics_port):
             running.run()

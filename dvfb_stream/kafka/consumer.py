@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from dvfb_stream.errors import DvfbError, MissingExtraError
-from dvfb_stream.kafka.open_runs import OpenRuns
+from dvfb_stream.kafka.partition_offsets import PartitionOffsets
 from dvfb_stream.kafka.settings import KAFKA_PASSWORD_VARIABLE, KafkaSettings, secret
 
 try:
@@ -74,7 +74,7 @@ def open_consumer(settings: KafkaSettings) -> KafkaConsumer:
         return KafkaConsumer(
             **connection(settings),
             group_id=settings.group,
-            # What is stored decides what is committed, see OpenRuns.
+            # What is stored decides what is committed, see PartitionOffsets.
             enable_auto_commit=False,
             auto_offset_reset=settings.start,
             isolation_level="read_committed",
@@ -137,9 +137,9 @@ class Assignment(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer = consumer
         self._patience = patience
         self._lock = threading.Lock()
-        self._owned: dict[TopicPartition, OpenRuns] = {}
+        self._owned: dict[TopicPartition, PartitionOffsets] = {}
 
-    def owned(self) -> dict[TopicPartition, OpenRuns]:
+    def owned(self) -> dict[TopicPartition, PartitionOffsets]:
         """Return the partitions that are ours now."""
         with self._lock:
             return dict(self._owned)
@@ -150,7 +150,7 @@ class Assignment(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer.pause(*assigned)
         with self._lock:
             for partition in assigned:
-                self._owned.setdefault(partition, OpenRuns())
+                self._owned.setdefault(partition, PartitionOffsets())
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Commit what is stored of `revoked`; their open runs are the next owner's, from their start."""
@@ -180,6 +180,6 @@ class Assignment(AsyncConsumerRebalanceListener):  # type: ignore[misc]
             runs.end()
         logger.warning("lost: %s; another daemon has them, or will", listed(lost))
 
-    def _take_away(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, OpenRuns]:
+    def _take_away(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, PartitionOffsets]:
         with self._lock:
             return {p: self._owned.pop(p) for p in partitions if p in self._owned}

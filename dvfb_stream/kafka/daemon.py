@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dvfb_stream.callbacks import FindsGeometry, Sink
+from dvfb_stream.callbacks import GeometryProvider, Sink
 from dvfb_stream.frames import Geometry
 from dvfb_stream.kafka.consumer import (
     Assignment,
@@ -24,11 +24,11 @@ from dvfb_stream.kafka.consumer import (
     offsets_to_commit,
     open_consumer,
 )
-from dvfb_stream.kafka.documents import MessageError, decode
-from dvfb_stream.kafka.lane import Lane, SharedAnnotator
-from dvfb_stream.kafka.open_runs import Verdict
+from dvfb_stream.kafka.partition_offsets import Verdict
+from dvfb_stream.kafka.partition_pipeline import PartitionPipeline, SharedAnnotator
 from dvfb_stream.kafka.settings import DaemonSettings
 from dvfb_stream.kafka.sinks import StorageError
+from dvfb_stream.kafka.wire_format import MessageError, decode
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import SupportsAnnotate
 
@@ -96,7 +96,7 @@ class Daemon:
         Used by one thread at a time.
     detectors
         Geometry by data key; none: whatever looks like an image gets rows that say which geometry is missing.
-    sinks_for_lane
+    sinks_for_partition
         Returns new sinks for a partition that was assigned; called from the thread of `run`.
     """
 
@@ -105,17 +105,17 @@ class Daemon:
         settings: DaemonSettings,
         annotator: SupportsAnnotate,
         *,
-        detectors: Mapping[str, Geometry | FindsGeometry],
-        sinks_for_lane: Callable[[], Sequence[Sink]],
+        detectors: Mapping[str, Geometry | GeometryProvider],
+        sinks_for_partition: Callable[[], Sequence[Sink]],
     ) -> None:
         self._settings = settings
         self._annotator = SharedAnnotator(annotator)
-        self._sinks_for_lane = sinks_for_lane
+        self._sinks_for_lane = sinks_for_partition
         self._detectors = detectors or None
         self._stopping = threading.Event()
         self.metrics = Metrics()
         """What all lanes count and time."""
-        self._lanes: dict[TopicPartition, Lane] = {}
+        self._lanes: dict[TopicPartition, PartitionPipeline] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._verdicts = dict.fromkeys(Verdict, 0)
         self._messages = self._refused = self._given_up = self._commits = self._failed_commits = 0
@@ -200,7 +200,7 @@ class Daemon:
                 self._close(partition)
         for partition, runs in owned.items():
             if partition not in self._lanes:
-                self._lanes[partition] = Lane(
+                self._lanes[partition] = PartitionPipeline(
                     self._annotator,
                     sinks=self._sinks_for_lane(),
                     detectors=self._detectors,
@@ -221,7 +221,7 @@ class Daemon:
             elif partition in paused and not lane.is_full:
                 consumer.resume(partition)
 
-    def _read(self, partition: TopicPartition, lane: Lane, record: Any) -> None:
+    def _read(self, partition: TopicPartition, lane: PartitionPipeline, record: Any) -> None:
         self._messages += 1
         try:
             name, doc = decode(record.value, max_bytes=self._settings.kafka.max_message_bytes)

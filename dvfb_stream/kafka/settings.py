@@ -18,7 +18,7 @@ from pydantic import (
 
 from dvfb_stream.files import DetectorDescription
 from dvfb_stream.files.settings_file import ServerAddress, Settings, Text, read_settings_file
-from dvfb_stream.kafka.documents import MAX_MESSAGE_BYTES
+from dvfb_stream.kafka.wire_format import MAX_MESSAGE_BYTES
 
 TILED_KEY_VARIABLE = "TILED_API_KEY"
 """Environment variable with the API key for Tiled; Tiled's own client reads the same one."""

@@ -13,8 +13,8 @@ from typing import Any, Self
 from dvfb_stream.callbacks import Sink
 from dvfb_stream.errors import DvfbError, MissingExtraError, SettingsError
 from dvfb_stream.kafka.consumer import KafkaError, connection
-from dvfb_stream.kafka.documents import json_ready
 from dvfb_stream.kafka.settings import DaemonSettings, KafkaSettings, TiledSettings
+from dvfb_stream.kafka.wire_format import json_ready
 
 try:
     from kafka import KafkaProducer
@@ -159,7 +159,7 @@ class ConfiguredSinks:
             self.close()
             raise
 
-    def for_lane(self) -> Sequence[Sink]:
+    def for_partition(self) -> Sequence[Sink]:
         """Return the sinks of a new lane: a catalog sink of its own, which knows no run yet, and the rest."""
         own: list[Sink] = [_tiled_sink(self._tiled)] if self._tiled is not None else []
         return [*own, *self._shared]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dvfb_stream.callbacks.documents import MAX_EXPOSURES_IN_A_DOCUMENT
-from dvfb_stream.callbacks.raw.raw_run import NOT_ANNOUNCED
+from dvfb_stream.callbacks.raw_run import NOT_ANNOUNCED
 
 PATIENCE = 10.0
 SHAPE = (4, 6)
@@ -105,7 +105,7 @@ def test_a_frame_that_no_document_announced_has_a_row_that_says_so_at_the_stop(
 def test_a_long_run_does_not_wait_for_a_lost_document_until_its_end(
     make_pipeline, recorder, streamed, monkeypatch
 ):
-    monkeypatch.setattr("dvfb_stream.callbacks.raw.raw_run.ANNOUNCED_AHEAD", 5)
+    monkeypatch.setattr("dvfb_stream.callbacks.raw_run.ANNOUNCED_AHEAD", 5)
     docs, pipeline = streamed(), make_pipeline()
     send(pipeline, [docs.raw.start(), docs.descriptor(), docs.resource(), docs.datum(0, 2)])
     send(pipeline, [docs.datum(start, start + 2) for start in (4, 6, 8)])

@@ -208,8 +208,10 @@ class BrightnessAnnotator:
 class RunningDaemon:
     """A daemon in a thread of this process."""
 
-    def __init__(self, settings, sinks_for_lane, annotator):
-        self.daemon = Daemon(settings, annotator, detectors=DETECTORS, sinks_for_lane=sinks_for_lane)
+    def __init__(self, settings, sinks_for_partition, annotator):
+        self.daemon = Daemon(
+            settings, annotator, detectors=DETECTORS, sinks_for_partition=sinks_for_partition
+        )
         self.error = None
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -238,7 +240,7 @@ def start_daemon(topic):
     """Function that starts a daemon on the test's topic; those still running at the end are stopped."""
     running = []
 
-    def start(*sinks, sinks_for_lane=None, annotator=None, topic=topic, limits=None, **kafka):
+    def start(*sinks, sinks_for_partition=None, annotator=None, topic=topic, limits=None, **kafka):
         settings = DaemonSettings.model_validate(
             {
                 "kafka": quick_group(topic) | kafka,
@@ -247,7 +249,7 @@ def start_daemon(topic):
             }
         )
         daemon = RunningDaemon(
-            settings, sinks_for_lane or (lambda: sinks), annotator or BrightnessAnnotator()
+            settings, sinks_for_partition or (lambda: sinks), annotator or BrightnessAnnotator()
         )
         running.append(daemon)
         return daemon

@@ -192,9 +192,9 @@ def test_when_a_second_daemon_joins_every_row_is_still_there_once(make_topic, ca
     def sinks():
         return [TiledSink(catalog, batch_size=4)]
 
-    first = start_daemon(sinks_for_lane=sinks, topic=topic)
+    first = start_daemon(sinks_for_partition=sinks, topic=topic)
     eventually(lambda: first.stats().frames == 20)
-    second = start_daemon(sinks_for_lane=sinks, topic=topic)
+    second = start_daemon(sinks_for_partition=sinks, topic=topic)
     eventually(lambda: second.stats().frames == 10)
     ends = [topic.send(*run.documents[12:], partition=n)[-1] + 1 for n, run in enumerate(runs)]
     eventually(lambda: [committed(topic, 0), committed(topic, 1)] == ends)

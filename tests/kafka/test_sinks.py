@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from dvfb_stream.kafka.documents import decode
 from dvfb_stream.kafka.settings import DaemonSettings
 from dvfb_stream.kafka.sinks import ConfiguredSinks, JsonLinesSink, StorageError
+from dvfb_stream.kafka.wire_format import decode
 from tests.kafka.conftest import RawRun, eventually, quick_group
 
 START = ("start", {"uid": "a", "time": 1.0, "analysis": {"parent": "raw"}})
@@ -57,7 +57,7 @@ def test_a_topic_gets_documents_that_our_own_decoder_reads(make_topic, topic):
         {"kafka": quick_group(topic), "sinks": {"topic": annotations.name}}
     )
     with ConfiguredSinks(settings) as sinks:
-        (sink,) = sinks.for_lane()
+        (sink,) = sinks.for_partition()
         for document in (START, DESCRIPTOR, EVENT, STOP):
             sink(*document)
     consumer = KafkaConsumer(
@@ -83,7 +83,7 @@ def test_a_configured_file_gets_the_rows_of_a_published_run(topic, tmp_path, sta
     run = RawRun([1, 2, 3])
     topic.send(*run.documents)
     with ConfiguredSinks(settings) as sinks:
-        daemon = start_daemon(sinks_for_lane=sinks.for_lane)
+        daemon = start_daemon(sinks_for_partition=sinks.for_partition)
         eventually(lambda: daemon.stats().stored_runs == 1)
         daemon.stop()
     names = [json.loads(line)[0] for line in (tmp_path / "rows.jsonl").read_text().splitlines()]

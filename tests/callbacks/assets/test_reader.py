@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from dvfb_stream.callbacks.assets import NoFrames, PixelReader
+from dvfb_stream.callbacks.assets.reader import PixelReader
 from dvfb_stream.callbacks.assets.references import Hdf5Frame, ImageFrame
+from dvfb_stream.callbacks.file_sequences import NoFrames
 from dvfb_stream.errors import FrameError, SettingsError
 from dvfb_stream.files.expected import Expected, NotThereYetError
 

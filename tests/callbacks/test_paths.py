@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dvfb_stream.callbacks.assets.places import located, path_of
+from dvfb_stream.callbacks.paths import located, path_of
 from dvfb_stream.errors import FrameError
 
 

@@ -9,9 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.assets import OldResources, PixelReferences, RunAssets
-from dvfb_stream.callbacks.assets.numbering import Numbering
 from dvfb_stream.callbacks.copied_fields import COPIED_FIELDS, LARGEST_INTEGER
+from dvfb_stream.callbacks.descriptor import (
+    Descriptor,
+    Detectors,
+    GeometryProvider,
+    finds_geometry,
+    looks_like_image,
+)
 from dvfb_stream.callbacks.documents import (
     MAX_EXPOSURES_IN_A_DOCUMENT,
     Document,
@@ -24,20 +29,17 @@ from dvfb_stream.callbacks.documents import (
     text,
     whole,
 )
-from dvfb_stream.callbacks.raw.described import (
-    Descriptor,
-    Detectors,
-    FindsGeometry,
-    finds_geometry,
-    looks_like_image,
-)
-from dvfb_stream.callbacks.raw.exposures import Exposures
-from dvfb_stream.callbacks.raw.pixels import images_in
-from dvfb_stream.callbacks.raw.raw_events import RawEvent, RawEvents
+from dvfb_stream.callbacks.file_sequences import PixelReferences
+from dvfb_stream.callbacks.frame_sequence import FrameSequence
+from dvfb_stream.callbacks.inline_images import images_in
+from dvfb_stream.callbacks.numbering import Numbering
+from dvfb_stream.callbacks.raw_events import RawEvent, RawEvents
+from dvfb_stream.callbacks.resource_datum import ResourceDatum
+from dvfb_stream.callbacks.run_assets import RunAssets
 from dvfb_stream.errors import FrameError
 from dvfb_stream.frames import Geometry, Origin
 
-__all__ = ["FindsGeometry", "RawRun"]
+__all__ = ["GeometryProvider", "RawRun"]
 
 NOT_ANNOUNCED = "no document announced this frame, though some announced frames after it"
 
@@ -48,7 +50,7 @@ them wait for that of the one."""
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Found:
-    """What an event has under one data key, before its frames have their numbers; fields as in `Exposures`."""
+    """What an event has under one data key, before its frames have their numbers; fields as in `FrameSequence`."""
 
     descriptor: Descriptor
     key: str
@@ -100,7 +102,7 @@ class RawRun:
         detectors: Detectors | None,
         *,
         root_map: Mapping[str, str] | None = None,
-        old_resources: OldResources | None = None,
+        old_resources: ResourceDatum | None = None,
         events: RawEvents | None = None,
         delivery: int = 0,
     ) -> None:
@@ -160,12 +162,12 @@ class RawRun:
             if isinstance(spec, Mapping) and looks_like_image(spec)
         ]
 
-    def event_of(self, exposures: Exposures, position: int) -> RawEvent | None:
+    def event_of(self, exposures: FrameSequence, position: int) -> RawEvent | None:
         """Return the raw event of a frame that a stream datum announced; None where it has not come."""
         seq_num = exposures.seq_num_of(position)
         return self._events.find(exposures.descriptor, seq_num) if seq_num else None
 
-    def exposures_in_event(self, doc: Document) -> Iterator[Exposures]:
+    def exposures_in_event(self, doc: Document) -> Iterator[FrameSequence]:
         """Yield the exposures of an Event, numbered; pixels may be the detector's own buffer.
 
         Raises
@@ -179,7 +181,7 @@ class RawRun:
         """
         yield from self._taken([doc])
 
-    def exposures_in_event_page(self, doc: Document) -> Iterator[Exposures]:
+    def exposures_in_event_page(self, doc: Document) -> Iterator[FrameSequence]:
         """Yield the exposures of an EventPage, event by event; raises as `exposures_in_event`."""
         columns = mapping(doc, "data")
         times = doc.get("time")
@@ -207,7 +209,7 @@ class RawRun:
             ]
         )
 
-    def exposures_in_stream_datum(self, doc: Document) -> Iterator[Exposures]:
+    def exposures_in_stream_datum(self, doc: Document) -> Iterator[FrameSequence]:
         """Yield the exposures that a StreamDatum announces, and none before it; their pixels lie in files.
 
         Raises
@@ -239,21 +241,21 @@ class RawRun:
             )
         yield from self._lost(descriptor.stream, key, behind=ANNOUNCED_AHEAD)
 
-    def lost_exposures(self) -> Iterator[Exposures]:
+    def lost_exposures(self) -> Iterator[FrameSequence]:
         """Yield the frames that no document announced, though some announced frames after them."""
         for stream, key in self._numberings:
             yield from self._lost(stream, key)
 
-    def _lost(self, stream: str, key: str, *, behind: int = 0) -> Iterator[Exposures]:
+    def _lost(self, stream: str, key: str, *, behind: int = 0) -> Iterator[FrameSequence]:
         for numbers in self._numberings[stream, key].lost(behind=behind):
-            yield Exposures(
+            yield FrameSequence(
                 origin=Origin(run_uid=self.uid, stream=stream, data_key=key, index=numbers.start),
                 count=len(numbers),
                 time=self.descriptor_time(stream),
                 reason=NOT_ANNOUNCED,
             )
 
-    def _taken(self, events: Iterable[Document]) -> Iterator[Exposures]:
+    def _taken(self, events: Iterable[Document]) -> Iterator[FrameSequence]:
         """Yield the exposures of events of one document, all or, where one is malformed, none."""
         news = [event for event in events if not self._is_repeated(event.get("uid"))]
         found = [frames for event in news for frames in self._found_in(event)]
@@ -304,7 +306,7 @@ class RawRun:
             time = moment(event, default=descriptor.time)
             self._events.add(descriptor.uid, seq_num, RawEvent(uid=uid, time=time))
 
-    def _numbered(self, found: _Found) -> Exposures:
+    def _numbered(self, found: _Found) -> FrameSequence:
         numbering = self._numberings.setdefault((found.descriptor.stream, found.key), Numbering())
         return self._exposures(
             found.descriptor,
@@ -333,9 +335,9 @@ class RawRun:
         event: str = "",
         seq_num: int,
         frames_each: int | None = None,
-    ) -> Exposures:
+    ) -> FrameSequence:
         geometry = descriptor.geometry(key, images[0] if images else None)
-        return Exposures(
+        return FrameSequence(
             origin=Origin(
                 run_uid=self.uid, stream=descriptor.stream, data_key=key, index=index, event_uid=event
             ),

@@ -38,7 +38,7 @@ class _OpenRun:
     """uids of its descriptors, resources and stream resources: what other documents refer to."""
 
 
-class OpenRuns:
+class PartitionOffsets:
     """The raw runs of one partition that were begun and are not stored, while the partition is ours.
 
     One object lives from an assignment of the partition to its revocation. Documents come on the consumer's

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.assets.places import located
 from dvfb_stream.callbacks.assets.references import Hdf5Frame, ImageFrame, PixelReference
-from dvfb_stream.callbacks.assets.templates import file_name
 from dvfb_stream.callbacks.documents import (
     Document,
     DocumentError,
@@ -21,7 +19,9 @@ from dvfb_stream.callbacks.documents import (
     text,
     whole,
 )
+from dvfb_stream.callbacks.paths import located
 from dvfb_stream.callbacks.recent import Recent
+from dvfb_stream.callbacks.templates import file_name
 from dvfb_stream.errors import FrameError
 from dvfb_stream.files.expected import Expected, NotThereYetError
 from dvfb_stream.files.interface import Files
@@ -45,7 +45,7 @@ class Resource:
     kwargs: Document
 
 
-class OldResources:
+class ResourceDatum:
     """Resources and datums of all runs, as far as they have come: a device staged once may serve several runs.
 
     Added to by one thread, asked by any.
@@ -146,7 +146,7 @@ class OldResources:
 class DatumFrames:
     """The frames of a datum."""
 
-    resources: OldResources
+    resources: ResourceDatum
     datum_id: str
     count: int
     source: str
@@ -166,7 +166,7 @@ class DatumFrames:
 class DatumFrame:
     """A frame of a datum. Where it lies is found out when it is read: an event may come before its datum."""
 
-    resources: OldResources
+    resources: ResourceDatum
     datum_id: str
     position: int
     """Among the frames of the datum."""

@@ -16,7 +16,7 @@ from dvfb_stream.frames import Geometry
 logger = logging.getLogger(__name__)
 
 
-class FindsGeometry(Protocol):
+class GeometryProvider(Protocol):
     """Finds the geometry of a detector in a run's documents; `dvfb_stream.files.run_detector.RunDetector` is one."""
 
     def geometry_in(self, start: Document, descriptor: Document, data_key: str) -> Geometry:
@@ -35,7 +35,7 @@ class FindsGeometry(Protocol):
 _NEEDED = ("shape", "dtype", "dtype_numpy", "external")
 """Of what a descriptor says of a data key."""
 
-Detectors = Mapping[str, Geometry | FindsGeometry]
+Detectors = Mapping[str, Geometry | GeometryProvider]
 """Geometry by data key, or what finds it in a run's documents."""
 
 
@@ -107,7 +107,7 @@ class Descriptor:
             self._geometries[key] = self._found(known, key)
         return self._geometries[key]
 
-    def _found(self, finder: FindsGeometry, key: str) -> Geometry | str:
+    def _found(self, finder: GeometryProvider, key: str) -> Geometry | str:
         try:
             found: object = finder.geometry_in(self._start, self._doc, key)
         except GeometryError as error:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from dvfb_stream.kafka.open_runs import OpenRuns, Verdict
+from dvfb_stream.kafka.partition_offsets import PartitionOffsets, Verdict
 
 
 def start(uid):
@@ -28,7 +28,7 @@ def stop(uid):
 
 @pytest.fixture
 def runs():
-    return OpenRuns()
+    return PartitionOffsets()
 
 
 def read_all(runs, *documents):
@@ -119,7 +119,7 @@ def test_after_the_partition_is_taken_away_nothing_counts(runs):
 
 def test_a_silent_run_is_given_up_and_lets_the_commit_go():
     now = [0.0]
-    runs = OpenRuns(clock=lambda: now[0])
+    runs = PartitionOffsets(clock=lambda: now[0])
     runs.read(1, *start("silent"))
     runs.read(2, *start("alive"))
     runs.read(3, *descriptor("alive"))
@@ -156,7 +156,7 @@ class Partition(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.runs = OpenRuns()
+        self.runs = PartitionOffsets()
         self.log = []
         self.open = {}
 

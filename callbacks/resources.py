@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dvfb_stream.callbacks.assets.places import path_of
 from dvfb_stream.callbacks.assets.references import Hdf5Frame, ImageFrame, NoFrame, PixelReference
-from dvfb_stream.callbacks.assets.templates import file_name
 from dvfb_stream.callbacks.documents import Document, whole
+from dvfb_stream.callbacks.paths import path_of
+from dvfb_stream.callbacks.templates import file_name
 from dvfb_stream.errors import FrameError
 from dvfb_stream.files.expected import Expected
 

@@ -15,8 +15,8 @@ from bluesky import RunEngine
 from bluesky import plan_stubs as bps
 from bluesky import plans as bp
 
-from dvfb_stream.callbacks.assets import RunAssets
 from dvfb_stream.callbacks.documents import DocumentError, NotKnownYetError
+from dvfb_stream.callbacks.run_assets import RunAssets
 from dvfb_stream.errors import FrameError
 from dvfb_stream.files.expected import NotThereYetError
 from dvfb_stream.files.frame_files import FrameFiles

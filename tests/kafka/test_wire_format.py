@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 
-from dvfb_stream.kafka.documents import MAX_DEPTH, MAX_ITEMS, MessageError, decode
+from dvfb_stream.kafka.wire_format import MAX_DEPTH, MAX_ITEMS, MessageError, decode
 
 
 def encode(content):
@@ -182,7 +182,7 @@ def test_the_decoder_holds_in_a_process_that_bluesky_kafka_has_patched(tmp_path)
     message = encode(event(np.array([Sentinel(trace)], dtype=object)))
     script = f"""
 import bluesky_kafka, msgpack
-from dvfb_stream.kafka.documents import MessageError, decode
+from dvfb_stream.kafka.wire_format import MessageError, decode
 assert msgpack.unpackb.__module__ == "msgpack_numpy"
 try:
     decode({message!r})

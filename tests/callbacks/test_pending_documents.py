@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dvfb_stream.callbacks.documents import DocumentError, NotKnownYetError, size_of
-from dvfb_stream.callbacks.raw.waiting_room import WaitingRoom
+from dvfb_stream.callbacks.pending_documents import PendingDocuments
 
 ON_A = NotKnownYetError("descriptor", "a", run="run")
 ON_B = NotKnownYetError("descriptor", "b")
@@ -17,7 +17,7 @@ def numbers(held):
 
 
 def test_what_waits_for_one_document_is_released_in_the_order_it_came():
-    room = WaitingRoom()
+    room = PendingDocuments()
     for number, missing in enumerate([ON_A, ON_B, ON_A]):
         assert room.hold(number, "event", {"n": number}, missing) == []
     assert room.released("start", "a") == []
@@ -27,7 +27,7 @@ def test_what_waits_for_one_document_is_released_in_the_order_it_came():
 
 
 def test_pixels_are_copied_as_the_detector_may_reuse_its_buffer():
-    room, buffer = WaitingRoom(), np.ones((2, 3))
+    room, buffer = PendingDocuments(), np.ones((2, 3))
     room.hold(1, "event", {"data": {"image": buffer}}, ON_A)
     buffer[:] = 9
     (held,) = room.released("descriptor", "a")
@@ -35,17 +35,17 @@ def test_pixels_are_copied_as_the_detector_may_reuse_its_buffer():
 
 
 def test_the_oldest_leave_for_more_than_the_room_holds():
-    room = WaitingRoom(most_documents=2)
+    room = PendingDocuments(most_documents=2)
     leaving = [numbers(room.hold(number, "event", {}, ON_A)) for number in range(4)]
     assert leaving == [[], [], [0], [1]]
     size = size_of({"pixels": np.zeros(1000)})
-    room = WaitingRoom(most_bytes=2 * size)
+    room = PendingDocuments(most_bytes=2 * size)
     leaving = [numbers(room.hold(n, "event", {"pixels": np.zeros(1000)}, ON_A)) for n in range(4)]
     assert leaving == [[], [], [0], [1]]
 
 
 def test_a_document_larger_than_the_room_is_refused_before_it_is_copied():
-    room = WaitingRoom()
+    room = PendingDocuments()
     endless = np.broadcast_to(np.zeros(()), (10**6, 10**6))
     with pytest.raises(DocumentError, match="too large to wait"):
         room.hold(1, "event", {"data": {"image": endless}}, ON_A)
@@ -53,7 +53,7 @@ def test_a_document_larger_than_the_room_is_refused_before_it_is_copied():
 
 
 def test_a_run_takes_along_what_is_known_to_be_its_own():
-    room = WaitingRoom()
+    room = PendingDocuments()
     for number, missing in enumerate([ON_A, ON_B, ON_A]):
         room.hold(number, "event", {}, missing)
     assert numbers(room.of_run("run")) == [0, 2]

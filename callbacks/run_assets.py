@@ -7,9 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dvfb_stream.callbacks.assets.numbering import Ranges
-from dvfb_stream.callbacks.assets.old_resources import DatumFrames, OldResources
-from dvfb_stream.callbacks.assets.resources import StreamFrames, StreamResource, frames_each
 from dvfb_stream.callbacks.documents import (
     MAX_EXPOSURES_IN_A_DOCUMENT,
     Document,
@@ -20,6 +17,9 @@ from dvfb_stream.callbacks.documents import (
     text,
     whole,
 )
+from dvfb_stream.callbacks.numbering import Ranges
+from dvfb_stream.callbacks.resource_datum import DatumFrames, ResourceDatum
+from dvfb_stream.callbacks.resources import StreamFrames, StreamResource, frames_each
 from dvfb_stream.files.expected import Expected
 
 
@@ -50,9 +50,9 @@ class RunAssets:
         Resources and datums. None: of this run alone.
     """
 
-    def __init__(self, root_map: Mapping[str, str] | None = None, old: OldResources | None = None) -> None:
+    def __init__(self, root_map: Mapping[str, str] | None = None, old: ResourceDatum | None = None) -> None:
         self._root_map = dict(root_map or {})
-        self.old = OldResources(root_map) if old is None else old
+        self.old = ResourceDatum(root_map) if old is None else old
         """Resources and datums."""
         self._sequences: dict[str, _Sequence] = {}
         self._expected: dict[Expected, Expected] = {}

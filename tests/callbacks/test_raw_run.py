@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dvfb_stream.callbacks.documents import DocumentError
-from dvfb_stream.callbacks.raw.raw_run import RawRun
+from dvfb_stream.callbacks.raw_run import RawRun
 from dvfb_stream.errors import GeometryError
 from dvfb_stream.frames import Geometry
 

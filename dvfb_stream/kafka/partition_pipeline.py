@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
-from dvfb_stream.callbacks import AnnotationPipeline, FindsGeometry, PipelineStats, Sink
+from dvfb_stream.callbacks import AnnotationPipeline, GeometryProvider, PipelineStats, Sink
 from dvfb_stream.frames import Frame, Geometry
-from dvfb_stream.kafka.documents import json_ready
 from dvfb_stream.kafka.feed import DocumentFeed
-from dvfb_stream.kafka.open_runs import OpenRuns, Verdict
+from dvfb_stream.kafka.partition_offsets import PartitionOffsets, Verdict
 from dvfb_stream.kafka.settings import LimitSettings
+from dvfb_stream.kafka.wire_format import json_ready
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate
 
@@ -64,7 +64,7 @@ class SharedAnnotator:
         return call
 
 
-class Lane:
+class PartitionPipeline:
     """The way of one partition's documents to the sinks.
 
     Parameters
@@ -90,8 +90,8 @@ class Lane:
         annotator: SharedAnnotator,
         *,
         sinks: Sequence[Sink],
-        detectors: Mapping[str, Geometry | FindsGeometry] | None,
-        runs: OpenRuns,
+        detectors: Mapping[str, Geometry | GeometryProvider] | None,
+        runs: PartitionOffsets,
         limits: LimitSettings,
         root_map: Mapping[str, str] | None = None,
         metrics: Metrics | None = None,

@@ -29,7 +29,7 @@ class Held:
     """What it waits for."""
 
 
-class WaitingRoom:
+class PendingDocuments:
     """Holds documents by what they wait for; not locked."""
 
     def __init__(self, *, most_documents: int = MOST_DOCUMENTS, most_bytes: int = MOST_BYTES) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvfb_stream.callbacks.assets.numbering import Numbering, Ranges
+from dvfb_stream.callbacks.numbering import Numbering, Ranges
 
 ranges = st.tuples(st.integers(0, 60), st.integers(0, 12)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 

@@ -14,7 +14,7 @@ MOST_LOGGED = 100
 """A daemon that joins in the middle of a run meets thousands of documents that it cannot place."""
 
 
-class LeftOut:
+class RejectedDocuments:
     """Documents that could not be taken, and images that nobody described as a detector's; for any thread."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dvfb_stream.callbacks.documents import DocumentError, NotKnownYetError
-from dvfb_stream.callbacks.raw.raw_run import RawRun
+from dvfb_stream.callbacks.raw_run import RawRun
 from dvfb_stream.callbacks.recent import Recent
 from dvfb_stream.callbacks.writer import AnalysisProgress, RunProgress
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.assets import PixelReferences
+from dvfb_stream.callbacks.file_sequences import PixelReferences
 from dvfb_stream.frames import Geometry, Origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Exposures:
+class FrameSequence:
     """Consecutive frames of one data key, whose pixels lie in the document or in files."""
 
     origin: Origin

@@ -1,1 +1,0 @@
-"""Raw runs: what their documents say, whatever order they come in, and the detector exposures in them."""
