@@ -72,14 +72,7 @@ class FitState:
         BundleError
             When the file is damaged, or belongs to other settings, another network or other frames.
         """
-        try:
-            with safe_open(path, "pt") as file:
-                state = json.loads(file.metadata()["state"])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise BundleError(
-                f"the checkpoint {path} is damaged ({error}); delete it to begin the fit anew"
-            ) from error
+        state, tensors = _read(path)
         history = [Epoch(**epoch) for epoch in state.pop("history")]
         if state != json.loads(json.dumps(described)):
             raise BundleError(
@@ -99,3 +92,25 @@ class FitState:
             moments.setdefault(int(parameter), {})[name] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         return history
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Return what a checkpoint says of its fit: settings, architecture, frames and history.
+
+    Raises
+    ------
+    BundleError
+        When the file is damaged.
+    """
+    return _read(path, tensors=False)[0]
+
+
+def _read(path: Path, *, tensors: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, "pt") as file:
+            keys = file.keys() if tensors else ()
+            return json.loads(file.metadata()["state"]), {key: file.get_tensor(key) for key in keys}
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"the checkpoint {path} is damaged ({error}); delete it to begin the fit anew"
+        ) from error

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
+from dvfb_stream.fbt.device import find_precision, in_precision
 from dvfb_stream.labels import LABELS
 from dvfb_stream.models.networks import AnnotationNetwork
 from dvfb_stream.training.examples import Examples
@@ -21,7 +22,7 @@ def predict(
     *,
     batch_size: int = 128,
     device: str | torch.device = "cpu",
-    bfloat16: bool = True,
+    precision: str = "auto",
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float32]]:
     """Return the logits of each head, (N, 10), and the activations of the first fully connected layer, (N, hidden).
 
@@ -35,15 +36,21 @@ def predict(
         Frames at a time.
     device
         Where to compute.
-    bfloat16
-        Whether products are in bfloat16, as in training.
+    precision
+        Of the network's products, as `find_precision` names it.
+
+    Raises
+    ------
+    SettingsError
+        When there is no such precision.
     """
+    precision = find_precision(precision, device)
     network.to(device).eval()
     logits: dict[str, list[torch.Tensor]] = {}
     hidden = []
     for batch in examples.batches(batch_size, device):
         inputs = network.prepare(batch.images, batch.masks, batch.coefficients)
-        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bfloat16):
+        with in_precision(precision, device):
             outputs, activations = network.all_logits(inputs)
         for head, values in outputs.items():
             logits.setdefault(head, []).append(values.float().cpu())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from dvfb_stream.errors import BundleError, SettingsError
+from dvfb_stream.fbt.device import find_precision, in_precision
 from dvfb_stream.models.networks import AnnotationNetwork, Inputs, build_network
 from dvfb_stream.training.augmentation import SYMMETRIES, transform, turn
-from dvfb_stream.training.checkpoint import Epoch, FitState
+from dvfb_stream.training.checkpoint import Epoch, FitState, read_state
 from dvfb_stream.training.distributed import Team, own_device, team
 from dvfb_stream.training.epochs import EpochFrames
 from dvfb_stream.training.evaluation import mean_average_precision, predict
@@ -94,6 +95,7 @@ def fit(
         raise SettingsError(
             f"{len(train)} training frames do not fill one batch of {settings.batch_size}; simulate more"
         )
+    settings = resolved(settings, checkpoint, device)
     with team() as here:
         return _Fit(
             train,
@@ -107,6 +109,20 @@ def fit(
             dict(facts or {}),
             here,
         ).run(on_step, on_epoch)
+
+
+def resolved(settings: FittingSettings, checkpoint: Path, device: str) -> FittingSettings:
+    """Return the settings with a precision of the checkpoint's, or of the device's if it begins.
+
+    Raises
+    ------
+    BundleError
+        When the checkpoint is damaged.
+    """
+    precision = settings.precision
+    if precision == "auto" and checkpoint.exists():
+        precision = str(read_state(checkpoint)["settings"]["precision"])
+    return dataclasses.replace(settings, precision=find_precision(precision, device))
 
 
 class _Fit:
@@ -127,7 +143,7 @@ class _Fit:
         self._architecture, self._settings, self._checkpoint = architecture, settings, checkpoint
         self._device, self._here = torch.device(device), here
         self._described = {
-            "settings": asdict(settings),
+            "settings": dataclasses.asdict(settings),
             "architecture": architecture,
             "frames": len(train),
             **facts,
@@ -170,7 +186,9 @@ class _Fit:
             loss = self._epoch(number, on_step)
             scores: dict[str, float] = {}
             if self._here.leads:
-                logits, _ = predict(self._smoothed, self._validation, device=self._device)
+                logits, _ = predict(
+                    self._smoothed, self._validation, device=self._device, precision=settings.precision
+                )
                 scores = {
                     head: mean_average_precision(values, self._validation.truth)
                     for head, values in logits.items()
@@ -261,9 +279,7 @@ class _Fit:
             angle = math.radians(settings.rotation) * float(torch.rand(()) * 2 - 1)
             views = turn(angle, *views, orders=self._orders)
         inputs = self._network.prepare(*views)
-        with torch.autocast(
-            self._device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16"
-        ):
+        with in_precision(settings.precision, self._device):
             heads = self._model(inputs)
         return torch.stack(
             [label_loss(logits.float(), batch.labels, settings.loss) for logits in heads.values()]

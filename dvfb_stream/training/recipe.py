@@ -33,7 +33,7 @@ from dvfb_stream.training.encoding import Encoded
 from dvfb_stream.training.epochs import EpochFrames, FreshFrames, StoredFrames
 from dvfb_stream.training.evaluation import average_precision, expected_calibration_error, predict
 from dvfb_stream.training.examples import Examples, join
-from dvfb_stream.training.fitting import fit
+from dvfb_stream.training.fitting import fit, resolved
 from dvfb_stream.training.outliers import OUTLIERS, encoded_outliers
 from dvfb_stream.training.presets import SEEDS, Recipe, preset
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE
@@ -115,7 +115,9 @@ def train(
         for view, name in recipe.stages.items()
     }
     examples = simulate(recipe, work=work, stored=stored, processes=processes, reports=reports)
-    reports.say(f"{recipe.name}: fitting on {len(examples['train'])} frames")
+    checkpoint = work / recipe.name / "checkpoint.safetensors"
+    recipe = dataclasses.replace(recipe, fitting=resolved(recipe.fitting, checkpoint, device))
+    reports.say(f"{recipe.name}: fitting on {len(examples['train'])} frames in {recipe.fitting.precision}")
     source: EpochFrames
     if not recipe.fresh:
         source = StoredFrames(examples["train"].in_memory())
@@ -133,7 +135,7 @@ def train(
             architecture=recipe.architecture,
             orders=recipe.fbt.orders,
             settings=recipe.fitting,
-            checkpoint=work / recipe.name / "checkpoint.safetensors",
+            checkpoint=checkpoint,
             device=device,
             start={view: _weights_of(stage, view) for view, stage in stages.items()},
             facts={"stages": {view: stage.identity.sha256 for view, stage in stages.items()}},
@@ -207,7 +209,12 @@ def _stage(
     reports: Reports,
 ) -> Bundle:
     """Return the finished bundle of a stage at the scale of `recipe`, fitting it if it is not there."""
-    wanted = dataclasses.replace(preset(name), frames=recipe.frames, fbt=recipe.fbt, fresh=recipe.fresh)
+    wanted = dataclasses.replace(
+        preset(name).changed(fitting={"precision": recipe.fitting.precision}),
+        frames=recipe.frames,
+        fbt=recipe.fbt,
+        fresh=recipe.fresh,
+    )
     folder = work / name / "bundle"
     if (folder / "model.json").exists():
         found = load_bundle(folder)
@@ -240,13 +247,13 @@ def finish(
 ) -> Bundle:
     """Calibrate a fitted network on the validation frames, measure it on the test frames and write its bundle."""
     reports.say(f"{recipe.name}: calibrating and measuring")
-    output = network.output
+    output, precision = network.output, recipe.fitting.precision
     started = time.monotonic()
-    logits, hidden = predict(network, examples["validation"], device=device)
+    logits, hidden = predict(network, examples["validation"], device=device, precision=precision)
     truth = examples["validation"].truth
     calibrations = {label: fit_label(logits[output][:, k], truth[:, k]) for k, label in enumerate(LABELS)}
     novelty = _fit_novelty(recipe, network, examples, hidden, work, device)
-    test_logits, _ = predict(network, examples["test"], device=device)
+    test_logits, _ = predict(network, examples["test"], device=device, precision=precision)
     test_truth = examples["test"].truth
     stated = probabilities(test_logits[output], tuple(calibrations.values()))
     network.cpu()
@@ -302,8 +309,9 @@ def _fit_novelty(
     """Fit the novelty score to frames that show something, against outliers of the same geometries."""
     train, validation = examples["train"].first(FAMILIAR_FRAMES), examples["validation"]
     outliers = _outliers(recipe, work)
-    _, familiar_hidden = predict(network, train, device=device)
-    _, outlier_hidden = predict(network, outliers, device=device)
+    precision = recipe.fitting.precision
+    _, familiar_hidden = predict(network, train, device=device, precision=precision)
+    _, outlier_hidden = predict(network, outliers, device=device, precision=precision)
     return Novelty.fit(
         _novelty_inputs(train, familiar_hidden)[train.truth.any(axis=1)],
         _novelty_inputs(outliers, outlier_hidden),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dvfb_stream.errors import SettingsError
+from dvfb_stream.fbt.device import PRECISIONS
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("steps", "one_cycle")
 LOSSES = ("bce", "asymmetric")
-PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +46,9 @@ class FittingSettings:
     """Whether each half of a batch is turned by one of the eight symmetries of the square."""
     rotation: float = 0.0
     """Largest angle, in degrees, by which frames are turned besides, about the middle of the view."""
-    precision: str = "bfloat16"
-    """Of the network's products; weights, losses and standardisation are float32."""
+    precision: str = "auto"
+    """Of the network's products; weights, losses and standardisation are float32. ``auto``: ``bfloat16`` where the
+    device multiplies it natively, else ``float32``; an interrupted fit goes on with what it began with."""
     patience: int = 0
     """Epochs without a better validation mAP after which the fit ends; 0: it never ends early."""
     seed: int = 0

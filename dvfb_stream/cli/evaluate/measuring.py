@@ -160,7 +160,7 @@ def measure_bundle(bundle: Bundle, test: Examples, *, device: str = "cpu") -> di
 
     Besides, the usual scalings of logits are compared: fitted to the first half of the frames, measured on the other.
     """
-    logits, _ = predict(bundle.network, test, device=device, bfloat16=False)
+    logits, _ = predict(bundle.network, test, device=device, precision="float32")
     truth = test.truth
     output = logits[bundle.network.output]
     stated = probabilities(output, bundle.calibrations)
