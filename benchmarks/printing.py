@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from dvfb_stream.reproduction.tables.results import described
+from dvfb_stream.training.results import described
 
 
 def print_results(kind: str, found: dict[str, Any], *, started: float) -> None:

@@ -16,35 +16,25 @@ from dvfb_stream.fbt.log_scaling import log_scale, log_unscale, normalise
 from dvfb_stream.fbt.plan import FourierBessel
 from dvfb_stream.fbt.projection import Projections
 from dvfb_stream.fbt.settings import CentreRounding, FourierBesselSettings, PenaltyReading, Solver
-from dvfb_stream.reproduction.encoders import LinearEncoder, UnrolledEncoder
-from dvfb_stream.reproduction.printed import estimate_early_stopped, estimate_printed
-from dvfb_stream.reproduction.quadrature import inverse_transform, synthesise, transform
 
 __all__ = [
     "CentreRounding",
     "FourierBessel",
     "FourierBesselSettings",
-    "LinearEncoder",
     "PenaltyReading",
     "PlanCache",
     "Projections",
     "Solution",
     "Solver",
-    "UnrolledEncoder",
     "complex_from_real",
     "energy_per_order",
     "energy_per_radial_index",
-    "estimate_early_stopped",
-    "estimate_printed",
     "find_device",
     "hermitian_from_printed",
-    "inverse_transform",
     "log_scale",
     "log_unscale",
     "normalise",
     "real_from_complex",
     "rotate",
-    "synthesise",
-    "transform",
     "with_negative_orders",
 ]

@@ -217,7 +217,7 @@ PRESETS: Mapping[str, FourierBesselSettings] = MappingProxyType(
     {
         "default": FourierBesselSettings(),
         # Intensities and columns of unit norm, unscaled λ, the centre on a pixel. Solved to a tolerance that shows
-        # in no figure instead of being ended after 20 sweeps; `dvfb_stream.fbt.estimate_early_stopped` is that.
+        # in no figure instead of being ended after 20 sweeps, as `reproduction.printed.estimate_early_stopped` is.
         "paper": FourierBesselSettings(
             reading=PenaltyReading.UNIT_NORM, center_rounding=CentreRounding.PIXEL, tolerance=1e-6
         ),

@@ -11,8 +11,8 @@ from sklearn.metrics import average_precision_score
 from dvfb_stream.cli.evaluate import domains as domains_module
 from dvfb_stream.cli.evaluate.rendering import sheet
 from dvfb_stream.labels import LABELS
+from dvfb_stream.reproduction import paper
 from dvfb_stream.reproduction.independent import domain
-from dvfb_stream.reproduction.tables import paper
 from dvfb_stream.training import FittingSettings, Recipe, train
 
 FITTING = FittingSettings(epochs=1, batch_size=32, optimizer="adamw", learning_rate=1e-3, averaging=0.9)

@@ -12,8 +12,8 @@ from dvfb_stream.cli.evaluate.rendering import print_results
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.models import find_bundle, load_bundle
 from dvfb_stream.reproduction import KINDS
-from dvfb_stream.reproduction.tables.results import described
 from dvfb_stream.simulation import SimulationSettings
+from dvfb_stream.training.results import described
 
 SMALL = SimulationSettings(frames_per_experiment=5, raster="detector", detectors={"pilatus_300k": 1.0})
 

@@ -6,7 +6,8 @@ import torch
 from sklearn.linear_model import ElasticNet
 
 from dvfb_stream.errors import FrameError, SettingsError
-from dvfb_stream.fbt import FourierBessel, LinearEncoder, log_scale, log_unscale
+from dvfb_stream.fbt import FourierBessel, log_scale, log_unscale
+from dvfb_stream.reproduction.encoders import LinearEncoder
 
 ORDERS = (0, 2, 4)
 

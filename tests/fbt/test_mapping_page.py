@@ -7,7 +7,7 @@ from pathlib import Path
 
 PAGE = Path(__file__).parents[2] / "docs" / "fourier-bessel.md"
 
-HOMES = ("dvfb_stream.fbt", "dvfb_stream.fbt.projection")
+HOMES = ("dvfb_stream.fbt", "dvfb_stream.fbt.projection", "dvfb_stream.reproduction")
 """Where a name on the page may begin."""
 
 

@@ -217,7 +217,7 @@ def _measure(
     processes: int,
     report: Callable[[str, int, int], None],
 ) -> dict[str, Any]:
-    from dvfb_stream.reproduction.tables.results import described
+    from dvfb_stream.training.results import described
 
     started = time.monotonic()
     if table is not None and work is not None:
@@ -248,7 +248,7 @@ def _labelled(table: Path, model: str, device: str, geometry: dict[str, Any]) ->
     # Last: these take seconds, and most of what a user may have got wrong is known by now.
     from dvfb_stream.cli.evaluate.labelled import measure_labelled
     from dvfb_stream.models import find_bundle, load_bundle
-    from dvfb_stream.reproduction.tables.results import described
+    from dvfb_stream.training.results import described
 
     started = time.monotonic()
     found = measure_labelled(load_bundle(find_bundle(model)), read, groups, device=device)

@@ -9,7 +9,7 @@ from typing import Any
 
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.labels import LABELS, TITLES
-from dvfb_stream.reproduction.tables import paper
+from dvfb_stream.reproduction import paper
 
 SYMMETRY_LABELS = ("symmetry_halo", "symmetry_rings", "two_fold", "four_fold", "six_fold")
 

@@ -168,7 +168,7 @@ class _Written:
 
 def _show(result: dict[str, Any]) -> None:
     from dvfb_stream.labels import TITLES
-    from dvfb_stream.reproduction.tables.paper import POSITIVE_RATIOS
+    from dvfb_stream.reproduction.paper import POSITIVE_RATIOS
 
     typer.echo(f"{'':20}{'here':>8}{'paper':>8}")
     for label, paper in POSITIVE_RATIOS.items():

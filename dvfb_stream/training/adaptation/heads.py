@@ -15,7 +15,7 @@ from dvfb_stream.errors import SettingsError
 from dvfb_stream.labels import LABELS
 from dvfb_stream.models.calibration import LabelCalibration, fit_label
 from dvfb_stream.models.kernel_head import KernelHeads, unit_max
-from dvfb_stream.reproduction.tables.kernel_svm import fit_kernel_svms
+from dvfb_stream.training.kernel_svm import fit_kernel_svms
 
 FEWEST = 8
 """Frames of either kind that a head is fitted to: two of each in every fold of the cross-validation."""

@@ -7,8 +7,8 @@ from sklearn.svm import SVC, LinearSVC
 
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.models.kernel_head import unit_max
-from dvfb_stream.reproduction.tables.kernel_svm import fit_kernel_svms
-from dvfb_stream.reproduction.tables.linear_svm import fit_linear_svms
+from dvfb_stream.reproduction.linear_svm import fit_linear_svms
+from dvfb_stream.training.kernel_svm import fit_kernel_svms
 
 
 def _problem(seed=0, count=400, length=30, labels=3):

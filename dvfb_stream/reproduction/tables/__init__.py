@@ -1,1 +1,0 @@
-"""The classifiers and the printed numbers of the tables of the paper."""
