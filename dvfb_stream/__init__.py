@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dvfb_stream.annotations import Annotation
-from dvfb_stream.frames import Frame, Geometry, Origin
+from dvfb_stream.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from dvfb_stream.annotations import Annotation
     from dvfb_stream.annotator import Annotator
+    from dvfb_stream.frames import Frame, Geometry, Origin
 
 __all__ = ["Annotation", "Annotator", "Frame", "Geometry", "Origin"]
 
-
-def __getattr__(name: str) -> Any:
-    # torch takes seconds to import; who only moves documents or asks for --help never needs it.
-    if name == "Annotator":
-        from dvfb_stream.annotator import Annotator
-
-        return Annotator
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, __file__)

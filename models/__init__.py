@@ -1,8 +1,15 @@
 """Networks, model bundles and where bundles are found."""
 
-from dvfb_stream.models.bundle import Bundle, BundleDescription, load_bundle, read_description, save_bundle
-from dvfb_stream.models.networks import AnnotationNetwork, build_network
-from dvfb_stream.models.registry import all_bundle_folders, bundle_folders, find_bundle, user_folder
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dvfb_stream.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from dvfb_stream.models.bundle import Bundle, BundleDescription, load_bundle, read_description, save_bundle
+    from dvfb_stream.models.networks import AnnotationNetwork, build_network
+    from dvfb_stream.models.registry import all_bundle_folders, bundle_folders, find_bundle, user_folder
 
 __all__ = [
     "AnnotationNetwork",
@@ -17,3 +24,5 @@ __all__ = [
     "save_bundle",
     "user_folder",
 ]
+
+__getattr__ = lazy_names(__name__, __file__)

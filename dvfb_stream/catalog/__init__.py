@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dvfb_stream.errors import MissingExtraError
+from typing import TYPE_CHECKING
 
-try:
-    import bluesky_tiled_plugins  # noqa: F401
-    import tiled.client  # noqa: F401
-except ImportError as error:
-    raise MissingExtraError(error.name or "tiled", "tiled") from error
+from dvfb_stream.lazy_names import lazy_names
 
-from dvfb_stream.catalog.connection import connect
-from dvfb_stream.catalog.search import find_runs, read_annotations
-from dvfb_stream.catalog.server import embedded_server
-from dvfb_stream.catalog.sink import TiledSink
+if TYPE_CHECKING:
+    from dvfb_stream.catalog.connection import connect
+    from dvfb_stream.catalog.search import find_runs, read_annotations
+    from dvfb_stream.catalog.server import embedded_server
+    from dvfb_stream.catalog.sink import TiledSink
 
 __all__ = ["TiledSink", "connect", "embedded_server", "find_runs", "read_annotations"]
+
+__getattr__ = lazy_names(__name__, __file__, extra="tiled")

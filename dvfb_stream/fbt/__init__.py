@@ -1,21 +1,28 @@
 """The Fourier-Bessel transform of partly seen images: basis (3)(4), pair (5)(6), estimate (9), scaling (10)."""
 
-from dvfb_stream.fbt.cache import PlanCache
-from dvfb_stream.fbt.coefficients import (
-    complex_from_real,
-    energy_per_order,
-    energy_per_radial_index,
-    hermitian_from_printed,
-    real_from_complex,
-    rotate,
-    with_negative_orders,
-)
-from dvfb_stream.fbt.device import find_device
-from dvfb_stream.fbt.elastic_net import Solution
-from dvfb_stream.fbt.log_scaling import log_scale, log_unscale, normalise
-from dvfb_stream.fbt.plan import FourierBessel
-from dvfb_stream.fbt.projection import Projections
-from dvfb_stream.fbt.settings import CentreRounding, FourierBesselSettings, PenaltyReading, Solver
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dvfb_stream.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from dvfb_stream.fbt.cache import PlanCache
+    from dvfb_stream.fbt.coefficients import (
+        complex_from_real,
+        energy_per_order,
+        energy_per_radial_index,
+        hermitian_from_printed,
+        real_from_complex,
+        rotate,
+        with_negative_orders,
+    )
+    from dvfb_stream.fbt.device import find_device
+    from dvfb_stream.fbt.elastic_net import Solution
+    from dvfb_stream.fbt.log_scaling import log_scale, log_unscale, normalise
+    from dvfb_stream.fbt.plan import FourierBessel
+    from dvfb_stream.fbt.projection import Projections
+    from dvfb_stream.fbt.settings import CentreRounding, FourierBesselSettings, PenaltyReading, Solver
 
 __all__ = [
     "CentreRounding",
@@ -38,3 +45,5 @@ __all__ = [
     "rotate",
     "with_negative_orders",
 ]
+
+__getattr__ = lazy_names(__name__, __file__)

@@ -1,9 +1,16 @@
 """Detector files, masks and geometries as they lie on a beamline's disks, read into the nouns of this project."""
 
-from dvfb_stream.files.description import Detector, DetectorDescription
-from dvfb_stream.files.detectors import PoniGeometry, detector_mask, read_poni
-from dvfb_stream.files.masks import read_mask
-from dvfb_stream.files.reading import FrameFile, open_frames, read_frames
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dvfb_stream.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from dvfb_stream.files.description import Detector, DetectorDescription
+    from dvfb_stream.files.detectors import PoniGeometry, detector_mask, read_poni
+    from dvfb_stream.files.masks import read_mask
+    from dvfb_stream.files.reading import FrameFile, open_frames, read_frames
 
 __all__ = [
     "Detector",
@@ -16,3 +23,5 @@ __all__ = [
     "read_mask",
     "read_poni",
 ]
+
+__getattr__ = lazy_names(__name__, __file__)

@@ -1,7 +1,16 @@
 """Training: examples from the simulator, fitting, evaluation, bundles. Runs where there is no Bluesky."""
 
-from dvfb_stream.training.presets import PRESETS, Recipe, preset
-from dvfb_stream.training.recipe import Reports, train
-from dvfb_stream.training.settings import FittingSettings
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dvfb_stream.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from dvfb_stream.training.presets import PRESETS, Recipe, preset
+    from dvfb_stream.training.recipe import Reports, train
+    from dvfb_stream.training.settings import FittingSettings
 
 __all__ = ["PRESETS", "FittingSettings", "Recipe", "Reports", "preset", "train"]
+
+__getattr__ = lazy_names(__name__, __file__)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dvfb_stream.worker.interface import (
-    ReportsStages,
-    StageReport,
-    SupportsAnnotate,
-    SupportsFallBack,
-    SupportsPrepare,
-)
-from dvfb_stream.worker.policy import FullQueuePolicy, Source
-from dvfb_stream.worker.stats import DropReason, WorkerStats
-from dvfb_stream.worker.worker import Worker
+from typing import TYPE_CHECKING
+
+from dvfb_stream.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from dvfb_stream.worker.interface import (
+        ReportsStages,
+        StageReport,
+        SupportsAnnotate,
+        SupportsFallBack,
+        SupportsPrepare,
+    )
+    from dvfb_stream.worker.policy import FullQueuePolicy, Source
+    from dvfb_stream.worker.stats import DropReason, WorkerStats
+    from dvfb_stream.worker.worker import Worker
 
 __all__ = [
     "DropReason",
@@ -25,3 +30,5 @@ __all__ = [
     "Worker",
     "WorkerStats",
 ]
+
+__getattr__ = lazy_names(__name__, __file__)
