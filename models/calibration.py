@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import precision_recall_curve
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,10 @@ def fit_label(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> LabelCal
     ----------
     Platt (1999), Probabilistic outputs for support vector machines.
     """
+    # Imported here: scikit-learn takes longer to import than a frame to annotate, and only fitting needs it.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import precision_recall_curve
+
     positives, negatives = int(truth.sum()), int((~truth).sum())
     likely = np.where(truth, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     regression = LogisticRegression(C=1e6).fit(

@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 STATISTICS = 7
@@ -112,6 +111,8 @@ class Novelty:
         familiar, outliers, held_out
             (N, hidden + `STATISTICS`) each: activations of the first fully connected layer, then `statistics_of`.
         """
+        from sklearn.linear_model import LogisticRegression  # only fitting needs it
+
         both = np.concatenate([familiar, outliers]).astype(np.float64)
         mean, deviation = both.mean(0), np.maximum(both.std(0), LEAST_DEVIATION)
         foreign = np.repeat([False, True], [len(familiar), len(outliers)])

@@ -13,11 +13,14 @@ x_nm / a: band-limited, which is what makes their projections cheap (`dvfb_strea
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import PPoly
 from scipy.special import jn_zeros, jv, jvp
+
+if TYPE_CHECKING:
+    from scipy.interpolate import PPoly
 
 TABLE_STEP = 0.03
 """Spacing of the tables of J_m. A quintic Hermite interpolant errs by at most step⁶/46080 · max|J_m⁽⁶⁾| < 2e-14."""
@@ -80,6 +83,8 @@ def continued_radial_functions(
 @lru_cache(maxsize=256)
 def _bessel_table(order: int, count: int, octaves: int) -> PPoly:
     """J_m on [0, 2^octaves x_{count,m}]: evaluating it once on a line spares evaluating it on every pixel."""
+    from scipy.interpolate import PPoly  # takes as long to import as to estimate a frame
+
     end = bessel_zeros(order, count)[-1] * 2.0**octaves
     nodes, h = np.linspace(0.0, end, int(np.ceil(end / TABLE_STEP)) + 1, retstep=True)
     value, slope, bend = jv(order, nodes), np.empty_like(nodes), np.empty_like(nodes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from dvfb_stream.models.networks.annotation import AnnotationNetwork
 
@@ -38,6 +37,8 @@ def cost_of(network: AnnotationNetwork, *, view: int = 256) -> Cost:
         torch.ones(1, view, view, dtype=torch.bool, device=device),
         torch.zeros(1, *extent, dtype=torch.complex64, device=device),
     )
+    from torch.utils.flop_counter import FlopCounterMode
+
     with FlopCounterMode(display=False) as counter:
         network(inputs)
     heads = sum(parameter.numel() for parameter in network.heads.parameters())

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 SLACK = 1.01
@@ -188,5 +187,7 @@ def _largest_eigenvalue(matrix: Tensor) -> float:
     dense = matrix.cpu().numpy()
     if len(dense) == 1 or not dense.any():
         return float(dense.max())
+    from scipy.sparse.linalg import eigsh  # only some solvers need it
+
     start = np.ones(len(dense))  # instead of a random vector: the same plan does the same steps
     return float(eigsh(dense, k=1, v0=start, tol=1e-3, return_eigenvectors=False)[0])
