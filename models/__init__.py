@@ -9,11 +9,10 @@ from dvfb_stream.lazy_names import lazy_names
 if TYPE_CHECKING:
     from dvfb_stream.models.bundle import (
         Bundle,
-        BundleDescription,
         load_bundle,
-        read_description,
         save_bundle,
     )
+    from dvfb_stream.models.description import BundleDescription, read_description
     from dvfb_stream.models.networks import AnnotationNetwork, build_network
     from dvfb_stream.models.registry import all_bundle_folders, bundle_folders, find_bundle, user_folder
 

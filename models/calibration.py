@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
 
-
-@dataclass(frozen=True, slots=True)
-class LabelCalibration:
-    """Platt scaling of one label: probability = 1 / (1 + exp(-(slope · logit + intercept)))."""
-
-    slope: float
-    intercept: float
-    threshold: float
-    """Least probability at which the label is accepted: the one of best F1."""
-    high_precision: float | None = None
-    """Least probability, not below `threshold`, at which at least 95 % of the accepted frames of the calibration have
-    the label; None: at none is that so of `LEAST_ACCEPTED` frames or more."""
-
-    def accepted_from(self, operating_point: str) -> float:
-        """Return the least probability that is accepted at ``best_f1`` or ``high_precision``; inf: none is."""
-        if operating_point == "best_f1":
-            return self.threshold
-        return math.inf if self.high_precision is None else self.high_precision
-
+from dvfb_stream.models.description import LabelCalibration
 
 OPERATING_POINTS = ("best_f1", "high_precision")
 """Sets of thresholds that a bundle has."""
@@ -54,6 +33,7 @@ def fit_label(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> LabelCal
     Platt (1999), Probabilistic outputs for support vector machines.
     """
     # Imported here: scikit-learn takes longer to import than a frame to annotate, and only fitting needs it.
+    from scipy.special import expit
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import precision_recall_curve
 
@@ -78,6 +58,8 @@ def fit_label(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> LabelCal
 
 def probabilities(logits: ArrayLike, calibrations: Sequence[LabelCalibration]) -> NDArray[np.float64]:
     """Return calibrated probabilities, (B, n_labels), of logits of that shape."""
+    from scipy.special import expit
+
     slopes = np.array([c.slope for c in calibrations])
     intercepts = np.array([c.intercept for c in calibrations])
     scaled = np.asarray(logits, dtype=np.float64) * slopes + intercepts
