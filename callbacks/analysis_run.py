@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 from uuid import UUID, uuid5
 
+from dvfb_stream import __version__
 from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.callbacks.copied_fields import copied_fields
 from dvfb_stream.frames import Geometry
@@ -32,7 +32,7 @@ def provenance_of(annotator: SupportsAnnotate) -> dict[str, Any]:
         "labels": list(LABELS),
         "thresholds": {},
         "fbt": {},
-        "software": {"dvfb-stream": metadata.version("dvfb-stream")},
+        "software": {"dvfb-stream": __version__},
     }
     describe = getattr(annotator, "provenance", None)
     return account | (describe() if callable(describe) else {})

@@ -13,4 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Annotation", "Annotator", "Frame", "Geometry", "Origin"]
 
+__version__ = "0.2.0.dev0"
+
 __getattr__ = lazy_names(__name__, __file__)

@@ -8,13 +8,13 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dvfb_stream import __version__
 from dvfb_stream.annotations import Annotation, ModelIdentity, Status
 from dvfb_stream.errors import BundleError, FrameError, GeometryError, SettingsError
 from dvfb_stream.fbt import FourierBessel, complex_from_real, find_device
@@ -187,7 +187,9 @@ class Annotator:
             "fbt": self._fbt.as_dict(),
             "software": {
                 "python": platform.python_version(),
-                **{package: _version(package) for package in ("dvfb-stream", "numpy", "torch")},
+                "dvfb-stream": __version__,
+                "numpy": np.__version__,
+                "torch": str(torch.__version__),
             },
         }
 
@@ -396,10 +398,3 @@ def _check_view(bundle: Bundle) -> None:
                 f"dvfb_stream makes them with {made.get(name, f'no {name}')}; retrain it or install the version "
                 "that trained it"
             )
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

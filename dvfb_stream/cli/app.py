@@ -6,11 +6,11 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Annotated, NoReturn
 
 import typer
 
+from dvfb_stream import __version__
 from dvfb_stream.cli.annotate.command import annotate
 from dvfb_stream.cli.daemon import daemon
 from dvfb_stream.cli.demo.command import demo
@@ -77,7 +77,7 @@ def _figures(context: typer.Context) -> None:
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
     if wanted:
-        typer.echo(f"dvfb_stream {version('dvfb-stream')}")
+        typer.echo(f"dvfb_stream {__version__}")
         raise typer.Exit
 
 

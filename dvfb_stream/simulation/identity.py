@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from dvfb_stream import __version__
 from dvfb_stream.simulation.simulator import Simulator
 
 FORMAT = 1
@@ -22,7 +23,8 @@ def identity_of(simulator: Simulator) -> dict[str, Any]:
         "settings": simulator.settings.as_dict(),
         "device": simulator.device.type,
         "software": {
-            **{name: version(name) for name in ("dvfb-stream", "torch", "numpy")},
+            "dvfb-stream": __version__,
+            **{name: version(name) for name in ("torch", "numpy")},
             "simulator": _simulator_code(),
         },
     }

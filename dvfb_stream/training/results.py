@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("dvfb-stream", "torch", "numpy", "scipy", "scikit-learn")
+from dvfb_stream import __version__
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
 
 
 def described(kind: str, found: dict[str, Any], *, seconds: float, device: str) -> dict[str, Any]:
@@ -32,7 +34,11 @@ def described(kind: str, found: dict[str, Any], *, seconds: float, device: str) 
         "kind": kind,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "device": device_name(device),
-        "software": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "software": {
+            "python": platform.python_version(),
+            "dvfb-stream": __version__,
+            **{name: _version(name) for name in PACKAGES},
+        },
         "seconds": round(seconds),
         **found,
     }

@@ -6,17 +6,18 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import fabio
 import numpy as np
 import pytest
 
+from dvfb_stream import __version__
+
 
 def test_version(dvfb) -> None:
     outcome = dvfb("--version")
-    assert (outcome.status, outcome.stdout) == (0, f"dvfb_stream {version('dvfb-stream')}\n")
+    assert (outcome.status, outcome.stdout) == (0, f"dvfb_stream {__version__}\n")
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
