@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from dvfb_stream.callbacks.assets.references import NoFrame, PixelReference
+from dvfb_stream.errors import FrameError
+from dvfb_stream.files.references import FrameReference
 
 
 class PixelReferences(Protocol):
@@ -18,7 +19,17 @@ class PixelReferences(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, position: int) -> PixelReference: ...
+    def __getitem__(self, position: int) -> FrameReference:
+        """Return where a frame lies.
+
+        Raises
+        ------
+        NotThereYetError
+            When the documents that say so have not come.
+        FrameError
+            When they say something that cannot be read.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,5 +43,5 @@ class NoFrames:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, position: int) -> PixelReference:
-        return NoFrame(self.source, self.reason)
+    def __getitem__(self, position: int) -> FrameReference:
+        raise FrameError(self.reason)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dvfb_stream.callbacks.documents import MAX_EXPOSURES_IN_A_DOCUMENT, DocumentError
 from dvfb_stream.errors import FrameError
-from dvfb_stream.files.expected import KINDS
+from dvfb_stream.files.pixels import NUMBER_KINDS
 from dvfb_stream.isolation.frame_memory import FrameMemory
 
 
@@ -33,7 +33,7 @@ def images_in(value: object) -> list[NDArray[Any]]:
         raise FrameError(
             f"a frame must be an array of numbers, but its rows do not fit together: {error}"
         ) from error
-    if array.dtype.kind not in KINDS:
+    if array.dtype.kind not in NUMBER_KINDS:
         raise FrameError(f"a frame must be an array of numbers, not of type {array.dtype}")
     if array.ndim not in (2, 3):
         raise FrameError(f"a frame must have the shape (H, W) or (n, H, W), not {array.shape}")

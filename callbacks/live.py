@@ -18,7 +18,7 @@ from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats, fr
 from dvfb_stream.callbacks.raw_run import GeometryProvider
 from dvfb_stream.callbacks.writer import Sink
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.files.interface import Files
+from dvfb_stream.files.references import FrameReader
 from dvfb_stream.frames import Geometry
 from dvfb_stream.isolation import AnnotatorProcess
 from dvfb_stream.isolation.files_process import FilesProcess
@@ -104,7 +104,7 @@ class LiveAnnotator:
         *,
         sinks: Sequence[Sink] = (),
         detectors: Mapping[str, Geometry | GeometryProvider] | None = None,
-        files: Files | None = None,
+        files: FrameReader | None = None,
         root_map: Mapping[str, str] | None = None,
         patience: float = 30.0,
         policy: str | FullQueuePolicy = FullQueuePolicy.DROP_NEWEST,

@@ -10,18 +10,18 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from dvfb_stream.callbacks.analysis_run import provenance_of
-from dvfb_stream.callbacks.assets.reader import PixelReader
 from dvfb_stream.callbacks.descriptor import GeometryProvider
 from dvfb_stream.callbacks.document_intake import DocumentIntake
 from dvfb_stream.callbacks.documents import Document
 from dvfb_stream.callbacks.latest import LatestAnnotations
 from dvfb_stream.callbacks.pipeline_stats import PipelineStats
+from dvfb_stream.callbacks.pixel_reader import PixelReader
 from dvfb_stream.callbacks.row_maker import RowMaker
 from dvfb_stream.callbacks.runs import OpenRuns
 from dvfb_stream.callbacks.writer import AnalysisWriter, RunProgress, Sink
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.files.frame_files import FrameFiles
-from dvfb_stream.files.interface import Files
+from dvfb_stream.files.references import FrameReader
 from dvfb_stream.frames import Geometry
 from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.metrics import Metrics
@@ -114,7 +114,7 @@ class AnnotationPipeline:
         *,
         sinks: Sequence[Sink],
         detectors: Mapping[str, Geometry | GeometryProvider] | None = None,
-        files: Files | None = None,
+        files: FrameReader | None = None,
         root_map: Mapping[str, str] | None = None,
         patience: float = 30.0,
         policy: FullQueuePolicy = FullQueuePolicy.BLOCK,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dvfb_stream.callbacks.assets.reader import ReaderStats
+from dvfb_stream.callbacks.pixel_reader import ReaderStats
 from dvfb_stream.callbacks.writer import WriterStats
 from dvfb_stream.worker import WorkerStats
 

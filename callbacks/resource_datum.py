@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.assets.references import Hdf5Frame, ImageFrame, PixelReference
 from dvfb_stream.callbacks.documents import (
     Document,
     DocumentError,
@@ -22,9 +19,8 @@ from dvfb_stream.callbacks.documents import (
 from dvfb_stream.callbacks.paths import located
 from dvfb_stream.callbacks.recent import Recent
 from dvfb_stream.callbacks.templates import file_name
-from dvfb_stream.errors import FrameError
-from dvfb_stream.files.expected import Expected, NotThereYetError
-from dvfb_stream.files.interface import Files
+from dvfb_stream.errors import FrameError, NotThereYetError
+from dvfb_stream.files.references import Expected, FrameReference, HandledFrame, Hdf5Frame, ImageFrame
 
 MOST_RESOURCES, MOST_DATUMS = 10_000, 200_000
 """Kept, of all runs; of more, the oldest are forgotten. Twice as many datums as frames may wait to be read."""
@@ -156,73 +152,52 @@ class DatumFrames:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, position: int) -> PixelReference:
+    def __getitem__(self, position: int) -> FrameReference:
+        # Found out when the frame is read: an event may come before its datum.
         if not 0 <= position < self.count:
             raise IndexError(position)
-        return DatumFrame(self.resources, self.datum_id, position, self.source, self.expected)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class DatumFrame:
-    """A frame of a datum. Where it lies is found out when it is read: an event may come before its datum."""
-
-    resources: ResourceDatum
-    datum_id: str
-    position: int
-    """Among the frames of the datum."""
-    file: str
-    expected: Expected
-
-    def read(self, files: Files, run: str) -> NDArray[Any]:
-        """See `PixelReference`."""
-        resource, kwargs = self.resources.find(self.datum_id)
+        resource, datum = self.resources.find(self.datum_id)
         known = READERS.get(resource.spec)
         if known is not None:
-            return known(self, resource, kwargs).read(files, run)
-        return files.handled(
-            resource.spec, resource.path, resource.kwargs, kwargs, self.position, self.expected, run
-        )
+            return known(resource, datum, position, self.expected)
+        return HandledFrame(resource.spec, resource.path, resource.kwargs, datum, position, self.expected)
 
 
-def _number(frame: DatumFrame, resource: Resource, kwargs: Document) -> int:
+def _number(resource: Resource, datum: Document, position: int) -> int:
     """Return the number of a frame in its resource, counted through points and the frames of each."""
     each = whole(resource.kwargs.get("frame_per_point", 1))
-    point = whole(kwargs.get("point_number", 0))
+    point = whole(datum.get("point_number", 0))
     if each is None or point is None or each < 1 or point < 0:
         raise FrameError(
             f"{resource.path}: frame_per_point and point_number must be integers, the former from 1 and the latter "
-            f"from 0, not {resource.kwargs.get('frame_per_point')!r} and {kwargs.get('point_number')!r}"
+            f"from 0, not {resource.kwargs.get('frame_per_point')!r} and {datum.get('point_number')!r}"
         )
-    return point * each + frame.position
+    return point * each + position
 
 
-def _area_detector_hdf5(frame: DatumFrame, resource: Resource, kwargs: Document) -> PixelReference:
-    return Hdf5Frame(
-        resource.path,
-        str(resource.kwargs.get("key", AREA_DETECTOR_DATASET)),
-        _number(frame, resource, kwargs),
-        frame.expected,
-    )
+def _area_detector_hdf5(resource: Resource, datum: Document, position: int, expected: Expected) -> Hdf5Frame:
+    dataset = str(resource.kwargs.get("key", AREA_DETECTOR_DATASET))
+    return Hdf5Frame(resource.path, dataset, _number(resource, datum, position), expected)
 
 
-def _area_detector_tiff(frame: DatumFrame, resource: Resource, kwargs: Document) -> PixelReference:
+def _area_detector_tiff(resource: Resource, datum: Document, position: int, expected: Expected) -> ImageFrame:
     template, filename = (str(resource.kwargs.get(name, "")) for name in ("template", "filename"))
     folder = resource.path.rstrip("/") + "/"
-    name = file_name(template, _number(frame, resource, kwargs), filename=filename, folder=folder)
+    name = file_name(template, _number(resource, datum, position), filename=filename, folder=folder)
     path = name if name.startswith("/") else folder + name
-    return ImageFrame(path, 0, frame.expected)
+    return ImageFrame(path, 0, expected)
 
 
-def _npy_sequence(frame: DatumFrame, resource: Resource, kwargs: Document) -> PixelReference:
-    number = whole(kwargs.get("index"))
+def _npy_sequence(resource: Resource, datum: Document, position: int, expected: Expected) -> ImageFrame:
+    number = whole(datum.get("index"))
     if number is None or number < 0:
         raise FrameError(
-            f"{resource.path}: the index of a datum must be an integer from 0, not {kwargs.get('index')!r}"
+            f"{resource.path}: the index of a datum must be an integer from 0, not {datum.get('index')!r}"
         )
-    return ImageFrame(f"{resource.path}_{number}.npy", frame.position, frame.expected)
+    return ImageFrame(f"{resource.path}_{number}.npy", position, expected)
 
 
-READERS: Mapping[str, Callable[[DatumFrame, Resource, Document], PixelReference]] = {
+READERS: Mapping[str, Callable[[Resource, Document, int, Expected], FrameReference]] = {
     "AD_HDF5": _area_detector_hdf5,
     "AD_HDF5_SWMR": _area_detector_hdf5,
     "AD_TIFF": _area_detector_tiff,

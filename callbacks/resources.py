@@ -6,12 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dvfb_stream.callbacks.assets.references import Hdf5Frame, ImageFrame, NoFrame, PixelReference
 from dvfb_stream.callbacks.documents import Document, whole
 from dvfb_stream.callbacks.paths import path_of
 from dvfb_stream.callbacks.templates import file_name
 from dvfb_stream.errors import FrameError
-from dvfb_stream.files.expected import Expected
+from dvfb_stream.files.references import Expected, FrameReference, Hdf5Frame, ImageFrame
 
 HDF5 = "application/x-hdf5"
 SEQUENCES = {
@@ -33,7 +32,7 @@ class StreamResource:
     root_map: Mapping[str, str]
     """Other places for the folders that the address may name."""
 
-    def frame(self, number: int, frames_each: int, expected: Expected) -> PixelReference:
+    def frame(self, number: int, frames_each: int, expected: Expected) -> FrameReference:
         """Return where frame `number` of this resource lies.
 
         Parameters
@@ -44,13 +43,12 @@ class StreamResource:
             Frames of a point.
         expected
             What the descriptor promises of them.
-        """
-        try:
-            return self._frame(number, frames_each, expected)
-        except FrameError as error:
-            return NoFrame(self.uri, str(error))
 
-    def _frame(self, number: int, frames_each: int, expected: Expected) -> PixelReference:
+        Raises
+        ------
+        FrameError
+            When the document says something that cannot be read.
+        """
         template = self.parameters.get("template")
         if self.parameters.get("slice"):
             raise FrameError(f"{self.uri}: frames that are a slice of a dataset are not read")
@@ -126,5 +124,5 @@ class StreamFrames:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, position: int) -> PixelReference:
+    def __getitem__(self, position: int) -> FrameReference:
         return self.resource.frame(self.numbers[position], self.frames_each, self.expected)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row
-from dvfb_stream.callbacks.assets.reader import TOO_MANY, PixelReader
 from dvfb_stream.callbacks.file_sequences import NoFrames, PixelReferences
 from dvfb_stream.callbacks.frame_sequence import FrameSequence
 from dvfb_stream.callbacks.inline_images import taken_over
 from dvfb_stream.callbacks.latest import LatestAnnotations
+from dvfb_stream.callbacks.pixel_reader import NotRead, PixelReader
 from dvfb_stream.callbacks.raw_run import RawRun
 from dvfb_stream.callbacks.runs import OpenRun
 from dvfb_stream.callbacks.writer import AnalysisProgress, AnalysisWriter
@@ -36,8 +36,8 @@ class _Exposed:
     raw: RawRun
     exposures: FrameSequence
 
-    def __call__(self, position: int, pixels: NDArray[Any] | None, reason: str) -> None:
-        self.rows.read(self, position, pixels, reason)
+    def __call__(self, position: int, found: NDArray[Any] | NotRead) -> None:
+        self.rows.read(self, position, found)
 
 
 class RowMaker:
@@ -149,7 +149,7 @@ class RowMaker:
     def _take(self, exposed: _Exposed) -> None:
         exposures = exposed.exposures
         if exposures.reason and exposures.count == 1:
-            self._fail(exposed, 0, exposures.reason, wait=self._waits)
+            self._fail(exposed, 0, NotRead(Status.FAILED, exposures.reason), wait=self._waits)
         elif exposures.reason:
             # The reader's thread says so of each.
             self._read(exposed, NoFrames("", exposures.reason, exposures.count))
@@ -167,7 +167,7 @@ class RowMaker:
         if pixels.size > math.prod(frame.geometry.shape):
             # It would fail where it is annotated, and a copy of it might be more than memory holds.
             reason = f"the frame has shape {pixels.shape}, but its geometry says {frame.geometry.shape}"
-            self._fail(exposed, position, reason, wait=self._waits)
+            self._fail(exposed, position, NotRead(Status.FAILED, reason), wait=self._waits)
         else:
             deliver = partial(self._deliver, exposed, position)
             self._worker.submit(frame, deliver, keep=self._keep, head_start=self._head_start)
@@ -178,25 +178,24 @@ class RowMaker:
 
     # -- on the reader's thread, and the worker's ------------------------------------------------------------
 
-    def read(self, exposed: _Exposed, position: int, pixels: NDArray[Any] | None, reason: str) -> None:
+    def read(self, exposed: _Exposed, position: int, found: NDArray[Any] | NotRead) -> None:
         """Hand on what was read; waiting here for the worker keeps memory bounded."""
-        if pixels is None:
-            self._fail(exposed, position, reason, wait=True)
+        if isinstance(found, NotRead):
+            self._fail(exposed, position, found, wait=True)
         else:
-            frame = _frame(exposed.exposures, position, pixels)
+            frame = _frame(exposed.exposures, position, found)
             self._worker.submit(frame, partial(self._deliver, exposed, position), wait=True)
 
-    def _fail(self, exposed: _Exposed, position: int, reason: str, *, wait: bool) -> None:
+    def _fail(self, exposed: _Exposed, position: int, why: NotRead, *, wait: bool) -> None:
         """Make the row of a frame that does not come to the worker, which counts all others."""
-        status = Status.DROPPED if reason == TOO_MANY else Status.FAILED
         annotation = Annotation(
-            status=status,
-            reason=reason,
+            status=why.status,
+            reason=why.reason,
             model=self._identity,
             origin=exposed.exposures.origin_of(position),
         )
         self._metrics.add(catalogue.RECEIVED)
-        if status is Status.DROPPED:
+        if why.status is Status.DROPPED:
             self._metrics.add(catalogue.DROPPED, 1, "too many unread")
         else:
             self._metrics.add(catalogue.FAILED)

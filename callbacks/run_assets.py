@@ -20,7 +20,7 @@ from dvfb_stream.callbacks.documents import (
 from dvfb_stream.callbacks.numbering import Ranges
 from dvfb_stream.callbacks.resource_datum import DatumFrames, ResourceDatum
 from dvfb_stream.callbacks.resources import StreamFrames, StreamResource, frames_each
-from dvfb_stream.files.expected import Expected
+from dvfb_stream.files.references import Expected
 
 
 @dataclass(slots=True, eq=False)

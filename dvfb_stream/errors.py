@@ -15,6 +15,10 @@ class FrameError(DvfbError):
     """Pixels that cannot be annotated: wrong shape or type, not finite, nothing valid."""
 
 
+class NotThereYetError(FrameError):
+    """Pixels that cannot be read now, but may be later: their file is late, or has not grown as far."""
+
+
 class BundleError(DvfbError):
     """A model bundle that is missing, incomplete, altered or of an unknown format."""
 

@@ -9,17 +9,17 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from dvfb_stream.errors import FrameError
-from dvfb_stream.files.expected import Expected, NotThereYetError
+from dvfb_stream.errors import FrameError, NotThereYetError
 from dvfb_stream.files.handlers import Handler, Handlers
-from dvfb_stream.files.hdf5_frames import Hdf5Frames, LendsMemory
+from dvfb_stream.files.hdf5_frames import Hdf5Frames
 from dvfb_stream.files.npy_files import read_npy
+from dvfb_stream.files.references import FrameAllocator, FrameReference, HandledFrame, Hdf5Frame, ImageFrame
 from dvfb_stream.files.regular_files import regular_file
 from dvfb_stream.isolation.frame_memory import FrameMemory
 
 
 class FrameFiles:
-    """Reads frames from files; those of a run stay open until it is released. See `Files`.
+    """Reads frames from files; those of a run stay open until it is released. See `FrameReader`.
 
     Safe to share between threads; one reads at a time. While this process has an HDF5 file open here, it can open it
     otherwise only with ``h5py.File(path, locking=False)``, as HDF5 has it; other processes are free.
@@ -40,7 +40,7 @@ class FrameFiles:
         *,
         max_open: int = 32,
         handlers: Mapping[str, Handler] | None = None,
-        memory: LendsMemory | None = None,
+        memory: FrameAllocator | None = None,
     ) -> None:
         self._lock = threading.RLock()
         self._hdf5 = Hdf5Frames(max_open, FrameMemory() if memory is None else memory)
@@ -52,70 +52,19 @@ class FrameFiles:
         """HDF5 files and handlers open now; never waits for a read."""
         return len(self._hdf5) + len(self._handlers)
 
-    def hdf5(self, path: str, dataset: str, number: int, expected: Expected, run: str) -> NDArray[Any]:
-        """Return frame `number` of a dataset of shape (rows, columns), (N, rows, columns) or (N, n, rows, columns).
-
-        Raises
-        ------
-        NotThereYetError
-            When the file, the dataset or the frame is not there, or what it lies in elsewhere: it may be being
-            written.
-        FrameError
-            When it is no such dataset, not as expected, or no regular file.
-        """
+    def read(self, reference: FrameReference, run: str) -> NDArray[Any]:
+        """Return the pixels of a frame; see `FrameReader`."""
         with self._lock:
-            self._require_open(path)
-            return self._hdf5.read(path, dataset, number, expected, run)
-
-    def image(self, path: str, page: int, expected: Expected, run: str) -> NDArray[Any]:
-        """Return a frame of an image file: NPY, or what fabio reads.
-
-        Raises
-        ------
-        NotThereYetError
-            When it is not there or cannot be read: it may be being written.
-        FrameError
-            When it is not as expected, or no regular file.
-        """
-        with self._lock:
-            self._require_open(path)
-            regular_file(path)
-            where = path if page == 0 else f"{path}[{page}]"
-            try:
-                if path.endswith(".npy"):
-                    return expected.check(read_npy(path, page, expected, where), where)
-                pixels = _image(path, page)
-            except (OSError, ValueError, EOFError) as error:
-                raise NotThereYetError(f"{path} cannot be read: {error}") from error
-        return expected.check(pixels, where)
-
-    def handled(
-        self,
-        spec: str,
-        path: str,
-        resource: Mapping[str, Any],
-        datum: Mapping[str, Any],
-        position: int,
-        expected: Expected,
-        run: str,
-    ) -> NDArray[Any]:
-        """Return what a registered handler makes of a datum.
-
-        Raises
-        ------
-        NotThereYetError
-            When the handler raises, or returns too few frames: its file may be late.
-        FrameError
-            When there is no handler for the spec, it does not take the kwargs, or the frame is not as expected.
-        """
-        with self._lock:
-            self._require_open(path)
-            self._hdf5.drop(path)
-            return self._handlers.read(spec, path, resource, datum, position, expected, run)
-
-    def _require_open(self, path: str) -> None:
-        if self._closed:
-            raise FrameError(f"{path} is not read any more: the files are closed")
+            if self._closed:
+                raise FrameError(f"{reference.path} is not read any more: the files are closed")
+            match reference:
+                case Hdf5Frame():
+                    return self._hdf5.read(reference, run)
+                case ImageFrame():
+                    return _read_image(reference)
+                case HandledFrame():
+                    self._hdf5.drop(reference.path)
+                    return self._handlers.read(reference, run)
 
     def release(self, run: str) -> None:
         """Close what is open for a run and for no other."""
@@ -129,6 +78,19 @@ class FrameFiles:
             self._closed = True
             self._hdf5.close()
             self._handlers.close()
+
+
+def _read_image(frame: ImageFrame) -> NDArray[Any]:
+    path, page, expected = frame.path, frame.page, frame.expected
+    regular_file(path)
+    where = path if page == 0 else f"{path}[{page}]"
+    try:
+        if path.endswith(".npy"):
+            return expected.check(read_npy(path, page, expected, where), where)
+        pixels = _image(path, page)
+    except (OSError, ValueError, EOFError) as error:
+        raise NotThereYetError(f"{path} cannot be read: {error}") from error
+    return expected.check(pixels, where)
 
 
 def _image(path: str, page: int) -> NDArray[Any]:

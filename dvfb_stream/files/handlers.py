@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.errors import FrameError
-from dvfb_stream.files.expected import Expected, NotThereYetError
+from dvfb_stream.errors import FrameError, NotThereYetError
+from dvfb_stream.files.references import HandledFrame
 from dvfb_stream.files.regular_files import refuse_pipes_and_devices
 
 HANDLER_GROUPS = ("databroker.handlers",)
@@ -64,17 +64,18 @@ class Handlers:
         """Handlers kept now."""
         return len(self._open)
 
-    def read(
-        self,
-        spec: str,
-        path: str,
-        resource: Mapping[str, Any],
-        datum: Mapping[str, Any],
-        position: int,
-        expected: Expected,
-        run: str,
-    ) -> NDArray[Any]:
-        """Return a frame of a datum; see `Files.handled`."""
+    def read(self, frame: HandledFrame, run: str) -> NDArray[Any]:
+        """Return a frame of a datum; see `FrameReader`.
+
+        What a handler raises means that its file may be late, unless it does not take the kwargs.
+        """
+        spec, path, resource, datum, position = (
+            frame.spec,
+            frame.path,
+            frame.resource,
+            frame.datum,
+            frame.position,
+        )
         key = (spec, path, repr(sorted(resource.items())))
         where = f"the datum {dict(datum)} of {path}"
         try:
@@ -84,7 +85,7 @@ class Handlers:
                 if position >= len(frames):
                     raise NotThereYetError(f"{where} has {len(frames)} frames, none with number {position}")
                 frames, where = frames[position], f"{where}[{position}]"
-            return expected.check(frames, where)
+            return frame.expected.check(frames, where)
         except NotThereYetError:
             self._drop(key)  # it may have read its file when that was shorter
             raise

@@ -9,8 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from dvfb_stream.errors import FrameError, MissingExtraError
-from dvfb_stream.files.expected import NotThereYetError
+from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
 from dvfb_stream.files.regular_files import regular_file
 from dvfb_stream.files.virtual import Mapping
 

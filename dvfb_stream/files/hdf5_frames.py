@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from dvfb_stream.errors import FrameError
-from dvfb_stream.files.expected import Expected, NotThereYetError
+from dvfb_stream.errors import FrameError, NotThereYetError
 from dvfb_stream.files.hdf5_files import OpenHdf5, OpenHdf5Files
+from dvfb_stream.files.references import Expected, FrameAllocator, Hdf5Frame
 from dvfb_stream.files.regular_files import beside
 from dvfb_stream.files.stored_frames import StoredFrames
 from dvfb_stream.files.virtual import Box, mappings
 
 MOST_STEPS = 8
 """From file to file until a frame is found; more is a circle."""
-
-
-class LendsMemory(Protocol):
-    """Where frames are read to; a `dvfb_stream.isolation.frame_memory.FrameMemory` is one."""
-
-    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """Return an array of any values, in C order and the machine's byte order."""
-        ...
 
 
 class Hdf5Frames:
@@ -38,7 +30,7 @@ class Hdf5Frames:
         Where frames are read to.
     """
 
-    def __init__(self, max_open: int, memory: LendsMemory) -> None:
+    def __init__(self, max_open: int, memory: FrameAllocator) -> None:
         self._files = OpenHdf5Files(max_open)
         self._stored = StoredFrames()
         self._memory = memory
@@ -47,8 +39,9 @@ class Hdf5Frames:
         """Files open now."""
         return len(self._files)
 
-    def read(self, path: str, dataset: str, number: int, expected: Expected, run: str) -> NDArray[Any]:
-        """Return a frame; see `Files.hdf5`."""
+    def read(self, frame: Hdf5Frame, run: str) -> NDArray[Any]:
+        """Return a frame; see `FrameReader`."""
+        path, dataset, number, expected = frame.path, frame.dataset, frame.number, frame.expected
         where = f"{path}::{dataset}[{number}]"
         reading = _Reading(self._files, self._stored, run)
         try:

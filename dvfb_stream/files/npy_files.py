@@ -14,7 +14,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from dvfb_stream.files.expected import Expected, NotThereYetError
+from dvfb_stream.errors import NotThereYetError
+from dvfb_stream.files.references import Expected
 
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 """Shape, whether columns come first, type."""

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError
 
+NUMBER_KINDS = "buif"
+"""NumPy's kinds of numbers: boolean, unsigned, signed, floating."""
+
 WIDEST_ITEM = 8
 """Bytes of the widest pixel type: extended floats are no detector's, and torch has none."""
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from dvfb_stream.errors import FrameError
-from dvfb_stream.files.expected import NotThereYetError
+from dvfb_stream.errors import FrameError, NotThereYetError
 
 KINDS_OF_FILE = {
     stat.S_IFDIR: "a directory",

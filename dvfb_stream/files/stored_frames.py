@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.errors import FrameError
-from dvfb_stream.files.expected import NotThereYetError
+from dvfb_stream.errors import FrameError, NotThereYetError
 from dvfb_stream.files.hdf5_files import OpenHdf5
 from dvfb_stream.files.regular_files import regular_file
 from dvfb_stream.files.virtual import Box

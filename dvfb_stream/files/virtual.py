@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from dvfb_stream.errors import FrameError
-from dvfb_stream.files.expected import NotThereYetError
+from dvfb_stream.errors import FrameError, NotThereYetError
 
 Box = tuple[slice, ...]
 """Part of a dataset: from where to where along each axis."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.errors import FrameError
-from dvfb_stream.files.expected import Expected, NotThereYetError
+from dvfb_stream.errors import FrameError, NotThereYetError
+from dvfb_stream.files.references import FrameReference, as_json
 from dvfb_stream.isolation import Companion
 from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.metrics import Metrics
@@ -23,7 +22,7 @@ MAX_OPEN = 32
 
 
 class FilesProcess:
-    """`Files` that are opened and read in a process of its own, which is started by the first frame that is read.
+    """Reads frames in a process of its own, which is started by the first frame; see `FrameReader`.
 
     Made for the process in which a RunEngine runs plans: h5py holds Python's lock while HDF5 waits for a disk, so
     that a file system that is slow would stop a plan, and a damaged file could end it. Detectors that write from this
@@ -61,7 +60,7 @@ class FilesProcess:
 
     @property
     def open_files(self) -> int:
-        """See `Files`."""
+        """See `FrameReader`."""
         return self._open_files
 
     @property
@@ -69,30 +68,30 @@ class FilesProcess:
         """Of the process; None while there is none."""
         return self._companion.pid
 
-    def hdf5(self, path: str, dataset: str, number: int, expected: Expected, run: str) -> NDArray[Any]:
-        """See `Files`."""
-        return self._read("hdf5", {"path": path, "dataset": dataset, "number": number}, expected, run)
-
-    def image(self, path: str, page: int, expected: Expected, run: str) -> NDArray[Any]:
-        """See `Files`."""
-        return self._read("image", {"path": path, "page": page}, expected, run)
-
-    def handled(
-        self,
-        spec: str,
-        path: str,
-        resource: Mapping[str, Any],
-        datum: Mapping[str, Any],
-        position: int,
-        expected: Expected,
-        run: str,
-    ) -> NDArray[Any]:
-        """See `Files`."""
-        of = {"spec": spec, "path": path, "resource": resource, "datum": datum, "position": position}
-        return self._read("handled", of, expected, run)
+    def read(self, reference: FrameReference, run: str) -> NDArray[Any]:
+        """See `FrameReader`."""
+        path, expected = reference.path, reference.expected
+        request = {"do": "read", "frame": as_json(reference), "run": run, "place": None}
+        try:
+            with self._companion.asking() as ask:
+                shape, dtype = expected.shape, expected.dtype
+                if shape is None or dtype is None:
+                    found = ask(request)
+                    shape, dtype = tuple(found["shape"]), np.dtype(found["dtype"])
+                # Before memory is lent: a descriptor may claim any size.
+                expected.check_promise(shape, dtype, f"{path}, a frame of which")
+                pixels = self._memory.shared(shape, dtype.newbyteorder("="))
+                answer = ask(request | {"place": self._memory.place_of(pixels)}, [pixels])
+        except TypeError as error:
+            raise FrameError(f"{path} cannot be read: {error}") from error
+        except ReportedFailureError as error:
+            raise _as_there(error, path) from error
+        self._open_files = answer["open_files"]
+        pixels.flags.writeable = False
+        return pixels
 
     def release(self, run: str) -> None:
-        """See `Files`."""
+        """See `FrameReader`."""
         if not self._companion.is_running:
             self._open_files = 0  # nothing is open in a process that has ended
             return
@@ -103,36 +102,9 @@ class FilesProcess:
             self._open_files = 0
 
     def close(self) -> None:
-        """See `Files`."""
+        """See `FrameReader`."""
         self._companion.close()
         self._open_files = 0
-
-    def _read(self, do: str, of: Mapping[str, Any], expected: Expected, run: str) -> NDArray[Any]:
-        where = f"{of['path']}, a frame of which"
-        try:
-            with self._companion.asking() as ask:
-                shape, dtype = expected.shape, expected.dtype
-                if shape is None or dtype is None:
-                    found = ask(_request(do, of, expected, run, None))
-                    shape, dtype = tuple(found["shape"]), np.dtype(found["dtype"])
-                # Before memory is lent: a descriptor may claim any size.
-                expected.check_promise(shape, dtype, where)
-                pixels = self._memory.shared(shape, dtype.newbyteorder("="))
-                answer = ask(_request(do, of, expected, run, self._memory.place_of(pixels)), [pixels])
-        except TypeError as error:
-            raise FrameError(f"{of['path']} cannot be read: {error}") from error
-        except ReportedFailureError as error:
-            raise _as_there(error, of["path"]) from error
-        self._open_files = answer["open_files"]
-        pixels.flags.writeable = False
-        return pixels
-
-
-def _request(
-    do: str, of: Mapping[str, Any], expected: Expected, run: str, place: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    dtype = None if expected.dtype is None else expected.dtype.str
-    return {"do": do, "of": of, "run": run, "shape": expected.shape, "dtype": dtype, "place": place}
 
 
 def _as_there(error: ReportedFailureError, path: str) -> FrameError:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from dvfb_stream.files.expected import Expected
 from dvfb_stream.files.frame_files import FrameFiles
+from dvfb_stream.files.references import from_json
 from dvfb_stream.isolation.frame_memory import MappedFrames, Place
 
 
@@ -44,19 +44,14 @@ class FilesService:
         if request["do"] == "release":
             self._files.release(request["run"])
         else:
-            read: dict[str, Callable[..., NDArray[Any]]] = {
-                "hdf5": self._files.hdf5,
-                "image": self._files.image,
-                "handled": self._files.handled,
-            }
             self._place.is_that_of(request["place"])
             kept, self._kept = self._kept, None
-            if kept is not None and kept[0] == request["of"] and request["place"] is not None:
+            if kept is not None and kept[0] == request["frame"] and request["place"] is not None:
                 pixels = kept[1]
             else:
-                pixels = read[request["do"]](**request["of"], expected=_expected(request), run=request["run"])
+                pixels = self._files.read(from_json(request["frame"]), request["run"])
             if request["place"] is None:
-                self._kept = request["of"], pixels
+                self._kept = request["frame"], pixels
                 answer |= {"shape": pixels.shape, "dtype": pixels.dtype.str}
             else:
                 self._place.fill(pixels)
@@ -86,11 +81,3 @@ class _Place:
         assert self._lent is not None
         if not np.may_share_memory(self._lent, pixels):
             np.copyto(self._lent, pixels)
-
-
-def _expected(request: Mapping[str, Any]) -> Expected:
-    shape, dtype = request["shape"], request["dtype"]
-    return Expected(
-        shape=None if shape is None else (shape[0], shape[1]),
-        dtype=None if dtype is None else np.dtype(dtype),
-    )

@@ -17,8 +17,7 @@ from bluesky import plans as bp
 
 from dvfb_stream.callbacks.documents import DocumentError, NotKnownYetError
 from dvfb_stream.callbacks.run_assets import RunAssets
-from dvfb_stream.errors import FrameError
-from dvfb_stream.files.expected import NotThereYetError
+from dvfb_stream.errors import FrameError, NotThereYetError
 from dvfb_stream.files.frame_files import FrameFiles
 
 
@@ -74,7 +73,7 @@ def test_a_step_scan_of_ophyd_async(blobs, files, tmp_path):
         expected = dataset[()].reshape(-1, *dataset.shape[-2:])
     assert len(references) == len(expected) == 4
     for reference, frame in zip(references, expected, strict=True):
-        np.testing.assert_array_equal(reference.read(files, "run"), frame)
+        np.testing.assert_array_equal(files.read(reference, "run"), frame)
 
 
 def test_a_fly_scan_without_events_of_ophyd_async(blobs, files, tmp_path):
@@ -109,7 +108,7 @@ def test_a_fly_scan_without_events_of_ophyd_async(blobs, files, tmp_path):
         expected = dataset[()].reshape(-1, *dataset.shape[-2:])
     assert len(references) == len(expected) == 7
     for reference, frame in zip(references, expected, strict=True):
-        np.testing.assert_array_equal(reference.read(files, "run"), frame)
+        np.testing.assert_array_equal(files.read(reference, "run"), frame)
 
 
 def _datasets(group):
@@ -142,7 +141,7 @@ def stream(uri, *, mimetype="application/x-hdf5", shape=(1, 5, 7), ranges=((0, 2
 def assert_read(references, files, frames=FRAMES):
     assert len(references) == len(frames)
     for reference, frame in zip(references, frames, strict=True):
-        np.testing.assert_array_equal(reference.read(files, "run"), frame)
+        np.testing.assert_array_equal(files.read(reference, "run"), frame)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +198,7 @@ def test_what_cannot_be_read_says_why_and_costs_its_own_rows(files, changed, mes
     references = stream(given.pop("uri"), **given)
     assert len(references) == 6
     with pytest.raises(FrameError, match=message) as raised:
-        references[0].read(files, "run")
+        files.read(references[0], "run")
     assert not isinstance(raised.value, NotThereYetError)
 
 
@@ -270,7 +269,7 @@ def test_area_detectors_hdf5_as_its_handler_reads_it(tmp_path, files, spec, each
     # The last documents first: they may come in any order.
     references = [r for n in range(points) for r in assets.of_datum(f"r/{n}", {"shape": (each, 5, 7)})]
     with pytest.raises(NotThereYetError, match="the Datum document"):
-        references[0].read(files, "run")
+        files.read(references[0], "run")
     page = {
         "resource": "r",
         "datum_id": [f"r/{n}" for n in range(points)],
@@ -327,14 +326,14 @@ def test_a_handler_of_the_beamline_and_its_faults(tmp_path):
     assets.old.add_datum(datum(0, which=1))
     assets.old.add_datum(datum(1, which=99))
     (good,), (bad,) = (assets.of_datum(f"r/{n}", {"shape": (5, 7)}) for n in range(2))
-    np.testing.assert_array_equal(good.read(files, "run"), 2 * FRAMES[1])
+    np.testing.assert_array_equal(files.read(good, "run"), 2 * FRAMES[1])
     with pytest.raises(NotThereYetError, match=r"the handler of MINE for .* raised IndexError"):
-        bad.read(files, "run")
+        files.read(bad, "run")
     other = RunAssets()
     other.old.add_resource(resource("NOBODYS", tmp_path, "x"))
     other.old.add_datum(datum(0))
     with pytest.raises(FrameError, match="no handler reads resources of the spec 'NOBODYS'"):
-        other.of_datum("r/0", {"shape": (5, 7)})[0].read(files, "run")
+        files.read(other.of_datum("r/0", {"shape": (5, 7)})[0], "run")
     files.close()
 
 
@@ -356,7 +355,7 @@ def test_ophyds_own_simulated_detector_writes_npy(tmp_path, files):
             assets.old.add_datum(doc)
         elif name == "event":
             references += assets.of_datum(doc["data"]["img"], {"shape": (5, 7)})
-    read = np.stack([reference.read(files, "run") for reference in references])
+    read = np.stack([files.read(reference, "run") for reference in references])
     assert any((read == FRAMES[first : first + 4]).all() for first in range(3))
 
 
@@ -365,7 +364,7 @@ def test_a_root_that_is_mounted_elsewhere(tmp_path, files):
     assets = RunAssets(root_map={"/ioc/data": str(tmp_path)})
     assets.old.add_resource(resource("AD_HDF5", "/ioc", "data/ad.h5", frame_per_point=1))
     assets.old.add_datum(datum(0, point_number=0))
-    np.testing.assert_array_equal(assets.of_datum("r/0", {"shape": (5, 7)})[0].read(files, "run"), FRAMES[0])
+    np.testing.assert_array_equal(files.read(assets.of_datum("r/0", {"shape": (5, 7)})[0], "run"), FRAMES[0])
     assets.add_stream_resource(
         {
             "uid": str(uuid.uuid4()),
@@ -379,4 +378,4 @@ def test_a_root_that_is_mounted_elsewhere(tmp_path, files):
     (reference,) = announced(
         assets, {"stream_resource": uid, "indices": {"start": 5, "stop": 6}}, {"shape": (5, 7)}
     )
-    np.testing.assert_array_equal(reference.read(files, "run"), FRAMES[5])
+    np.testing.assert_array_equal(files.read(reference, "run"), FRAMES[5])

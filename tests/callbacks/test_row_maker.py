@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dvfb_stream.callbacks import row_maker
-from dvfb_stream.callbacks.assets.reader import PixelReader
+from dvfb_stream.callbacks.pixel_reader import PixelReader
 from dvfb_stream.frames import Geometry
 
 PATIENCE = 10.0

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from dvfb_stream.files.expected import Expected
 from dvfb_stream.files.frame_files import FrameFiles
+from dvfb_stream.files.references import Expected
 
 ANY = Expected(None, None)
 

@@ -10,10 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
-from dvfb_stream.callbacks.assets.references import Hdf5Frame, ImageFrame
-from dvfb_stream.errors import FrameError
-from dvfb_stream.files.expected import Expected, NotThereYetError
+from dvfb_stream.errors import FrameError, NotThereYetError
 from dvfb_stream.files.frame_files import FrameFiles
+from dvfb_stream.files.references import Expected, HandledFrame, Hdf5Frame, ImageFrame
 
 from .conftest import ANY
 
@@ -49,7 +48,7 @@ def test_a_file_of_another_shape_or_type_is_refused_for_good(tmp_path):
         (Hdf5Frame(path, "group", 0, ANY), "no dataset of images: it is .*group"),
     ):
         with pytest.raises(FrameError, match=message) as raised:
-            reference.read(files, "run")
+            files.read(reference, "run")
         assert not isinstance(raised.value, NotThereYetError)
     files.close()
 
@@ -65,14 +64,14 @@ def test_a_truncated_file_may_yet_be_finished(tmp_path, damage):
         ImageFrame(str(tmp_path / "a.npy"), 0, ANY),
     ):
         with pytest.raises(NotThereYetError, match="cannot be"):
-            reference.read(files, "run")
+            files.read(reference, "run")
     files.close()
 
 
 def test_pickles_are_never_loaded(tmp_path):
     np.save(tmp_path / "a.npy", np.array([[{"a": 1}]], dtype=object), allow_pickle=True)
     with pytest.raises(FrameError, match="holds values of the type object"):
-        FrameFiles().image(str(tmp_path / "a.npy"), 0, ANY, "run")
+        FrameFiles().read(ImageFrame(str(tmp_path / "a.npy"), 0, ANY), "run")
 
 
 def test_how_many_files_are_open_is_told_while_one_is_read():
@@ -88,7 +87,7 @@ def test_how_many_files_are_open_is_told_while_one_is_read():
             return np.ones((3, 4))
 
     files = FrameFiles(handlers={"SLOW": Slow})
-    reading = threading.Thread(target=files.handled, args=("SLOW", "x", {}, {}, 0, ANY, "run"))
+    reading = threading.Thread(target=files.read, args=(HandledFrame("SLOW", "x", {}, {}), "run"))
     reading.start()
     assert begun.wait(10)
     assert files.open_files == 1
@@ -114,7 +113,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, files, make):
         ImageFrame(str(tmp_path / "a.tif"), 0, ANY),
     ):
         with pytest.raises(FrameError, match=r"a.(h5|npy|tif) is a (named pipe|directory|device)") as raised:
-            reference.read(files, "run")
+            files.read(reference, "run")
         assert not isinstance(raised.value, NotThereYetError)
 
 
@@ -122,7 +121,7 @@ def test_no_handler_is_made_for_a_pipe(tmp_path):
     os.mkfifo(tmp_path / "a")
     files = FrameFiles(handlers={"MINE": open})
     with pytest.raises(FrameError, match="is a named pipe"):
-        files.handled("MINE", str(tmp_path / "a"), {}, {}, 0, ANY, "run")
+        files.read(HandledFrame("MINE", str(tmp_path / "a"), {}, {}, 0, ANY), "run")
 
 
 @pytest.mark.parametrize("order", [">", "<"])
@@ -137,9 +136,9 @@ def test_pixels_of_either_byte_order_come_in_the_machines(tmp_path, order, says)
         Expected((3, 4), np.dtype(says)),
     )
     for found in (
-        files.image(str(tmp_path / "a.npy"), 0, expected, "run"),
-        files.hdf5(str(tmp_path / "a.h5"), "d", 0, expected, "run"),
-        files.handled("MINE", "x", {}, {}, 0, expected, "run"),
+        files.read(ImageFrame(str(tmp_path / "a.npy"), 0, expected), "run"),
+        files.read(Hdf5Frame(str(tmp_path / "a.h5"), "d", 0, expected), "run"),
+        files.read(HandledFrame("MINE", "x", {}, {}, 0, expected), "run"),
     ):
         assert found.dtype == np.dtype("u2")
         assert found.dtype.isnative
@@ -161,9 +160,9 @@ def test_what_is_larger_than_the_descriptor_says_is_refused_before_it_is_read(tm
     ):
         tracemalloc.start()
         with pytest.raises(FrameError, match=message):
-            files.hdf5(str(tmp_path / "a.h5"), "d", 0, expected, "run")
+            files.read(Hdf5Frame(str(tmp_path / "a.h5"), "d", 0, expected), "run")
         with pytest.raises(FrameError, match=message):
-            files.image(str(tmp_path / "a.npy"), 0, expected, "run")
+            files.read(ImageFrame(str(tmp_path / "a.npy"), 0, expected), "run")
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
         tracemalloc.stop()
 
@@ -175,16 +174,16 @@ def test_a_stack_in_a_npy_file_is_read_frame_by_frame_once_it_is_whole(tmp_path,
     np.save(path, stack)
     for number, frame in enumerate(stack):
         np.testing.assert_array_equal(
-            files.image(str(path), number, Expected((5, 7), np.dtype("i4")), "run"), frame
+            files.read(ImageFrame(str(path), number, Expected((5, 7), np.dtype("i4"))), "run"), frame
         )
     with pytest.raises(NotThereYetError, match="has 6 frames, none with number 6"):
-        files.image(str(path), 6, ANY, "run")
+        files.read(ImageFrame(str(path), 6, ANY), "run")
     os.truncate(path, path.stat().st_size - 1)
     with pytest.raises(NotThereYetError, match="is not whole: 1 bytes of its frames are missing"):
-        files.image(str(path), 0, ANY, "run")
+        files.read(ImageFrame(str(path), 0, ANY), "run")
     np.save(path, np.arange(5))
     with pytest.raises(FrameError, match=r"has the shape \(5,\), which is no image"):
-        files.image(str(path), 0, ANY, "run")
+        files.read(ImageFrame(str(path), 0, ANY), "run")
 
 
 class Stack:
@@ -208,7 +207,7 @@ def test_a_datum_of_several_frames_is_read_once_and_anew_while_it_grows(tmp_path
     files, Stack.made, Stack.called = FrameFiles(handlers={"STACK": Stack}), 0, 0
 
     def value(position, run="run"):
-        return files.handled("STACK", str(path), {}, datum, position, ANY, run)[0, 0]
+        return files.read(HandledFrame("STACK", str(path), {}, datum, position, ANY), run)[0, 0]
 
     path.write_text("5\n6\n")
     assert [value(0), value(1)] == [5, 6]
@@ -234,8 +233,8 @@ def test_kwargs_that_a_handler_does_not_take_are_no_reason_to_wait(tmp_path):
         with pytest.raises(
             FrameError, match=r"does not take what the documents say, .*unexpected keyword"
         ) as raised:
-            files.handled("STACK", str(tmp_path / "a.txt"), resource, datum, 0, ANY, "run")
+            files.read(HandledFrame("STACK", str(tmp_path / "a.txt"), resource, datum, 0, ANY), "run")
         assert not isinstance(raised.value, NotThereYetError)
     with pytest.raises(NotThereYetError, match="raised FileNotFoundError"):
-        files.handled("STACK", str(tmp_path / "late.txt"), {}, {}, 0, ANY, "run")
+        files.read(HandledFrame("STACK", str(tmp_path / "late.txt"), {}, {}, 0, ANY), "run")
     files.close()

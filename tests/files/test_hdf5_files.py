@@ -14,9 +14,9 @@ import pytest
 from bluesky import RunEngine
 from bluesky import plans as bp
 
-from dvfb_stream.errors import FrameError
-from dvfb_stream.files.expected import NotThereYetError
+from dvfb_stream.errors import FrameError, NotThereYetError
 from dvfb_stream.files.frame_files import FrameFiles
+from dvfb_stream.files.references import Hdf5Frame
 
 from .conftest import ANY, GROWING, PREALLOCATED, Writer
 
@@ -29,26 +29,26 @@ def test_a_file_of_another_process_is_followed_as_it_grows(tmp_path, files, sett
     for number in range(6):
         if settings["chunks"][0] == 1 or number % 2 == 0:
             with pytest.raises(NotThereYetError, match=r"is not written yet|none with number") as raised:
-                files.hdf5(path, "d", number, ANY, "run")
+                files.read(Hdf5Frame(path, "d", number, ANY), "run")
             late.append(raised)  # and with it all that its traceback refers to
         writer.write(number)
         for known in range(number + 1):
-            assert (files.hdf5(path, "d", known, ANY, "run") == known + 1).all()
+            assert (files.read(Hdf5Frame(path, "d", known, ANY), "run") == known + 1).all()
     writer.close()
-    assert (files.hdf5(path, "d", 5, ANY, "run") == 6).all()
+    assert (files.read(Hdf5Frame(path, "d", 5, ANY), "run") == 6).all()
 
 
 def test_a_file_that_was_whole_when_it_was_opened_is_followed_when_it_grows(tmp_path, files):
     path = str(tmp_path / "a.h5")
     with h5py.File(path, "w") as file:
         file.create_dataset("d", data=np.ones((1, 3, 4)), maxshape=(None, 3, 4))
-    assert files.hdf5(path, "d", 0, ANY, "run")[0, 0] == 1
+    assert files.read(Hdf5Frame(path, "d", 0, ANY), "run")[0, 0] == 1
     with pytest.raises(NotThereYetError, match="none with number 1"):
-        files.hdf5(path, "d", 1, ANY, "run")
-    assert files.hdf5(path, "d", 0, ANY, "run")[0, 0] == 1
+        files.read(Hdf5Frame(path, "d", 1, ANY), "run")
+    assert files.read(Hdf5Frame(path, "d", 0, ANY), "run")[0, 0] == 1
     append = f"import h5py; f = h5py.File({path!r}, 'a'); f['d'].resize(2, axis=0); f['d'][1] = 2; f.close()"
     subprocess.run([sys.executable, "-c", append], check=True)
-    assert files.hdf5(path, "d", 1, ANY, "run")[0, 0] == 2
+    assert files.read(Hdf5Frame(path, "d", 1, ANY), "run")[0, 0] == 2
     assert files.open_files == 1
 
 
@@ -61,10 +61,10 @@ def test_a_file_that_this_process_writes_is_followed_and_not_kept_open(tmp_path,
             file.swmr_mode = True
         for number in range(3):
             with pytest.raises(NotThereYetError, match=f"none with number {number}"):
-                files.hdf5(path, "d", number, ANY, "run")
+                files.read(Hdf5Frame(path, "d", number, ANY), "run")
             data.resize(number + 1, axis=0)
             data[number] = number + 1
-            assert (files.hdf5(path, "d", number, ANY, "run") == number + 1).all()
+            assert (files.read(Hdf5Frame(path, "d", number, ANY), "run") == number + 1).all()
             assert files.open_files == 0
     # As a process of its own finds it: closed.
     subprocess.run([sys.executable, "-c", f"import h5py; h5py.File({path!r}, 'r+').close()"], check=True)
@@ -76,7 +76,7 @@ def test_a_file_that_is_read_can_be_opened_for_writing_by_another_process(tmp_pa
     for mode in ("r+", "w"):
         with h5py.File(path, "w", libver=libver) as file:
             file["d"] = np.ones((2, 3, 4))
-        files.hdf5(path, "d", 0, ANY, "run")
+        files.read(Hdf5Frame(path, "d", 0, ANY), "run")
         assert files.open_files == 1
         code = f"import h5py; h5py.File({path!r}, {mode!r}, libver={libver!r}).close()"
         subprocess.run([sys.executable, "-c", code], check=True)
@@ -89,7 +89,7 @@ def test_what_no_run_uses_any_more_is_closed(tmp_path, files):
             file["d"] = np.ones((2, 3, 4))
     a, b = str(tmp_path / "a.h5"), str(tmp_path / "b.h5")
     for path, run in ((a, "first"), (b, "first"), (b, "second")):
-        files.hdf5(path, "d", 0, ANY, run)
+        files.read(Hdf5Frame(path, "d", 0, ANY), run)
     assert files.open_files == 2
     files.release("first")
     assert files.open_files == 1
@@ -109,7 +109,7 @@ def test_a_file_written_anew_in_place_is_opened_anew_for_the_next_run(tmp_path, 
     for value, run in ((1, "first"), (2, "second")):
         subprocess.run([sys.executable, "-c", code.format(path, 5000 * value, value)], check=True)
         for number in range(3):
-            assert (files.hdf5(path, "d", number, ANY, run) == value).all()
+            assert (files.read(Hdf5Frame(path, "d", number, ANY), run) == value).all()
 
 
 def test_files_are_kept_open_up_to_a_bound_and_a_replaced_one_is_opened_anew(tmp_path):
@@ -118,15 +118,15 @@ def test_files_are_kept_open_up_to_a_bound_and_a_replaced_one_is_opened_anew(tmp
         with h5py.File(tmp_path / f"{number}.h5", "w") as file:
             file["d"] = np.full((2, 3, 4), number)
     for number in [*range(8), *range(8)]:
-        assert files.hdf5(str(tmp_path / f"{number}.h5"), "d", 1, ANY, "run")[0, 0] == number
+        assert files.read(Hdf5Frame(str(tmp_path / f"{number}.h5"), "d", 1, ANY), "run")[0, 0] == number
     assert files.open_files == 3
     with h5py.File(tmp_path / "new.h5", "w") as file:
         file["d"] = np.full((2, 3, 4), 99)
     (tmp_path / "new.h5").rename(tmp_path / "7.h5")
-    assert files.hdf5(str(tmp_path / "7.h5"), "d", 1, ANY, "run")[0, 0] == 99
+    assert files.read(Hdf5Frame(str(tmp_path / "7.h5"), "d", 1, ANY), "run")[0, 0] == 99
     files.close()
     with pytest.raises(FrameError, match="the files are closed"):
-        files.hdf5(str(tmp_path / "7.h5"), "d", 1, ANY, "run")
+        files.read(Hdf5Frame(str(tmp_path / "7.h5"), "d", 1, ANY), "run")
 
 
 @pytest.mark.parametrize(
@@ -141,10 +141,10 @@ def test_a_file_cut_off_gives_no_frame_and_does_not_hang(tmp_path, settings, lib
         file.create_dataset("d", data=np.full((40, 4, 6), 9, "u4"), **settings)
     files = FrameFiles()
     if is_open:
-        files.hdf5(path, "d", 0, ANY, "run")
+        files.read(Hdf5Frame(path, "d", 0, ANY), "run")
     os.truncate(path, os.path.getsize(path) - 1500)
     with pytest.raises(NotThereYetError, match=r"cannot be opened: .*truncated file"):
-        files.hdf5(path, "d", 39, ANY, "run")
+        files.read(Hdf5Frame(path, "d", 39, ANY), "run")
     files.close()
 
 
@@ -154,10 +154,10 @@ def test_a_copy_of_a_file_that_is_being_written_and_is_not_whole_does_not_hang(t
         file.create_dataset("d", data=np.full((40, 4, 6), 9, "u4"), chunks=(1, 4, 6), compression="gzip")
         file.swmr_mode = True
         shutil.copy(path, copy)
-    assert (files.hdf5(copy, "d", 39, ANY, "run") == 9).all()
+    assert (files.read(Hdf5Frame(copy, "d", 39, ANY), "run") == 9).all()
     os.truncate(copy, os.path.getsize(copy) - 1500)
     with pytest.raises(NotThereYetError, match="cannot be opened"):
-        files.hdf5(copy, "d", 39, ANY, "run")
+        files.read(Hdf5Frame(copy, "d", 39, ANY), "run")
 
 
 def test_a_detector_writes_the_same_file_again_in_the_next_run_of_this_process(tmp_path, files):
@@ -172,7 +172,9 @@ def test_a_detector_writes_the_same_file_again_in_the_next_run_of_this_process(t
             where[doc["uid"]] = (doc["uri"].removeprefix("file://localhost"), doc["parameters"]["dataset"])
         elif name == "stream_datum" and where[doc["stream_resource"]][1] == "/entry/data/data":
             for number in range(doc["indices"]["start"], doc["indices"]["stop"]):
-                read.append(files.hdf5(*where[doc["stream_resource"]], number, ANY, RE.md["scan_id"]))
+                read.append(
+                    files.read(Hdf5Frame(*where[doc["stream_resource"]], number, ANY), RE.md["scan_id"])
+                )
         elif name == "stop":
             files.release(RE.md["scan_id"])
 

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from dvfb_stream.errors import FrameError
-from dvfb_stream.files.expected import Expected, NotThereYetError
+from dvfb_stream.errors import FrameError, NotThereYetError
 from dvfb_stream.files.frame_files import FrameFiles
+from dvfb_stream.files.references import Expected, Hdf5Frame
 
 from .conftest import ANY, PREALLOCATED, Writer
 
@@ -22,9 +22,9 @@ def test_datasets_of_every_shape_are_counted_through(tmp_path, shape):
         file["d"] = values
     files, flat = FrameFiles(), values.reshape(-1, 3, 4)
     for number, frame in enumerate(flat):
-        np.testing.assert_array_equal(files.hdf5(path, "d", number, ANY, "run"), frame)
+        np.testing.assert_array_equal(files.read(Hdf5Frame(path, "d", number, ANY), "run"), frame)
     with pytest.raises(NotThereYetError, match=f"has {len(flat)} frames, none with number {len(flat)}"):
-        files.hdf5(path, "d", len(flat), ANY, "run")
+        files.read(Hdf5Frame(path, "d", len(flat), ANY), "run")
     files.close()
 
 
@@ -61,7 +61,7 @@ def test_frames_are_the_same_however_they_are_stored(tmp_path, settings, libver)
         file.create_dataset("d", data=values, **settings)
     files = FrameFiles()
     for number, frame in enumerate(values.reshape(-1, 3, 4)):
-        found = files.hdf5(path, "d", number, Expected((3, 4), np.dtype(dtype)), "run")
+        found = files.read(Hdf5Frame(path, "d", number, Expected((3, 4), np.dtype(dtype))), "run")
         np.testing.assert_array_equal(found, frame)
         assert found.dtype == np.dtype(dtype).newbyteorder("=")
         assert found.flags.c_contiguous
@@ -76,12 +76,12 @@ def test_a_frame_that_was_never_written_is_not_made_up(tmp_path, files, settings
         data[0], data[2] = 5, 6
         data[1, :15] = 7
         file.create_dataset("contiguous", (3, 30, 40), "f4")
-    assert [files.hdf5(path, "d", number, ANY, "run")[0, 0] for number in (0, 2)] == [5, 6]
+    assert [files.read(Hdf5Frame(path, "d", number, ANY), "run")[0, 0] for number in (0, 2)] == [5, 6]
     for name, number in (("d", 1), ("contiguous", 0)):
         with pytest.raises(
             NotThereYetError, match=rf"a.h5::{name}\[{number}\] is not there: it is not written"
         ):
-            files.hdf5(path, name, number, ANY, "run")
+            files.read(Hdf5Frame(path, name, number, ANY), "run")
 
 
 def test_a_compressed_chunk_of_several_frames_is_decompressed_once_and_again_when_it_changes(
@@ -93,17 +93,17 @@ def test_a_compressed_chunk_of_several_frames_is_decompressed_once_and_again_whe
     writer = Writer(path, shape=(8, 30, 40), chunks=(4, 30, 40), compression="gzip")
     for number in range(4):
         writer.write(number)
-    assert [files.hdf5(path, "d", n, ANY, "run")[0, 0] for n in (0, 1, 2, 3, 0)] == [1, 2, 3, 4, 1]
+    assert [files.read(Hdf5Frame(path, "d", n, ANY), "run")[0, 0] for n in (0, 1, 2, 3, 0)] == [1, 2, 3, 4, 1]
     assert len(read) == 1
     writer.write(4)
-    assert files.hdf5(path, "d", 4, ANY, "run")[0, 0] == 5
+    assert files.read(Hdf5Frame(path, "d", 4, ANY), "run")[0, 0] == 5
     writer.write(5)
-    assert [files.hdf5(path, "d", n, ANY, "run")[0, 0] for n in (4, 5)] == [5, 6]
+    assert [files.read(Hdf5Frame(path, "d", n, ANY), "run")[0, 0] for n in (4, 5)] == [5, 6]
     assert len(read) == 3
     # What was handed out is nobody else's.
-    frame = files.hdf5(path, "d", 5, ANY, "run")
+    frame = files.read(Hdf5Frame(path, "d", 5, ANY), "run")
     frame[:] = 0
-    assert files.hdf5(path, "d", 5, ANY, "run")[0, 0] == 6
+    assert files.read(Hdf5Frame(path, "d", 5, ANY), "run")[0, 0] == 6
     writer.close()
 
 
@@ -119,7 +119,7 @@ def test_a_compression_that_is_not_installed_is_named(tmp_path, files):
     with pytest.raises(
         FrameError, match=r"a.h5::d\[0\]: it is compressed by the HDF5 filter 32767"
     ) as raised:
-        files.hdf5(path, "d", 0, ANY, "run")
+        files.read(Hdf5Frame(path, "d", 0, ANY), "run")
     assert not isinstance(raised.value, NotThereYetError)
 
 
@@ -139,13 +139,15 @@ def test_external_links_are_followed_to_the_files_own_frames(tmp_path, files):
     master, other = str(tmp_path / "master.h5"), str(tmp_path / "other.h5")
     for number, frame in enumerate(frames):
         for name in ("entry/data/data_000001", "entry/group/d"):
-            np.testing.assert_array_equal(files.hdf5(master, name, number, ANY, "run"), frame)
-        np.testing.assert_array_equal(files.hdf5(other, "entry/d", number, ANY, "other run"), frame + 10_000)
+            np.testing.assert_array_equal(files.read(Hdf5Frame(master, name, number, ANY), "run"), frame)
+        np.testing.assert_array_equal(
+            files.read(Hdf5Frame(other, "entry/d", number, ANY), "other run"), frame + 10_000
+        )
     assert files.open_files == 3
     with pytest.raises(FrameError, match="lead round in a circle"):
-        files.hdf5(master, "circle", 0, ANY, "run")
+        files.read(Hdf5Frame(master, "circle", 0, ANY), "run")
     with pytest.raises(NotThereYetError, match=r"master.h5::late\[0\] is not there: .*late.h5 is not there"):
-        files.hdf5(master, "late", 0, ANY, "run")
+        files.read(Hdf5Frame(master, "late", 0, ANY), "run")
 
 
 def test_a_virtual_frame_is_there_once_its_own_file_is_and_reaches_as_far(tmp_path, files):
@@ -157,19 +159,19 @@ def test_a_virtual_frame_is_there_once_its_own_file_is_and_reaches_as_far(tmp_pa
         file.create_virtual_dataset("d", layout, fillvalue=-1)
     with h5py.File(tmp_path / "0.h5", "w") as file:
         file["d"] = np.full((2, 3, 4), 5)
-    assert (files.hdf5(path, "d", 1, ANY, "run") == 5).all()
+    assert (files.read(Hdf5Frame(path, "d", 1, ANY), "run") == 5).all()
     with pytest.raises(NotThereYetError, match=r"virtual.h5::d\[2\] .*1.h5::d: .*1.h5 is not there"):
-        files.hdf5(path, "d", 2, ANY, "run")
+        files.read(Hdf5Frame(path, "d", 2, ANY), "run")
     with h5py.File(tmp_path / "1.h5", "w") as file:
         file.create_dataset("d", data=np.full((1, 3, 4), 7), maxshape=(2, 3, 4))
     with pytest.raises(NotThereYetError, match=r"1.h5::d: it has the shape \(1, 3, 4\)"):
-        files.hdf5(path, "d", 3, ANY, "run")
+        files.read(Hdf5Frame(path, "d", 3, ANY), "run")
     with h5py.File(tmp_path / "1.h5", "a") as file:
         file["d"].resize(2, axis=0)
         file["d"][1] = 8
-    assert [files.hdf5(path, "d", number, ANY, "run")[2, 3] for number in range(4)] == [5, 5, 7, 8]
+    assert [files.read(Hdf5Frame(path, "d", number, ANY), "run")[2, 3] for number in range(4)] == [5, 5, 7, 8]
     with pytest.raises(NotThereYetError, match="no file is mapped there yet"):
-        files.hdf5(path, "d", 4, ANY, "run")
+        files.read(Hdf5Frame(path, "d", 4, ANY), "run")
 
 
 def test_a_virtual_dataset_over_files_that_other_processes_write_is_followed(tmp_path, files):
@@ -182,9 +184,9 @@ def test_a_virtual_dataset_over_files_that_other_processes_write_is_followed(tmp
     path = str(tmp_path / "virtual.h5")
     for number in range(6):
         with pytest.raises(NotThereYetError, match=f"{number % 2}.h5::d: it is not written yet"):
-            files.hdf5(path, "d", number, ANY, "run")
+            files.read(Hdf5Frame(path, "d", number, ANY), "run")
         writers[number % 2].write(number // 2)
-        assert (files.hdf5(path, "d", number, ANY, "run") == number // 2 + 1).all()
+        assert (files.read(Hdf5Frame(path, "d", number, ANY), "run") == number // 2 + 1).all()
     for writer in writers:
         writer.close()
 
@@ -239,7 +241,9 @@ def test_virtual_frames_are_as_hdf5_itself_reads_them(tmp_path, files):
     for name, frames in truth.items():
         assert frames.any(axis=(1, 2)).all(), name
         for number, frame in enumerate(frames):
-            np.testing.assert_array_equal(files.hdf5(path, name, number, ANY, "run"), frame, err_msg=name)
+            np.testing.assert_array_equal(
+                files.read(Hdf5Frame(path, name, number, ANY), "run"), frame, err_msg=name
+            )
 
 
 def test_virtual_datasets_that_lead_round_in_a_circle_end(tmp_path, files):
@@ -252,7 +256,7 @@ def test_virtual_datasets_that_lead_round_in_a_circle_end(tmp_path, files):
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file.create_virtual_dataset("d", layout)
     with pytest.raises(FrameError, match="lead round in a circle"):
-        files.hdf5(str(tmp_path / "a.h5"), "d", 0, ANY, "run")
+        files.read(Hdf5Frame(str(tmp_path / "a.h5"), "d", 0, ANY), "run")
 
 
 def test_data_outside_hdf5_are_read_once_they_are_there(tmp_path, files):
@@ -261,12 +265,12 @@ def test_data_outside_hdf5_are_read_once_they_are_there(tmp_path, files):
         file.create_dataset("d", (3, 5, 7), "<i4", external=[(str(raw), 16, 3 * 140)])
     frames = np.arange(105, dtype="<i4").reshape(3, 5, 7)
     with pytest.raises(NotThereYetError, match=r"raw.bin is not there"):
-        files.hdf5(path, "d", 0, ANY, "run")
+        files.read(Hdf5Frame(path, "d", 0, ANY), "run")
     raw.write_bytes(bytes(16) + frames[:2].tobytes())
-    np.testing.assert_array_equal(files.hdf5(path, "d", 1, ANY, "run"), frames[1])
+    np.testing.assert_array_equal(files.read(Hdf5Frame(path, "d", 1, ANY), "run"), frames[1])
     with pytest.raises(NotThereYetError, match=r"data in .*raw.bin are not written yet"):
-        files.hdf5(path, "d", 2, ANY, "run")
+        files.read(Hdf5Frame(path, "d", 2, ANY), "run")
     raw.unlink()
     os.mkfifo(raw)
     with pytest.raises(FrameError, match="is a named pipe"):
-        files.hdf5(path, "d", 0, ANY, "run")
+        files.read(Hdf5Frame(path, "d", 0, ANY), "run")

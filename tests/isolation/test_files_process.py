@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 import pytest
 
-from dvfb_stream.errors import FrameError
-from dvfb_stream.files.expected import Expected, NotThereYetError
+from dvfb_stream.errors import FrameError, NotThereYetError
 from dvfb_stream.files.frame_files import FrameFiles
+from dvfb_stream.files.references import Expected, HandledFrame, Hdf5Frame, ImageFrame
 from dvfb_stream.isolation.files_process import FilesProcess
 from dvfb_stream.isolation.frame_memory import FrameMemory
 
@@ -42,8 +42,8 @@ def hdf5(tmp_path):
 def test_frames_are_those_that_are_read_in_this_process(files, hdf5, expected):
     here = FrameFiles()
     for number in range(4):
-        found = files.hdf5(hdf5, "d", number, expected, "run")
-        np.testing.assert_array_equal(found, here.hdf5(hdf5, "d", number, expected, "run"))
+        found = files.read(Hdf5Frame(hdf5, "d", number, expected), "run")
+        np.testing.assert_array_equal(found, here.read(Hdf5Frame(hdf5, "d", number, expected), "run"))
         assert found.dtype == np.int32
         assert not found.flags.writeable
 
@@ -51,14 +51,16 @@ def test_frames_are_those_that_are_read_in_this_process(files, hdf5, expected):
 def test_images_and_handled_datums_are_read_there_too(files, tmp_path):
     pytest.importorskip("area_detector_handlers")
     np.save(tmp_path / "a.npy", FRAMES)
-    np.testing.assert_array_equal(files.image(str(tmp_path / "a.npy"), 2, ANY, "run"), FRAMES[2])
+    np.testing.assert_array_equal(files.read(ImageFrame(str(tmp_path / "a.npy"), 2, ANY), "run"), FRAMES[2])
     np.save(tmp_path / "a_3.npy", FRAMES[1])
-    found = files.handled("NPY_SEQ", str(tmp_path / "a"), {}, {"index": np.int64(3)}, 0, ANY, "run")
+    found = files.read(
+        HandledFrame("NPY_SEQ", str(tmp_path / "a"), {}, {"index": np.int64(3)}, 0, ANY), "run"
+    )
     np.testing.assert_array_equal(found, FRAMES[1])
 
 
 def test_a_frame_that_is_kept_stays_what_it_is(files, hdf5):
-    kept = [files.hdf5(hdf5, "d", number, ANY, "run") for number in (0, 1, 2, 3, 0)]
+    kept = [files.read(Hdf5Frame(hdf5, "d", number, ANY), "run") for number in (0, 1, 2, 3, 0)]
     np.testing.assert_array_equal(np.stack(kept), FRAMES[[0, 1, 2, 3, 0]])
 
 
@@ -66,7 +68,7 @@ def test_frames_lie_where_the_annotator_can_see_them(hdf5):
     memory = FrameMemory()
     files = FilesProcess(memory)
     try:
-        found = files.hdf5(hdf5, "d", 1, Expected(SHAPE, np.dtype("<i4")), "run")
+        found = files.read(Hdf5Frame(hdf5, "d", 1, Expected(SHAPE, np.dtype("<i4"))), "run")
         assert memory.with_place(found) is found
     finally:
         files.close()
@@ -74,33 +76,33 @@ def test_frames_lie_where_the_annotator_can_see_them(hdf5):
 
 def test_errors_are_those_that_are_raised_in_this_process(files, hdf5, tmp_path):
     with pytest.raises(NotThereYetError, match="never"):
-        files.hdf5(str(tmp_path / "never.h5"), "d", 0, ANY, "run")
+        files.read(Hdf5Frame(str(tmp_path / "never.h5"), "d", 0, ANY), "run")
     with pytest.raises(NotThereYetError, match="frames"):
-        files.hdf5(hdf5, "d", 4, ANY, "run")
+        files.read(Hdf5Frame(hdf5, "d", 4, ANY), "run")
     for wrong in (Expected((7, 5), None), Expected(None, np.dtype("<f8"))):
         with pytest.raises(FrameError, match="descriptor") as raised:
-            files.hdf5(hdf5, "d", 0, wrong, "run")
+            files.read(Hdf5Frame(hdf5, "d", 0, wrong), "run")
         assert not isinstance(raised.value, NotThereYetError)
     with pytest.raises(FrameError, match="NOBODY"):
-        files.handled("NOBODY", str(tmp_path / "a"), {}, {}, 0, ANY, "run")
+        files.read(HandledFrame("NOBODY", str(tmp_path / "a"), {}, {}, 0, ANY), "run")
     with pytest.raises(FrameError, match="another process"):
-        files.handled("NPY_SEQ", str(tmp_path / "a"), {"x": object()}, {}, 0, ANY, "run")
-    np.testing.assert_array_equal(files.hdf5(hdf5, "d", 0, ANY, "run"), FRAMES[0])
+        files.read(HandledFrame("NPY_SEQ", str(tmp_path / "a"), {"x": object()}, {}, 0, ANY), "run")
+    np.testing.assert_array_equal(files.read(Hdf5Frame(hdf5, "d", 0, ANY), "run"), FRAMES[0])
 
 
 def test_no_memory_is_lent_for_more_than_any_detector_has(files, hdf5):
     for shape in ((1 << 16, 1 << 16), (0, 5)):
         with pytest.raises(FrameError, match=r"detector's|no image"):
-            files.hdf5(hdf5, "d", 0, Expected(shape, np.dtype("<f8")), "run")
+            files.read(Hdf5Frame(hdf5, "d", 0, Expected(shape, np.dtype("<f8"))), "run")
     with pytest.raises(FrameError, match="object"):
-        files.hdf5(hdf5, "d", 0, Expected(SHAPE, np.dtype(object)), "run")
+        files.read(Hdf5Frame(hdf5, "d", 0, Expected(SHAPE, np.dtype(object))), "run")
     assert files.pid is None
 
 
 def test_frames_are_in_the_machines_byte_order(files, tmp_path):
     np.save(tmp_path / "a.npy", FRAMES[1].astype(">u2"))
     for expected in (ANY, Expected(SHAPE, np.dtype(">u2")), Expected(SHAPE, np.dtype("<u2"))):
-        found = files.image(str(tmp_path / "a.npy"), 0, expected, "run")
+        found = files.read(ImageFrame(str(tmp_path / "a.npy"), 0, expected), "run")
         np.testing.assert_array_equal(found, FRAMES[1])
         assert found.dtype.isnative
 
@@ -108,7 +110,7 @@ def test_frames_are_in_the_machines_byte_order(files, tmp_path):
 def test_no_process_is_started_before_a_frame_is_read_and_closing_ends_it(files, hdf5):
     files.release("run")
     assert files.pid is None
-    files.hdf5(hdf5, "d", 0, ANY, "run")
+    files.read(Hdf5Frame(hdf5, "d", 0, ANY), "run")
     assert files.open_files == 1
     assert files.pid is not None
     files.release("run")
@@ -116,33 +118,33 @@ def test_no_process_is_started_before_a_frame_is_read_and_closing_ends_it(files,
     files.close()
     assert files.pid is None
     with pytest.raises(FrameError, match="closed"):
-        files.hdf5(hdf5, "d", 0, ANY, "run")
+        files.read(Hdf5Frame(hdf5, "d", 0, ANY), "run")
 
 
 def test_a_process_that_is_killed_costs_no_frame(files, hdf5):
     for number in range(3):
-        np.testing.assert_array_equal(files.hdf5(hdf5, "d", number, ANY, "run"), FRAMES[number])
+        np.testing.assert_array_equal(files.read(Hdf5Frame(hdf5, "d", number, ANY), "run"), FRAMES[number])
         os.kill(files.pid, signal.SIGKILL)
 
 
 def test_a_read_that_hangs_is_given_up_and_other_files_go_on(hdf5, tmp_path):
     """A handler that waits for ever stands for a file system that does."""
     files = FilesProcess(answer_within=1.0)
-    files.hdf5(hdf5, "d", 0, ANY, "run")
+    files.read(Hdf5Frame(hdf5, "d", 0, ANY), "run")
     os.kill(files.pid, signal.SIGSTOP)
     try:
         with pytest.raises(NotThereYetError, match="did not answer within 1 s"):
-            files.hdf5(hdf5, "d", 1, ANY, "run")
-        np.testing.assert_array_equal(files.hdf5(hdf5, "d", 1, ANY, "run"), FRAMES[1])
+            files.read(Hdf5Frame(hdf5, "d", 1, ANY), "run")
+        np.testing.assert_array_equal(files.read(Hdf5Frame(hdf5, "d", 1, ANY), "run"), FRAMES[1])
     finally:
         files.close()
 
 
 def test_while_a_read_hangs_other_threads_go_on(hdf5):
     files = FilesProcess(answer_within=PATIENCE)
-    files.hdf5(hdf5, "d", 0, ANY, "run")
+    files.read(Hdf5Frame(hdf5, "d", 0, ANY), "run")
     os.kill(files.pid, signal.SIGSTOP)
-    reading = threading.Thread(target=lambda: files.hdf5(hdf5, "d", 1, ANY, "run"))
+    reading = threading.Thread(target=lambda: files.read(Hdf5Frame(hdf5, "d", 1, ANY), "run"))
     reading.start()
     begun = time.monotonic()
     assert files.open_files == 1
@@ -155,7 +157,7 @@ def test_while_a_read_hangs_other_threads_go_on(hdf5):
 
 
 def test_a_detector_of_this_process_writes_its_file_anew_while_it_is_open_there(files, hdf5):
-    np.testing.assert_array_equal(files.hdf5(hdf5, "d", 0, ANY, "first"), FRAMES[0])
+    np.testing.assert_array_equal(files.read(Hdf5Frame(hdf5, "d", 0, ANY), "first"), FRAMES[0])
     with h5py.File(hdf5, "w") as file:
         file.create_dataset("d", data=FRAMES[::-1], chunks=(1, *SHAPE))
-    np.testing.assert_array_equal(files.hdf5(hdf5, "d", 0, ANY, "second"), FRAMES[3])
+    np.testing.assert_array_equal(files.read(Hdf5Frame(hdf5, "d", 0, ANY), "second"), FRAMES[3])

@@ -14,20 +14,30 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from dvfb_stream.annotations import Status
 from dvfb_stream.callbacks.file_sequences import PixelReferences
-from dvfb_stream.errors import FrameError, SettingsError
-from dvfb_stream.files.expected import NotThereYetError
+from dvfb_stream.errors import FrameError, NotThereYetError, SettingsError
 from dvfb_stream.files.frame_files import FrameFiles
-from dvfb_stream.files.interface import Files
+from dvfb_stream.files.references import FrameReader
 from dvfb_stream.metrics import Metrics, Stage, catalogue
 
 logger = logging.getLogger(__name__)
 
-Deliver = Callable[[int, NDArray[Any] | None, str], None]
-"""Called with a frame's position among those submitted with it and its pixels, or None and the reason why not."""
 
-TOO_MANY = "too many frames wait to be read from files"
-CLOSED = "the reader was closed before the frame was read"
+@dataclass(frozen=True, slots=True)
+class NotRead:
+    """Why there are no pixels of a frame."""
+
+    status: Status
+    """`FAILED`, or `DROPPED` where too many frames waited."""
+    reason: str
+
+
+Deliver = Callable[[int, NDArray[Any] | NotRead], None]
+"""Called with a frame's position among those submitted with it and its pixels, or why there are none."""
+
+TOO_MANY = NotRead(Status.DROPPED, "too many frames wait to be read from files")
+CLOSED = NotRead(Status.FAILED, "the reader was closed before the frame was read")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 """Seconds before a file that is late is looked at again; doubled each time."""
@@ -69,7 +79,7 @@ class _Entry:
     """Of the frame that is next."""
     end: int
     """One past the last position."""
-    refusal: str = ""
+    refusal: NotRead | None = None
     """Why they are not read, but only said to be so."""
 
 
@@ -118,7 +128,7 @@ class PixelReader:
 
     def __init__(
         self,
-        files: Files | None = None,
+        files: FrameReader | None = None,
         *,
         max_pending: int = 100_000,
         patience: float = 30.0,
@@ -129,7 +139,7 @@ class PixelReader:
             raise SettingsError(f"max_pending must be at least 1, not {max_pending}")
         if not patience >= 0:
             raise SettingsError(f"patience must be 0 s or more, not {patience}")
-        self._files: Files = FrameFiles() if files is None else files
+        self._files: FrameReader = FrameFiles() if files is None else files
         self._metrics = Metrics() if metrics is None else metrics
         self._max_pending = max_pending
         self._patience = patience
@@ -156,8 +166,7 @@ class PixelReader:
     ) -> None:
         """Take frames; with `wait`, block until there is room for all of them.
 
-        Those for which there is no room, the last ones, are delivered as refused: with the reason `TOO_MANY`, or
-        `CLOSED`.
+        Those for which there is no room, the last ones, are delivered as `TOO_MANY`, or as `CLOSED`.
 
         Parameters
         ----------
@@ -189,7 +198,7 @@ class PixelReader:
                 self._add(references, deliver, run, first, count, refusal=reason)
                 return
         for position in range(first, count):
-            self._hand_on(deliver, position, None, reason)
+            self._hand_on(deliver, position, reason)
 
     def _add(
         self,
@@ -199,12 +208,12 @@ class PixelReader:
         first: int,
         end: int,
         *,
-        refusal: str = "",
+        refusal: NotRead | None = None,
     ) -> None:
         number = next(self._numbers)
         entry = _Entry(number, references, deliver, run, time.monotonic(), first, end, refusal)
         self._entries[number] = entry
-        if not refusal:
+        if refusal is None:
             self._pending += end - first
             self._metrics.change(catalogue.UNREAD_FRAMES, end - first)
         # Refusals do not wait for a file that is late.
@@ -300,26 +309,26 @@ class PixelReader:
         with self._changed:
             line = self._lines[source]
             entry, give_up = line.entries[0], self._give_up
-        pixels, reason, late = None, entry.refusal, None
+        found: NDArray[Any] | NotRead | None = entry.refusal or (CLOSED if give_up else None)
         started = time.monotonic()
-        if not reason and give_up:
-            reason = CLOSED
-        elif not reason:
+        late = ""
+        if found is None:
             try:
-                pixels = entry.references[entry.position].read(self._files, entry.run)
+                found = self._files.read(entry.references[entry.position], entry.run)
             except NotThereYetError as error:
-                late = error
+                late = str(error)
             except FrameError as error:
-                reason = str(error)
+                found = NotRead(Status.FAILED, str(error))
             except Exception as error:  # whatever it was, it costs this frame, not the thread
                 logger.exception("reading %s failed", source)
-                reason = f"{source} cannot be read: {type(error).__name__}: {error}"
+                found = NotRead(Status.FAILED, f"{source} cannot be read: {type(error).__name__}: {error}")
         now = time.monotonic()
-        if late is not None:
+        if found is None:
             if now - entry.submitted < self._patience:
                 self._try_again(source, line, now, now - started)
                 return
-            reason = f"{late}; it did not come within {self._patience:g} s"
+            found = NotRead(Status.FAILED, f"{late}; it did not come within {self._patience:g} s")
+        pixels = None if isinstance(found, NotRead) else found
         if pixels is not None:
             self._metrics.observe(catalogue.STAGE_SECONDS, now - started, Stage.READ)
         position = entry.position
@@ -328,7 +337,7 @@ class PixelReader:
             if entry.position == entry.end:
                 line.entries.popleft()
             line.pause = FIRST_PAUSE
-            if not entry.refusal:
+            if entry.refusal is None:
                 self._seconds += now - started
                 self._read += pixels is not None
                 self._failed += pixels is None
@@ -337,18 +346,18 @@ class PixelReader:
                 self._ready.append(source)
             else:
                 del self._lines[source]
-        self._hand_on(entry.deliver, position, pixels, reason)
+        self._hand_on(entry.deliver, position, found)
         with self._changed:
             if entry.position == entry.end:
                 del self._entries[entry.number]
-            if not entry.refusal:
+            if entry.refusal is None:
                 self._pending -= 1
                 self._metrics.change(catalogue.UNREAD_FRAMES, -1)
             self._changed.notify_all()
 
-    def _hand_on(self, deliver: Deliver, position: int, pixels: NDArray[Any] | None, reason: str) -> None:
+    def _hand_on(self, deliver: Deliver, position: int, found: NDArray[Any] | NotRead) -> None:
         try:
-            deliver(position, pixels, reason)
+            deliver(position, found)
         except Exception:
             logger.exception("a frame was read, but could not be handed on")
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from dvfb_stream.callbacks.assets.reader import PixelReader
-from dvfb_stream.callbacks.assets.references import Hdf5Frame, ImageFrame
 from dvfb_stream.callbacks.file_sequences import NoFrames
-from dvfb_stream.errors import FrameError, SettingsError
-from dvfb_stream.files.expected import Expected, NotThereYetError
+from dvfb_stream.callbacks.pixel_reader import CLOSED, TOO_MANY, NotRead, PixelReader
+from dvfb_stream.errors import FrameError, NotThereYetError, SettingsError
+from dvfb_stream.files.frame_files import FrameFiles
+from dvfb_stream.files.references import Expected, Hdf5Frame, ImageFrame
 
 ANY = Expected(None, None)
 
@@ -25,10 +25,10 @@ class Inbox:
         self.order = []
 
     def taking(self, name):
-        def deliver(position, pixels, reason):
+        def deliver(position, found):
             key = name if position == 0 else (name, position)
             assert key not in self.got, "delivered twice"
-            self.got[key] = (pixels, reason)
+            self.got[key] = (None, found.reason) if isinstance(found, NotRead) else (found, "")
             self.order.append(key)
 
         return deliver
@@ -45,16 +45,16 @@ class Scripted:
         return len(self.frames)
 
     def __getitem__(self, position):
-        return ScriptedFrame(self.source, self.frames[position])
+        return self.frames[position]
 
 
-@dataclass
-class ScriptedFrame:
-    file: str
-    steps: list
+class ScriptedFiles(FrameFiles):
+    """Takes a list of what happens at each attempt for a reference, too."""
 
-    def read(self, files, run):
-        step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
+    def read(self, reference, run):
+        if not isinstance(reference, list):
+            return super().read(reference, run)
+        step = reference.pop(0) if len(reference) > 1 else reference[0]
         if isinstance(step, Exception):
             raise step
         return np.full((2, 3), step)
@@ -68,7 +68,7 @@ class Stored:
 
     @property
     def source(self):
-        return self.references[0].file
+        return self.references[0].path
 
     def __len__(self):
         return len(self.references)
@@ -79,7 +79,7 @@ class Stored:
 
 @pytest.fixture
 def reader():
-    with_short_patience = PixelReader(patience=0.3)
+    with_short_patience = PixelReader(ScriptedFiles(), patience=0.3)
     yield with_short_patience
     with_short_patience.close(5)
 
@@ -134,7 +134,7 @@ def test_references_that_cannot_be_made_cost_their_frames(reader):
 def test_a_receiver_that_raises_does_not_end_the_thread(reader):
     inbox = Inbox()
 
-    def raises(position, pixels, reason):
+    def raises(position, found):
         raise RuntimeError("nobody home")
 
     reader.submit(Scripted("file", [[1], [2]]), raises)
@@ -149,17 +149,17 @@ class Held:
     def __init__(self):
         self.begun, self.go_on = threading.Event(), threading.Event()
 
-    def __call__(self, position, pixels, reason):
+    def __call__(self, position, found):
         self.begun.set()
         assert self.go_on.wait(5)
 
 
 def test_frames_beyond_the_bound_are_refused_on_the_reader_s_thread():
-    reader, held, inbox, threads = PixelReader(max_pending=4), Held(), Inbox(), set()
+    reader, held, inbox, threads = PixelReader(ScriptedFiles(), max_pending=4), Held(), Inbox(), set()
 
-    def take(position, pixels, reason):
+    def take(position, found):
         threads.add(threading.current_thread().name)
-        inbox.taking("a")(position, pixels, reason)
+        inbox.taking("a")(position, found)
 
     reader.submit(Scripted("a", [[0]]), held)
     assert held.begun.wait(5)
@@ -170,12 +170,12 @@ def test_frames_beyond_the_bound_are_refused_on_the_reader_s_thread():
     reader.close(5)
     reasons = {key: reason for key, (_, reason) in inbox.got.items()}
     assert [reasons[key] for key in ("a", ("a", 1), ("a", 2))] == ["", "", ""]
-    assert [reasons["a", n] for n in range(3, 9)] == ["too many frames wait to be read from files"] * 6
+    assert [reasons["a", n] for n in range(3, 9)] == [TOO_MANY.reason] * 6
     assert threads == {"dvfb-reader"}
 
 
 def test_refusals_without_end_do_not_fill_the_memory():
-    reader, held, inbox = PixelReader(max_pending=1), Held(), Inbox()
+    reader, held, inbox = PixelReader(ScriptedFiles(), max_pending=1), Held(), Inbox()
     reader.submit(Scripted("a", [[0]]), held)
     assert held.begun.wait(5)
     for number in range(20):
@@ -188,7 +188,7 @@ def test_refusals_without_end_do_not_fill_the_memory():
 
 
 def test_who_waits_has_all_of_many_frames_read_whatever_the_bound(reader):
-    reader, inbox = PixelReader(max_pending=3), Inbox()
+    reader, inbox = PixelReader(ScriptedFiles(), max_pending=3), Inbox()
     reader.submit(Scripted("a", [[n] for n in range(20)]), inbox.taking(0), wait=True)
     reader.close(5)
     assert [int(pixels[0, 0]) for pixels, _ in inbox.got.values()] == list(range(20))
@@ -206,8 +206,8 @@ def test_submitting_takes_no_longer_for_many_frames(reader):
     held = Held()
     reader.submit(Scripted("a", [[0]]), held)
     assert held.begun.wait(5)
-    reader.submit(Counted("a", [[0]] * 50_000), lambda position, pixels, reason: None)
-    reader.submit(NoFrames("", "lost", 50_000), lambda position, pixels, reason: None)
+    reader.submit(Counted("a", [[0]] * 50_000), lambda position, found: None)
+    reader.submit(NoFrames("", "lost", 50_000), lambda position, found: None)
     assert Counted.made == 0
     assert len(reader._entries) == 4  # that which is held, one for each document, and what was refused
     held.go_on.set()
@@ -215,12 +215,12 @@ def test_submitting_takes_no_longer_for_many_frames(reader):
 
 
 def test_closing_in_time_gives_up_what_waits_for_files_and_says_so(tmp_path):
-    reader, inbox = PixelReader(patience=1000.0), Inbox()
+    reader, inbox = PixelReader(ScriptedFiles(), patience=1000.0), Inbox()
     reader.submit(Stored([ImageFrame(str(tmp_path / "never.npy"), 0, ANY)]), inbox.taking(0))
     reader.close(0.1)
     reader.drain(5)
     reader.submit(Scripted("a", [[1]]), inbox.taking(1))
-    assert inbox.got == dict.fromkeys((0, 1), (None, "the reader was closed before the frame was read"))
+    assert inbox.got == dict.fromkeys((0, 1), (None, CLOSED.reason))
 
 
 def test_files_of_a_run_that_has_ended_are_closed_by_the_reader_s_thread():
@@ -244,10 +244,10 @@ def test_stats_do_not_wait_for_a_read(reader):
 
     class Slow(Scripted):
         def __getitem__(self, position):
-            held(position, None, "")
+            held(position, None)
             return super().__getitem__(position)
 
-    reader.submit(Slow("a", [[1]]), lambda position, pixels, reason: None)
+    reader.submit(Slow("a", [[1]]), lambda position, found: None)
     assert held.begun.wait(5)
     assert reader.stats().waiting == 1
     held.go_on.set()
@@ -267,7 +267,7 @@ def test_a_growing_file_is_read_as_it_grows(tmp_path):
         str(tmp_path / "grows.h5"),
         np.random.default_rng(0).integers(0, 999, (12, 8, 9), dtype=np.uint16),
     )
-    reader, inbox = PixelReader(patience=10.0), Inbox()
+    reader, inbox = PixelReader(ScriptedFiles(), patience=10.0), Inbox()
     for number in range(len(frames)):
         reference = Hdf5Frame(path, "entry/data", number, Expected((8, 9), np.dtype("u2")))
         reader.submit(Stored([reference]), inbox.taking(number))
