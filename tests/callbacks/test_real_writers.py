@@ -28,8 +28,18 @@ def files():
     opened.close()
 
 
+def of_each(frames):
+    """Return where each frame lies, to be found out when it is read."""
+    return [(frames, position) for position in range(len(frames))]
+
+
 def announced(assets, doc, spec):
-    return [reference for frames in assets.of_stream_datum(doc, spec) for reference in frames]
+    return [reference for frames in assets.of_stream_datum(doc, spec) for reference in of_each(frames)]
+
+
+def read(files, reference):
+    frames, position = reference
+    return files.read(frames[position], "run")
 
 
 def of_stream_data(documents):
@@ -73,7 +83,7 @@ def test_a_step_scan_of_ophyd_async(blobs, files, tmp_path):
         expected = dataset[()].reshape(-1, *dataset.shape[-2:])
     assert len(references) == len(expected) == 4
     for reference, frame in zip(references, expected, strict=True):
-        np.testing.assert_array_equal(files.read(reference, "run"), frame)
+        np.testing.assert_array_equal(read(files, reference), frame)
 
 
 def test_a_fly_scan_without_events_of_ophyd_async(blobs, files, tmp_path):
@@ -108,7 +118,7 @@ def test_a_fly_scan_without_events_of_ophyd_async(blobs, files, tmp_path):
         expected = dataset[()].reshape(-1, *dataset.shape[-2:])
     assert len(references) == len(expected) == 7
     for reference, frame in zip(references, expected, strict=True):
-        np.testing.assert_array_equal(files.read(reference, "run"), frame)
+        np.testing.assert_array_equal(read(files, reference), frame)
 
 
 def _datasets(group):
@@ -141,7 +151,7 @@ def stream(uri, *, mimetype="application/x-hdf5", shape=(1, 5, 7), ranges=((0, 2
 def assert_read(references, files, frames=FRAMES):
     assert len(references) == len(frames)
     for reference, frame in zip(references, frames, strict=True):
-        np.testing.assert_array_equal(files.read(reference, "run"), frame)
+        np.testing.assert_array_equal(read(files, reference), frame)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +208,7 @@ def test_what_cannot_be_read_says_why_and_costs_its_own_rows(files, changed, mes
     references = stream(given.pop("uri"), **given)
     assert len(references) == 6
     with pytest.raises(FrameError, match=message) as raised:
-        files.read(references[0], "run")
+        read(files, references[0])
     assert not isinstance(raised.value, NotThereYetError)
 
 
@@ -267,9 +277,11 @@ def test_area_detectors_hdf5_as_its_handler_reads_it(tmp_path, files, spec, each
     points = written(tmp_path, each)
     assets = RunAssets()
     # The last documents first: they may come in any order.
-    references = [r for n in range(points) for r in assets.of_datum(f"r/{n}", {"shape": (each, 5, 7)})]
+    references = [
+        r for n in range(points) for r in of_each(assets.of_datum(f"r/{n}", {"shape": (each, 5, 7)}))
+    ]
     with pytest.raises(NotThereYetError, match="the Datum document"):
-        files.read(references[0], "run")
+        read(files, references[0])
     page = {
         "resource": "r",
         "datum_id": [f"r/{n}" for n in range(points)],
@@ -297,7 +309,9 @@ def test_area_detectors_tiffs(tmp_path, files):
     assets.old.add_resource(resource("AD_TIFF", tmp_path.parent, tmp_path.name, **kwargs))
     for point in range(3):
         assets.old.add_datum(datum(point, point_number=point))
-    assert_read([r for n in range(3) for r in assets.of_datum(f"r/{n}", {"shape": (2, 5, 7)})], files)
+    assert_read(
+        [r for n in range(3) for r in of_each(assets.of_datum(f"r/{n}", {"shape": (2, 5, 7)}))], files
+    )
 
 
 def test_a_handler_of_a_package_reads_cbf(tmp_path, files):
@@ -309,7 +323,7 @@ def test_a_handler_of_a_package_reads_cbf(tmp_path, files):
     assets.old.add_resource(resource("AD_CBF", "/", str(tmp_path).lstrip("/"), **kwargs))
     for point in range(6):
         assets.old.add_datum(datum(point, point_number=point))
-    references = [r for n in range(6) for r in assets.of_datum(f"r/{n}", {"shape": (5, 7)})]
+    references = [r for n in range(6) for r in of_each(assets.of_datum(f"r/{n}", {"shape": (5, 7)}))]
     assert_read(references, files)
 
 
@@ -325,10 +339,10 @@ def test_a_handler_of_the_beamline_and_its_faults(tmp_path):
     assets.old.add_resource(resource("MINE", tmp_path, "x", scale=2))
     assets.old.add_datum(datum(0, which=1))
     assets.old.add_datum(datum(1, which=99))
-    (good,), (bad,) = (assets.of_datum(f"r/{n}", {"shape": (5, 7)}) for n in range(2))
-    np.testing.assert_array_equal(files.read(good, "run"), 2 * FRAMES[1])
+    (good,), (bad,) = (of_each(assets.of_datum(f"r/{n}", {"shape": (5, 7)})) for n in range(2))
+    np.testing.assert_array_equal(read(files, good), 2 * FRAMES[1])
     with pytest.raises(NotThereYetError, match=r"the handler of MINE for .* raised IndexError"):
-        files.read(bad, "run")
+        read(files, bad)
     other = RunAssets()
     other.old.add_resource(resource("NOBODYS", tmp_path, "x"))
     other.old.add_datum(datum(0))
@@ -354,9 +368,9 @@ def test_ophyds_own_simulated_detector_writes_npy(tmp_path, files):
         elif name == "datum":
             assets.old.add_datum(doc)
         elif name == "event":
-            references += assets.of_datum(doc["data"]["img"], {"shape": (5, 7)})
-    read = np.stack([files.read(reference, "run") for reference in references])
-    assert any((read == FRAMES[first : first + 4]).all() for first in range(3))
+            references += of_each(assets.of_datum(doc["data"]["img"], {"shape": (5, 7)}))
+    found = np.stack([read(files, reference) for reference in references])
+    assert any((found == FRAMES[first : first + 4]).all() for first in range(3))
 
 
 def test_a_root_that_is_mounted_elsewhere(tmp_path, files):
@@ -378,4 +392,4 @@ def test_a_root_that_is_mounted_elsewhere(tmp_path, files):
     (reference,) = announced(
         assets, {"stream_resource": uid, "indices": {"start": 5, "stop": 6}}, {"shape": (5, 7)}
     )
-    np.testing.assert_array_equal(files.read(reference, "run"), FRAMES[5])
+    np.testing.assert_array_equal(read(files, reference), FRAMES[5])
