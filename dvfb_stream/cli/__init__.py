@@ -7,10 +7,24 @@ from typing import NoReturn
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and leave with its exit status; see `dvfb_stream.cli.app.main`."""
-    from dvfb_stream.cli.app import main as run
+    """Run the command line and leave with its exit status.
 
-    run(arguments)
+    0: all is well; 1: something failed, said in one line on stderr each; 2: the command was called wrongly;
+    130 and 143: ended by Ctrl-C or SIGTERM; 141: whoever read the output has gone.
+
+    Parameters
+    ----------
+    arguments
+        Words after ``dvfb``; None: those of the process.
+    """
+    from dvfb_stream.cli.process import run_to_the_end
+
+    def command() -> int:
+        from dvfb_stream.cli.app import run
+
+        return run(arguments)
+
+    raise SystemExit(run_to_the_end(command))
 
 
 __all__ = ["main"]

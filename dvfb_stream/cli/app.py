@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -18,12 +16,12 @@ from dvfb_stream.cli.evaluate.command import evaluate
 from dvfb_stream.cli.figures.command import FIGURES
 from dvfb_stream.cli.models.command import COMMANDS as MODEL_COMMANDS
 from dvfb_stream.cli.models.command import models
+from dvfb_stream.cli.process import CALLED_WRONGLY
 from dvfb_stream.cli.profile import profile
 from dvfb_stream.cli.search import search
 from dvfb_stream.cli.simulate.command import simulate
 from dvfb_stream.cli.terminal import report_error
 from dvfb_stream.cli.train.command import train
-from dvfb_stream.errors import DvfbError
 
 # Commands import torch, Tiled and the like when they run, so that --help answers at once.
 COMMANDS = (
@@ -39,9 +37,6 @@ COMMANDS = (
 
 # typer brings its own copy of click since 0.20 or so; what its usage errors are called is the same in both.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, by the shell's convention: 128 + SIGINT."""
 
 app = typer.Typer(
     name="dvfb",
@@ -101,38 +96,13 @@ def _options(
         typer.echo(context.get_help())
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and leave with its exit status.
-
-    0: all is well; 1: something failed, said in one line on stderr each; 2: the command was called wrongly;
-    130: interrupted.
-
-    Parameters
-    ----------
-    arguments
-        Words after ``dvfb``; None: those of the process.
-    """
+def run(arguments: Sequence[str] | None) -> int:
+    """Run a command line and return its exit status; a wrong call is said in one line on stderr."""
     try:
         status = app(None if arguments is None else list(arguments), prog_name="dvfb", standalone_mode=False)
-        sys.stdout.flush()
-        if status == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
-            report_error("interrupted")
     except _UsageError as error:
         context = getattr(error, "ctx", None)
         where = context.command_path if context is not None else "dvfb"
         report_error(f"{getattr(error, 'format_message', error.__str__)()} (see {where} --help)")
-        status = 2
-    except DvfbError as error:
-        report_error(str(error))
-        status = 1
-    except (KeyboardInterrupt, typer.Abort):
-        report_error("interrupted")
-        status = INTERRUPTED
-    except BrokenPipeError:
-        # Who read our output has gone; Python would complain once more while it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
-    except OSError as error:
-        report_error(f"{error.filename or 'input or output failed'}: {error.strerror or error}")
-        status = 1
-    raise SystemExit(status or 0)
+        return CALLED_WRONGLY
+    return status if isinstance(status, int) else 0
