@@ -1,4 +1,4 @@
-"""What every room's tests may need: a small bundle with fresh weights, and the real frames where they are."""
+"""What several rooms' tests need: a small bundle, an inbox for annotations, and the real frames where they are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from dvfb_stream.annotations import Annotation
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +61,22 @@ def real_frames():
     if not (folder / "manifest.json").is_file():
         pytest.skip(f"no real frames in {folder}; DVFB_REAL_FRAMES names their folder")
     return folder
+
+
+class Inbox:
+    """Collects annotations by the index of their frame."""
+
+    def __init__(self) -> None:
+        self.annotations: list[Annotation] = []
+
+    def __call__(self, annotation: Annotation) -> None:
+        self.annotations.append(annotation)
+
+    @property
+    def indices(self) -> list[int]:
+        return [annotation.origin.index for annotation in self.annotations if annotation.origin is not None]
+
+
+@pytest.fixture
+def inbox() -> Inbox:
+    return Inbox()

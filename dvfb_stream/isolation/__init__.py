@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dvfb_stream.failures import Cause
 from dvfb_stream.isolation.annotator_process import AnnotatorProcess
 from dvfb_stream.isolation.service import Service
 from dvfb_stream.isolation.service_process import Ask, Companion
-from dvfb_stream.worker.device_failures import Cause
 
 __all__ = ["AnnotatorProcess", "Ask", "Cause", "Companion", "Service"]

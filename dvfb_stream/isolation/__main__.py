@@ -19,10 +19,10 @@ from threading import Thread
 from typing import Any
 
 from dvfb_stream.errors import DvfbError
+from dvfb_stream.failures import failure_of
 from dvfb_stream.isolation.frame_memory import MappedFrames
 from dvfb_stream.isolation.messages import Kind, receive, send
 from dvfb_stream.isolation.service import Service
-from dvfb_stream.worker.device_failures import failure_of
 
 logger = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ from weakref import WeakValueDictionary
 from dvfb_stream import errors
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.errors import DvfbError
+from dvfb_stream.failures import Cause, ReportedFailureError
 from dvfb_stream.frames import Frame
 from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.isolation.service_process import Companion
 from dvfb_stream.isolation.shared_batches import BatchWriter, annotation_from
 from dvfb_stream.metrics import Metrics, Stage
-from dvfb_stream.worker.device_failures import Cause, ReportedFailureError
 from dvfb_stream.worker.interface import StageReport
 
 SECONDS_TO_ANSWER = 120.0

@@ -12,8 +12,8 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
+from dvfb_stream.failures import Cause, ReportedFailureError
 from dvfb_stream.isolation.messages import Kind, send
-from dvfb_stream.worker.device_failures import Cause, ReportedFailureError
 
 SECONDS_TO_END = 5.0
 """A process that was killed is gone in milliseconds, unless the system cannot interrupt what it is at: a read from a

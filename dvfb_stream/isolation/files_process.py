@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError, NotThereYetError
+from dvfb_stream.failures import Cause, ReportedFailureError
 from dvfb_stream.files.references import FrameReference, as_json
 from dvfb_stream.isolation import Companion
 from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.metrics import Metrics
-from dvfb_stream.worker.device_failures import Cause, ReportedFailureError
 
 SECONDS_TO_READ = 10.0
 """A frame takes milliseconds. A file system that hangs for longer holds up the frames of all files."""

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from dvfb_stream.errors import DvfbError, SettingsError
+from dvfb_stream.failures import Cause, Failure, ReportedFailureError, failure_of
 from dvfb_stream.isolation.child_process import SECONDS_TO_END, Child
 from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.isolation.messages import Kind, Message, receive
 from dvfb_stream.metrics import Metrics, catalogue
-from dvfb_stream.worker.device_failures import Cause, Failure, ReportedFailureError, failure_of
 
 logger = logging.getLogger(__name__)
 

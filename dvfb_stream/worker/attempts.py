@@ -11,10 +11,10 @@ from typing import Any
 
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.errors import DvfbError
+from dvfb_stream.failures import Failure, failure_of
 from dvfb_stream.metrics import Stage
 from dvfb_stream.worker.answers import checked
 from dvfb_stream.worker.batching import BatchLimit
-from dvfb_stream.worker.device_failures import Failure, failure_of
 from dvfb_stream.worker.frame_queue import Entry
 from dvfb_stream.worker.interface import SupportsAnnotate, SupportsFallBack
 from dvfb_stream.worker.preparation import Preparation

@@ -16,13 +16,13 @@ from fragile import FACTORY, GEOMETRY, Diligent, Grief, frame
 
 from dvfb_stream import Annotator, Frame, Geometry
 from dvfb_stream.errors import BundleError, FrameError, SettingsError
+from dvfb_stream.failures import Failure, ReportedFailureError, failure_of
 from dvfb_stream.isolation import AnnotatorProcess
 from dvfb_stream.isolation.annotator_service import AnnotatorService
 from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.isolation.shared_batches import BatchWriter
 from dvfb_stream.metrics import Metrics, catalogue
 from dvfb_stream.worker import Worker
-from dvfb_stream.worker.device_failures import Failure, ReportedFailureError, failure_of
 
 PATIENCE = 30.0
 """Seconds after which a test that waits has failed; none waits that long."""

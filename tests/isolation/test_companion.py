@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from dvfb_stream.errors import DvfbError
+from dvfb_stream.failures import ReportedFailureError
 from dvfb_stream.isolation import Cause, Companion, child_process
 from dvfb_stream.isolation.frame_memory import FrameMemory
-from dvfb_stream.worker.device_failures import ReportedFailureError
 
 PATIENCE = 30.0
 """Seconds after which a test that waits has failed; none waits that long."""

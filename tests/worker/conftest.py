@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import pytest
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.errors import FrameError
@@ -72,25 +71,6 @@ class Grumpy(Echo):
             if index_of(frame) % 7 == 0:
                 raise FrameError(f"frame {index_of(frame)} is not to my taste")
         return annotations
-
-
-class Inbox:
-    """Collects annotations by the index of their frame."""
-
-    def __init__(self) -> None:
-        self.annotations: list[Annotation] = []
-
-    def __call__(self, annotation: Annotation) -> None:
-        self.annotations.append(annotation)
-
-    @property
-    def indices(self) -> list[int]:
-        return [annotation.origin.index for annotation in self.annotations if annotation.origin is not None]
-
-
-@pytest.fixture
-def inbox() -> Inbox:
-    return Inbox()
 
 
 def in_thread(task: Callable[[], object]) -> threading.Thread:

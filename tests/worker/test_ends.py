@@ -11,7 +11,7 @@ import pytest
 from dvfb_stream.frames import Frame
 from dvfb_stream.worker import FullQueuePolicy, Worker
 
-from .conftest import PATIENCE, Echo, Gated, Inbox, frame, in_thread
+from .conftest import PATIENCE, Echo, Gated, frame, in_thread
 
 
 def test_closing_twice_while_the_annotator_is_stuck(inbox):
@@ -43,8 +43,8 @@ def test_closing_from_several_threads_at_once(inbox):
     assert sorted(inbox.indices) == list(range(20))
 
 
-def test_a_receiver_that_closes_does_not_wait_for_itself():
-    worker, inbox = Worker(Echo(), batch_size=1), Inbox()
+def test_a_receiver_that_closes_does_not_wait_for_itself(inbox):
+    worker = Worker(Echo(), batch_size=1)
 
     def close_and_keep(annotation):
         worker.close()

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from dvfb_stream.annotations import Annotation
+from dvfb_stream.failures import Failure, failure_of
 from dvfb_stream.frames import Frame
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import Worker
-from dvfb_stream.worker.device_failures import Failure, failure_of
 
 from .conftest import PATIENCE, Echo, Gated, Grumpy, frame, index_of
 
@@ -72,7 +72,8 @@ def test_an_annotator_that_miscounts_is_not_believed(inbox):
     ("change", "said"),
     [
         (lambda one: None, "None (NoneType) where an annotation was due"),
-        (lambda one: replace(one, status="perhaps"), "the status 'perhaps'"),
+        (lambda one: replace(one, status="perhaps"), "'perhaps' is not a valid Status"),
+        (lambda one: replace(one, status="dropped"), "the status <Status.DROPPED"),
         (lambda one: replace(one, reason=None), "the reason None"),
         (lambda one: replace(one, labels="rings"), "the labels 'rings'"),
         (lambda one: replace(one, labels=(1,)), "the labels (1,)"),
@@ -279,7 +280,7 @@ def test_what_torch_raises_is_recognised():
 def test_the_worker_does_not_load_torch():
     source = (
         "import sys, dvfb_stream.worker\n"
-        "from dvfb_stream.worker.device_failures import failure_of\n"
+        "from dvfb_stream.failures import failure_of\n"
         "failure_of(RuntimeError('CUDA error'))\n"
         "assert 'torch' not in sys.modules"
     )

@@ -16,7 +16,7 @@ from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import DropReason, FullQueuePolicy, Source, Worker
 from dvfb_stream.worker.policy import LONGEST_INTERVAL, SOURCES_REMEMBERED, Sampler, sampling_interval
 
-from .conftest import PATIENCE, Echo, Gated, Inbox, frame, in_thread
+from .conftest import PATIENCE, Echo, Gated, frame, in_thread
 
 IMAGE = Source("run", "primary", "image")
 
@@ -139,9 +139,9 @@ def test_a_scan_may_refuse_to_wait_although_the_policy_blocks(inbox):
 def test_drops_are_counted_by_source_and_the_oldest_sources_are_forgotten():
     annotator = Gated()
     with Worker(annotator, max_frames=1, policy=FullQueuePolicy.DROP_NEWEST) as worker:
-        worker.submit(frame(0), Inbox())
+        worker.submit(frame(0), lambda annotation: None)
         for number in range(SOURCES_REMEMBERED + 3):
-            worker.submit(frame(0, data_key=str(number)), Inbox())
+            worker.submit(frame(0, data_key=str(number)), lambda annotation: None)
         stats = worker.stats()
         annotator.gate.set()
     assert stats.dropped == SOURCES_REMEMBERED + 3

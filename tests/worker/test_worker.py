@@ -15,7 +15,7 @@ from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.worker import FullQueuePolicy, Worker
 
-from .conftest import BYTES, PATIENCE, TALL, WIDE, Echo, Gated, Grumpy, Inbox, frame, in_thread
+from .conftest import BYTES, PATIENCE, TALL, WIDE, Echo, Gated, Grumpy, frame, in_thread
 
 
 def test_every_frame_gets_its_own_annotation_in_order(inbox):
@@ -254,15 +254,15 @@ def test_an_unknown_policy_is_named_with_the_known_ones():
 def test_whatever_the_bounds_every_frame_is_delivered_exactly_once_and_counted(
     batch_size, max_frames, max_bytes, policy, geometries, closes_early
 ):
-    inbox = Inbox()
+    rows: list[Annotation] = []
     worker = Worker(
         Grumpy(), batch_size=batch_size, max_wait=0, max_frames=max_frames, max_bytes=max_bytes, policy=policy
     )
     for index, geometry in enumerate(geometries):
-        worker.submit(frame(index, geometry), inbox)
+        worker.submit(frame(index, geometry), rows.append)
     worker.close(timeout=0 if closes_early else None)
     assert worker.drain(PATIENCE)
-    assert Counter(inbox.indices) == Counter(range(len(geometries)))
+    assert Counter(row.origin.index for row in rows if row.origin) == Counter(range(len(geometries)))
     stats = worker.stats()
     assert stats.queued_frames == stats.queued_bytes == stats.undelivered == 0
     assert stats.received == len(geometries) == stats.annotated + stats.failed + stats.dropped

@@ -1,4 +1,4 @@
-"""Which errors mean that memory is exhausted, or that a device is lost.
+"""What an annotator's exception means for the frames that it was given.
 
 torch is looked at only where it is loaded already: what is not loaded has raised nothing.
 """
@@ -26,12 +26,14 @@ _LOST = (
 
 
 class Failure(Enum):
-    """What an annotator's exception means for the worker."""
+    """What an annotator's exception means for the frames that it was given."""
 
     MEMORY = "out of memory"
     """A smaller batch may fit."""
     DEVICE = "device lost"
     """Another device may do."""
+    NOT_READY = "not ready"
+    """There is nobody to annotate now; the frames have nothing to do with it, and may be given again later."""
     OTHER = "other"
     """Some frame of the batch, or a fault of the annotator."""
 
@@ -44,7 +46,7 @@ class Cause(Enum):
     ENDED = "ended"
     """The process ended while it was at this request."""
     KILLED = "killed"
-    """Somebody else killed it meanwhile: the system, when memory is short."""
+    """Somebody else ended it meanwhile: the system when memory is short, or a person."""
     TIMED_OUT = "timed out"
     """It did not answer in time."""
     NOT_STARTED = "not started"
@@ -66,15 +68,24 @@ class ReportedFailureError(DvfbError):
         How it came to fail.
     error
         Name of the exception's class there; empty where none was raised there.
+    retry_after
+        Seconds for which it fails again at once; 0 where that is not known.
     """
 
     def __init__(
-        self, message: str, failure: Failure = Failure.OTHER, *, cause: Cause, error: str = ""
+        self,
+        message: str,
+        failure: Failure = Failure.OTHER,
+        *,
+        cause: Cause,
+        error: str = "",
+        retry_after: float = 0.0,
     ) -> None:
         super().__init__(message)
         self.failure = failure
         self.cause = cause
         self.error = error
+        self.retry_after = retry_after
 
 
 def failure_of(error: BaseException) -> Failure:
