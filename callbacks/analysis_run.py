@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid5
@@ -13,6 +13,7 @@ from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.callbacks.copied_fields import copied_fields
 from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import LABELS
+from dvfb_stream.rows import EVENT_COLUMNS, Kind
 from dvfb_stream.worker import SupportsAnnotate
 
 NAMESPACE = UUID("d3c6b0d5-7b0c-5c2e-9c0e-5a0f7d7f3b11")
@@ -101,8 +102,7 @@ class AnalysisRun:
         self.uid = analysis_uid(self.raw_uid, stream, data_key, provenance["model"])
         self._namespace = UUID(self.uid)
         self._descriptor_uid = self._derived_uid("descriptor")
-        self._labels: Sequence[str] = tuple(provenance["labels"])
-        self._summary = Summary(self._labels)
+        self._summary = Summary()
         self._described = described
         self._start: dict[str, Any] = {
             "uid": self.uid,
@@ -128,23 +128,7 @@ class AnalysisRun:
 
     def descriptor(self) -> dict[str, Any]:
         """Return the descriptor of the stream `annotations`."""
-        number = {"source": "dvfb_stream", "dtype": "number", "dtype_numpy": "<f8", "shape": []}
-        words = {"source": "dvfb_stream", "dtype": "string", "shape": []}
-        whole_number = {"source": "dvfb_stream", "dtype": "integer", "dtype_numpy": "<i8", "shape": []}
-        data_keys: dict[str, Any] = {
-            "frame": dict(whole_number),
-            **{label: dict(number) for label in self._labels},
-            "labels": dict(words),
-            "fit_residual": dict(number),
-            "novelty": dict(number),
-            "status": dict(words),
-            "reason": dict(words),
-            "event_uid": dict(words),
-            # Not `seq_num`, which is the name of the analysis events' own in Tiled's tables.
-            "event_seq_num": dict(whole_number),
-            "center_x": dict(number),
-            "center_y": dict(number),
-        }
+        data_keys = {column.name: _data_key(column.kind) for column in EVENT_COLUMNS}
         return {
             "uid": self._descriptor_uid,
             "run_start": self.uid,
@@ -153,25 +137,20 @@ class AnalysisRun:
             "data_keys": data_keys,
             "object_keys": {"dvfb": list(data_keys)},
             "configuration": {},
-            "hints": {"dvfb": {"fields": list(self._labels)}},
+            "hints": {"dvfb": {"fields": list(LABELS)}},
         }
 
     def event(self, row: Row) -> dict[str, Any]:
         """Return the event of one frame, and add it to the summary once it is composed."""
-        annotation, geometry = row.annotation, row.geometry
-        data = {
-            "frame": row.index,
-            **{label: float(annotation.scores.get(label, math.nan)) for label in self._labels},
-            "labels": ",".join(annotation.labels),
-            "fit_residual": float(annotation.fit_residual),
-            "novelty": float(annotation.novelty),
-            "status": annotation.status.value,
-            "reason": annotation.reason,
-            "event_uid": row.event_uid,
-            "event_seq_num": row.event_seq_num,
-            "center_x": math.nan if geometry is None else geometry.center_x,
-            "center_y": math.nan if geometry is None else geometry.center_y,
-        }
+        center = (
+            {}
+            if row.geometry is None
+            else {"center_x": row.geometry.center_x, "center_y": row.geometry.center_y}
+        )
+        values = row.annotation.as_row(
+            frame=row.index, event_uid=row.event_uid, event_seq_num=row.event_seq_num, **center
+        )
+        data = {column.name: values[column.name] for column in EVENT_COLUMNS}
         event = {
             "uid": self._derived_uid(str(row.index)),
             "descriptor": self._descriptor_uid,
@@ -181,7 +160,7 @@ class AnalysisRun:
             "timestamps": dict.fromkeys(data, row.time),
             "filled": {},
         }
-        self._summary.add(annotation)
+        self._summary.add(row.annotation)
         return event
 
     def stop(self, time: float) -> dict[str, Any]:
@@ -203,20 +182,21 @@ class AnalysisRun:
 class Summary:
     """Counts what one query of the catalog asks for."""
 
-    def __init__(self, labels: Sequence[str]) -> None:
-        self.frames = 0
-        self._failed = 0
-        self._dropped = 0
-        self._accepted = dict.fromkeys(labels, 0)
-        self._scored = dict.fromkeys(labels, 0)
-        self._highest = dict.fromkeys(labels, -math.inf)
-        self._total = dict.fromkeys(labels, 0.0)
+    def __init__(self) -> None:
+        self._statuses = dict.fromkeys(Status, 0)
+        self._accepted = dict.fromkeys(LABELS, 0)
+        self._scored = dict.fromkeys(LABELS, 0)
+        self._highest = dict.fromkeys(LABELS, -math.inf)
+        self._total = dict.fromkeys(LABELS, 0.0)
+
+    @property
+    def frames(self) -> int:
+        """How many there are."""
+        return sum(self._statuses.values())
 
     def add(self, annotation: Annotation) -> None:
         """Count one frame."""
-        self.frames += 1
-        self._failed += annotation.status is Status.FAILED
-        self._dropped += annotation.status is Status.DROPPED
+        self._statuses[annotation.status] += 1
         for label in self._accepted:
             self._accepted[label] += label in annotation.labels
             score = float(annotation.scores.get(label, math.nan))
@@ -236,7 +216,13 @@ class Summary:
             per_label[label] = {"count": count}
             if scored := self._scored[label]:
                 per_label[label] |= {"max": self._highest[label], "mean": self._total[label] / scored}
-        return {"frames": self.frames, "failed": self._failed, "dropped": self._dropped, **per_label}
+        without = {status.value: self._statuses[status] for status in (Status.FAILED, Status.DROPPED)}
+        return {"frames": self.frames, **without, **per_label}
+
+
+def _data_key(kind: Kind) -> dict[str, Any]:
+    data_key = {"source": "dvfb_stream", "dtype": kind.value, "shape": []}
+    return data_key if kind is Kind.TEXT else data_key | {"dtype_numpy": kind.dtype}
 
 
 def _described_geometry(geometry: Geometry | None) -> dict[str, Any] | None:

@@ -6,12 +6,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.frames import Origin
+from dvfb_stream.labels import LABELS
+from dvfb_stream.rows import row_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +41,7 @@ class Status(StrEnum):
     """It was not let in, because frames came faster than they were annotated."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Annotation:
     """The row that every frame gets, whatever became of it."""
 
@@ -77,14 +80,50 @@ class Annotation:
         """Whether there are probabilities."""
         return self.status is Status.OK
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready mapping, without the coefficients; what is missing is None, never NaN."""
-        return {
-            "status": self.status.value,
-            "reason": self.reason,
-            "labels": list(self.labels),
-            "scores": dict(self.scores),
-            "fit_residual": None if math.isnan(self.fit_residual) else self.fit_residual,
-            "novelty": None if math.isnan(self.novelty) else self.novelty,
-            "model": {"name": self.model.name, "version": self.model.version, "sha256": self.model.sha256},
-        }
+    def as_row(self, **known: Any) -> dict[str, Any]:
+        """Return the row of this annotation: flat, with all of `dvfb_stream.rows.COLUMNS` in their order.
+
+        Parameters
+        ----------
+        known
+            Further columns, for example ``file="a.tif"``; they win over what the annotation says.
+
+        Raises
+        ------
+        KeyError
+            When there is no such column.
+        """
+        origin = self.origin
+        where: dict[str, Any] = {"frame": -1}
+        if origin is not None:
+            where = {
+                "frame": origin.index,
+                "run_uid": origin.run_uid,
+                "stream": origin.stream,
+                "data_key": origin.data_key,
+                "event_uid": origin.event_uid,
+            }
+        return row_of(
+            {
+                **where,
+                **{label: float(self.scores.get(label, math.nan)) for label in LABELS},
+                "labels": ",".join(self.labels),
+                "fit_residual": float(self.fit_residual),
+                "novelty": float(self.novelty),
+                "status": self.status.value,
+                "reason": self.reason,
+                "model": self.model.name,
+                "model_version": self.model.version,
+                "model_sha256": self.model.sha256,
+                **known,
+            }
+        )
+
+    def __repr__(self) -> str:
+        said = (
+            shorten(self.reason, 80, placeholder=" ...")
+            if not self.ok
+            else ", ".join(f"{label} {self.scores.get(label, math.nan):.2f}" for label in self.labels)
+        )
+        where = "" if self.origin is None else f", frame {self.origin.index} of {self.origin.data_key!r}"
+        return f"<Annotation {self.status}: {said or 'no labels'}{where}>"

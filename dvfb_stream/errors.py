@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import numbers
+
 
 class DvfbError(Exception):
     """Anything that dvfb_stream refuses; the message can be shown to a user as it is."""
@@ -34,3 +37,16 @@ class MissingExtraError(DvfbError):
         super().__init__(f"{package} is not installed; install it with: pip install 'dvfb-stream[{extra}]'")
         self.package = package
         self.extra = extra
+
+
+def check_at_least(least: float, **settings: float) -> None:
+    """Refuse settings that are below `least`, infinite, or no numbers at all.
+
+    Raises
+    ------
+    SettingsError
+        With the name and the value of the first.
+    """
+    for name, value in settings.items():
+        if not isinstance(value, numbers.Real) or not math.isfinite(value) or value < least:
+            raise SettingsError(f"{name} must be a number of at least {least:g}, not {value!r}")

@@ -1,4 +1,4 @@
-"""Opens a container on a Tiled server, and says in one line why it cannot be opened."""
+"""Opens containers on a Tiled server, and refuses what is none."""
 
 from __future__ import annotations
 
@@ -27,3 +27,20 @@ def connect(uri: str) -> Any:
             f"the catalog {uri.partition('?')[0]} cannot be opened ({reason}); is the server running, and is "
             "TILED_API_KEY set where it asks for a key?"
         ) from error
+
+
+def check_container(client: Any) -> None:
+    """Refuse what is no Tiled client of a container, such as its address.
+
+    Raises
+    ------
+    SettingsError
+        When it cannot be searched and written to.
+    """
+    if not (hasattr(client, "search") and hasattr(client, "create_container")):
+        cure = (
+            f"connect({client!r}) of dvfb_stream.catalog gives one"
+            if isinstance(client, str)
+            else "see connect"
+        )
+        raise SettingsError(f"client must be a Tiled client of a container, not {client!r}; {cure}")

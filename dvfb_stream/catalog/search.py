@@ -6,8 +6,10 @@ from typing import Any
 
 from tiled.queries import Key
 
-from dvfb_stream.errors import SettingsError
+from dvfb_stream.catalog.connection import check_container
+from dvfb_stream.errors import SettingsError, check_at_least
 from dvfb_stream.labels import LABELS
+from dvfb_stream.rows import COLUMNS, row_of
 
 _KIND = "dvfb-annotation"
 
@@ -31,12 +33,12 @@ def find_runs(client: Any, label: str, min_frames: int = 1) -> list[str]:
     Raises
     ------
     SettingsError
-        When there is no such label, or `min_frames` is below 1.
+        When `client` is no Tiled container, there is no such label, or `min_frames` is below 1.
     """
     if label not in LABELS:
         raise SettingsError(f"unknown label {label!r}; the labels are {', '.join(LABELS)}")
-    if min_frames < 1:
-        raise SettingsError(f"min_frames must be at least 1, not {min_frames}")
+    check_at_least(1, min_frames=min_frames)
+    check_container(client)
     found = client.search(Key("start.analysis.kind") == _KIND).search(
         Key(f"stop.summary.{label}.count") >= min_frames
     )
@@ -57,26 +59,35 @@ def read_annotations(client: Any, raw_uid: str) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        The data of the events (`frame`, a probability per label, `labels`, `fit_residual`, `novelty`, `status`,
-        `reason`; NaN where there is none), and `time`, `stream`, `data_key`, `model`, `analysis_uid`. A frame
-        stored twice, as a retried request may store it, is returned once.
+        Rows as `dvfb_stream.rows` lays them out; `to_dataframe` there makes a table of them. A frame stored twice, as
+        a retried request may store it, is returned once.
+
+    Raises
+    ------
+    SettingsError
+        When `client` is no Tiled container.
     """
-    rows: list[dict[str, Any]] = []
+    check_container(client)
+    rows = []
     runs = client.search(Key("start.analysis.kind") == _KIND).search(Key("start.analysis.parent") == raw_uid)
     for uid, run in runs.items():
-        analysis = run.metadata["start"]["analysis"]
         table = annotations_table(run)
         if table is None:
             continue
-        frames = table.read().drop_duplicates("frame").sort_values("frame")
-        columns = [name for name in frames.columns if name != "seq_num" and not name.startswith("ts_")]
-        origin = {
+        analysis = run.metadata["start"]["analysis"]
+        model = analysis["model"]
+        known = {
+            "run_uid": analysis["parent"],
             "stream": analysis["stream"],
             "data_key": analysis["data_key"],
-            "model": analysis["model"]["name"],
+            "model": model["name"],
+            "model_version": model["version"],
+            "model_sha256": model["sha256"],
             "analysis_uid": uid,
         }
-        rows.extend(origin | row for row in frames[columns].to_dict("records"))
+        frames = table.read().drop_duplicates("frame").sort_values("frame")
+        stored = [column.name for column in COLUMNS if column.name in frames]
+        rows.extend(row_of(known | row) for row in frames[stored].to_dict("records"))
     return rows
 
 

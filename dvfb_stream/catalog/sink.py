@@ -10,9 +10,10 @@ from typing import Any
 
 from bluesky_tiled_plugins import TiledWriter
 
+from dvfb_stream.catalog.connection import check_container
 from dvfb_stream.catalog.resumed import ResumedContainer
 from dvfb_stream.catalog.search import annotations_table
-from dvfb_stream.errors import DvfbError, SettingsError
+from dvfb_stream.errors import DvfbError, check_at_least
 
 logger = logging.getLogger(__name__)
 
@@ -55,13 +56,12 @@ class TiledSink:
     Raises
     ------
     SettingsError
-        When a bound is not positive.
+        When a bound is not positive, or `client` is no Tiled container.
     """
 
     def __init__(self, client: Any, *, batch_size: int = 50, max_open_runs: int = 1_000) -> None:
-        for name, value in (("batch_size", batch_size), ("max_open_runs", max_open_runs)):
-            if value < 1:
-                raise SettingsError(f"{name} must be at least 1, not {value}")
+        check_at_least(1, batch_size=batch_size, max_open_runs=max_open_runs)
+        check_container(client)
         self._client = client
         self._batch_size = batch_size
         self._max_open_runs = max_open_runs

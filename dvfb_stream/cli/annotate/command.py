@@ -27,8 +27,8 @@ from dvfb_stream.cli.terminal import (
 
 if TYPE_CHECKING:
     from dvfb_stream.annotator import Annotator
-    from dvfb_stream.cli.annotate.frames import Row
-    from dvfb_stream.cli.annotate.rows import Form
+    from dvfb_stream.cli.annotate.frames import AnnotatedFrame
+    from dvfb_stream.cli.annotate.row_forms import Form
     from dvfb_stream.cli.output_files import NumberedFigures
     from dvfb_stream.files import DetectorDescription
 
@@ -135,7 +135,7 @@ def annotate(
 
 
 def _form(*, json: bool, csv: bool, output: Path | None) -> Form:
-    from dvfb_stream.cli.annotate.rows import Form
+    from dvfb_stream.cli.annotate.row_forms import Form
 
     if json and csv:
         raise WrongCallError("give one of --json and --csv")
@@ -158,7 +158,7 @@ def _annotate(
 ) -> bool:
     """Do the work; whether anything failed."""
     from dvfb_stream.cli.annotate.frames import annotate_files
-    from dvfb_stream.cli.annotate.rows import open_output, row_writer
+    from dvfb_stream.cli.annotate.row_forms import open_output, row_writer
     from dvfb_stream.cli.output_files import NumberedFigures
 
     inputs = files_read(files, description)
@@ -187,7 +187,7 @@ def _annotate(
     return reporter.failures > 0
 
 
-def _plot(annotator: Annotator, row: Row, figures: NumberedFigures, number: int | None) -> None:
+def _plot(annotator: Annotator, row: AnnotatedFrame, figures: NumberedFigures, number: int | None) -> None:
     from dvfb_stream.cli.annotate.figures import FramePicture, draw_frame
 
     assert row.frame is not None

@@ -13,7 +13,7 @@ from dvfb_stream.worker import SupportsAnnotate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row(FramePlace):
+class AnnotatedFrame(FramePlace):
     """What became of one frame of a file."""
 
     number: int
@@ -25,7 +25,7 @@ class Row(FramePlace):
 
 def annotate_files(
     annotator: SupportsAnnotate, files: Sequence[str], detector: Detector, *, batch_size: int, events: Events
-) -> Iterator[Row]:
+) -> Iterator[AnnotatedFrame]:
     """Yield a row for each frame of `files`, in order; a file that cannot be opened has none.
 
     At most `batch_size` frames are in memory.
@@ -47,7 +47,7 @@ def annotate_files(
     failures.tell()
 
 
-def _rows(annotator: SupportsAnnotate, batch: Sequence[FrameRead], number: int) -> Iterator[Row]:
+def _rows(annotator: SupportsAnnotate, batch: Sequence[FrameRead], number: int) -> Iterator[AnnotatedFrame]:
     if not batch:
         return
     annotated = iter(annotator.annotate([read.frame for read in batch if read.frame is not None]))
@@ -56,7 +56,7 @@ def _rows(annotator: SupportsAnnotate, batch: Sequence[FrameRead], number: int) 
             annotation = Annotation.failed(read.reason, model=annotator.identity)
         else:
             annotation = next(annotated)
-        yield Row(
+        yield AnnotatedFrame(
             number=number + offset,
             position=read.position,
             file=read.file,

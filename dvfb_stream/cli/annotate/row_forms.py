@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from dvfb_stream.annotations import Annotation
-from dvfb_stream.cli.annotate.frames import Row
+from dvfb_stream.cli.annotate.frames import AnnotatedFrame
 from dvfb_stream.cli.output_files import refuse_inputs
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.labels import LABELS, TITLES
+from dvfb_stream.labels import TITLES
+from dvfb_stream.rows import COLUMNS, plain
 
 
 class Form(StrEnum):
@@ -30,7 +30,7 @@ class Form(StrEnum):
 class RowWriter(Protocol):
     """Writes rows as they come."""
 
-    def write(self, row: Row) -> None:
+    def write(self, row: AnnotatedFrame) -> None:
         """Write one row, or keep it until its file is complete."""
         ...
 
@@ -45,15 +45,21 @@ def row_writer(form: Form, stream: IO[str]) -> RowWriter:
     return writers[form](stream)  # type: ignore[call-arg]
 
 
+def _flat(row: AnnotatedFrame) -> dict[str, Any]:
+    """Return what `dvfb_stream.rows` says of a row, None where a number is not known."""
+    geometry = None if row.frame is None else row.frame.geometry
+    center = {} if geometry is None else {"center_x": geometry.center_x, "center_y": geometry.center_y}
+    return plain(row.annotation.as_row(file=row.file, frame=row.index, **center))
+
+
 class _JsonLines:
-    """One JSON object a line: file, frame, then `Annotation.as_dict`."""
+    """One JSON object a line."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
 
-    def write(self, row: Row) -> None:
-        values = {"file": row.file, "frame": row.index, **row.annotation.as_dict()}
-        self._stream.write(json.dumps(values, allow_nan=False) + "\n")
+    def write(self, row: AnnotatedFrame) -> None:
+        self._stream.write(json.dumps(_flat(row), allow_nan=False) + "\n")
         self._stream.flush()
 
     def finish(self) -> None:
@@ -61,52 +67,19 @@ class _JsonLines:
 
 
 class _Csv:
-    """A header and one line a row; what is missing is an empty cell."""
-
-    COLUMNS = (
-        "file",
-        "frame",
-        "status",
-        "labels",
-        *LABELS,
-        "fit_residual",
-        "novelty",
-        "reason",
-        "model",
-        "model_version",
-        "model_sha256",
-    )
+    """A header and one line a row; what is not known is an empty cell."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
-        self._writer = csv.writer(stream, lineterminator="\n")
-        self._writer.writerow(self.COLUMNS)
+        self._writer = csv.DictWriter(stream, [column.name for column in COLUMNS], lineterminator="\n")
+        self._writer.writeheader()
 
-    def write(self, row: Row) -> None:
-        annotation = row.annotation
-        self._writer.writerow(
-            (
-                row.file,
-                row.index,
-                annotation.status,
-                ",".join(annotation.labels),
-                *(annotation.scores.get(label, "") for label in LABELS),
-                _number(annotation.fit_residual),
-                _number(annotation.novelty),
-                annotation.reason,
-                annotation.model.name,
-                annotation.model.version,
-                annotation.model.sha256,
-            )
-        )
+    def write(self, row: AnnotatedFrame) -> None:
+        self._writer.writerow(_flat(row))
         self._stream.flush()
 
     def finish(self) -> None:
         pass
-
-
-def _number(value: float) -> float | str:
-    return "" if math.isnan(value) else value
 
 
 class _Tables:
@@ -120,7 +93,7 @@ class _Tables:
         self._position = -1
         self._file = ""
 
-    def write(self, row: Row) -> None:
+    def write(self, row: AnnotatedFrame) -> None:
         if row.position != self._position:
             self.finish()
             self._position, self._file = row.position, row.file
