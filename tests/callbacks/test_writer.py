@@ -1,4 +1,4 @@
-"""Every row has its fate and is in one count, whatever the sinks do; and nobody waits for themselves."""
+"""Every row has its fate and is in one count, whatever the sinks do."""
 
 from __future__ import annotations
 
@@ -119,23 +119,6 @@ def test_a_document_that_cannot_be_copied_is_no_sinks_fault(make_writer, recorde
     assert (writer.stats().lost_rows, writer.stats().sink_failures) == (1, 0)
 
 
-@pytest.mark.parametrize("ask", ["wait", "close"])
-@pytest.mark.parametrize("timeout", [None, 60.0])
-def test_a_sink_that_waits_for_the_writer_does_not_wait_for_itself(make_writer, recorder, ask, timeout):
-    answers = []
-
-    def asks(name, doc):
-        if name == "event":
-            answers.append(getattr(writer, ask)(timeout))
-
-    writer = make_writer(asks, recorder)
-    _, progress = analysis_of("raw")
-    writer.put(progress, row(0), wait=True)
-    assert writer.wait(PATIENCE)
-    assert answers == [False if ask == "wait" else None]
-    assert len(recorder.of("event")) == 1
-
-
 def test_closing_counts_every_row_that_it_loses(make_writer):
     hangs = Hangs()
     writer = make_writer(hangs)
@@ -192,7 +175,7 @@ def test_stops_and_restarts_behind_a_sink_that_hangs_wait_once_a_run(make_writer
         writer.stop(run, {("primary", "image"): 7}, 2.0)
         writer.restart(run)
     writer.stop(run, {("primary", "image"): 1}, 2.0)
-    assert len(writer._due) == 1
+    assert (len(writer._due), len(writer._to_end)) == (0, 1)
     hangs.go_on.set()
     assert writer.wait(PATIENCE)
     assert hangs.names == ["start", "descriptor", "event", "stop"]
@@ -209,7 +192,8 @@ def test_runs_that_are_forgotten_leave_nothing_with_a_sink_that_hangs(make_write
     assert hangs.reached.wait(PATIENCE)
     for run, _ in runs[:-1]:
         writer.abandon(run)
-    assert len(writer._due) <= 2 * 11  # each for its row and its stop
+    assert len(writer._due) <= 11
+    assert len(writer._to_end) <= 11
     assert accounted(writer) == 50
     hangs.go_on.set()
     assert not writer.wait(PATIENCE)
@@ -228,7 +212,7 @@ def test_a_run_that_is_forgotten_keeps_its_rows_where_the_sinks_keep_up(make_wri
     assert len(recorder.of("event")) == 2
 
 
-def test_a_run_that_is_given_up_takes_nothing_more_and_comes_to_its_end(make_writer):
+def test_a_run_that_is_abandoned_takes_nothing_more_and_comes_to_its_end(make_writer):
     hangs = Hangs()
     writer = make_writer(hangs, max_rows=2)
     run, progress = analysis_of("raw")
@@ -236,7 +220,7 @@ def test_a_run_that_is_given_up_takes_nothing_more_and_comes_to_its_end(make_wri
     assert hangs.reached.wait(PATIENCE)
     for index in range(1, 40):
         writer.put(progress, row(index), wait=False)
-    assert progress.given_up
+    assert progress.abandoned
     assert writer.stats().pending_rows <= 1
     assert accounted(writer) == 40
     writer.stop(run, {("primary", "image"): 40}, 2.0)
@@ -259,14 +243,3 @@ def test_rows_of_several_runs_are_written_as_they_come(make_writer, recorder):
     run_of = {doc["uid"]: names[doc["run_start"]] for doc in recorder.of("descriptor")}
     order = [run_of[doc["descriptor"]] for doc in recorder.of("event")]
     assert order == ["first", "second", "second", "first", "second", "first"]
-
-
-def test_the_handler_of_a_signal_may_close_while_its_thread_hands_a_row_over(make_writer, recorder):
-    writer = make_writer(recorder)
-    _, progress = analysis_of("raw")
-    with writer._changed:  # as inside of `put`
-        writer.put(progress, row(0), wait=True)
-        assert writer.wait(PATIENCE)
-        writer.close(PATIENCE)
-    assert len(recorder.of("event")) == 1
-    assert writer._ended
