@@ -19,7 +19,7 @@ from dvfb_stream.labels import LABELS
 Plan = Generator[Msg, Any, Any]
 
 
-class KnowsAnnotations(Protocol):
+class AnnotationSource(Protocol):
     """A callback that annotates; `LiveAnnotator` is one."""
 
     @property
@@ -29,7 +29,7 @@ class KnowsAnnotations(Protocol):
 
 
 def newest_annotation(
-    live: KnowsAnnotations, data_key: str, *, after: int | None = None, timeout: float = 30.0
+    live: AnnotationSource, data_key: str, *, after: int | None = None, timeout: float = 30.0
 ) -> Plan:
     """Wait, as a plan does, for the annotation of the frame that was taken last.
 
@@ -77,7 +77,7 @@ def scan_until(
     stop: float,
     num: int,
     *,
-    live: KnowsAnnotations,
+    live: AnnotationSource,
     data_key: str,
     label: str = "four_fold",
     timeout: float = 30.0,

@@ -140,7 +140,7 @@ class AnalysisWriter:
         self._thread.start()
 
     @property
-    def is_current_thread(self) -> bool:
+    def is_waited_for(self) -> bool:
         """Whether a sink calls, or who is told of its failure: in `wait` and `close` it would wait for itself."""
         return threading.current_thread() is self._thread
 
