@@ -75,7 +75,9 @@ class LatestAnnotations:
         """
         with self._lock:
             self._mark += 1
-            older = [one for one in self._announced.get(origin.data_key, ()) if one.awaited and one.missing > 0]
+            older = [
+                one for one in self._announced.get(origin.data_key, ()) if one.awaited and one.missing > 0
+            ]
             self._announced[origin.data_key] = [*older, _Announced(origin, count, self._mark, missing=count)]
 
     def annotated(self, annotation: Annotation) -> None:

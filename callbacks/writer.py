@@ -158,7 +158,9 @@ class AnalysisWriter:
             elif len(self._due) >= self._max_rows * (1 if progress.run.forgotten else _OVERFLOW):
                 self._abandon(progress, "sinks are stuck", lost=1)
             elif len(progress.early) >= self._max_rows * _OVERFLOW:
-                self._abandon(progress, f"frame {progress.next_index} of the {progress.analysis} is stuck", lost=1)
+                self._abandon(
+                    progress, f"frame {progress.next_index} of the {progress.analysis} is stuck", lost=1
+                )
             else:
                 self._queue(progress, row)
 

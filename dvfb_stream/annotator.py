@@ -18,7 +18,7 @@ from dvfb_stream import __version__
 from dvfb_stream.annotations import Annotation, ModelIdentity, Status
 from dvfb_stream.errors import BundleError, FrameError, GeometryError, SettingsError
 from dvfb_stream.fbt import FourierBessel, complex_from_real, find_device
-from dvfb_stream.frames import Frame
+from dvfb_stream.frames import Frame, listed, pixels_of
 from dvfb_stream.labels import LABELS, close_under_implication
 from dvfb_stream.metrics import Stage
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
@@ -168,6 +168,9 @@ class Annotator:
         """
         return cls(load_bundle(find_bundle(model)), device=device, thresholds=thresholds)
 
+    def __repr__(self) -> str:
+        return f"<Annotator {self.identity} on {self.device}>"
+
     @property
     def identity(self) -> ModelIdentity:
         """Which model this is."""
@@ -205,8 +208,13 @@ class Annotator:
             Any number, of any geometries.
         keep_coefficients
             Whether annotations carry the Fourier-Bessel coefficients.
+
+        Raises
+        ------
+        FrameError
+            When `frames` is no list of frames: what is no frame in a list gets a reason like any other.
         """
-        prepared = [self.prepare(frame) for frame in frames]
+        prepared = [self.prepare(frame) for frame in listed(frames)]
         return self.annotate_prepared(prepared, keep_coefficients=keep_coefficients)
 
     def prepare(self, frame: Frame) -> Prepared:
@@ -216,7 +224,8 @@ class Annotator:
         """
         started = time.perf_counter()
         try:
-            view = self._views.get(frame.geometry).view(frame.pixels)
+            pixels = pixels_of(frame)
+            view = self._views.get(frame.geometry).view(pixels)
         except (FrameError, GeometryError) as error:
             return Prepared(frame, error)
         self._took(Stage.VIEW, started)
@@ -385,7 +394,7 @@ class Annotator:
         )
 
     def _failed(self, frame: Frame, error: Exception) -> Annotation:
-        return Annotation.failed(str(error), model=self.identity, origin=frame.origin)
+        return Annotation.failed(str(error), model=self.identity, origin=getattr(frame, "origin", None))
 
 
 def _check_view(bundle: Bundle) -> None:

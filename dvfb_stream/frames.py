@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import index
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.errors import GeometryError
+from dvfb_stream.errors import FrameError, GeometryError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +32,7 @@ class Origin:
     """uid of the raw event; empty where frames come without events, as in a fly scan."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Geometry:
     """Shape of a detector, where the direct beam hits it, and which of its pixels can be believed.
 
@@ -92,6 +94,10 @@ class Geometry:
     def __hash__(self) -> int:
         return hash(self.digest)
 
+    def __repr__(self) -> str:
+        valid = "" if self.mask is None else f", mask=<{self.mask.sum()} of {self.mask.size} pixels valid>"
+        return f"Geometry(shape={self.shape}, center_x={self.center_x:g}, center_y={self.center_y:g}{valid})"
+
 
 def _frozen_mask(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     mask = np.asarray(mask)
@@ -109,7 +115,7 @@ def _frozen_mask(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.
     return mask
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Frame:
     """One detector exposure.
 
@@ -128,3 +134,62 @@ class Frame:
     pixels: NDArray[Any]
     geometry: Geometry
     origin: Origin | None = None
+
+    def __repr__(self) -> str:
+        shape, kind = (
+            getattr(self.pixels, "shape", "?"),
+            getattr(self.pixels, "dtype", type(self.pixels).__name__),
+        )
+        where = "" if self.origin is None else f", {self.origin!r}"
+        return f"Frame(<{kind} {tuple(shape)}>, {self.geometry!r}{where})"
+
+
+def listed(frames: Iterable[Frame]) -> list[Frame]:
+    """Return the frames as a list; what in it is no frame is for `pixels_of` to refuse, at its own cost.
+
+    Raises
+    ------
+    FrameError
+        When it is no list, but one frame or one array for example.
+    """
+    if isinstance(frames, Frame | np.ndarray | str | bytes) or not isinstance(frames, Iterable):
+        raise FrameError(
+            f"give a list of frames, as in annotate([Frame(pixels, geometry)]), not {_shown(frames)}"
+        )
+    return list(frames)
+
+
+def pixels_of(frame: Frame) -> NDArray[Any]:
+    """Return the pixels of a frame as NumPy's array, of whatever type and shape.
+
+    Raises
+    ------
+    FrameError
+        When it is no frame, its geometry is no `Geometry`, or its pixels cannot be had as an array.
+    """
+    if not isinstance(frame, Frame):
+        raise FrameError(f"a frame must be a Frame(pixels, geometry), not {_shown(frame)}")
+    if not isinstance(frame.geometry, Geometry):
+        raise FrameError(
+            f"the frame's geometry must be a Geometry(shape=..., center_x=..., center_y=...), not "
+            f"{_shown(frame.geometry)}"
+        )
+    try:
+        return np.asarray(frame.pixels)
+    except Exception as error:  # each library has its own: torch raises TypeError and RuntimeError
+        raise FrameError(
+            f"pixels must be an array of numbers, not {_shown(frame.pixels)} ({error}); of a torch tensor, "
+            "tensor.detach().float().numpy() is one"
+        ) from error
+
+
+def _shown(value: object) -> str:
+    """Return what a value is, in few words: an array by its type and shape, another by its beginning."""
+    kind, shape = type(value).__name__, getattr(value, "shape", None)
+    if isinstance(value, Frame):
+        return "one Frame"
+    return (
+        f"{kind} of shape {tuple(shape)}"
+        if isinstance(shape, tuple)
+        else f"{kind} {shorten(repr(value), 60)}"
+    )

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,8 +13,8 @@ from scipy.special import expit
 
 from dvfb_stream import Annotator, Frame, Geometry, Origin
 from dvfb_stream.annotator import INFERENCE_FRAMES
-from dvfb_stream.errors import BundleError, SettingsError
-from dvfb_stream.fbt import FourierBesselSettings
+from dvfb_stream.errors import BundleError, FrameError, SettingsError
+from dvfb_stream.fbt import FourierBessel, FourierBesselSettings
 from dvfb_stream.labels import LABELS
 from dvfb_stream.metrics import Metrics, Stage
 from dvfb_stream.view import make_view
@@ -52,6 +53,40 @@ def test_batching_changes_nothing(annotator):
     together = annotator.annotate(frames)
     for one, alone in zip(together, (annotator.annotate([f])[0] for f in frames), strict=True):
         assert one.scores == pytest.approx(alone.scores, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (Frame(np.zeros(GEOMETRY.shape), None), "geometry must be a Geometry"),
+        (frame(1, pixels=torch.zeros(GEOMETRY.shape, dtype=torch.bfloat16)), r"detach\(\)\.float\(\)"),
+        (frame(1, pixels=torch.zeros(GEOMETRY.shape, requires_grad=True)), "requires grad"),
+        (frame(1, pixels="a.tif"), "geometry says"),
+        ("a.tif", "must be a Frame"),
+        (np.zeros(GEOMETRY.shape), r"must be a Frame\(pixels, geometry\), not ndarray"),
+        (None, "must be a Frame"),
+    ],
+)
+def test_one_object_that_is_no_frame_costs_one_row(annotator, bad, reason):
+    good, failed, after = annotator.annotate([frame(0), bad, frame(2)])
+    assert good.ok
+    assert after.ok
+    assert failed.status == "failed"
+    assert re.search(reason, failed.reason)
+
+
+@pytest.mark.parametrize("frames", [frame(0), np.zeros(GEOMETRY.shape), "a.tif", None])
+def test_what_is_no_list_of_frames_is_refused_with_the_cure(annotator, frames):
+    with pytest.raises(FrameError, match=r"give a list of frames, as in annotate\(\[Frame"):
+        annotator.annotate(frames)
+
+
+def test_an_annotator_and_an_estimator_are_short_to_read(annotator):
+    assert repr(annotator) == f"<Annotator {annotator.identity} on cpu>"
+    estimator = FourierBessel((64, 48), 20.5, 30, 64.0, n_radial=8, orders=(0, 2))
+    assert (
+        repr(estimator) == "<FourierBessel of 64 x 48 pixels, centre (20.5, 30), 8 x 2 coefficients, on cpu>"
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from dvfb_stream import Geometry
-from dvfb_stream.errors import GeometryError
+from dvfb_stream import Frame, Geometry, Origin
+from dvfb_stream.errors import FrameError, GeometryError, SettingsError, check_at_least
+from dvfb_stream.frames import listed, pixels_of
 
 
 def test_equal_content_is_one_geometry():
@@ -45,3 +46,55 @@ def test_the_mask_cannot_be_changed_afterwards():
 def test_what_no_frame_can_have_is_refused(arguments, message):
     with pytest.raises(GeometryError, match=message):
         Geometry(**{"shape": (4, 6), "center_x": 1, "center_y": 1, **arguments})
+
+
+def test_what_is_seen_of_a_frame_is_short():
+    mask = np.ones((1043, 981), dtype=bool)
+    mask[0, :5] = False
+    geometry = Geometry(shape=(1043, 981), center_x=302.7, center_y=530.9, mask=mask)
+    assert repr(geometry) == (
+        "Geometry(shape=(1043, 981), center_x=302.7, center_y=530.9, mask=<1023178 of 1023183 pixels valid>)"
+    )
+    small = Geometry(shape=(4, 6), center_x=2.5, center_y=1)
+    assert repr(small) == "Geometry(shape=(4, 6), center_x=2.5, center_y=1)"
+    assert repr(Frame(np.zeros((4, 6), np.int32), small)) == f"Frame(<int32 (4, 6)>, {small!r})"
+    origin = Origin(run_uid="r", stream="primary", data_key="image", index=3)
+    assert repr(Frame([[1]], small, origin)).startswith("Frame(<list ")
+
+
+GEOMETRY = Geometry(shape=(4, 6), center_x=2.5, center_y=1)
+
+
+@pytest.mark.parametrize(
+    ("frame", "complaint"),
+    [
+        ("a.tif", r"must be a Frame\(pixels, geometry\), not str 'a.tif'"),
+        (np.zeros((4, 6)), r"must be a Frame\(pixels, geometry\), not ndarray of shape \(4, 6\)"),
+        (None, "not NoneType None"),
+        (Frame(np.zeros((4, 6)), None), r"must be a Geometry\(shape=.*, not NoneType None"),
+        (Frame([[1], [1, 2]], GEOMETRY), "must be an array of numbers, not list"),
+    ],
+)
+def test_what_is_no_frame_is_refused_with_what_it_is_and_the_cure(frame, complaint):
+    with pytest.raises(FrameError, match=complaint):
+        pixels_of(frame)
+
+
+def test_pixels_of_a_frame_are_not_copied():
+    pixels = np.zeros((4, 6))
+    assert pixels_of(Frame(pixels, GEOMETRY)) is pixels
+
+
+@pytest.mark.parametrize("frames", [Frame(np.zeros((4, 6)), GEOMETRY), np.zeros((4, 6)), "a.tif", None, 5])
+def test_what_is_no_list_of_frames_is_refused_with_the_cure(frames):
+    with pytest.raises(
+        FrameError, match=r"give a list of frames, as in annotate\(\[Frame\(pixels, geometry\)\]\)"
+    ):
+        listed(frames)
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "1", None])
+def test_a_bound_that_is_none_is_named_with_its_value(value):
+    check_at_least(1, fine=1, large=1 << 40)
+    with pytest.raises(SettingsError, match="max_bytes must be a number of at least 1, not"):
+        check_at_least(1, max_bytes=value)

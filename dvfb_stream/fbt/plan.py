@@ -151,6 +151,11 @@ class FourierBessel:
         plan.settings = settings.changed(view_shape=plan.shape)
         return plan
 
+    def __repr__(self) -> str:
+        size = f"{self.shape[0]} x {self.shape[1]} pixels, centre ({self.center_x:g}, {self.center_y:g})"
+        coefficients = f"{self.settings.n_radial} x {len(self.settings.orders)} coefficients"
+        return f"<FourierBessel of {size}, {coefficients}, on {self.device}>"
+
     @property
     def grid(self) -> WorkingGrid:
         """Working pixels and the beam centre among them."""

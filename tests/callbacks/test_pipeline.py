@@ -242,16 +242,20 @@ def test_an_annotation_that_cannot_be_written_down_is_the_row_of_a_failed_frame(
 
 
 def test_a_stuck_sink_holds_up_the_worker_and_not_the_scan(make_pipeline, raw_documents, caplog):
-    stuck, rows = threading.Event(), []
+    stuck, reached, rows = threading.Event(), threading.Event(), []
 
     def slow(name, doc):
+        reached.set()
         assert stuck.wait(PATIENCE)
         rows.append(name)
 
     pipeline = make_pipeline(sinks=[slow], policy=FullQueuePolicy.DROP_NEWEST, max_frames=2, max_rows=3)
     raw = raw_documents()
     with caplog.at_level(logging.ERROR):
-        send(pipeline, raw.whole(*range(100)))
+        documents = raw.whole(*range(100))
+        send(pipeline, documents[:3])
+        assert reached.wait(PATIENCE)  # the first row is with the sink
+        send(pipeline, documents[3:])
         assert pipeline.stats().writer.pending_rows <= 31  # 10 times the bound, and the one in work
     assert "sinks are stuck" in caplog.text
     stuck.set()
