@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from benchmarks.printing import print_results
+from benchmarks.command import run
 from dvfb_stream import Annotator, Frame
 from dvfb_stream.labels import LABELS
 from dvfb_stream.reproduction.independent import domain
@@ -80,22 +79,12 @@ def judged(
     }
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="default")
-    parser.add_argument("--pool", type=int, default=400, help="labelled frames; as many others are judged")
-    parser.add_argument(
-        "--copies", type=int, default=8, help="symmetries of each frame that heads are fitted to"
-    )
-    parser.add_argument("--seed", type=int, default=77)
-    options = parser.parse_args()
-    started = time.monotonic()
+def measure(options: argparse.Namespace) -> dict[str, object]:
+    """Adapt to draws from the pool of each domain."""
     annotator = Annotator.load(options.model, device="cpu")
-    rng = np.random.default_rng(options.seed)
+    rng, copies = np.random.default_rng(options.seed), tuple(range(options.copies))
     found = {}
     for name in ("single", "mixed"):
-        copies = tuple(range(options.copies))
         pool = labelled_features(annotator, name, 0, options.pool, copies, options.seed)
         others = labelled_features(annotator, name, options.pool, 2 * options.pool, (0,), options.seed)
         found[name] = [
@@ -104,14 +93,17 @@ def main() -> None:
             if count <= options.pool
             for _ in range(draws)
         ]
-    result = {
-        "model": str(annotator.identity),
-        "seed": options.seed,
-        "copies": options.copies,
-        "domains": found,
-    }
-    print_results("adaptation", result, started=started)
+    circumstances = {"model": str(annotator.identity), "seed": options.seed, "copies": options.copies}
+    return {**circumstances, "domains": found}
 
 
 if __name__ == "__main__":
-    main()
+    run(
+        "adaptation",
+        __doc__,
+        measure,
+        model="default",
+        pool=(400, "labelled frames; as many others are judged"),
+        copies=(8, "symmetries of each frame that heads are fitted to"),
+        seed=77,
+    )

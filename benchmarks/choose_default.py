@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.printing import print_results
+from benchmarks.command import run
 from dvfb_stream.models.networks.cost import cost_of
 from dvfb_stream.training.dataset import SimulatedDataset, build
 from dvfb_stream.training.epochs import StoredFrames
@@ -48,25 +48,17 @@ def variants() -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
     }
 
 
-def main() -> None:
-    """Fit, measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="folder for frames, as of `dvfb train`")
-    parser.add_argument("--frames", type=int, default=10_000)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--seeds", type=int, default=1, help="fits of each variant")
-    parser.add_argument("--processes", type=int, default=1, help="simulating at a time")
-    parser.add_argument("--only", nargs="*", help="names of variants; all by default")
-    options = parser.parse_args()
-    started = time.monotonic()
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Fit each variant and measure it on the validation frames."""
     recipe = preset("default")
+    counts = {"train": options.frames, "validation": PAPER_FRAMES["validation"]}
     sets = {
         which: build(
             options.work / "frames" / which,
             SimulatedDataset(seed=SEEDS[which], count=count, fbt=recipe.fbt),
             processes=options.processes,
         )
-        for which, count in (("train", options.frames), ("validation", PAPER_FRAMES["validation"]))
+        for which, count in counts.items()
     }
     train, found = StoredFrames(sets["train"].in_memory()), {}
     for name, (architecture, fitting) in variants().items():
@@ -75,29 +67,35 @@ def main() -> None:
         fits = []
         for seed in range(options.seeds):
             begun = time.monotonic()
-            settings = dataclasses.replace(recipe.fitting, epochs=options.epochs, seed=seed, **fitting)
             with tempfile.TemporaryDirectory() as folder:
                 network, history = fit(
                     train,
                     sets["validation"],
                     architecture={**recipe.architecture, **architecture},
                     orders=recipe.fbt.orders,
-                    settings=settings,
+                    settings=dataclasses.replace(recipe.fitting, epochs=options.epochs, seed=seed, **fitting),
                     checkpoint=Path(folder) / "checkpoint.safetensors",
                 )
             fits.append({"validation": history[-1].validation, "seconds": round(time.monotonic() - begun, 1)})
             print(f"{name}: {fits[-1]}", file=sys.stderr)
-        cost = cost_of(network)
-        found[name] = {"fits": fits, **dataclasses.asdict(cost)}
-    result = {
-        "train_frames": len(sets["train"]),
-        "validation_frames": len(sets["validation"]),
+        found[name] = {"fits": fits, **dataclasses.asdict(cost_of(network))}
+    return {
+        **{f"{which}_frames": len(frames) for which, frames in sets.items()},
         "epochs": options.epochs,
         "threads": torch.get_num_threads(),
         "variants": found,
     }
-    print_results("choose-default", result, started=started)
 
 
 if __name__ == "__main__":
-    main()
+    run(
+        "choose-default",
+        __doc__,
+        measure,
+        work={"type": Path, "required": True, "help": "folder for frames, as of `dvfb train`"},
+        frames=10_000,
+        epochs=4,
+        seeds=(1, "fits of each variant"),
+        processes=(1, "simulating at a time"),
+        only={"nargs": "*", "help": "names of variants; all by default"},
+    )

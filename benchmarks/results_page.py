@@ -34,94 +34,74 @@ def markdown(shown: Sheet) -> str:
 SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (
     (
         "The default model on simulated frames",
-        "model-default.json",
+        "model-default",
         "dvfb evaluate --model default --frames 5000 --figure docs/images/reliability.png",
         sheet,
     ),
     (
         "The paper's joint network on the same frames",
-        "model-paper-joint.json",
+        "model-paper-joint",
         "dvfb evaluate --model runs/paper-joint/bundle --frames 5000",
         sheet,
     ),
     (
         "The default model on real frames",
-        "real-frames-default.json",
+        "real-frames-default",
         "dvfb evaluate --model default --labels labels.csv",
         sheet,
     ),
-    ("Novelty", "novelty-default.json", "dvfb evaluate --novelty --figure docs/images/novelty.png", sheet),
-    (
-        "Speed",
-        "annotate-frames.json",
-        "python -m benchmarks.annotate_frames --beside runs/paper-joint/bundle",
-        sheets.annotate_frames,
-    ),
-    (
-        "Time in the live callback",
-        "live-callback.json",
-        "python -m benchmarks.live callback --frames 400",
-        sheets.live_callback,
-    ),
+    ("Novelty", "novelty-default", "dvfb evaluate --novelty --figure docs/images/novelty.png", sheet),
+    ("Speed", "annotate-frames", "--beside runs/paper-joint/bundle", sheets.annotate_frames),
+    ("Time in the live callback", "live-callback", "--frames 400", sheets.live_callback),
     (
         "Plans with and without the callback",
-        "live-plan.json",
-        "python -m benchmarks.live plan --rounds 3 --exposures 0.01 0.1",
+        "live-plan",
+        "--rounds 3 --exposures 0.01 0.1",
         sheets.live_plan,
     ),
-    (
-        "From document to row",
-        "live-throughput.json",
-        "python -m benchmarks.live throughput --frames 600 --rounds 2",
-        sheets.live_throughput,
-    ),
-    (
-        "Memory of the live callback",
-        "live-memory.json",
-        "python -m benchmarks.live memory --frames 20000",
-        sheets.live_memory,
-    ),
-    (
-        "Why the default model is as it is",
-        "choose-default.json",
-        "python -m benchmarks.choose_default --work runs",
-        sheets.choose_default,
-    ),
-    ("Table 1", "table-1.json", "dvfb evaluate --table 1 --work runs", sheet),
-    ("Table 2", "table-2.json", "dvfb evaluate --table 2 --work runs", sheet),
+    ("From document to row", "live-throughput", "--frames 600 --rounds 2", sheets.live_throughput),
+    ("Memory of the live callback", "live-memory", "--frames 20000", sheets.live_memory),
+    ("Why the default model is as it is", "choose-default", "--work runs", sheets.choose_default),
+    ("Table 1", "table-1", "dvfb evaluate --table 1 --work runs", sheet),
+    ("Table 2", "table-2", "dvfb evaluate --table 2 --work runs", sheet),
     (
         "Table 4",
-        "table-4.json",
+        "table-4",
         "dvfb evaluate --table 4 --work runs --figure docs/images/figure-6.png",
         sheet,
     ),
-    ("Adapting the default model", "adaptation.json", "python -m benchmarks.adaptation", sheets.adaptation),
+    ("Adapting the default model", "adaptation", "", sheets.adaptation),
 )
+"""Title, file, command, and what makes a table of it. Of a benchmark only the options are given: its name is the
+file's."""
 FIGURES = {
-    "model-default.json": (
-        "reliability.png",
-        "How often a label is there against how probable it was called",
-    ),
-    "novelty-default.json": ("novelty.png", "Novelty and fit residual by kind of frame"),
-    "table-4.json": (
-        "figure-6.png",
-        "Average precision per label of six methods, and numbers of positive frames",
-    ),
+    "model-default": ("reliability", "How often a label is there against how probable it was called"),
+    "novelty-default": ("novelty", "Novelty and fit residual by kind of frame"),
+    "table-4": ("figure-6", "Average precision per label of six methods, and numbers of positive frames"),
 }
+
+
+def spelled_out(name: str, command: str) -> str:
+    """Return a whole command."""
+    if command.startswith("dvfb"):
+        return command
+    module = name.replace("live-", "live ") if name.startswith("live-") else name.replace("-", "_")
+    return f"python -m benchmarks.{module} {command}".rstrip()
 
 
 def page() -> Iterator[str]:
     """Yield the parts of the page; what was not measured is left out."""
     yield INTRODUCTION
     for title, name, command, shown in SECTIONS:
-        path = RESULTS / name
+        path = RESULTS / f"{name}.json"
         if not path.exists():
             continue
-        results = json.loads(path.read_text())
-        yield f"## {title}\n\n`{command}` → [{name}](../benchmarks/results/{name})\n\n{markdown(shown(results))}\n"
+        link = f"[{path.name}](../benchmarks/results/{path.name})"
+        table = markdown(shown(json.loads(path.read_text())))
+        yield f"## {title}\n\n`{spelled_out(name, command)}` → {link}\n\n{table}\n"
         if name in FIGURES:
             image, caption = FIGURES[name]
-            yield f"![{caption}](images/{image})\n"
+            yield f"![{caption}](images/{image}.png)\n"
 
 
 if __name__ == "__main__":

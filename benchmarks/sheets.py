@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dvfb_stream.cli.evaluate.rendering import Sheet, circumstances
 
 Results = Mapping[str, Any]
+Rows = Sequence[Sequence[str]]
+
+
+def table(results: Results, columns: Sequence[str], rows: Rows, *notes: str) -> Sheet:
+    """Return a table with its notes, the last of which says on what it was measured."""
+    return Sheet("", columns, rows, [*notes, circumstances(results)])
 
 
 def annotate_frames(results: Results) -> Sheet:
@@ -26,16 +32,13 @@ def annotate_frames(results: Results) -> Sheet:
         "parameters"
         for name, cost in results["networks"].items()
     )
-    return Sheet(
-        "",
+    return table(
+        results,
         ("batch", "view", "coefficients", "statistics for novelty", *networks, "all", "frames a second"),
         rows,
-        [
-            f"Milliseconds a frame: {results['what']}. {results['model']}, {results['threads']} threads; the plan of "
-            f"the geometry took {results['plan_build_seconds']:.2f} s once.",
-            f"{costs}.",
-            circumstances(results),
-        ],
+        f"Milliseconds a frame: {results['what']}. {results['model']}, {results['threads']} threads; the plan of "
+        f"the geometry took {results['plan_build_seconds']:.2f} s once.",
+        f"{costs}.",
     )
 
 
@@ -47,15 +50,12 @@ def choose_default(results: Results) -> Sheet:
         scores = [f"{fit['validation']['joint']:.4f}" for fit in fits]
         seconds = sum(fit["seconds"] for fit in fits) / len(fits)
         rows.append([name, ", ".join(scores), f"{found['multiply_adds'] / 1e6:.1f}", f"{seconds:.0f}"])
-    return Sheet(
-        "",
+    return table(
+        results,
         ("variant", "mean average precision", "million multiply-adds", "seconds a fit"),
         rows,
-        [
-            f"{results['epochs']} epochs of {results['train_frames']} frames, measured on "
-            f"{results['validation_frames']} validation frames; a fit a seed.",
-            circumstances(results),
-        ],
+        f"{results['epochs']} epochs of {results['train_frames']} frames, measured on "
+        f"{results['validation_frames']} validation frames; a fit a seed.",
     )
 
 
@@ -72,14 +72,11 @@ def adaptation(results: Results) -> Sheet:
             ]
             gains = ", ".join(f"{fit['gain']:+.3f}" for fit in drawn)
             rows.append([name, str(count), gains, ", ".join(means)])
-    return Sheet(
-        "",
+    return table(
+        results,
         ("domain", "labelled frames", "sum of gains over labels", "mean average precision"),
         rows,
-        [
-            f"{results['model']}, {results['copies']} copies of each frame; a column entry a draw.",
-            circumstances(results),
-        ],
+        f"{results['model']}, {results['copies']} copies of each frame; a column entry a draw.",
     )
 
 
@@ -89,15 +86,12 @@ def live_callback(results: Results) -> Sheet:
         [name, str(found["documents"]), *(f"{found[f'{which}_ms']:.2f}" for which in ("p50", "p99", "max"))]
         for name, found in results["callbacks"].items()
     ]
-    return Sheet(
-        "",
+    return table(
+        results,
         ("documents, worker, policy", "documents", "p50", "p99", "largest"),
         rows,
-        [
-            "Milliseconds inside the callback, frames of 1043 x 981 pixels, int32. Saturated: the annotator takes a "
-            "second a batch, the queue is full; annotating: the default model, in a process or a thread.",
-            circumstances(results),
-        ],
+        "Milliseconds inside the callback, frames of 1043 x 981 pixels, int32. Saturated: the annotator takes a "
+        "second a batch, the queue is full; annotating: the default model, in a process or a thread.",
     )
 
 
@@ -116,15 +110,12 @@ def live_plan(results: Results) -> Sheet:
         ]
         for name, found in results["plans"].items()
     ]
-    return Sheet(
-        "",
+    return table(
+        results,
         ("plan", *ways, "milliseconds a point more, process"),
         rows,
-        [
-            f"Durations over that of the same plan without the callback, median (least to most) of "
-            f"{results['rounds']} rounds in which all took turns. First column: noise, a plan without once more.",
-            circumstances(results),
-        ],
+        f"Durations over that of the same plan without the callback, median (least to most) of "
+        f"{results['rounds']} rounds in which all took turns. First column: noise, a plan without once more.",
     )
 
 
@@ -139,16 +130,13 @@ def live_throughput(results: Results) -> Sheet:
         ]
         for name, found in results["kinds"].items()
     ]
-    return Sheet(
-        "",
+    return table(
+        results,
         ("frames", *stages, "frames a second"),
         rows,
-        [
-            "Milliseconds a frame of 1043 x 981 pixels; annotate is view, coefficients, network and what is between; "
-            "read and write go on beside. Best of some rounds, in which all took turns. "
-            f"Model {results['model']}, batches of {results['batch_size']}.",
-            circumstances(results),
-        ],
+        "Milliseconds a frame of 1043 x 981 pixels; annotate is view, coefficients, network and what is between; "
+        "read and write go on beside. Best of some rounds, in which all took turns. "
+        f"Model {results['model']}, batches of {results['batch_size']}.",
     )
 
 
@@ -157,17 +145,14 @@ def live_memory(results: Results) -> Sheet:
     *resident, emptied = results["resident_mb"]
     spread = results["spread_mb"]
     tenths = [resident[round(k * (len(resident) - 1) / 10)] for k in range(11)]
-    return Sheet(
-        "",
+    return table(
+        results,
         ("frames", *(str(round(k * results["frames"] / 10)) for k in range(11))),
         [
             [f"{which}, MB", *(f"{value[name]:.0f}" for value in tenths)]
             for name, which in (("own", "RunEngine's process"), ("others", "those that read and annotate"))
         ],
-        [
-            f"From smallest to largest after the first fifth {spread['own']:.1f} MB, and {spread['others']:.1f} MB, "
-            "with a full queue of 256 frames (1.0 GB) throughout; frames that several processes see count in each. "
-            f"{emptied['own']:.0f} MB and {emptied['others']:.0f} MB once it is empty.",
-            circumstances(results),
-        ],
+        f"From smallest to largest after the first fifth {spread['own']:.1f} MB, and {spread['others']:.1f} MB, "
+        "with a full queue of 256 frames (1.0 GB) throughout; frames that several processes see count in each. "
+        f"{emptied['own']:.0f} MB and {emptied['others']:.0f} MB once it is empty.",
     )

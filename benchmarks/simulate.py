@@ -9,59 +9,51 @@ works on its own.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from benchmarks.command import run
 from benchmarks.estimate.timing import machine
 from dvfb_stream.simulation import SimulationSettings, Simulator, rendering, simulator
 from dvfb_stream.simulation.beamline import raster
-
-
-@dataclass(slots=True)
-class Stage:
-    """Time spent in one function, calls within other stages included there alone."""
-
-    seconds: float = 0.0
-    nested: list[float] = field(default_factory=list)
 
 
 class Clock:
     """Measures functions while they are replaced by themselves with a clock around."""
 
     def __init__(self, device: str) -> None:
-        self.stages: dict[str, Stage] = {}
+        self.stages: Counter[str] = Counter()
+        """Seconds in each function; calls within other stages count there alone."""
         self._open: list[float] = []
         self._device = device
 
     def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        stage = self.stages.setdefault(name, Stage())
-
         def timed(*given: Any, **named: Any) -> Any:
-            self._settle()
+            settle(self._device)
             started = time.perf_counter()
             self._open.append(0.0)
             try:
                 return function(*given, **named)
             finally:
-                self._settle()
+                settle(self._device)
                 whole = time.perf_counter() - started
-                inner = self._open.pop()
-                stage.seconds += whole - inner
+                self.stages[name] += whole - self._open.pop()  # type: ignore[assignment]
                 if self._open:
                     self._open[-1] += whole
 
         return timed
 
-    def _settle(self) -> None:
-        if self._device != "cpu":
-            torch.cuda.synchronize()
+
+def settle(device: str) -> None:
+    """Wait for what a GPU still does on its own."""
+    if device != "cpu":
+        torch.cuda.synchronize()
 
 
 STAGES = (
@@ -90,27 +82,24 @@ def watched(clock: Clock) -> Iterator[None]:
             setattr(owner, name, function)
 
 
-def run(frames: int, settings: SimulationSettings, device: str, clock: Clock | None = None) -> float:
+def seconds(frames: int, settings: SimulationSettings, device: str, clock: Clock | None = None) -> float:
     """Return the seconds that so many frames take, after some that are not counted."""
     made = Simulator(1, settings=settings, device=device)
-    for _ in made.batches(0, min(frames, 64)):
-        pass
-    if device != "cpu":
-        torch.cuda.synchronize()
+    deque(made.batches(0, min(frames, 64)), maxlen=0)
+    settle(device)
     with nullcontext() if clock is None else watched(clock):
         started = time.perf_counter()
-        for _ in made.batches(1000, 1000 + frames):
-            pass
-        if device != "cpu":
-            torch.cuda.synchronize()
+        deque(made.batches(1000, 1000 + frames), maxlen=0)
+        settle(device)
         return time.perf_counter() - started
 
 
-def measure(frames: int, rounds: int, settings: SimulationSettings, device: str) -> dict[str, Any]:
-    durations = [run(frames, settings, device) for _ in range(rounds)]
+def rates(frames: int, rounds: int, settings: SimulationSettings, device: str) -> dict[str, Any]:
+    """Frames a second without a clock, and the share of each stage with one."""
+    durations = [seconds(frames, settings, device) for _ in range(rounds)]
     clock = Clock(device)
-    whole = run(frames, settings, device, clock)
-    shares = {name: stage.seconds / whole for name, stage in clock.stages.items()}
+    whole = seconds(frames, settings, device, clock)
+    shares = {name: spent / whole for name, spent in clock.stages.items()}
     return {
         "frames": frames,
         "frames_per_second": {
@@ -122,27 +111,22 @@ def measure(frames: int, rounds: int, settings: SimulationSettings, device: str)
     }
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--frames", type=int, default=1920)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="cpu")
-    options = parser.parse_args()
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Time views, frames of a detector, and labels alone."""
+    frames, rounds, device = options.frames, options.rounds, options.device
     detector = SimulationSettings(raster="detector", detectors={"pilatus_1m": 1.0}, sideways=0.0)
-    labels = Simulator(1, device=options.device)
+    labels = Simulator(1, device=device)
     labels.labels(0, 64)
     started = time.perf_counter()
-    labels.labels(1000, 1000 + options.frames)
+    labels.labels(1000, 1000 + frames)
     passed = time.perf_counter() - started
-    result = {
-        "machine": machine(options.device),
-        "views": measure(options.frames, options.rounds, SimulationSettings(), options.device),
-        "pilatus_1m": measure(max(options.frames // 40, 4), options.rounds, detector, options.device),
-        "labels_alone_per_second": options.frames / passed,
+    return {
+        "machine": machine(device),
+        "views": rates(frames, rounds, SimulationSettings(), device),
+        "pilatus_1m": rates(max(frames // 40, 4), rounds, detector, device),
+        "labels_alone_per_second": frames / passed,
     }
-    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":
-    main()
+    run("simulate", __doc__, measure, frames=1920, rounds=5, device="cpu")

@@ -1,10 +1,9 @@
 """What the worker's rules bring: JSON on stdout.
 
-    python -m benchmarks.worker [--model default] [--seconds 4] > benchmarks/results/NAME.json
+    python -m benchmarks.worker [--seconds 4] > benchmarks/results/NAME.json
 
 Batching and sampling are measured with a stand-in annotator that sleeps a stated time for each batch and each frame,
-so that the load of the machine hardly matters; preparing ahead with a model bundle, in turns with and without, of
-which the ratio counts.
+so that the load of the machine hardly matters.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.annotate_frames import frames as detector_frames
-from benchmarks.printing import print_results
-from dvfb_stream import Annotator, Frame, Geometry, Origin
+from benchmarks.command import run
+from dvfb_stream import Frame, Geometry, Origin
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.metrics import Metrics, Stage, catalogue
 from dvfb_stream.worker import FullQueuePolicy, Worker
@@ -31,6 +29,9 @@ SECONDS_PER_FRAME = 0.006
 
 RATES = (5, 60, 120)
 """Frames a second: a slow scan, one that is well within the annotator's means, and one that needs batches."""
+
+FLOOD = 100_000
+"""Frames a second that no annotator follows."""
 
 
 class StandIn:
@@ -47,12 +48,6 @@ class StandIn:
         time.sleep(cost)
         self.busy += cost
         return [Annotation(status="ok", model=self.identity, origin=frame.origin) for frame in frames]
-
-
-class Ahead(Annotator):
-    """An annotator whose frames are prepared by a second thread, on the CPU too."""
-
-    prepares_ahead = True
 
 
 def small_frame(index: int) -> Frame:
@@ -77,43 +72,29 @@ def submit_at(worker: Worker, rate: float, seconds: float, burst: int) -> tuple[
     return latencies, time.perf_counter() - started
 
 
-def waiting_always(worker: Worker, max_wait: float) -> None:
-    """Let batches wait for their age whatever the pace: the rule of earlier versions, to compare with."""
-    worker._queue._pace.closes_at = (  # type: ignore[method-assign]
-        lambda geometry, missing, oldest: oldest + max_wait
-    )
-
-
 def batching(seconds: float) -> dict[str, Any]:
-    """Time to the row by rule and rate."""
+    """Time to the row by longest wait and rate."""
     found: dict[str, Any] = {}
-    for rule, max_wait, always in (
-        ("by pace, 0.2 s", 0.2, False),
-        ("by pace, 0.05 s", 0.05, False),
-        ("never", 0.0, False),
-        ("always, 0.2 s", 0.2, True),
-    ):
+    for rule, max_wait in (("by pace, 0.2 s", 0.2), ("by pace, 0.05 s", 0.05), ("never", 0.0)):
         found[rule] = {}
-        for burst, rates in ((1, (*RATES, 100_000)), (32, (32,))):
-            for rate in rates:
-                annotator = StandIn()
-                with Worker(annotator, max_wait=max_wait) as worker:
-                    if always:
-                        waiting_always(worker, max_wait)
-                    # Of a flood, as many frames as take the stand-in about as long.
-                    lasting = seconds if rate < 1000 else 150 * seconds / rate
-                    latencies, took = submit_at(worker, rate, lasting, burst)
-                    batches = worker.stats().batches
-                name = (
-                    "flood" if rate > 1000 else f"{rate} frames/s" + (f" in bursts of {burst}" * (burst > 1))
-                )
-                found[rule][name] = {
-                    "median_milliseconds_to_row": 1e3 * statistics.median(latencies),
-                    "95th_percentile": 1e3 * float(np.quantile(latencies, 0.95)),
-                    "frames_per_batch": len(latencies) / batches,
-                    "annotator_busy": annotator.busy / took,
-                    "frames_per_second": len(latencies) / took,
-                }
+        for name, burst, rate in (
+            *((f"{rate} frames/s", 1, rate) for rate in RATES),
+            ("32 frames/s in bursts of 32", 32, 32),
+            ("flood", 1, FLOOD),
+        ):
+            annotator = StandIn()
+            with Worker(annotator, max_wait=max_wait) as worker:
+                # Of a flood, as many frames as take the stand-in about as long.
+                lasting = seconds if rate < FLOOD else 150 * seconds / rate
+                latencies, took = submit_at(worker, rate, lasting, burst)
+                batches = worker.stats().batches
+            found[rule][name] = {
+                "median_milliseconds_to_row": 1e3 * statistics.median(latencies),
+                "95th_percentile": 1e3 * float(np.quantile(latencies, 0.95)),
+                "frames_per_batch": len(latencies) / batches,
+                "annotator_busy": annotator.busy / took,
+                "frames_per_second": len(latencies) / took,
+            }
     return found
 
 
@@ -142,34 +123,6 @@ def sampling(count: int = 1600, speed: float = 4.0) -> dict[str, Any]:
     return found
 
 
-def preparing(model: str, count: int, rounds: int) -> dict[str, Any]:
-    """Frames a second of a bundle on the CPU with the second thread, over those without."""
-    candidates = {"ahead": Ahead.load(model, device="cpu"), "without": Annotator.load(model, device="cpu")}
-    exposures = detector_frames(8)
-    found = {}
-    for batch_size in (4, 16):
-        rates: dict[str, list[float]] = {name: [] for name in candidates}
-        processor: dict[str, list[float]] = {name: [] for name in candidates}
-        for number in range(rounds + 1):
-            for name, candidate in candidates.items():
-                with Worker(candidate, batch_size=batch_size) as worker:
-                    started, used = time.perf_counter(), time.process_time()
-                    for index in range(count):
-                        worker.submit(exposures[index % len(exposures)], lambda _: None)
-                    worker.drain()
-                    if number:
-                        rates[name].append(count / (time.perf_counter() - started))
-                        processor[name].append((time.process_time() - used) / count)
-        found[f"batches of {batch_size}"] = {
-            "frames_per_second": {name: statistics.median(values) for name, values in rates.items()},
-            "ratio": statistics.median(a / b for a, b in zip(*rates.values(), strict=True)),
-            "ratio_of_processor_time": statistics.median(
-                a / b for a, b in zip(*processor.values(), strict=True)
-            ),
-        }
-    return found
-
-
 def increments() -> dict[str, float]:
     """Microseconds of one write to the metrics, best of five."""
     metrics = Metrics()
@@ -181,27 +134,15 @@ def increments() -> dict[str, float]:
     return {name: min(timeit.repeat(write, number=20_000, repeat=5)) / 0.02 for name, write in writes.items()}
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="default")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each rate and rule")
-    parser.add_argument("--frames", type=int, default=96, help="of the bundle, in each round")
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    started = time.monotonic()
-    import torch
-
-    found = {
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure batches, sampling and the metrics."""
+    return {
         "what": f"a stand-in of {SECONDS_PER_BATCH} s a batch and {SECONDS_PER_FRAME} s a frame; batches of 16",
         "batching": batching(options.seconds),
         "sampling": sampling(),
-        "preparing": preparing(options.model, options.frames, options.rounds),
-        "threads": torch.get_num_threads(),
         "metrics_microseconds": increments(),
     }
-    print_results("worker", found, started=started)
 
 
 if __name__ == "__main__":
-    main()
+    run("worker", __doc__, measure, seconds=(4.0, "of each rate and rule"))
