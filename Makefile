@@ -1,5 +1,5 @@
-# Two commands from nothing: `make demo` shows the software at work, `make test` proves it.
-# Both make their own virtual environment in .venv and install what they need into it.
+# From nothing: `make demo` shows the software at work, `make test` proves it, `make check` asks in a few minutes.
+# Each makes its own virtual environment in .venv and installs what it needs into it.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -24,13 +24,17 @@ $(VENV)/stamp-lint: $(VENV)/stamp-test
 	$(BIN)/python -m pip install $(SILENTLY) --constraint constraints.txt --editable '.[lint]'
 	touch $@
 
-.PHONY: demo test lint format clean
+.PHONY: demo check test lint format clean
 
 demo: $(VENV)/stamp-demo
 	$(BIN)/dvfb demo
 
 test: $(VENV)/stamp-test
 	$(BIN)/python -m pytest
+
+# Before each commit: all that lint finds, and the tests that take less than a minute together.
+check: lint
+	$(BIN)/python -m pytest -m 'not slow and not kafka and not gpu'
 
 lint: $(VENV)/stamp-lint
 	$(BIN)/ruff format --check .

@@ -11,6 +11,25 @@ import pytest
 from dvfb_stream.annotations import Annotation
 
 
+def pytest_collection_modifyitems(items):
+    """Give markers that follow from what a test uses, and skip what this machine cannot do."""
+    needs_gpu = []
+    for item in items:
+        if "bootstrap_servers" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.kafka)
+        if item.get_closest_marker("gpu"):
+            needs_gpu.append(item)
+    if needs_gpu and not _has_gpu():
+        for item in needs_gpu:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
+
+
+def _has_gpu():
+    import torch
+
+    return torch.cuda.is_available()
+
+
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory):
     """Folder of a whole model bundle whose network is untrained: right in form, quick to make, no opinion."""

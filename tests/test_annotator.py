@@ -337,7 +337,7 @@ def test_a_worker_makes_use_of_all_that_an_annotator_offers(tiny_bundle):
     assert stages["coefficients"] == stages["network"] == stages["annotate"]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.gpu
 def test_a_gpu_is_left_for_the_cpu_and_the_results_stay(tiny_bundle):
     annotator = Annotator.load(tiny_bundle, device="cuda")
     frames = [frame(i) for i in range(3)]
@@ -347,7 +347,7 @@ def test_a_gpu_is_left_for_the_cpu_and_the_results_stay(tiny_bundle):
         assert found.scores == pytest.approx(expected.scores, abs=1e-3)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.gpu
 def test_exhausted_memory_of_a_gpu_makes_batches_smaller(tiny_bundle):
     """Bounded to what lies between the needs of four frames and of sixty-four."""
     annotator = Annotator.load(tiny_bundle, device="cuda")

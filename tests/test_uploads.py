@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from dvfb_stream import Annotator, Frame, Geometry
 
@@ -21,7 +20,7 @@ def test_on_a_cpu_nothing_is_copied_ahead(tiny_bundle):
     assert [annotator.prepare(frame).upload for frame in frames(2)] == [None, None]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.gpu
 def test_annotations_of_views_copied_ahead_are_those_of_views_copied_in_turn(tiny_bundle):
     in_turn, ahead = (Annotator.load(tiny_bundle, device="cuda") for _ in range(2))
     ahead.copy_ahead()

@@ -7,7 +7,7 @@ import torch
 from dvfb_stream.errors import FrameError
 from dvfb_stream.fbt import FourierBessel, PenaltyReading, Solver
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+pytestmark = pytest.mark.gpu
 
 
 def plans(**changes):

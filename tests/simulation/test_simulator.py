@@ -307,7 +307,7 @@ def test_a_device_that_is_not_there_is_refused():
         Simulator(device="abacus")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.gpu
 def test_a_gpu_shows_the_same_intensities_and_gives_the_same_labels():
     chosen = SimulationSettings(frames_per_experiment=4, exposure=(500.0, 5000.0))
     here = list(Simulator(1, settings=chosen).frames(0, 24))
