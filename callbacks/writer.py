@@ -155,12 +155,10 @@ class AnalysisWriter:
                 self._lost_rows += 1
             elif row.index < progress.next_index or row.index in progress.early:
                 self._repeated_rows += 1
-            elif len(self._due) >= self._max_rows * (1 if progress.run.forgotten else _OVERFLOW):
-                self._abandon(progress, "sinks are stuck", lost=1)
-            elif len(progress.early) >= self._max_rows * _OVERFLOW:
-                self._abandon(
-                    progress, f"frame {progress.next_index} of the {progress.analysis} is stuck", lost=1
-                )
+            elif self._is_too_much(progress):
+                is_behind = len(self._due) >= self._max_rows
+                stuck = "sinks are" if is_behind else f"frame {progress.next_index} of the {progress.analysis} is"
+                self._abandon(progress, f"{stuck} stuck", lost=1)
             else:
                 self._queue(progress, row)
 
@@ -235,6 +233,11 @@ class AnalysisWriter:
 
     def _is_idle(self) -> bool:
         return not (self._due or self._to_end or self._busy)
+
+    def _is_too_much(self, progress: AnalysisProgress) -> bool:
+        """Whether nothing more can be kept for the sinks, or behind the row of a frame that does not come."""
+        for_sinks = self._max_rows * (1 if progress.run.forgotten else _OVERFLOW)
+        return len(self._due) >= for_sinks or len(progress.early) >= self._max_rows * _OVERFLOW
 
     def _queue(self, progress: AnalysisProgress, row: Row) -> None:
         """Let a row wait for its predecessors, or for the sinks together with those that waited for it."""

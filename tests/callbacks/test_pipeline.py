@@ -254,8 +254,11 @@ def test_a_stuck_sink_holds_up_the_worker_and_not_the_scan(make_pipeline, raw_do
     with caplog.at_level(logging.ERROR):
         documents = raw.whole(*range(100))
         send(pipeline, documents[:3])
-        assert reached.wait(PATIENCE)  # the first row is with the sink
-        send(pipeline, documents[3:])
+        assert reached.wait(PATIENCE)  # the first row is with the sink, and as many wait as may
+        for document in documents[3:6]:
+            send(pipeline, [document])
+            assert pipeline._worker.drain(PATIENCE)
+        send(pipeline, documents[6:])
         assert pipeline.stats().writer.pending_rows <= 31  # 10 times the bound, and the one in work
     assert "sinks are stuck" in caplog.text
     stuck.set()
