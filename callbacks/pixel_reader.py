@@ -9,7 +9,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -43,25 +44,25 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 """Seconds before a file that is late is looked at again; doubled each time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ReaderStats:
     """What became of the frames so far."""
 
-    read: int
+    read: int = 0
     """Frames read."""
-    failed: int
+    failed: int = 0
     """Frames that could not be read, or not in time, or not before the reader was closed."""
-    refused: int
+    refused: int = 0
     """Frames for which there was no room."""
-    waiting: int
+    waiting: int = 0
     """Frames taken and not delivered yet."""
-    retries: int
+    retries: int = 0
     """Attempts that found a frame not to be there yet."""
-    bytes: int
+    bytes: int = 0
     """Bytes of the pixels read."""
-    seconds: float
+    seconds: float = 0.0
     """Spent reading."""
-    open_files: int
+    open_files: int = 0
     """Files open now."""
 
 
@@ -74,19 +75,20 @@ class _Entry:
     deliver: Deliver
     run: str
     submitted: float
-    """Monotonic clock, seconds."""
-    position: int
-    """Of the frame that is next."""
+    """By the clock, seconds."""
+    next: int
+    """Position of the frame that is read next."""
     end: int
     """One past the last position."""
-    refusal: NotRead | None = None
+    refusal: NotRead | None
     """Why they are not read, but only said to be so."""
 
 
 @dataclass(slots=True, eq=False)
-class _Line:
+class _Source:
     """What is read from one source, in order."""
 
+    name: str
     entries: deque[_Entry] = field(default_factory=deque)
     pause: float = FIRST_PAUSE
 
@@ -99,13 +101,13 @@ class PixelReader:
     growing pauses, while other sources go on, until `patience` seconds after it was submitted; then it fails, and so
     does, each at its own time, what waits behind it. Sources take turns, frame by frame.
 
-    `deliver` is called **exactly once** for each frame, from the reader's thread; from the one that submits only
-    where the reader is closed, or so far behind that it cannot even keep the refusals. It may block: so a slow worker
-    slows reading, and memory holds one frame here. It must not call `drain` or `close`. If it raises, that is logged
-    and the reader goes on.
+    `deliver` is called **exactly once** for each frame, without a lock, from the reader's thread; from the thread
+    that submits only where the reader is closed, or so far behind that it cannot even keep the refusals. It may
+    block: a slow worker slows reading, and memory holds one frame here. It must not call `drain` or `close`. What it
+    raises is logged, and the reader goes on.
 
-    Ends: `drain` waits until all that was submitted is delivered; `close` takes nothing more, reads what is there,
-    and fails what `timeout` did not suffice for. The thread is a daemon.
+    `drain` waits until all that was submitted is delivered. `close` takes nothing more, reads what is there, and
+    fails what `timeout` did not suffice for.
 
     Parameters
     ----------
@@ -119,6 +121,8 @@ class PixelReader:
         Seconds that who submits to an idle reader has the processor to himself before it begins.
     metrics
         What is counted and timed here is added to it.
+    clock
+        Gives seconds, monotonic.
 
     Raises
     ------
@@ -134,6 +138,7 @@ class PixelReader:
         patience: float = 30.0,
         head_start: float = 0.0,
         metrics: Metrics | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if max_pending < 1:
             raise SettingsError(f"max_pending must be at least 1, not {max_pending}")
@@ -144,20 +149,16 @@ class PixelReader:
         self._max_pending = max_pending
         self._patience = patience
         self._head_start = head_start
-        self._changed = threading.Condition()
-        self._lines: dict[str, _Line] = {}
-        self._ready: deque[str] = deque()
-        self._late: list[tuple[float, int, str]] = []
-        """Heap of when a late source is looked at again."""
-        self._ended: deque[str] = deque()
-        """Runs for which files need not be kept open."""
+        self._clock = clock
+        self._changed = threading.Condition()  # guards what follows
         self._numbers = itertools.count()
         self._entries: dict[int, _Entry] = {}
-        self._pending = 0
-        self._closed = False
-        self._give_up = False
-        self._read = self._failed = self._refused = self._retries = self._bytes = 0
-        self._seconds = 0.0
+        """Not delivered, by number."""
+        self._sources: dict[str, _Source] = {}
+        self._tasks: list[tuple[float, int, Callable[[], None]]] = []
+        """Heap of what the thread does next: when, and the next frame of each source, or closing files."""
+        self._closed = self._gives_up = False
+        self._stats = ReaderStats()
         self._thread = threading.Thread(target=self._work, name="dvfb-reader", daemon=True)
         self._thread.start()
 
@@ -183,60 +184,35 @@ class PixelReader:
         with self._changed:
             while first < count and not self._closed:
                 if wait:
-                    self._changed.wait_for(lambda: self._closed or self._pending < self._max_pending)
-                room = 0 if self._closed else min(count - first, self._max_pending - self._pending)
-                if room:
-                    self._add(references, deliver, run, first, first + room)
-                    first += room
+                    self._changed.wait_for(lambda: self._closed or self._stats.waiting < self._max_pending)
+                room = 0 if self._closed else self._max_pending - self._stats.waiting
+                end = min(count, first + room)
+                if end > first:
+                    self._add(references, deliver, run, first, end)
+                    first = end
                 if not wait:
                     break
             if first == count:
                 return
-            self._refused += count - first
-            reason = CLOSED if self._closed else TOO_MANY
+            refusal = CLOSED if self._closed else TOO_MANY
+            self._stats.refused += count - first
             if not self._closed and len(self._entries) < 2 * self._max_pending:
-                self._add(references, deliver, run, first, count, refusal=reason)
+                self._add(references, deliver, run, first, count, refusal)
                 return
         for position in range(first, count):
-            self._hand_on(deliver, position, reason)
-
-    def _add(
-        self,
-        references: PixelReferences,
-        deliver: Deliver,
-        run: str,
-        first: int,
-        end: int,
-        *,
-        refusal: NotRead | None = None,
-    ) -> None:
-        number = next(self._numbers)
-        entry = _Entry(number, references, deliver, run, time.monotonic(), first, end, refusal)
-        self._entries[number] = entry
-        if refusal is None:
-            self._pending += end - first
-            self._metrics.change(catalogue.UNREAD_FRAMES, end - first)
-        # Refusals do not wait for a file that is late.
-        source = "" if refusal else references.source
-        line = self._lines.get(source)
-        if line is None:
-            line = self._lines[source] = _Line()
-            self._ready.append(source)
-        line.entries.append(entry)
-        self._changed.notify_all()
+            _hand_on(deliver, position, refusal)
 
     def release(self, run: str) -> None:
         """Close what is open for a run all of whose frames are delivered."""
         with self._changed:
             if not self._closed:
-                self._ended.append(run)
-                self._changed.notify_all()
+                self._plan(self._clock(), partial(self._release, run))
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until all frames submitted before this call are delivered; return whether that came in time."""
         with self._changed:
-            last = next(self._numbers) - 1
-            return self._changed.wait_for(lambda: next(iter(self._entries), last + 1) > last, timeout)
+            last = next(self._numbers)
+            return self._changed.wait_for(lambda: next(iter(self._entries), last) >= last, timeout)
 
     def close(self, timeout: float | None = None) -> None:
         """Take nothing more, deliver what waits, end the thread and close the files.
@@ -248,11 +224,10 @@ class PixelReader:
             self._changed.notify_all()
         if not self.drain(timeout):
             with self._changed:
-                self._give_up = True
-                logger.warning(
-                    "closing the reader after %s s: %d frames are not read", timeout, self._pending
-                )
+                self._gives_up = True
+                waiting = self._stats.waiting
                 self._changed.notify_all()
+            logger.warning("closing the reader after %s s: %d frames are not read", timeout, waiting)
         self._thread.join(timeout)
         if not self._thread.is_alive():
             self._files.close()
@@ -261,109 +236,115 @@ class PixelReader:
         """Return what became of the frames so far, all numbers of one moment but that of open files."""
         open_files = self._files.open_files
         with self._changed:
-            return ReaderStats(
-                read=self._read,
-                failed=self._failed,
-                refused=self._refused,
-                waiting=self._pending,
-                retries=self._retries,
-                bytes=self._bytes,
-                seconds=self._seconds,
-                open_files=open_files,
-            )
+            return replace(self._stats, open_files=open_files)
 
-    # -- the thread --------------------------------------------------------------------------------------
+    # -- by whoever holds the lock -------------------------------------------------------------------------
+
+    def _add(
+        self,
+        references: PixelReferences,
+        deliver: Deliver,
+        run: str,
+        first: int,
+        end: int,
+        refusal: NotRead | None = None,
+    ) -> None:
+        now = self._clock()
+        entry = _Entry(next(self._numbers), references, deliver, run, now, first, end, refusal)
+        self._entries[entry.number] = entry
+        if refusal is None:
+            self._count_waiting(end - first)
+        name = "" if refusal else references.source  # refusals do not wait for a file that is late
+        source = self._sources.setdefault(name, _Source(name))
+        source.entries.append(entry)
+        if len(source.entries) == 1:
+            self._plan(now + self._head_start, partial(self._read_next, source))
+
+    def _plan(self, when: float, task: Callable[[], None]) -> None:
+        heapq.heappush(self._tasks, (when, next(self._numbers), task))
+        self._changed.notify_all()
+
+    def _count_waiting(self, change: int) -> None:
+        self._stats.waiting += change
+        self._metrics.change(catalogue.UNREAD_FRAMES, change)
+
+    # -- the thread ----------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while True:
-            source = self._next_source()
-            if source is None:
-                return
-            self._read_one(source)
+        while (task := self._next_task()) is not None:
+            task()
 
-    def _next_source(self) -> str | None:
-        """Wait for a source with a frame to read; None once the reader is closed and nothing waits."""
-        while True:
-            with self._changed:
-                now = time.monotonic()
-                while self._late and (self._late[0][0] <= now or self._give_up):
-                    self._ready.append(heapq.heappop(self._late)[2])
-                if not self._ended:
-                    if self._ready:
-                        begins = self._lines[self._ready[0]].entries[0].submitted + self._head_start
-                        if now >= begins or self._closed:
-                            return self._ready.popleft()
-                        self._changed.wait(begins - now)
-                        continue
-                    if self._closed and not self._entries:
-                        return None
-                    self._changed.wait(self._late[0][0] - now if self._late else None)
-                    continue
-                run = self._ended.popleft()
-            try:
-                self._files.release(run)
-            except Exception:
-                logger.exception("the files of run %s were not closed", run)
+    def _next_task(self) -> Callable[[], None] | None:
+        """Wait for what is to be done; None once the reader is closed and nothing waits."""
+        with self._changed:
+            while self._tasks or not self._closed:
+                left = self._tasks[0][0] - self._clock() if self._tasks else None
+                if left is not None and (left <= 0 or self._gives_up):
+                    return heapq.heappop(self._tasks)[2]
+                self._changed.wait(left)
+        return None
 
-    def _read_one(self, source: str) -> None:
+    def _release(self, run: str) -> None:
+        try:
+            self._files.release(run)
+        except Exception:
+            logger.exception("the files of run %s were not closed", run)
+
+    def _read_next(self, source: _Source) -> None:
+        """Read the frame that is next, or plan to look for it later."""
         with self._changed:
-            line = self._lines[source]
-            entry, give_up = line.entries[0], self._give_up
-        found: NDArray[Any] | NotRead | None = entry.refusal or (CLOSED if give_up else None)
-        started = time.monotonic()
-        late = ""
-        if found is None:
-            try:
-                found = self._files.read(entry.references[entry.position], entry.run)
-            except NotThereYetError as error:
-                late = str(error)
-            except FrameError as error:
-                found = NotRead(Status.FAILED, str(error))
-            except Exception as error:  # whatever it was, it costs this frame, not the thread
-                logger.exception("reading %s failed", source)
-                found = NotRead(Status.FAILED, f"{source} cannot be read: {type(error).__name__}: {error}")
-        now = time.monotonic()
-        if found is None:
-            if now - entry.submitted < self._patience:
-                self._try_again(source, line, now, now - started)
-                return
-            found = NotRead(Status.FAILED, f"{late}; it did not come within {self._patience:g} s")
-        pixels = None if isinstance(found, NotRead) else found
-        if pixels is not None:
-            self._metrics.observe(catalogue.STAGE_SECONDS, now - started, Stage.READ)
-        position = entry.position
+            entry, gives_up = source.entries[0], self._gives_up
+        begun = self._clock()
+        found = entry.refusal or (CLOSED if gives_up else self._read(entry, source.name))
+        now = self._clock()
         with self._changed:
-            entry.position += 1
-            if entry.position == entry.end:
-                line.entries.popleft()
-            line.pause = FIRST_PAUSE
             if entry.refusal is None:
-                self._seconds += now - started
-                self._read += pixels is not None
-                self._failed += pixels is None
-                self._bytes += 0 if pixels is None else pixels.nbytes
-            if line.entries:
-                self._ready.append(source)
+                self._stats.seconds += now - begun
+            if found is None:
+                self._stats.retries += 1
+                self._plan(now + source.pause, partial(self._read_next, source))
+                source.pause = min(2.0 * source.pause, LONGEST_PAUSE)
+                return
+            if entry.refusal is None and isinstance(found, NotRead):
+                self._stats.failed += 1
+            elif not isinstance(found, NotRead):
+                self._stats.read += 1
+                self._stats.bytes += found.nbytes
+                self._metrics.observe(catalogue.STAGE_SECONDS, now - begun, Stage.READ)
+            position, source.pause = entry.next, FIRST_PAUSE
+            entry.next += 1
+            if entry.next == entry.end:
+                source.entries.popleft()
+            if source.entries:
+                begins = source.entries[0].submitted + self._head_start
+                self._plan(max(now, begins), partial(self._read_next, source))
             else:
-                del self._lines[source]
-        self._hand_on(entry.deliver, position, found)
+                del self._sources[source.name]
+        _hand_on(entry.deliver, position, found)
         with self._changed:
-            if entry.position == entry.end:
+            if entry.next == entry.end:
                 del self._entries[entry.number]
             if entry.refusal is None:
-                self._pending -= 1
-                self._metrics.change(catalogue.UNREAD_FRAMES, -1)
+                self._count_waiting(-1)
             self._changed.notify_all()
 
-    def _hand_on(self, deliver: Deliver, position: int, found: NDArray[Any] | NotRead) -> None:
+    def _read(self, entry: _Entry, source: str) -> NDArray[Any] | NotRead | None:
+        """Return the pixels of the frame that is next, or why there are none; None: it may be there later."""
         try:
-            deliver(position, found)
-        except Exception:
-            logger.exception("a frame was read, but could not be handed on")
+            return self._files.read(entry.references[entry.next], entry.run)
+        except NotThereYetError as error:
+            if self._clock() - entry.submitted < self._patience:
+                return None
+            return NotRead(Status.FAILED, f"{error}; it did not come within {self._patience:g} s")
+        except FrameError as error:
+            return NotRead(Status.FAILED, str(error))
+        except Exception as error:  # whatever it was, it costs this frame, not the thread
+            logger.exception("reading %s failed", source)
+            return NotRead(Status.FAILED, f"{source} cannot be read: {type(error).__name__}: {error}")
 
-    def _try_again(self, source: str, line: _Line, now: float, spent: float) -> None:
-        with self._changed:
-            self._retries += 1
-            self._seconds += spent
-            heapq.heappush(self._late, (now + line.pause, next(self._numbers), source))
-            line.pause = min(2.0 * line.pause, LONGEST_PAUSE)
+
+def _hand_on(deliver: Deliver, position: int, found: NDArray[Any] | NotRead) -> None:
+    try:
+        deliver(position, found)
+    except Exception:
+        logger.exception("a frame was read, but could not be handed on")

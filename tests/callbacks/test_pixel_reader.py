@@ -98,6 +98,68 @@ def test_frames_of_a_source_come_in_order_and_a_late_one_holds_up_no_other(reade
     assert (reader.stats().read, reader.stats().failed, reader.stats().waiting) == (23, 0, 0)
 
 
+class SetClock:
+    """Time that passes when it is told to; a look at what is due then ends before `set` returns."""
+
+    def __init__(self):
+        self.now, self.looked = 0.0, threading.Event()
+        self.files = ScriptedFiles()
+        self.files.release = lambda run: self.looked.set()
+        self.reader = PixelReader(self.files, patience=30.0, clock=lambda: self.now)
+
+    def set(self, now):
+        self.now = now
+        self.looked.clear()
+        self.reader.release("whatever is due is done before this")
+        assert self.looked.wait(10)
+
+
+def test_a_late_file_is_looked_at_again_after_pauses_that_double_up_to_a_second():
+    time, inbox, late = SetClock(), Inbox(), NotThereYetError("late.h5 is not there")
+    time.reader.submit(Scripted("late", [[late] * 9 + [7], [late, 8]]), inbox.taking("late"))
+    due, pauses = 0.0, [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0, 1.0]
+    for attempts, pause in enumerate(pauses, 1):
+        time.set(due)
+        assert time.reader.stats().retries == attempts
+        time.set(due + 0.999 * pause)
+        assert time.reader.stats().retries == attempts
+        due += pause
+    assert inbox.order == []
+    time.set(due)
+    assert inbox.order == ["late"]
+    # The next frame of the source begins with the shortest pause.
+    time.set(due + 0.0199)
+    assert inbox.order == ["late"]
+    time.set(due + 0.02)
+    assert inbox.order == ["late", ("late", 1)]
+    time.reader.close(5)
+
+
+def test_a_frame_is_given_up_once_its_patience_has_passed_and_not_before():
+    time, inbox, late = SetClock(), Inbox(), NotThereYetError("never.h5 is not there")
+    time.reader.submit(Scripted("never", [[late]]), inbox.taking("never"))
+    time.set(0.0)
+    time.set(29.999)
+    assert inbox.order == []
+    time.set(31.0)
+    assert inbox.got["never"][1] == "never.h5 is not there; it did not come within 30 s"
+    time.reader.close(5)
+
+
+def test_who_submits_to_an_idle_reader_has_a_head_start():
+    now, inbox, read = [0.0], Inbox(), threading.Event()
+    reader = PixelReader(ScriptedFiles(), head_start=0.005, clock=lambda: now[0])
+    reader.submit(
+        Scripted("a", [[1]]), lambda position, found: (inbox.taking("a")(position, found), read.set())
+    )
+    assert not reader.drain(0.05)
+    assert inbox.order == []
+    now[0] = 0.005
+    reader.release("wakes it")
+    assert read.wait(10)
+    reader.close(5)
+
+
 def test_a_file_that_never_comes_costs_its_frames_and_says_so(reader, tmp_path):
     inbox = Inbox()
     reader.submit(Stored([ImageFrame(str(tmp_path / "never.tif"), 0, ANY)]), inbox.taking(0))

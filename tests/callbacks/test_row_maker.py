@@ -157,10 +157,10 @@ def test_rows_of_a_step_scan_of_ophyd_async_name_their_events(make_pipeline, rec
     geometry = Geometry(shape=(240, 320), center_x=1, center_y=1)
     pipeline = make_pipeline(detectors={"saxs": geometry}, max_wait=0.0)
     # Frames are read once all events have come: what fills a row in is a matter of time.
-    go_on, read = threading.Event(), PixelReader._read_one
+    go_on, read = threading.Event(), PixelReader._read_next
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            PixelReader, "_read_one", lambda reader, source: go_on.wait(PATIENCE) and read(reader, source)
+            PixelReader, "_read_next", lambda reader, source: go_on.wait(PATIENCE) and read(reader, source)
         )
         RE.subscribe(pipeline)
         RE(bp.count([detector], 3))
