@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class GeometryProvider(Protocol):
-    """Finds the geometry of a detector in a run's documents; `dvfb_stream.files.run_detector.RunDetector` is one."""
+    """Finds the geometry of a detector in a run's documents; `dvfb_stream.files.description.RunDetector` is one."""
 
     def geometry_in(self, start: Document, descriptor: Document, data_key: str) -> Geometry:
         """Return the geometry of the frames of a data key under one descriptor.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dvfb_stream.callbacks.documents import MAX_EXPOSURES_IN_A_DOCUMENT, DocumentError
 from dvfb_stream.errors import FrameError
-from dvfb_stream.files.pixels import NUMBER_KINDS
+from dvfb_stream.frames import NUMBER_KINDS
 from dvfb_stream.isolation.frame_memory import FrameMemory
 
 

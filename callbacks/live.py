@@ -123,12 +123,13 @@ class LiveAnnotator:
         with ExitStack() as opened:
             memory = frame_memory(max_bytes)
             opened.callback(memory.close)
-            if files is None and annotate_in == AnnotateIn.PROCESS:
-                files = FilesProcess(memory, metrics=metrics)
-                opened.callback(files.close)
             annotator = _annotator(model, device, annotate_in, memory, metrics)
             if isinstance(annotator, AnnotatorProcess) and annotator is not model:
                 opened.callback(annotator.close)
+            if files is None and annotate_in == AnnotateIn.PROCESS:
+                files = FilesProcess(memory, metrics=metrics)
+                opened.callback(files.close)
+                files.start()
             self._pipeline = AnnotationPipeline(
                 annotator,
                 sinks=sinks,

@@ -15,6 +15,12 @@ from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError, GeometryError
 
+COUNT_KINDS = "iuf"
+"""NumPy's kinds of numbers that can be a frame's pixels: signed, unsigned, floating."""
+
+NUMBER_KINDS = "b" + COUNT_KINDS
+"""NumPy's kinds of numbers that are read, copied and shared between processes: boolean, too."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from dvfb_stream.errors import FrameError
-from dvfb_stream.frames import Frame, Geometry
+from dvfb_stream.frames import COUNT_KINDS, Frame, Geometry
 
 VIEW_SIZE = 256
 """Side of the view in pixels, the paper's."""
@@ -151,7 +151,7 @@ class ViewPlan:
                 f"the frame has shape {pixels.shape}, but its geometry says {self.geometry.shape}; "
                 "check which detector the geometry describes"
             )
-        if pixels.dtype.kind not in "iuf":
+        if pixels.dtype.kind not in COUNT_KINDS:
             raise FrameError(f"pixels must be integer or floating, not {pixels.dtype}")
         counts = self._as_counts(pixels)
         if counts.min() >= 0 and counts.max() < _ceiling(pixels.dtype):  # neither holds where there is a NaN

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.errors import FrameError, MissingExtraError
+from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
 
 MAGIC = b"###CBF"
 SECTION = b"--CIF-BINARY-FORMAT-SECTION--"
@@ -56,8 +56,10 @@ def read_cbf(path: Path) -> NDArray[Any]:
 
     Raises
     ------
+    NotThereYetError
+        When it is not a CBF, not complete, or its checksum is wrong.
     FrameError
-        When it is not a CBF, not complete, compressed in another way than by byte offsets, or its checksum is wrong.
+        When it is compressed in another way than by byte offsets, or holds other than integers.
     """
     try:
         from fabio.compression import decByteOffset
@@ -72,7 +74,7 @@ def read_cbf(path: Path) -> NDArray[Any]:
             if MAGIC in content[:64]
             else "it is not a CBF"
         )
-        raise FrameError(f"{path} cannot be read: {whole}")
+        raise NotThereYetError(f"{path} cannot be read: {whole}")
     fields = {
         key.decode().lower(): value.decode("latin-1").strip()
         for key, value in _FIELD.findall(content[section:start])
@@ -91,11 +93,15 @@ def read_cbf(path: Path) -> NDArray[Any]:
     start += len(STARTER)
     compressed = content[start : start + size]
     if len(compressed) < size:
-        raise FrameError(f"{path} is incomplete: {len(compressed)} of {size} bytes of its image are there")
+        raise NotThereYetError(
+            f"{path} is incomplete: {len(compressed)} of {size} bytes of its image are there"
+        )
     _check_md5(path, fields.get("content-md5"), compressed)
     # Byte offsets take at least one byte a pixel; a header that promises more pixels would have us allocate them.
     if shape[0] * shape[1] > size:
-        raise FrameError(f"{path} says it has {shape[0]} x {shape[1]} pixels, but holds only {size} bytes")
+        raise NotThereYetError(
+            f"{path} says it has {shape[0]} x {shape[1]} pixels, but holds only {size} bytes"
+        )
     pixels = np.asarray(decByteOffset(compressed, size=shape[0] * shape[1], dtype=ELEMENT_TYPES[element]))
     return pixels.reshape(shape)
 
@@ -108,13 +114,13 @@ def _content(path: Path) -> bytes:
         with opener(path, "rb") as file:
             return file.read()
     except (OSError, EOFError, zlib.error) as error:
-        raise FrameError(f"{path} cannot be read: {error}") from error
+        raise NotThereYetError(f"{path} cannot be read: {error}") from error
 
 
 def _number(path: Path, fields: dict[str, str], name: str) -> int:
     text = fields.get(name, "")
     if not text.isdecimal() or not 0 < len(text) < 12 or int(text) == 0:
-        raise FrameError(f"{path} is damaged: its header says {name} = {text or 'nothing'!r}")
+        raise NotThereYetError(f"{path} is damaged: its header says {name} = {text or 'nothing'!r}")
     return int(text)
 
 
@@ -126,4 +132,4 @@ def _check_md5(path: Path, expected: str | None, compressed: bytes) -> None:
     except (binascii.Error, ValueError):
         wanted = b""
     if wanted != hashlib.md5(compressed, usedforsecurity=False).digest():
-        raise FrameError(f"{path} is damaged: the checksum of its image is wrong; copy it again")
+        raise NotThereYetError(f"{path} is damaged: the checksum of its image is wrong; copy it again")

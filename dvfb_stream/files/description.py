@@ -1,20 +1,30 @@
-"""How a user or a configuration file describes a detector, and the geometry that comes of it."""
+"""How a user or a configuration file describes a detector, and the geometry that comes of it, or of a run."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import GeometryError
 from dvfb_stream.files.detectors import detector_mask, read_poni
 from dvfb_stream.files.masks import read_mask
 from dvfb_stream.frames import Geometry
+
+MOST_CENTRES = 64
+"""Kept: a mask of a megapixel is hashed in a millisecond, and a scan that moves the detector comes back."""
+
+MOST_SHAPES = 16
+"""Of one detector, geometries kept: it has one, and another with each binning."""
+
+Document = Mapping[str, Any]
 
 
 class BeamCentrePlaces(BaseModel):
@@ -143,7 +153,9 @@ class Detector:
     """Who says so, and the (rows, columns) it says."""
     masks: tuple[tuple[str, NDArray[np.bool_]], ...]
     """Who says so, and which pixels it holds valid."""
-    _known: dict[tuple[int, int], Geometry] = field(default_factory=dict, init=False, repr=False)
+    _known: BoundedCache[tuple[int, int], Geometry] = field(
+        default_factory=lambda: BoundedCache(MOST_SHAPES), init=False, repr=False
+    )
 
     def geometry(self, shape: tuple[int, int] | None = None) -> Geometry:
         """Return the geometry of frames of `shape` (rows, columns); equal shapes share one.
@@ -165,11 +177,12 @@ class Detector:
                     f"{who} has shape {agreed}, but {source} has shape {claimed} (rows, columns); "
                     "use the mask, detector and poni file that belong to these frames"
                 )
-        if agreed not in self._known:
-            self._known[agreed] = Geometry(
+        return self._known.get_or_make(
+            agreed,
+            lambda: Geometry(
                 shape=agreed, center_x=self.center_x, center_y=self.center_y, mask=self._mask(agreed)
-            )
-        return self._known[agreed]
+            ),
+        )
 
     def _mask(self, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
         if not self.masks:
@@ -180,3 +193,87 @@ class Detector:
         if not valid.any():
             raise GeometryError(f"together {', '.join(source for source, _ in self.masks)} mask every pixel")
         return valid
+
+
+class RunDetector:
+    """Finds the geometry of a detector in the start document and the descriptors of each run.
+
+    Parameters
+    ----------
+    places
+        Where the documents say the centre.
+    detector
+        Shapes and masks; its own centre counts where the documents say none, if it is no NaN.
+    """
+
+    def __init__(self, places: BeamCentrePlaces, detector: Detector) -> None:
+        self._places = places
+        self._detector = detector
+        self._known: BoundedCache[tuple[float, float], Detector] = BoundedCache(MOST_CENTRES)
+
+    def geometry_in(self, start: Document, descriptor: Document, data_key: str) -> Geometry:
+        """Return the geometry of the frames of a data key under one descriptor.
+
+        Raises
+        ------
+        GeometryError
+            When neither the documents nor the description say a centre, what they say is no number, or shapes
+            disagree.
+        """
+        x, y = (_number(place, start, descriptor) for place in (self._places.center_x, self._places.center_y))
+        if (x is None) != (y is None):
+            absent = self._places.center_x if x is None else self._places.center_y
+            raise GeometryError(f"the run says half a beam centre: its documents have no {absent}")
+        if x is None or y is None:
+            x, y = self._detector.center_x, self._detector.center_y
+            if math.isnan(x):
+                raise GeometryError(
+                    f"the run does not say the beam centre of {data_key!r}: its documents have no "
+                    f"{self._places.center_x}; set it before the scan, or give center_x and center_y, or poni, for "
+                    "runs that do not"
+                )
+        detector = self._known.get_or_make((x, y), lambda: replace(self._detector, center_x=x, center_y=y))
+        return detector.geometry(_shape(descriptor, data_key))
+
+
+def _number(place: str, start: Document, descriptor: Document) -> float | None:
+    """Return what a place holds; None where there is no such key."""
+    document, _, rest = place.partition(".")
+    if document == "configuration":
+        device, _, key = rest.partition(".")
+        value = _inside(descriptor, "configuration", device, "data", key)
+    else:
+        value = _inside(start, *rest.split("."))
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise GeometryError(f"the run's {place} must be a number of pixels, not {_shortened(value)}")
+    return number
+
+
+def _shortened(value: object) -> str:
+    try:
+        return repr(value)[:100]
+    except ValueError:  # an integer of more digits than Python writes down
+        return f"one of the type {type(value).__name__} that cannot be written down"
+
+
+def _inside(document: object, *keys: str) -> Any:
+    for key in keys:
+        if not isinstance(document, Mapping):
+            return None
+        document = document.get(key)
+    return document
+
+
+def _shape(descriptor: Document, data_key: str) -> tuple[int, int] | None:
+    """Return the shape of a frame as the descriptor has it."""
+    shape = _inside(descriptor, "data_keys", data_key, "shape")
+    if isinstance(shape, list | tuple) and len(shape) in (2, 3) and all(isinstance(n, int) for n in shape):
+        rows, columns = shape[-2:]
+        return rows, columns
+    return None

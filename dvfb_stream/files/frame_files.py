@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.errors import FrameError, NotThereYetError
+from dvfb_stream.errors import FrameError, MissingExtraError
 from dvfb_stream.files.handlers import Handler, Handlers
-from dvfb_stream.files.hdf5_frames import Hdf5Frames
-from dvfb_stream.files.npy_files import read_npy
+from dvfb_stream.files.hdf5 import Hdf5Frames
+from dvfb_stream.files.images import read_image
 from dvfb_stream.files.references import FrameAllocator, FrameReference, HandledFrame, Hdf5Frame, ImageFrame
-from dvfb_stream.files.regular_files import regular_file
-from dvfb_stream.isolation.frame_memory import FrameMemory
 
 
 class FrameFiles:
@@ -32,7 +30,7 @@ class FrameFiles:
         Classes by spec for old-style resources, besides those that packages register: called with the path and the
         resource's kwargs, and what comes of that with the datum's.
     memory
-        Where frames of HDF5 are read to; None: one of its own.
+        Where frames of HDF5 are read to; None: NumPy's own.
     """
 
     def __init__(
@@ -42,8 +40,8 @@ class FrameFiles:
         handlers: Mapping[str, Handler] | None = None,
         memory: FrameAllocator | None = None,
     ) -> None:
-        self._lock = threading.RLock()
-        self._hdf5 = Hdf5Frames(max_open, FrameMemory() if memory is None else memory)
+        self._lock = threading.Lock()
+        self._hdf5 = Hdf5Frames(max_open, np if memory is None else memory)
         self._handlers = Handlers(max_open, handlers or {})
         self._closed = False
 
@@ -53,18 +51,21 @@ class FrameFiles:
         return len(self._hdf5) + len(self._handlers)
 
     def read(self, reference: FrameReference, run: str) -> NDArray[Any]:
-        """Return the pixels of a frame; see `FrameReader`."""
+        """Return the pixels of a frame; see `FrameReader`. One kind of reference is one line here."""
         with self._lock:
             if self._closed:
                 raise FrameError(f"{reference.path} is not read any more: the files are closed")
-            match reference:
-                case Hdf5Frame():
-                    return self._hdf5.read(reference, run)
-                case ImageFrame():
-                    return _read_image(reference)
-                case HandledFrame():
-                    self._hdf5.drop(reference.path)
-                    return self._handlers.read(reference, run)
+            try:
+                match reference:
+                    case Hdf5Frame():
+                        return self._hdf5.read(reference, run)
+                    case ImageFrame():
+                        return read_image(reference)
+                    case HandledFrame():
+                        self._hdf5.drop(reference.path)
+                        return self._handlers.read(reference, run)
+            except MissingExtraError as error:
+                raise FrameError(str(error)) from error
 
     def release(self, run: str) -> None:
         """Close what is open for a run and for no other."""
@@ -78,30 +79,3 @@ class FrameFiles:
             self._closed = True
             self._hdf5.close()
             self._handlers.close()
-
-
-def _read_image(frame: ImageFrame) -> NDArray[Any]:
-    path, page, expected = frame.path, frame.page, frame.expected
-    regular_file(path)
-    where = path if page == 0 else f"{path}[{page}]"
-    try:
-        if path.endswith(".npy"):
-            return expected.check(read_npy(path, page, expected, where), where)
-        pixels = _image(path, page)
-    except (OSError, ValueError, EOFError) as error:
-        raise NotThereYetError(f"{path} cannot be read: {error}") from error
-    return expected.check(pixels, where)
-
-
-def _image(path: str, page: int) -> NDArray[Any]:
-    from dvfb_stream.files.image_file import open_image
-
-    try:
-        with open_image(Path(path)) as file:
-            if page >= file.count:
-                raise NotThereYetError(f"{path} has {file.count} frames, none with number {page}")
-            return file.read(page)
-    except NotThereYetError:
-        raise
-    except FrameError as error:  # a file that is half written looks damaged
-        raise NotThereYetError(f"{path} cannot be read: {error}") from error

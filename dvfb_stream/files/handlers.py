@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import FrameError, NotThereYetError
+from dvfb_stream.files.checks import MOST_KEPT_BYTES, refuse_pipes_and_devices
+from dvfb_stream.files.kept_open import KeptOpen
 from dvfb_stream.files.references import HandledFrame
-from dvfb_stream.files.regular_files import refuse_pipes_and_devices
 
 HANDLER_GROUPS = ("databroker.handlers",)
 """Entry points by which packages register handlers."""
 
-MOST_KEPT_BYTES = 256 * 2**20
-"""Of the frames of one datum: 16 of a 4-megapixel detector. Larger datums are read once a frame."""
-
 Handler = Callable[..., Any]
 
 _Key = tuple[str, str, str]
-
-
-@dataclass(slots=True, eq=False)
-class _Open:
-    handler: Any
-    runs: set[str] = field(default_factory=set)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Kept:
-    """The frames of the datum read last."""
-
-    key: _Key
-    datum: str
-    frames: NDArray[Any]
 
 
 class Handlers:
@@ -54,11 +35,13 @@ class Handlers:
     """
 
     def __init__(self, max_open: int, classes: Mapping[str, Handler]) -> None:
-        self._max_open = max_open
         self._classes = dict(classes)
         self._registered: dict[str, Any] | None = None
-        self._open: OrderedDict[_Key, _Open] = OrderedDict()
-        self._kept: _Kept | None = None
+        self._open: KeptOpen[_Key, Any] = KeptOpen(max_open, lambda handler: handler.close())
+        # The frames of the datum read last.
+        self._stacks: BoundedCache[tuple[_Key, str], NDArray[Any]] = BoundedCache(
+            1, max_bytes=MOST_KEPT_BYTES
+        )
 
     def __len__(self) -> int:
         """Handlers kept now."""
@@ -69,22 +52,16 @@ class Handlers:
 
         What a handler raises means that its file may be late, unless it does not take the kwargs.
         """
-        spec, path, resource, datum, position = (
-            frame.spec,
-            frame.path,
-            frame.resource,
-            frame.datum,
-            frame.position,
-        )
-        key = (spec, path, repr(sorted(resource.items())))
-        where = f"the datum {dict(datum)} of {path}"
+        spec, path, position = frame.spec, frame.path, frame.position
+        key = (spec, path, repr(sorted(frame.resource.items())))
+        where = f"the datum {dict(frame.datum)} of {path}"
         try:
             refuse_pipes_and_devices(path)
-            frames = self._frames(key, resource, datum, run)
+            frames = self._frames(key, frame, run)
             if frames.ndim > 2:
                 if position >= len(frames):
                     raise NotThereYetError(f"{where} has {len(frames)} frames, none with number {position}")
-                frames, where = frames[position], f"{where}[{position}]"
+                frames, where = frames[position], f"{where} frame {position}"
             return frame.expected.check(frames, where)
         except NotThereYetError:
             self._drop(key)  # it may have read its file when that was shorter
@@ -94,8 +71,8 @@ class Handlers:
         except TypeError as error:
             self._drop(key)
             raise FrameError(
-                f"the handler of {spec} for {path} does not take what the documents say, {dict(resource)} and "
-                f"{dict(datum)}: {error}"
+                f"the handler of {spec} for {path} does not take what the documents say, {dict(frame.resource)} and "
+                f"{dict(frame.datum)}: {error}"
             ) from error
         except Exception as error:  # a handler may raise anything while its file is late
             self._drop(key)
@@ -103,33 +80,27 @@ class Handlers:
                 f"the handler of {spec} for {path} raised {type(error).__name__}: {error}"
             ) from error
 
-    def _frames(
-        self, key: _Key, resource: Mapping[str, Any], datum: Mapping[str, Any], run: str
-    ) -> NDArray[Any]:
+    def _frames(self, key: _Key, frame: HandledFrame, run: str) -> NDArray[Any]:
         """Return a datum's image, or its frames in order."""
-        spec, path, _ = key
-        known = self._open.get(key)
-        runs = {run} if known is None else known.runs | {run}
-        if known is not None and run not in known.runs:
-            self._drop(key)  # the file may have been written anew
-            known = None
-        if known is None:
+
+        def made() -> Any:
+            self._stacks.clear()
             # Under its path as text, as event-model's Filler hands it over.
-            known = self._open[key] = _Open(self._class(spec)(path, **resource), runs)
-            while len(self._open) > self._max_open:
-                _close(self._open.popitem(last=False)[1].handler)
-        self._open.move_to_end(key)
-        name = repr(sorted(datum.items()))
-        if self._kept is not None and (self._kept.key, self._kept.datum) == (key, name):
-            return self._kept.frames
-        self._kept = None
-        frames = np.asarray(known.handler(**datum))
+            return self._class(frame.spec)(frame.path, **frame.resource)
+
+        handler = self._open.get(key, run, made)
+        datum = (key, repr(sorted(frame.datum.items())))
+        kept = self._stacks.get(datum)
+        if kept is not None:
+            return kept
+        self._stacks.clear()
+        frames = np.asarray(handler(**frame.datum))
         if frames.ndim > 2:
             frames = frames.reshape(-1, *frames.shape[-2:])
             if frames.nbytes <= MOST_KEPT_BYTES:
                 # What a handler returns may be its own buffer, for the next datum.
                 frames = np.array(frames)
-                self._kept = _Kept(key, name, frames)
+                self._stacks.put(datum, frames, n_bytes=frames.nbytes)
         return frames
 
     def _class(self, spec: str) -> Handler:
@@ -150,27 +121,15 @@ class Handlers:
         return found
 
     def _drop(self, key: _Key) -> None:
-        known = self._open.pop(key, None)
-        if known is not None:
-            _close(known.handler)
-        if self._kept is not None and self._kept.key == key:
-            self._kept = None
+        self._open.drop(key)
+        self._stacks.clear()
 
     def release(self, run: str) -> None:
         """Close what is kept for that run alone."""
-        for key, known in list(self._open.items()):
-            known.runs.discard(run)
-            if not known.runs:
-                self._drop(key)
+        self._open.release(run)
+        self._stacks.clear()
 
     def close(self) -> None:
         """Close all."""
-        for key in list(self._open):
-            self._drop(key)
-
-
-def _close(handler: Any) -> None:
-    close = getattr(handler, "close", None)
-    if callable(close):
-        with suppress(Exception):  # whatever it does, it is not used any more
-            close()
+        self._open.close()
+        self._stacks.clear()

@@ -12,7 +12,6 @@ from dvfb_stream.errors import FrameError, GeometryError
 from dvfb_stream.files.reading import DATASET_SEPARATOR, open_frames
 
 TEXT_SUFFIXES = frozenset({".txt", ".csv", ".dat", ".asc"})
-NPY_MAGIC = b"\x93NUMPY"
 
 CONVENTION = "in a mask file 0 (False) means valid and 1 (True, or any other number) means masked"
 
@@ -49,14 +48,9 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
 
 
 def _values(spec: str) -> NDArray[Any]:
-    file = Path(spec)
-    if DATASET_SEPARATOR not in spec and file.is_file():
+    if DATASET_SEPARATOR not in spec and Path(spec).suffix.lower() in TEXT_SUFFIXES and Path(spec).is_file():
         try:
-            if file.suffix.lower() in TEXT_SUFFIXES:
-                return _text(file)
-            with file.open("rb") as stream:
-                if stream.read(len(NPY_MAGIC)) == NPY_MAGIC:
-                    return _npy(file)
+            return _text(Path(spec))
         except OSError as error:
             raise GeometryError(f"mask {spec} cannot be opened: {error.strerror or error}") from error
     try:
@@ -79,18 +73,6 @@ def _text(path: Path) -> NDArray[Any]:
     except ValueError as error:  # UnicodeDecodeError is one
         reason = str(error).partition(";")[0]
         raise GeometryError(f"mask {path} is not a table of numbers with a line a row ({reason})") from error
-
-
-def _npy(path: Path) -> NDArray[Any]:
-    try:
-        # Mapped, so that a header which promises more than the file holds is refused before memory is taken.
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OverflowError, MemoryError) as error:
-        reason = str(error).partition("\n")[0]
-        raise GeometryError(f"mask {path} is not an array of numbers ({reason})") from error
-    if values.dtype.kind not in "biuf":
-        raise GeometryError(f"mask {path} holds {values.dtype} values, not numbers")
-    return np.asarray(values)
 
 
 def _check_values(spec: str, values: NDArray[Any], masked: NDArray[np.bool_]) -> None:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError
-from dvfb_stream.files.hdf5 import HDF5_SIGNATURE, HDF5_SUFFIXES, open_dataset, refuse_without_dataset
-from dvfb_stream.files.image_file import open_image
+from dvfb_stream.files.hdf5 import Hdf5Frames, is_stack
+from dvfb_stream.files.hdf5_files import SIGNATURE
+from dvfb_stream.files.images import open_image
+from dvfb_stream.files.references import Hdf5Frame
 
 DATASET_SEPARATOR = "::"
 """Between an HDF5 file and the dataset in it."""
+
+HDF5_SUFFIXES = frozenset({".h5", ".hdf5", ".hdf", ".nxs"})
+
+MAX_OPEN = 16
+"""HDF5 files open at a time: a virtual dataset, or links, may lead to thousands."""
 
 
 class FrameFile(Protocol):
@@ -31,19 +39,22 @@ class FrameFile(Protocol):
         Raises
         ------
         FrameError
-            When this frame is damaged or is not an image; others of the file may still be read.
+            When this frame is damaged, is not there, or is not an image; others of the file may still be read.
         """
         ...
 
 
-def open_frames(spec: str) -> AbstractContextManager[FrameFile]:
+@contextmanager
+def open_frames(spec: str) -> Iterator[FrameFile]:
     """Open a file of frames; use it as ``with open_frames(spec) as file:``.
+
+    Frames are read as in live annotation: one that is not there is told, with the file that it should lie in.
 
     Parameters
     ----------
     spec
         Path of a file that fabio reads (tif, cbf, edf and some thirty more, several frames a file where the
-        format has them), or ``file.h5::/path`` for an HDF5 dataset of shape (rows, columns),
+        format has them), of an NPY file, or ``file.h5::/path`` for an HDF5 dataset of shape (rows, columns),
         (frames, rows, columns) or (frames, 1, rows, columns), compressed by any filter of hdf5plugin.
 
     Raises
@@ -56,7 +67,7 @@ def open_frames(spec: str) -> AbstractContextManager[FrameFile]:
     path, dataset = _split(spec)
     try:
         with path.open("rb") as file:
-            signature = file.read(len(HDF5_SIGNATURE))
+            signature = file.read(len(SIGNATURE))
     except FileNotFoundError:
         raise FrameError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -65,18 +76,18 @@ def open_frames(spec: str) -> AbstractContextManager[FrameFile]:
         raise FrameError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
     if not signature:
         raise FrameError(f"{path} is empty")
-    is_hdf5 = signature == HDF5_SIGNATURE
+    if signature == SIGNATURE:
+        with closing(Hdf5Frames(MAX_OPEN, np)) as hdf5:
+            yield _Stack(hdf5, str(path), dataset)
+        return
     if dataset is not None:
-        if not is_hdf5:
-            raise FrameError(
-                f"{path} is not an HDF5 file; only those have datasets to name by {DATASET_SEPARATOR}"
-            )
-        return open_dataset(path, dataset)
-    if is_hdf5:
-        refuse_without_dataset(path)
+        raise FrameError(
+            f"{path} is not an HDF5 file; only those have datasets to name by {DATASET_SEPARATOR}"
+        )
     if path.suffix.lower() in HDF5_SUFFIXES:
         raise FrameError(f"{path} is not an HDF5 file, although its name says so; was it copied completely?")
-    return open_image(path)
+    with open_image(path) as images:
+        yield images
 
 
 def read_frames(spec: str) -> Iterator[NDArray[Any]]:
@@ -84,6 +95,36 @@ def read_frames(spec: str) -> Iterator[NDArray[Any]]:
     with open_frames(spec) as file:
         for index in range(file.count):
             yield file.read(index)
+
+
+class _Stack:
+    """The frames of an HDF5 dataset."""
+
+    def __init__(self, hdf5: Hdf5Frames, path: str, name: str | None) -> None:
+        self._hdf5 = hdf5
+        self._path = path
+        self._name = name or ""
+        try:
+            self.count: int = self._counted(name)
+        except FrameError as error:
+            raise FrameError(f"{error}; {hdf5.offer(path)}") from error
+
+    def _counted(self, name: str | None) -> int:
+        if name is None:
+            raise FrameError(f"{self._path} is an HDF5 file and needs the name of a dataset")
+        where = f"{self._path}::{name}"
+        shape, dtype = self._hdf5.describe(self._path, name)
+        if shape is None or not is_stack(shape, dtype):
+            raise FrameError(
+                f"{where} has shape {shape} and holds {dtype} values; frames are integers or real numbers of shape "
+                "(rows, columns), (frames, rows, columns) or (frames, 1, rows, columns)"
+            )
+        if 0 in shape:
+            raise FrameError(f"{where} is empty, its shape is {shape}")
+        return 1 if len(shape) == 2 else shape[0]
+
+    def read(self, index: int) -> NDArray[Any]:
+        return self._hdf5.read(Hdf5Frame(self._path, self._name, index), "")
 
 
 def _split(spec: str) -> tuple[Path, str | None]:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from dvfb_stream.errors import FrameError
-from dvfb_stream.files.pixels import NUMBER_KINDS, WIDEST_ITEM
+from dvfb_stream.files.checks import WIDEST_ITEM
+from dvfb_stream.frames import NUMBER_KINDS
 
 LARGEST_FRAME = 1 << 30
 """Bytes: a file of a kilobyte may claim any shape. Sixteen times a detector of 16 megapixels, 4 bytes each."""
@@ -39,7 +40,9 @@ class Expected:
                 f"at most {WIDEST_ITEM} bytes"
             )
         if len(shape) != 2 or 0 in shape:
-            raise FrameError(f"{where} has the shape {shape}, which is no image")
+            raise FrameError(
+                f"{where} has the shape {shape}, which is no image; colour images are not frames"
+            )
         if self.shape is not None and shape != self.shape:
             raise FrameError(
                 f"{where} has the shape {shape}, but the descriptor says {self.shape}: it is the file of "
@@ -62,6 +65,10 @@ class Expected:
         return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
 
 
+ANYTHING = Expected()
+"""Nothing is promised."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hdf5Frame:
     """A frame of an HDF5 dataset: (rows, columns), (N, rows, columns) or (N, n, rows, columns)."""
@@ -70,7 +77,7 @@ class Hdf5Frame:
     dataset: str
     number: int
     """From 0, counted through points and the frames of each."""
-    expected: Expected = Expected()
+    expected: Expected = ANYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,7 @@ class ImageFrame:
     path: str
     page: int = 0
     """Of the file's frames, from 0."""
-    expected: Expected = Expected()
+    expected: Expected = ANYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,7 @@ class HandledFrame:
     datum: Mapping[str, Any]
     position: int = 0
     """Among the frames of the datum, from 0."""
-    expected: Expected = Expected()
+    expected: Expected = ANYTHING
 
 
 FrameReference = Hdf5Frame | ImageFrame | HandledFrame

@@ -11,8 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from dvfb_stream.errors import DvfbError, SettingsError
-from dvfb_stream.files.description import DetectorDescription
-from dvfb_stream.files.run_detector import RunDetector
+from dvfb_stream.files.description import DetectorDescription, RunDetector
 from dvfb_stream.frames import Geometry
 
 

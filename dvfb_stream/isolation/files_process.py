@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ MAX_OPEN = 32
 
 
 class FilesProcess:
-    """Reads frames in a process of its own, which is started by the first frame; see `FrameReader`.
+    """Reads frames in a process of its own, started by `start` or the first frame; see `FrameReader`.
 
     Made for the process in which a RunEngine runs plans: h5py holds Python's lock while HDF5 waits for a disk, so
     that a file system that is slow would stop a plan, and a damaged file could end it. Detectors that write from this
@@ -57,6 +58,14 @@ class FilesProcess:
             metrics=metrics,
         )
         self._open_files = 0
+
+    def start(self) -> None:
+        """Start the process now; where it does not start, the first frame tries again.
+
+        Starting one holds Python's lock for up to 90 ms: here rather than at a scan's first frame.
+        """
+        with suppress(ReportedFailureError):
+            self._companion.start()
 
     @property
     def open_files(self) -> int:

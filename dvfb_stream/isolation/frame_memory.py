@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from dvfb_stream.frames import NUMBER_KINDS
+
 SMALL = 1 << 18
 """Bytes below which NumPy's own memory is as fast: the allocator does not give it back to the system."""
 
@@ -34,9 +36,6 @@ _POPULATE = 23
 
 _SECONDS_LEFT_ALONE = 0.005
 """Whoever asked for memory last is, before more is made ready; some is ready meanwhile."""
-
-_NUMBERS = "buif"
-"""NumPy's kinds that mean the same in another process: boolean, unsigned, signed, floating."""
 
 Place = Mapping[str, Any]
 """Where an array lies in a `FrameMemory`, and what it is; JSON-ready."""
@@ -155,7 +154,7 @@ class FrameMemory:
         NumPy's own, where it is small or holds something other than numbers.
         """
         kind = np.dtype(dtype).newbyteorder("=")
-        if math.prod(shape) * kind.itemsize < SMALL or kind.kind not in _NUMBERS or self._is_foreign:
+        if math.prod(shape) * kind.itemsize < SMALL or kind.kind not in NUMBER_KINDS or self._is_foreign:
             return np.empty(shape, kind)
         return self.shared(shape, kind)
 
@@ -374,7 +373,7 @@ def _address(array: NDArray[Any]) -> int:
 
 def _number(dtype: DTypeLike) -> np.dtype[Any]:
     kind = np.dtype(dtype)
-    if kind.kind not in _NUMBERS:
+    if kind.kind not in NUMBER_KINDS:
         raise TypeError(f"{kind} means nothing to another process")
     return kind
 

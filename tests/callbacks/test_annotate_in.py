@@ -19,6 +19,7 @@ from dvfb_stream.callbacks import LiveAnnotator
 from dvfb_stream.errors import BundleError, SettingsError
 from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.isolation import AnnotatorProcess
+from dvfb_stream.isolation.files_process import FilesProcess
 from dvfb_stream.labels import LABELS
 
 PATIENCE = 60.0
@@ -87,6 +88,16 @@ def test_rows_are_those_of_the_annotator_in_this_process(RE, camera, recorder, t
         # Frames of a batch share the steps of the estimate, and batches are others here.
         np.testing.assert_allclose(row["fit_residual"], annotation.fit_residual, rtol=1e-4)
         np.testing.assert_allclose(row["novelty"], annotation.novelty, rtol=1e-4)
+
+
+def test_the_process_that_reads_files_starts_with_the_callback_and_not_in_a_scan(annotator, monkeypatch):
+    started, start = [], FilesProcess.start
+    monkeypatch.setattr(FilesProcess, "start", lambda files: (start(files), started.append(files)))
+    with LiveAnnotator(annotator, detectors={"image": GEOMETRY}):
+        (files,) = started
+        assert is_alive(files.pid)
+        pid = files.pid
+    assert not is_alive(pid)
 
 
 def test_a_process_that_is_killed_costs_no_plan_and_no_row(RE, camera, recorder, tiny_bundle, processes):

@@ -143,7 +143,7 @@ def test_a_file_cut_off_gives_no_frame_and_does_not_hang(tmp_path, settings, lib
     if is_open:
         files.read(Hdf5Frame(path, "d", 0, ANY), "run")
     os.truncate(path, os.path.getsize(path) - 1500)
-    with pytest.raises(NotThereYetError, match=r"cannot be opened: .*truncated file"):
+    with pytest.raises(NotThereYetError, match=r"cannot be opened as HDF5 .*truncated file"):
         files.read(Hdf5Frame(path, "d", 39, ANY), "run")
     files.close()
 

@@ -79,7 +79,7 @@ def test_a_frame_that_was_never_written_is_not_made_up(tmp_path, files, settings
     assert [files.read(Hdf5Frame(path, "d", number, ANY), "run")[0, 0] for number in (0, 2)] == [5, 6]
     for name, number in (("d", 1), ("contiguous", 0)):
         with pytest.raises(
-            NotThereYetError, match=rf"a.h5::{name}\[{number}\] is not there: it is not written"
+            NotThereYetError, match=rf"a.h5::{name} frame {number} is not there: it is not written"
         ):
             files.read(Hdf5Frame(path, name, number, ANY), "run")
 
@@ -117,7 +117,7 @@ def test_a_compression_that_is_not_installed_is_named(tmp_path, files):
         h5py.h5d.create(file.id, b"d", h5py.h5t.NATIVE_INT32, space, settings)
         file["d"].id.write_direct_chunk((0, 0, 0), b"whatever")
     with pytest.raises(
-        FrameError, match=r"a.h5::d\[0\]: it is compressed by the HDF5 filter 32767"
+        FrameError, match=r"a.h5::d frame 0: it is compressed by the HDF5 filter 32767"
     ) as raised:
         files.read(Hdf5Frame(path, "d", 0, ANY), "run")
     assert not isinstance(raised.value, NotThereYetError)
@@ -146,7 +146,9 @@ def test_external_links_are_followed_to_the_files_own_frames(tmp_path, files):
     assert files.open_files == 3
     with pytest.raises(FrameError, match="lead round in a circle"):
         files.read(Hdf5Frame(master, "circle", 0, ANY), "run")
-    with pytest.raises(NotThereYetError, match=r"master.h5::late\[0\] is not there: .*late.h5 is not there"):
+    with pytest.raises(
+        NotThereYetError, match=r"master.h5::late frame 0 is not there: .*late.h5 is not there"
+    ):
         files.read(Hdf5Frame(master, "late", 0, ANY), "run")
 
 
@@ -160,7 +162,7 @@ def test_a_virtual_frame_is_there_once_its_own_file_is_and_reaches_as_far(tmp_pa
     with h5py.File(tmp_path / "0.h5", "w") as file:
         file["d"] = np.full((2, 3, 4), 5)
     assert (files.read(Hdf5Frame(path, "d", 1, ANY), "run") == 5).all()
-    with pytest.raises(NotThereYetError, match=r"virtual.h5::d\[2\] .*1.h5::d: .*1.h5 is not there"):
+    with pytest.raises(NotThereYetError, match=r"virtual.h5::d frame 2 .*1.h5::d: .*1.h5 is not there"):
         files.read(Hdf5Frame(path, "d", 2, ANY), "run")
     with h5py.File(tmp_path / "1.h5", "w") as file:
         file.create_dataset("d", data=np.full((1, 3, 4), 7), maxshape=(2, 3, 4))

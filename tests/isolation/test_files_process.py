@@ -107,6 +107,14 @@ def test_frames_are_in_the_machines_byte_order(files, tmp_path):
         assert found.dtype.isnative
 
 
+def test_a_process_that_was_started_beforehand_reads_the_first_frame(files, hdf5):
+    files.start()
+    started = files.pid
+    assert started is not None
+    files.read(Hdf5Frame(hdf5, "d", 0), "run")
+    assert files.pid == started
+
+
 def test_no_process_is_started_before_a_frame_is_read_and_closing_ends_it(files, hdf5):
     files.release("run")
     assert files.pid is None

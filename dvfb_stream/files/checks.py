@@ -1,4 +1,4 @@
-"""Paths come out of documents: what is no regular file is not opened, for opening a named pipe waits for ever."""
+"""What is looked at before anything is opened: paths come out of documents, and opening a pipe waits for ever."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import os
 import stat
 
 from dvfb_stream.errors import FrameError, NotThereYetError
+
+WIDEST_ITEM = 8
+"""Bytes of the widest pixel type: extended floats are no detector's, and torch has none."""
+
+MOST_KEPT_BYTES = 256 * 2**20
+"""Of the frames of a chunk or a datum: 16 of a 4-megapixel detector. Larger ones are read once a frame."""
 
 KINDS_OF_FILE = {
     stat.S_IFDIR: "a directory",
@@ -26,20 +32,27 @@ def regular_file(path: str) -> os.stat_result:
     FrameError
         When it is no regular file.
     """
-    status = _status(path)
+    try:
+        status = os.stat(path)
+    except FileNotFoundError as error:
+        raise NotThereYetError(f"{path} is not there") from error
+    except OSError as error:
+        raise NotThereYetError(f"{path} cannot be looked at: {error.strerror}") from error
+    except ValueError as error:
+        raise FrameError(f"{path!r} is no path: {error}") from error
     if not stat.S_ISREG(status.st_mode):
-        raise FrameError(f"{path} is {_kind(status)}, no file of frames; the documents name a wrong path")
+        kind = KINDS_OF_FILE.get(stat.S_IFMT(status.st_mode), "of an unknown kind")
+        raise FrameError(f"{path} is {kind}, no file of frames")
     return status
 
 
 def refuse_pipes_and_devices(path: str) -> None:
     """Raise FrameError where there is something at `path` that is neither a regular file nor a directory."""
-    try:
-        status = _status(path)
-    except NotThereYetError:
-        return
-    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-        raise FrameError(f"{path} is {_kind(status)}, no file of frames; the documents name a wrong path")
+    if not os.path.isdir(path):
+        try:
+            regular_file(path)
+        except NotThereYetError:
+            return
 
 
 def beside(path: str, name: str) -> str:
@@ -52,18 +65,3 @@ def beside(path: str, name: str) -> str:
     names = (name, os.path.basename(name))
     places = [os.path.join(folder, name) for name in names for folder in folders]
     return next((place for place in places if os.path.lexists(place)), places[0])
-
-
-def _status(path: str) -> os.stat_result:
-    try:
-        return os.stat(path)
-    except FileNotFoundError as error:
-        raise NotThereYetError(f"{path} is not there") from error
-    except OSError as error:
-        raise NotThereYetError(f"{path} cannot be looked at: {error.strerror}") from error
-    except ValueError as error:
-        raise FrameError(f"{path!r} is no path: {error}") from error
-
-
-def _kind(status: os.stat_result) -> str:
-    return KINDS_OF_FILE.get(stat.S_IFMT(status.st_mode), "of an unknown kind")

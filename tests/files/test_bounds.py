@@ -1,0 +1,128 @@
+"""The bounds that reading keeps, each at its own value: what lies within is read, what lies beyond is not."""
+
+from __future__ import annotations
+
+import struct
+
+import h5py
+import numpy as np
+import pytest
+
+from dvfb_stream.errors import FrameError
+from dvfb_stream.files import DetectorDescription, checks, handlers, images, open_frames
+from dvfb_stream.files.frame_files import FrameFiles
+from dvfb_stream.files.references import Expected, HandledFrame, Hdf5Frame
+
+
+def chain_of_links(folder, steps):
+    """A dataset that is reached through so many external links."""
+    with h5py.File(folder / "0.h5", "w") as file:
+        file["d"] = np.ones((3, 4))
+    for step in range(steps):
+        with h5py.File(folder / f"{step + 1}.h5", "w") as file:
+            file["d"] = h5py.ExternalLink(f"{step}.h5", "d")
+    return Hdf5Frame(str(folder / f"{steps}.h5"), "d", 0)
+
+
+def chain_of_virtual_datasets(folder, steps):
+    with h5py.File(folder / "0.h5", "w") as file:
+        file["d"] = np.ones((3, 4))
+    for step in range(steps):
+        layout = h5py.VirtualLayout((3, 4), "f8")
+        layout[...] = h5py.VirtualSource(f"{step}.h5", "d", (3, 4))
+        with h5py.File(folder / f"{step + 1}.h5", "w") as file:
+            file.create_virtual_dataset("d", layout)
+    return Hdf5Frame(str(folder / f"{steps}.h5"), "d", 0)
+
+
+@pytest.mark.parametrize("chain", [chain_of_links, chain_of_virtual_datasets])
+def test_eight_steps_from_file_to_file_are_followed_and_nine_are_a_circle(tmp_path, files, chain):
+    assert files.read(chain(tmp_path, 8), "run").all()
+    with pytest.raises(FrameError, match="lead round in a circle"):
+        files.read(chain(tmp_path, 9), "run")
+
+
+def test_a_frame_of_a_gigabyte_is_believed_and_a_larger_one_is_not():
+    Expected().check_promise((1 << 14, 1 << 14), np.dtype("f4"), "it")
+    with pytest.raises(FrameError, match="more than any detector's"):
+        Expected().check_promise((1 + (1 << 14), 1 << 14), np.dtype("f4"), "it")
+
+
+def test_datasets_that_could_be_images_are_offered_up_to_six_of_them(tmp_path):
+    path = tmp_path / "a.h5"
+    deep = "/".join("g" * 12)
+    with h5py.File(path, "w") as file:
+        for number in range(7):
+            file[f"d{number}"] = np.zeros((16, 16), "u2")
+        file["narrow"] = np.zeros((100, 15), "u2")
+    with pytest.raises(FrameError, match=r"d5 \(16, 16\) and 1 more$"), open_frames(str(path)):
+        pass
+    with h5py.File(path, "w") as file:
+        file[f"{deep}/twelve"] = file[f"{deep}/g/thirteen"] = np.zeros((16, 16), "u2")
+    with pytest.raises(FrameError, match="twelve") as raised, open_frames(str(path)):
+        pass
+    assert "thirteen" not in str(raised.value)
+
+
+def test_a_datum_or_chunk_of_sixteen_frames_of_four_megapixels_is_kept():
+    assert checks.MOST_KEPT_BYTES == 16 * 4 * 2**20 * 4
+
+
+@pytest.mark.parametrize(("bound", "calls"), [(2 * 96, 1), (2 * 96 - 1, 2)])
+def test_a_datum_is_kept_for_its_next_frame_up_to_the_bound(monkeypatch, bound, calls):
+    monkeypatch.setattr(handlers, "MOST_KEPT_BYTES", bound)
+    called = []
+
+    class Stack:
+        def __init__(self, path):
+            pass
+
+        def __call__(self):
+            called.append(1)
+            return np.ones((2, 3, 4))
+
+    files = FrameFiles(handlers={"STACK": Stack})
+    for position in range(2):
+        files.read(HandledFrame("STACK", "x", {}, {}, position), "run")
+    assert len(called) == calls
+    files.close()
+
+
+@pytest.mark.parametrize(("bound", "reads"), [(2 * 96, 1), (2 * 96 - 1, 2)])
+def test_a_chunk_is_kept_for_its_next_frame_up_to_the_bound(tmp_path, monkeypatch, bound, reads):
+    monkeypatch.setattr("dvfb_stream.files.hdf5.MOST_KEPT_BYTES", bound)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("d", data=np.ones((2, 3, 4)), chunks=(2, 3, 4), compression="gzip")
+    read, real = [], h5py.Dataset.read_direct
+    monkeypatch.setattr(h5py.Dataset, "read_direct", lambda *given: read.append(given) or real(*given))
+    files = FrameFiles()
+    for number in range(2):
+        files.read(Hdf5Frame(str(tmp_path / "a.h5"), "d", number), "run")
+    assert len(read) == reads
+    files.close()
+
+
+def tiff_of(images):
+    """A chain of so many empty image directories."""
+    entries = [struct.pack("<HI", 0, 8 + 6 * (number + 1)) for number in range(images - 1)]
+    return b"II*\0" + struct.pack("<I", 8) + b"".join(entries) + struct.pack("<HI", 0, 0)
+
+
+def test_a_tiff_of_100_000_images_is_followed_and_one_more_is_damage(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff_of(100_000))
+    images._check_tiff_directories(path)
+    path.write_bytes(tiff_of(100_001))
+    with pytest.raises(FrameError, match="has no end"):
+        images._check_tiff_directories(path)
+
+
+def test_geometries_of_a_detector_are_kept_for_a_few_shapes():
+    detector = DetectorDescription(center_x=1.0, center_y=2.0).load()
+    first = detector.geometry((1, 9))
+    for rows in range(2, 17):
+        detector.geometry((rows, 9))
+    assert detector.geometry((1, 9)) is first
+    for rows in range(2, 18):
+        detector.geometry((rows, 9))
+    assert detector.geometry((1, 9)) is not first
