@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from event_model import compose_run
 
 from dvfb_stream import Geometry
 
@@ -32,45 +33,16 @@ def exposures(count: int) -> np.ndarray:
     return rng.poisson(np.stack(mean)).astype(np.int32)
 
 
-def opening(**spec: Any) -> tuple[list[tuple[str, dict[str, Any]]], str, str]:
-    """Start and descriptor of a run, and the uids of both."""
-    run, descriptor, now = str(uuid.uuid4()), str(uuid.uuid4()), time.time()
-    return (
-        [
-            ("start", {"uid": run, "time": now}),
-            (
-                "descriptor",
-                {
-                    "uid": descriptor,
-                    "run_start": run,
-                    "time": now,
-                    "name": "primary",
-                    "data_keys": {"image": {**KEY, **spec}},
-                },
-            ),
-        ],
-        run,
-        descriptor,
-    )
-
-
 def inline_run(frames: np.ndarray, count: int) -> Documents:
     """A run whose events carry their frames."""
-    documents, run, descriptor = opening()
-    yield from documents
+    run = compose_run()
+    descriptor = run.compose_descriptor(name="primary", data_keys={"image": KEY}, validate=False)
+    yield "start", run.start_doc
+    yield "descriptor", descriptor.descriptor_doc
     for number in range(count):
-        yield (
-            "event",
-            {
-                "uid": str(number),
-                "descriptor": descriptor,
-                "seq_num": number + 1,
-                "time": time.time(),
-                "data": {"image": frames[number % len(frames)]},
-                "timestamps": {},
-            },
-        )
-    yield "stop", {"uid": "stop", "run_start": run, "time": time.time(), "exit_status": "success"}
+        data = {"image": frames[number % len(frames)]}
+        yield "event", descriptor.compose_event(data=data, timestamps={"image": time.time()}, validate=False)
+    yield "stop", run.compose_stop(validate=False)
 
 
 def resource(path: Path, uid: str) -> dict[str, Any]:
@@ -84,24 +56,28 @@ def resource(path: Path, uid: str) -> dict[str, Any]:
     }
 
 
+def datum(resource: str, descriptor: str, first: int, stop: int) -> dict[str, Any]:
+    """A stream datum that announces frames from `first` to before `stop`."""
+    return {
+        "uid": f"{resource}/{first}",
+        "descriptor": descriptor,
+        "stream_resource": resource,
+        "indices": {"start": first, "stop": stop},
+        "seq_nums": {"start": first + 1, "stop": stop + 1},
+    }
+
+
 def stream_run(path: Path, count: int, *, each: int = 1) -> Documents:
     """A run whose stream datums announce frames of an HDF5 file, `each` at a time."""
-    documents, run, descriptor = opening(external="STREAM:")
-    yield from documents
-    uid = str(uuid.uuid4())
-    yield "stream_resource", {**resource(path, uid), "run_start": run}
+    run, uid = compose_run(), str(uuid.uuid4())
+    keys = {"image": KEY | {"external": "STREAM:"}}
+    descriptor = run.compose_descriptor(name="primary", data_keys=keys, validate=False).descriptor_doc
+    yield "start", run.start_doc
+    yield "descriptor", descriptor
+    yield "stream_resource", resource(path, uid) | {"run_start": run.start_doc["uid"]}
     for first in range(0, count, each):
-        yield (
-            "stream_datum",
-            {
-                "uid": str(first),
-                "descriptor": descriptor,
-                "stream_resource": uid,
-                "indices": {"start": first, "stop": min(first + each, count)},
-                "seq_nums": {"start": first + 1, "stop": min(first + each, count) + 1},
-            },
-        )
-    yield "stop", {"uid": "stop", "run_start": run, "time": time.time(), "exit_status": "success"}
+        yield "stream_datum", datum(uid, descriptor["uid"], first, min(first + each, count))
+    yield "stop", run.compose_stop(validate=False)
 
 
 def written(folder: str, frames: np.ndarray) -> Path:
@@ -130,16 +106,13 @@ class StreamCamera:
         self._resource, self._taken = "", 0
 
     def stage(self) -> list[StreamCamera]:
-        """Begin a file."""
         self._resource, self._taken = str(uuid.uuid4()), 0
         return [self]
 
     def unstage(self) -> list[StreamCamera]:
-        """Nothing is open."""
         return [self]
 
     def trigger(self) -> Any:
-        """Take as long as a frame does."""
         from ophyd.status import Status
 
         status = Status()
@@ -150,35 +123,20 @@ class StreamCamera:
         return status
 
     def describe(self) -> dict[str, Any]:
-        """Describe the frames."""
         return {"image": {**KEY, "external": "STREAM:"}}
 
     def read(self) -> dict[str, Any]:
-        """Return nothing: the frames lie in the file."""
         return {}
 
-    def describe_configuration(self) -> dict[str, Any]:
-        """Return nothing."""
-        return {}
-
-    read_configuration = describe_configuration
+    read_configuration = describe_configuration = read
 
     def get_index(self) -> int:
-        """Return how many frames there are."""
         return self._taken
 
     def collect_asset_docs(self, index: int | None = None) -> Documents:
-        """Announce a frame."""
         if not self._taken:
             yield "stream_resource", resource(self._path, self._resource)
-        first, self._taken = self._taken, self._taken + 1
-        yield (
-            "stream_datum",
-            {
-                "uid": f"{self._resource}/{first}",
-                "stream_resource": self._resource,
-                "descriptor": "",
-                "indices": {"start": first, "stop": first + 1},
-                "seq_nums": {"start": 0, "stop": 0},
-            },
-        )
+        self._taken += 1
+        # The RunEngine numbers events, and refuses who does it for it.
+        unnumbered = {"seq_nums": {"start": 0, "stop": 0}}
+        yield "stream_datum", datum(self._resource, "", self._taken - 1, self._taken) | unnumbered
