@@ -17,7 +17,7 @@ from dvfb_stream.callbacks.latest import LatestAnnotations
 from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats, frame_memory
 from dvfb_stream.callbacks.raw_run import GeometryProvider
 from dvfb_stream.callbacks.writer import Sink
-from dvfb_stream.errors import SettingsError
+from dvfb_stream.errors import SettingsError, check_at_least
 from dvfb_stream.files.references import FrameReader
 from dvfb_stream.frames import Geometry
 from dvfb_stream.isolation import AnnotatorProcess
@@ -28,13 +28,11 @@ from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate
 from dvfb_stream.worker.ending import SECONDS_AT_EXIT, seconds_for_rows
 
 SECONDS_WITHOUT_A_ROW = 60.0
-"""After which who leaves a ``with`` block takes it that none will come: a file may be late by 30 s, and Tiled's
-client tries for 45 s. As long as rows come it may take longer, as with 100,000 frames that wait in files."""
+"""`__exit__` stops waiting if no row arrives for so long: a late file takes 30 s, a Tiled retry 45 s."""
 
 HEAD_START = 0.005
-"""Seconds that a scan has after each document before work on its frames begins. A RunEngine has two to four
-milliseconds of work until the next exposure begins, and then waits for the detector: what we need of Python's
-interpreter meanwhile, it would wait for."""
+"""Seconds from a document to the beginning of work on its frames. A RunEngine works for two to four milliseconds
+until the next exposure begins, and would wait for the interpreter; then it waits for the detector anyway."""
 
 
 class AnnotateIn(StrEnum):
@@ -56,14 +54,12 @@ class LiveAnnotator:
     annotated, the queue absorbs `max_frames` of them; of further ones, under the default policy, each gets a
     row that says it was dropped, and the summary counts them. Rows go to the sinks while the plan runs.
 
-    `wait` waits for the rows of what was seen so far, `close` ends the threads. A context manager closes: once all
-    rows are there, or none has come for `SECONDS_WITHOUT_A_ROW`; after an exception what is there has 10 s. When the
-    interpreter ends, all that lives then has these 10 s together.
+    `wait` waits for the rows of what was seen so far, `close` ends the threads, and so does a ``with`` block, see
+    `__exit__`. When the interpreter ends, all callbacks that live then have 10 s together for their last rows.
 
-    A sink may call `wait` and `close`, which return at once, as the thread that calls would wait for itself: rows
-    under way still come, and the threads end with the next call. The handler of a signal may call them too, but with
-    a timeout: the delivery of a document that it interrupts may hold up the threads until it goes on. In a process
-    that was forked off they do nothing: the threads, and the frames, are those of the other.
+    A sink may call `wait` and `close`. They return at once, as the sink's thread would wait for itself: rows under
+    way still come, and the threads end with the next call. In a process that was forked off, calls do nothing: the
+    threads and the frames are the parent's.
 
     Parameters
     ----------
@@ -94,8 +90,8 @@ class LiveAnnotator:
     BundleError
         When the model cannot be loaded.
     SettingsError
-        When the policy does not exist, a bound is not positive, a sink cannot be called, or a detector's geometry
-        is none.
+        When the policy does not exist, a bound is not positive, a sink cannot be called, `detectors` is no mapping,
+        or a detector's geometry is none.
     """
 
     def __init__(
@@ -119,6 +115,13 @@ class LiveAnnotator:
         metrics: Metrics | None = None,
     ) -> None:
         policy = FullQueuePolicy.named(policy)
+        # Before the model is loaded, which takes seconds.
+        check_at_least(1, batch_size=batch_size, max_frames=max_frames, max_bytes=max_bytes)
+        check_at_least(0, max_wait=max_wait, patience=patience)
+        if not isinstance(detectors, Mapping | None):
+            raise SettingsError(
+                f"detectors must say which geometry a data key has, as {{'det_image': geometry}}, not {detectors!r}"
+            )
         metrics = Metrics() if metrics is None else metrics
         with ExitStack() as opened:
             memory = frame_memory(max_bytes)
@@ -149,8 +152,13 @@ class LiveAnnotator:
                 metrics=metrics,
             )
             self._opened = opened.pop_all()
+        self._model = annotator.identity
         self._pid = os.getpid()
         atexit.register(self._close_at_exit)
+
+    def __repr__(self) -> str:
+        stats = self.stats()
+        return f"<LiveAnnotator {self._model}: {stats.frames} frames seen, {stats.writer.rows} rows written>"
 
     def __call__(self, name: str, doc: Document) -> None:
         """Take one document of the RunEngine."""
@@ -200,17 +208,19 @@ class LiveAnnotator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._is_ours():
-            if error is None:
-                self._wait_while_rows_come()
-            self.close(SECONDS_AT_EXIT)
+        """Close. Stops waiting if no row arrives for 60 s: a late file takes 30 s, a Tiled retry 45 s.
 
-    def _wait_while_rows_come(self) -> None:
-        before = -1
-        while (rows := self.stats().writer.rows) > before:
+        As long as rows arrive it waits on, for 100,000 frames in files as well. After an exception what is there has
+        10 s.
+        """
+        if not self._is_ours():
+            return
+        rows = -1
+        while error is None and self.stats().writer.rows > rows:
+            rows = self.stats().writer.rows
             if self.wait(SECONDS_WITHOUT_A_ROW):
-                return
-            before = rows
+                break
+        self.close(SECONDS_AT_EXIT)
 
     def _close_at_exit(self) -> None:
         self.close(seconds_for_rows())

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from dvfb_stream.annotations import Status
+from dvfb_stream.bounded_cache import BoundedCache, Evict
+
 MAX_OPEN_RUNS = 1_000
 """Runs without a stop that are remembered; of more, the one that began first is forgotten."""
 
 _COLUMNS = "{scan:>6} | {frame:>6} | {residual:>8} | {novelty:>7} | {status:<7} | {labels}"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Run:
-    start: Mapping[str, Any]
-    descriptors: list[str] = field(default_factory=list)
-
-    @property
-    def scan(self) -> str:
-        return str(self.start.get("scan_id", ""))
 
 
 class AnnotationTable:
@@ -41,38 +32,36 @@ class AnnotationTable:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, soft_wrap=True)
-        self._runs: OrderedDict[str, _Run] = OrderedDict()
-        self._run_of_descriptor: dict[str, str] = {}
-        self._last: str | None = None
+        # By uid: start documents, and of which run a descriptor is.
+        self._starts: BoundedCache[str, Mapping[str, Any]] = BoundedCache(
+            MAX_OPEN_RUNS, evict=Evict.OLDEST_PUT
+        )
+        self._run_of: BoundedCache[str, str] = BoundedCache(MAX_OPEN_RUNS, evict=Evict.OLDEST_PUT)
+        self._last = ""
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
         """Print what a document of an analysis run says; documents of other runs are left alone."""
         if name == "start" and "analysis" in doc:
-            self._runs[doc["uid"]] = _Run(doc)
-            if len(self._runs) > MAX_OPEN_RUNS:
-                self._forget(next(iter(self._runs)))
-        elif name == "descriptor" and doc["run_start"] in self._runs:
-            self._runs[doc["run_start"]].descriptors.append(doc["uid"])
-            self._run_of_descriptor[doc["uid"]] = doc["run_start"]
-        elif name == "event" and doc["descriptor"] in self._run_of_descriptor:
-            self._print_row(self._run_of_descriptor[doc["descriptor"]], doc["data"])
-        elif name == "stop" and doc["run_start"] in self._runs:
-            self._print_summary(doc)
-            self._forget(doc["run_start"])
+            self._starts.put(doc["uid"], doc)
+        elif name == "descriptor" and doc["run_start"] in self._starts:
+            self._run_of.put(doc["uid"], doc["run_start"])
+        elif name == "event":
+            start = self._starts.get(self._run_of.get(doc["descriptor"], ""))
+            if start is not None:
+                self._print_row(start, doc["data"])
+        elif name == "stop":
+            start = self._starts.pop(doc["run_start"])
+            if start is not None:
+                self._print_summary(start, doc["summary"])
 
-    def _forget(self, uid: str) -> None:
-        for descriptor in self._runs.pop(uid).descriptors:
-            self._run_of_descriptor.pop(descriptor, None)
-
-    def _print_row(self, uid: str, data: Mapping[str, Any]) -> None:
-        run = self._runs[uid]
-        if uid != self._last:  # interleaved runs share the screen
-            self._print_head(run.start)
-            self._last = uid
+    def _print_row(self, start: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+        if start["uid"] != self._last:  # interleaved runs share the screen
+            self._print_head(start)
+            self._last = start["uid"]
         labels = ", ".join(f"{label} {data[label]:.2f}" for label in data["labels"].split(",") if label)
-        failed = data["status"] != "ok"
+        failed = data["status"] != Status.OK
         line = _COLUMNS.format(
-            scan=run.scan,
+            scan=_scan(start),
             frame=data["frame"],
             residual=_figure(data["fit_residual"]),
             novelty=_figure(data["novelty"]),
@@ -89,29 +78,24 @@ class AnnotationTable:
             f" · model {model['name']} {model['version']}",
             style="bold",
         )
-        head = _COLUMNS.format(
-            scan="scan",
-            frame="frame",
-            residual="residual",
-            novelty="novelty",
-            status="status",
-            labels="labels",
-        )
-        self._print(head, style="dim")
+        names = {name: name for name in ("scan", "frame", "residual", "novelty", "status", "labels")}
+        self._print(_COLUMNS.format(**names), style="dim")
 
-    def _print_summary(self, stop: Mapping[str, Any]) -> None:
-        summary = stop["summary"]
+    def _print_summary(self, start: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
         counts = {name: entry["count"] for name, entry in summary.items() if isinstance(entry, Mapping)}
         found = ", ".join(f"{label} {count}" for label, count in counts.items() if count) or "no labels"
-        scan = self._runs[stop["run_start"]].scan
         without = "".join(
-            f", {summary[status]} {status}" for status in ("failed", "dropped") if summary[status]
+            f", {summary[status]} {status}" for status in (Status.FAILED, Status.DROPPED) if summary[status]
         )
-        self._print(f"{scan:>6} | {summary['frames']} frames{without}: {found}", style="bold")
-        self._last = None
+        self._print(f"{_scan(start):>6} | {summary['frames']} frames{without}: {found}", style="bold")
+        self._last = ""
 
     def _print(self, line: str, *, style: str) -> None:
         self._console.print(Text(_printable(line), style=style))
+
+
+def _scan(start: Mapping[str, Any]) -> str:
+    return str(start.get("scan_id", ""))
 
 
 def _printable(line: str) -> str:

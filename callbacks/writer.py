@@ -157,7 +157,9 @@ class AnalysisWriter:
                 self._repeated_rows += 1
             elif self._is_too_much(progress):
                 is_behind = len(self._due) >= self._max_rows
-                stuck = "sinks are" if is_behind else f"frame {progress.next_index} of the {progress.analysis} is"
+                stuck = (
+                    "sinks are" if is_behind else f"frame {progress.next_index} of the {progress.analysis} is"
+                )
                 self._abandon(progress, f"{stuck} stuck", lost=1)
             else:
                 self._queue(progress, row)

@@ -24,6 +24,7 @@ from ophyd.status import DeviceStatus
 from dvfb_stream.callbacks import LiveAnnotator
 from dvfb_stream.errors import BundleError, SettingsError
 from dvfb_stream.frames import Geometry
+from dvfb_stream.worker import Worker
 
 SHAPE = (4, 6)
 PATIENCE = 10.0
@@ -251,6 +252,46 @@ def test_a_policy_or_model_that_does_not_exist_is_an_error_at_once(annotator):
         LiveAnnotator(annotator, policy="drop-oldest")
     with pytest.raises(BundleError, match="no-such-model"):
         LiveAnnotator("no-such-model")
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"detectors": ["cam_image"]}, r"detectors must say .* not \['cam_image'\]"),
+        ({"detectors": "cam_image"}, "detectors must say"),
+        ({"max_bytes": float("nan")}, "max_bytes must be a number of at least 1, not nan"),
+        ({"max_frames": 0}, "max_frames must be a number of at least 1, not 0"),
+        ({"batch_size": "16"}, "batch_size must be .* not '16'"),
+        ({"patience": -1.0}, "patience must be a number of at least 0, not -1"),
+        ({"max_wait": float("nan")}, "max_wait must be .* not nan"),
+        ({"sinks": print}, "sinks must be a list"),
+        ({"annotate_in": "cloud"}, "annotate_in must be 'process' or 'thread', not 'cloud'"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_at_once_with_its_value(annotator, settings, complaint):
+    with pytest.raises(SettingsError, match=complaint):
+        LiveAnnotator(annotator, **settings)
+
+
+def test_it_is_short_to_read(live, raw_documents):
+    assert repr(live) == "<LiveAnnotator brightness 1 (000000000000): 0 frames seen, 0 rows written>"
+
+
+def test_a_scan_goes_on_before_work_on_its_frame_begins(annotator, geometry, raw_documents, monkeypatch):
+    """For longer than the 2 to 4 ms that a RunEngine works after a document, and for no longer than need be."""
+    submitted = []
+    submit = Worker.submit
+
+    def spy(worker, frame, deliver, **settings):
+        submitted.append(settings["head_start"])
+        return submit(worker, frame, deliver, **settings)
+
+    monkeypatch.setattr(Worker, "submit", spy)
+    with LiveAnnotator(annotator, detectors={"image": geometry}) as live:
+        for name, doc in raw_documents().whole(1, 2):
+            live(name, doc)
+    assert len(submitted) == 2
+    assert 0.004 < min(submitted) <= max(submitted) < 0.01
 
 
 json_like = st.recursive(
