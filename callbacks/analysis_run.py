@@ -8,35 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid5
 
-from dvfb_stream import __version__
 from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.callbacks.copied_fields import copied_fields
 from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import LABELS
 from dvfb_stream.rows import EVENT_COLUMNS, Kind
-from dvfb_stream.worker import SupportsAnnotate
 
 NAMESPACE = UUID("d3c6b0d5-7b0c-5c2e-9c0e-5a0f7d7f3b11")
 """Namespace of the analysis runs' uids. It must never change: equal runs are recognised by equal uids."""
 
 STREAM = "annotations"
-
-
-def provenance_of(annotator: SupportsAnnotate) -> dict[str, Any]:
-    """Return what every analysis run says about its model: the annotator's own account, completed.
-
-    An annotator without a `provenance` method, such as a script's own, is described by its identity.
-    """
-    identity = annotator.identity
-    account: dict[str, Any] = {
-        "model": {"name": identity.name, "version": identity.version, "sha256": identity.sha256},
-        "labels": list(LABELS),
-        "thresholds": {},
-        "fbt": {},
-        "software": {"dvfb-stream": __version__},
-    }
-    describe = getattr(annotator, "provenance", None)
-    return account | (describe() if callable(describe) else {})
 
 
 def analysis_uid(raw_uid: str, stream: str, data_key: str, model: Mapping[str, Any]) -> str:
@@ -78,7 +59,7 @@ class AnalysisRun:
     stream, data_key
         Where the frames lie in the raw run.
     provenance
-        As `provenance_of` returns it.
+        As `FrameAnnotator.provenance` returns it.
     geometry
         Geometry of the first frame; None where it is not known. Each row has the centre of its own.
     started, described
@@ -116,7 +97,7 @@ class AnalysisRun:
                 "geometry": _described_geometry(geometry),
             },
         } | copied_fields(raw_start)
-        self.left_out = 0
+        self.rejected_documents = 0
         """Documents of the raw run that could have had frames, and were left out."""
 
     def __str__(self) -> str:
@@ -164,7 +145,7 @@ class AnalysisRun:
         return event
 
     def stop(self, time: float) -> dict[str, Any]:
-        """Return the stop document with the summary and `left_out`; `time` is that of the raw stop."""
+        """Return the stop document with the summary and `rejected_documents`; `time` is that of the raw stop."""
         return {
             "uid": self._derived_uid("stop"),
             "run_start": self.uid,
@@ -172,7 +153,7 @@ class AnalysisRun:
             "exit_status": "success",
             "reason": "",
             "num_events": {STREAM: self._summary.frames},
-            "summary": self._summary.as_dict() | {"left_out": self.left_out},
+            "summary": self._summary.as_dict() | {"rejected_documents": self.rejected_documents},
         }
 
     def _derived_uid(self, name: str) -> str:

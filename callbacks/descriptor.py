@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.documents import Document, DocumentError, mapping, moment, size_of, text
+from dvfb_stream.callbacks.documents import Document, DocumentError, mapping, moment, size_of, text, whole
 from dvfb_stream.errors import GeometryError
+from dvfb_stream.files.references import Expected
 from dvfb_stream.frames import Geometry
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ Detectors = Mapping[str, Geometry | GeometryProvider]
 
 
 class Descriptor:
-    """Of a descriptor what frames need; the whole of it only where a geometry may be looked for there.
+    """What frames need of a descriptor; the whole of it only where a geometry may be looked for there.
 
     Parameters
     ----------
@@ -77,16 +78,21 @@ class Descriptor:
             and (looks_like_image(spec) if detectors is None else key in detectors)
         }
         self.has_streams = any(
-            str(spec.get("external", ""))[:6] == "STREAM" for spec in self._images.values()
+            str(spec.get("external", "")).startswith("STREAM") for spec in self._images.values()
         )
         """Whether stream datums announce frames of it, and not its events."""
         self.n_bytes = size_of(self._doc or self._images)
         """About what is kept takes."""
         self._geometries: dict[str, Geometry | str] = {}
+        self._expected = {key: _expected(spec) for key, spec in self._images.items()}
 
     def spec(self, key: str) -> Document:
         """Return what the descriptor says of a data key with images; nothing where it says nothing."""
         return self._images.get(key, {})
+
+    def expected(self, key: str) -> Expected:
+        """Return what the descriptor promises of each frame of a data key: one object for all, of which many wait."""
+        return self._expected.get(key, Expected())
 
     def is_image(self, key: str, value: object) -> bool:
         """Return whether the value of a data key, if there is one, is to be an image."""
@@ -102,19 +108,18 @@ class Descriptor:
         if isinstance(known, Geometry):
             return known
         if known is None:
-            return _no_geometry(key, self._images.get(key), pixels)
+            return _no_geometry(key, self.spec(key).get("shape"), pixels)
         if key not in self._geometries:
             self._geometries[key] = self._found(known, key)
         return self._geometries[key]
 
-    def _found(self, finder: GeometryProvider, key: str) -> Geometry | str:
+    def _found(self, provider: GeometryProvider, key: str) -> Geometry | str:
         try:
-            found: object = finder.geometry_in(self._start, self._doc, key)
+            found: object = provider.geometry_in(self._start, self._doc, key)
         except GeometryError as error:
             return str(error)
-        except (
-            Exception
-        ) as error:  # a beamline's own: its fault costs the frames of this data key and no others
+        # A beamline's own: its fault costs the frames of this data key and no others.
+        except Exception as error:
             logger.exception("the geometry of %r could not be found", key)
             return f"looking for the geometry of {key!r} raised {type(error).__name__}: {error}"
         if isinstance(found, Geometry):
@@ -133,8 +138,23 @@ def looks_like_image(spec: Document) -> bool:
     return spec.get("dtype") == "array" and isinstance(shape, list | tuple) and len(shape) in (2, 3)
 
 
-def _no_geometry(key: str, spec: object, pixels: NDArray[Any] | None) -> str:
-    described = spec.get("shape") if isinstance(spec, Mapping) else None
+def _expected(spec: Document) -> Expected:
+    shape, dtype = spec.get("shape"), spec.get("dtype_numpy")
+    rows_columns = None
+    if (
+        isinstance(shape, list | tuple)
+        and len(shape) >= 2
+        and all((whole(length) or 0) > 0 for length in shape)
+    ):
+        rows_columns = (int(shape[-2]), int(shape[-1]))
+    try:
+        known = np.dtype(dtype) if isinstance(dtype, str) and dtype else None
+    except (TypeError, ValueError, SyntaxError):
+        known = None
+    return Expected(rows_columns, known)
+
+
+def _no_geometry(key: str, described: object, pixels: NDArray[Any] | None) -> str:
     shape = tuple(described)[-2:] if isinstance(described, list | tuple) else (0, 0)
     shape = shape if pixels is None else pixels.shape
     return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import index
 from typing import Any
 
@@ -14,7 +14,7 @@ from dvfb_stream.errors import DvfbError
 
 Document = Mapping[str, Any]
 
-MAX_EXPOSURES_IN_A_DOCUMENT = 100_000
+MAX_FRAMES_IN_A_DOCUMENT = 100_000
 """A document that claims more is refused: a day of a fast detector comes in many documents, a typing error or
 an attack in one."""
 
@@ -90,3 +90,36 @@ def size_of(value: object) -> int:
     if isinstance(value, list | tuple | set | frozenset):
         return size + sum(size_of(item) for item in value)
     return size
+
+
+def events_of(page: Document) -> list[Document]:
+    """Return the events of an EventPage; DocumentError when it is malformed, or has more than is believed."""
+    columns = mapping(page, "data")
+    times = page.get("time")
+    if not isinstance(times, list | tuple | np.ndarray):
+        raise DocumentError(f"an event page's time must be a list, not {type(times).__name__}")
+    filled = page.get("filled")
+    filled = filled if isinstance(filled, Mapping) else {}
+    lengths = {len(times), *(len(column) for column in columns.values())}
+    if len(lengths) != 1:
+        raise DocumentError(f"the columns of an event page must be of one length, not {sorted(lengths)}")
+    if len(times) > MAX_FRAMES_IN_A_DOCUMENT:
+        raise DocumentError(f"an event page of {len(times)} events is not believed")
+    uids, seq_nums = (_column(page.get(name), len(times)) for name in ("uid", "seq_num"))
+    return [
+        {
+            "uid": uids[row],
+            "seq_num": seq_nums[row],
+            "descriptor": page.get("descriptor"),
+            "time": times[row],
+            "data": {key: column[row] for key, column in columns.items()},
+            "filled": {key: column[row] for key, column in filled.items() if len(column) > row},
+        }
+        for row in range(len(times))
+    ]
+
+
+def _column(values: object, length: int) -> Sequence[Any]:
+    if isinstance(values, list | tuple | np.ndarray) and len(values) == length:
+        return list(values)
+    return [None] * length

@@ -1,39 +1,73 @@
-"""Frames that a document speaks of: their pixels, where these lie, or the reason why they cannot be had."""
+"""Consecutive frames of one data key on their way to rows: where they belong, and their pixels or where these lie."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.file_sequences import PixelReferences
-from dvfb_stream.frames import Geometry, Origin
+from dvfb_stream.bounded_cache import BoundedCache
+from dvfb_stream.callbacks.documents import MAX_FRAMES_IN_A_DOCUMENT, DocumentError
+from dvfb_stream.errors import FrameError
+from dvfb_stream.files.references import FrameReference
+from dvfb_stream.frames import NUMBER_KINDS, Geometry, Origin
+from dvfb_stream.isolation.frame_memory import FrameMemory
+
+
+@dataclass(frozen=True, slots=True)
+class FileFrames:
+    """Where consecutive frames lie in files, found one by one as they are read: a document may announce 100,000."""
+
+    source: str
+    """What they are read from: frames of one source are read in order, and one that is late holds up the rest."""
+    count: int
+    find: Callable[[int], FrameReference]
+    """Returns where the frame at a position lies; raises NotThereYetError, or FrameError, where that is not known."""
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, position: int) -> FrameReference:
+        if not 0 <= position < self.count:
+            raise IndexError(position)
+        return self.find(position)
+
+
+@dataclass(frozen=True, slots=True)
+class RawEvent:
+    """What a row says of the raw event of its frame."""
+
+    uid: str
+    """Empty where there is none, or where it is not known."""
+    time: float
+    """Seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FrameSequence:
-    """Consecutive frames of one data key, whose pixels lie in the document or in files."""
+    """Consecutive frames of one data key, and all that a row says of each but its annotation."""
 
     origin: Origin
     """Of the first."""
     count: int
     time: float
     """When the raw document says that they were taken, seconds since 1970."""
+    pixels: Sequence[NDArray[Any]] | FileFrames = ()
+    """Perhaps the detector's own buffer: to be copied by whoever keeps them. Empty where there is a reason."""
+    geometry: Geometry | None = None
+    reason: str = ""
+    """Why there are no pixels, or no geometry: the frames are not to be annotated."""
     descriptor: str = ""
     """uid of their descriptor; empty where no document announced them."""
     seq_num: int = 0
     """Of the first one's raw event; 0: not known."""
     frames_each: int | None = None
     """Frames of each event; None: all are of one."""
-    geometry: Geometry | None = None
-    images: Sequence[NDArray[Any]] | None = None
-    """Perhaps the detector's own buffer: to be copied by whoever keeps them."""
-    references: PixelReferences | None = None
-    """Where the pixels lie in files."""
-    reason: str = ""
-    """Why there are neither, or no geometry; the frames are not to be annotated."""
+    events: BoundedCache[tuple[str, int], RawEvent] | None = None
+    """Raw events that have come, by descriptor and number: of frames that a stream datum announces."""
 
     def origin_of(self, position: int) -> Origin:
         """Return where the frame at a position, from 0, is stored."""
@@ -53,3 +87,60 @@ class FrameSequence:
         if not self.seq_num or self.frames_each is None:
             return self.seq_num
         return self.seq_num + position // self.frames_each
+
+    def event_of(self, position: int) -> RawEvent:
+        """Return the raw event of the frame at a position, as far as it has come; else a document's time."""
+        number = self.seq_num_of(position)
+        known = self.events.get((self.descriptor, number)) if self.events is not None and number else None
+        return known or RawEvent(self.origin.event_uid, self.time)
+
+
+def images_in(value: object) -> list[NDArray[Any]]:
+    """Return the images in the value of a data key: (H, W) gives one, (n, H, W) gives n; views where it is an array.
+
+    Raises
+    ------
+    FrameError
+        When it is not an array of numbers (or nested lists of them) with two or three dimensions, or has no pixels.
+    DocumentError
+        When there are more than is believed.
+    """
+    if not isinstance(value, np.ndarray | list | tuple):
+        raise FrameError(
+            f"a frame must be an array of numbers, not {type(value).__name__} {str(value)[:60]!r}"
+        )
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # what lies in the lists may be anything, and raise anything
+        raise FrameError(
+            f"a frame must be an array of numbers, but its rows do not fit together: {error}"
+        ) from error
+    if array.dtype.kind not in NUMBER_KINDS:
+        raise FrameError(f"a frame must be an array of numbers, not of type {array.dtype}")
+    if array.ndim not in (2, 3):
+        raise FrameError(f"a frame must have the shape (H, W) or (n, H, W), not {array.shape}")
+    if 0 in array.shape[-2:]:
+        raise FrameError(f"a frame must have pixels; there are none in the shape {array.shape}")
+    if array.ndim == 3 and len(array) > MAX_FRAMES_IN_A_DOCUMENT:
+        raise DocumentError(f"a document with {len(array)} frames is not believed")
+    return [array] if array.ndim == 2 else list(array)
+
+
+def taken_over(image: NDArray[Any], memory: FrameMemory) -> NDArray[Any]:
+    """Return `image` as a read-only array that nobody else can write to, where need be a copy in `memory`.
+
+    An array inside an Event may be the detector's own buffer, which the next exposure overwrites while this one waits
+    in the queue; so it is copied. Only what lies in immutable bytes, as decoded messages do, is taken as it is.
+    """
+    return image if _lies_in_bytes(image) else memory.copy(image)
+
+
+def _lies_in_bytes(image: NDArray[Any]) -> bool:
+    if not (image.dtype.isnative and image.flags.c_contiguous):
+        return False
+    owner: object = image
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:
+            return False
+        owner = owner.base
+    return isinstance(owner, bytes)

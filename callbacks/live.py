@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import Self
 
 from dvfb_stream.annotations import Annotation
+from dvfb_stream.callbacks.descriptor import GeometryProvider
 from dvfb_stream.callbacks.documents import Document
 from dvfb_stream.callbacks.latest import LatestAnnotations
 from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats, frame_memory
-from dvfb_stream.callbacks.raw_run import GeometryProvider
 from dvfb_stream.callbacks.writer import Sink
 from dvfb_stream.errors import SettingsError, check_at_least
 from dvfb_stream.files.references import FrameReader
@@ -179,8 +179,7 @@ class LiveAnnotator:
         """
         if not self._is_ours():
             return
-        self._pipeline.close(timeout)
-        if not self._pipeline.is_waited_for:
+        if self._pipeline.close(timeout):
             atexit.unregister(self._close_at_exit)
             self._opened.close()
 

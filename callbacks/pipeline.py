@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from dvfb_stream.callbacks.analysis_run import provenance_of
+from numpy.typing import NDArray
+
+from dvfb_stream.annotations import Annotation, Status
+from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row
 from dvfb_stream.callbacks.descriptor import GeometryProvider
-from dvfb_stream.callbacks.document_intake import DocumentIntake
-from dvfb_stream.callbacks.documents import Document
+from dvfb_stream.callbacks.documents import Document, DocumentError
+from dvfb_stream.callbacks.frame_sequence import FileFrames, FrameSequence, taken_over
 from dvfb_stream.callbacks.latest import LatestAnnotations
-from dvfb_stream.callbacks.pipeline_stats import PipelineStats
-from dvfb_stream.callbacks.pixel_reader import PixelReader
-from dvfb_stream.callbacks.row_maker import RowMaker
-from dvfb_stream.callbacks.runs import OpenRuns
-from dvfb_stream.callbacks.writer import AnalysisWriter, RunProgress, Sink
-from dvfb_stream.errors import SettingsError
+from dvfb_stream.callbacks.pixel_reader import NotRead, PixelReader, ReaderStats
+from dvfb_stream.callbacks.raw_run import RawRun
+from dvfb_stream.callbacks.runs import RunTracker
+from dvfb_stream.callbacks.writer import AnalysisProgress, AnalysisWriter, RunProgress, Sink, WriterStats
+from dvfb_stream.errors import FrameError, SettingsError
 from dvfb_stream.files.frame_files import FrameFiles
-from dvfb_stream.files.references import FrameReader
-from dvfb_stream.frames import Geometry
+from dvfb_stream.files.references import FrameReader, FrameReference
+from dvfb_stream.frame_annotator import SupportsAnnotate, as_frame_annotator
+from dvfb_stream.frames import Frame, Geometry, Origin
 from dvfb_stream.isolation.frame_memory import FrameMemory
-from dvfb_stream.metrics import Metrics
-from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate, Worker
-
-__all__ = ["AnnotationPipeline", "PipelineStats"]
+from dvfb_stream.metrics import Metrics, catalogue
+from dvfb_stream.worker import FullQueuePolicy, Worker, WorkerStats
 
 logger = logging.getLogger(__name__)
 
-_News = TypeVar("_News")
+_Told = TypeVar("_Told")
 
 FRAMES_AHEAD = 4
 """Frames for which memory is ready beforehand."""
@@ -42,6 +46,38 @@ def frame_memory(max_bytes: int) -> FrameMemory:
     return FrameMemory(max_bytes // 4, ahead=FRAMES_AHEAD)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineStats:
+    """What came in, what became of it, and what went wrong, since the pipeline was made.
+
+    Each part is of one moment, the whole is not: nothing waits while it is collected.
+    """
+
+    documents: int
+    """Documents that came."""
+    rejected_documents: int
+    """Documents left out: not Bluesky documents, or of no run known here, or too late."""
+    repeated: int
+    """Documents that brought nothing new: they had come before."""
+    waiting: int
+    """Documents that wait for one which they name, and which has not come."""
+    frames: int
+    """Frames found in documents; each of them gets one row."""
+    unreadable: int
+    """Frames among them whose pixels or geometry could not be had; they did not go to the worker."""
+    open_runs: int
+    """Raw runs whose rows are not all stored, or whose stop did not come."""
+    abandoned_runs: int
+    """Raw runs forgotten because more than `max_open_runs` were open, or too many bytes of their documents kept."""
+    stored_runs: int
+    """Raw runs reported to `on_run_stored`, or that would have been."""
+    callback_failures: int
+    """Exceptions raised by `on_run_stored` and `on_sink_failure`."""
+    reader: ReaderStats
+    worker: WorkerStats
+    writer: WriterStats
+
+
 class AnnotationPipeline:
     """Takes Bluesky documents, and gives analysis documents to sinks while the raw run is still going.
 
@@ -49,13 +85,8 @@ class AnnotationPipeline:
     document that is malformed, or belongs to no known run, is logged and counted, and the summaries of its run count
     it where it may have had frames. For each data key with frames there is one analysis run; every frame gets exactly
     one row in it, in the order of the frames. It ends after the raw stop, however the raw run ended. A raw run
-    without frames has no analysis run.
-
-    Documents of a run may come in any order, and more than once. One that names another waits for it, see
-    `DocumentIntake`; frames that none announces, though some announce frames after them, have rows that say so.
-
-    A raw run that is delivered again from its start, while it is open, is counted from the start again: no row is
-    written twice. After a sink failed during a run, that run must be delivered once more after its stop.
+    without frames has no analysis run. The order in which documents may come: see `RunTracker`. After a sink failed
+    during a run, that run must be delivered once more after its last row.
 
     Threads: documents come in on the caller's; files are read, frames annotated and sinks called on others. Under
     `FullQueuePolicy.BLOCK` a call waits while the queue, or the backlog of a slow sink, is full; under the other
@@ -144,12 +175,18 @@ class AnnotationPipeline:
         """What is counted and timed here."""
         self.annotations = LatestAnnotations()
         """What was annotated last of each data key."""
+        annotator = as_frame_annotator(annotator)
+        self._identity = annotator.identity
+        self._provenance = annotator.provenance()
         self._on_run_stored = on_run_stored
         self._on_sink_failure = on_sink_failure
+        self._waits = policy is FullQueuePolicy.BLOCK
+        self._head_start = head_start
         self._closed = False
-        # Guards what follows. Reentrant, as the handler of a signal may interrupt the thread that holds it.
-        self._lock = threading.RLock()
-        self._stored_runs = self._callback_failures = 0
+        # Held while a document is taken, which may block; nothing but taking documents waits for it.
+        self._taking = threading.Lock()
+        self._counting = threading.Lock()  # guards what follows
+        self._frames = self._unreadable = self._stored_runs = self._callback_failures = 0
 
         self._memory = frame_memory(max_bytes) if memory is None else memory
         self._worker = Worker(
@@ -170,41 +207,40 @@ class AnnotationPipeline:
             on_sink_failure=self._sink_failed,
             metrics=self.metrics,
         )
-
-        self._rows = RowMaker(
-            annotator,
-            provenance=provenance_of(annotator),
-            reader=self._reader,
-            worker=self._worker,
-            writer=self._writer,
-            annotations=self.annotations,
-            memory=self._memory,
-            waits=policy is FullQueuePolicy.BLOCK,
-            head_start=head_start,
-            metrics=self.metrics,
-        )
-        self._runs = OpenRuns(max_open_runs, on_abandoned=self._abandoned)
-        # Held while a document is taken, which may block; nothing but taking documents waits for it.
-        self._taking = threading.Lock()
-        self._documents = DocumentIntake(
-            None if detectors is None else dict(detectors),
-            root_map=dict(root_map or {}),
-            runs=self._runs,
-            takes=self._rows,
+        self._tracker = RunTracker(
+            None if detectors is None else dict(detectors), root_map=root_map, max_open_runs=max_open_runs
         )
 
     def __call__(self, name: str, doc: Document) -> None:
         """Take one Bluesky document. Never raises."""
+        self.take(name, doc)
+
+    def take(self, name: str, doc: Document) -> str:
+        """Take one Bluesky document, and say whose it is. Never raises.
+
+        Returns
+        -------
+        str
+            uid of the raw run that it belongs to, which is open, or whose start is waited for; or that it stops.
+            Empty where there is none.
+        """
         with self._taking:
             if self._closed:
-                self._documents.refuse(name, doc, "the pipeline is closed")
-            else:
-                self._documents.take(name, doc)
-
-    @property
-    def is_waited_for(self) -> bool:
-        """Whether the thread that calls is that of the sinks, which would wait for itself."""
-        return self._writer.is_waited_for
+                self._tracker.documents += 1
+                self._tracker.reject(name, doc, DocumentError("the pipeline is closed"))
+                return ""
+            taken = self._tracker.take(name, doc)
+            try:
+                for run in taken.abandoned:
+                    self._reader.release(run.uid)
+                    self._writer.abandon(run.progress)
+                if taken.run is not None:
+                    self._expose(taken.run, taken.frames)
+                    if taken.stopped_at is not None:
+                        self._stop(taken.run, taken.stopped_at)
+            except Exception as error:  # noqa: BLE001 - logged there; nothing may reach a RunEngine from here
+                self._tracker.reject(name, doc, error)
+            return taken.run_uid
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the sinks were offered the rows of all frames seen so far, and the stops now due.
@@ -213,57 +249,61 @@ class AnnotationPipeline:
         -------
         bool
             Whether that came within `timeout` seconds, and no row was ever lost. Sinks may keep rows of an open run
-            to themselves: the catalog's writes them in batches. False at once where `is_waited_for`.
+            to themselves: the catalog's writes them in batches. False at once where a sink asks, or who is told by
+            the writer's thread: it would wait for itself.
         """
-        if self.is_waited_for:
+        if self._writer.is_waited_for:
             return False
-        deadline = _Deadline(timeout)
-        return (
-            self._reader.drain(deadline.left())
-            and self._worker.drain(deadline.left())
-            and self._writer.wait(deadline.left())
-        )
+        left = _countdown(timeout)
+        return self._reader.drain(left()) and self._worker.drain(left()) and self._writer.wait(left())
 
-    def close(self, timeout: float | None = None) -> None:
+    def close(self, timeout: float | None = None) -> bool:
         """Take no further document, finish what is there as `wait` does, and end the threads.
 
         Rows for which `timeout` seconds do not suffice are given up, logged and counted, and their analysis
         runs stay without a stop; so do those of raw runs without a stop. Delivering the raw run again to a new
-        pipeline completes them. Returns at once where `is_waited_for`: rows that are under way still come, and the
-        threads end with the next call.
+        pipeline completes them.
+
+        Returns
+        -------
+        bool
+            False, at once, where a sink asks, or who is told by the writer's thread: rows that are under way still
+            come, and the threads end with the next call.
         """
-        deadline = _Deadline(timeout)
+        left = _countdown(timeout)
         self._closed = True
-        if self.is_waited_for:
-            return
-        if self._reader.drain(deadline.left()):
-            self._worker.drain(deadline.left())
+        if self._writer.is_waited_for:
+            return False
+        if self._reader.drain(left()):
+            self._worker.drain(left())
         # The writer first: rows that say "the worker was closed" must not be stored, or no replay would ever
         # put annotations in their place.
-        self._writer.close(deadline.left())
+        self._writer.close(left())
         self._worker.close(timeout=None if timeout is None else 0.0)
         self._reader.close(timeout=None if timeout is None else 0.0)
         self._memory.close()
-        # Not waited for, as the handler of a signal may interrupt the thread that takes a document.
-        if self._taking.acquire(blocking=False):
+        seconds = left()
+        if self._taking.acquire(timeout=-1 if seconds is None else seconds):
             try:
-                self._documents.close()
+                self._tracker.close()
             finally:
                 self._taking.release()
-        if unfinished := self._runs.uids:
+        if unfinished := self._tracker.open_runs:
             logger.warning("closed while %d raw runs are not finished: %s", len(unfinished), unfinished[:10])
+        return True
 
     def stats(self) -> PipelineStats:
         """Return what came in and what became of it."""
+        tracker = self._tracker
         return PipelineStats(
-            documents=self._documents.documents,
-            malformed=self._documents.left_out,
-            repeated=self._documents.repeated,
-            waiting=self._documents.waiting,
-            frames=self._rows.frames,
-            unreadable=self._rows.unreadable,
-            open_runs=len(self._runs),
-            abandoned_runs=self._runs.abandoned,
+            documents=tracker.documents,
+            rejected_documents=tracker.rejected,
+            repeated=tracker.repeated,
+            waiting=tracker.waiting,
+            frames=self._frames,
+            unreadable=self._unreadable,
+            open_runs=len(tracker.open_runs),
+            abandoned_runs=tracker.abandoned,
             stored_runs=self._stored_runs,
             callback_failures=self._callback_failures,
             reader=self._reader.stats(),
@@ -279,41 +319,178 @@ class AnnotationPipeline:
     ) -> None:
         self.close()
 
-    # -- ends, on the writer's thread ----------------------------------------------------------------------
+    # -- on the thread that documents come in on -------------------------------------------------------------
+
+    def _expose(self, run: RawRun, found: Sequence[FrameSequence]) -> None:
+        for first, count in _announced(found):
+            self.annotations.seen(first, count)
+        with self._counting:
+            self._frames += sum(frames.count for frames in found)
+        for frames in found:
+            self._hand_on(self._progress_of(run, frames), frames)
+
+    def _stop(self, run: RawRun, stopped_at: float) -> None:
+        for progress in run.progress.analyses:
+            progress.analysis.rejected_documents = run.rejected
+        self._writer.stop(run.progress, run.counts, stopped_at)
+
+    def _progress_of(self, run: RawRun, frames: FrameSequence) -> AnalysisProgress:
+        where = frames.origin.stream, frames.origin.data_key
+        for progress in run.progress.analyses:
+            if (progress.analysis.stream, progress.analysis.data_key) == where:
+                return progress
+        analysis = AnalysisRun(
+            run.start,
+            stream=frames.origin.stream,
+            data_key=frames.origin.data_key,
+            provenance=self._provenance,
+            geometry=frames.geometry,
+            started=run.time,
+            described=run.descriptor_time(frames.origin.stream),
+        )
+        run.progress.analyses.append(AnalysisProgress(analysis, run.progress))
+        return run.progress.analyses[-1]
+
+    def _hand_on(self, progress: AnalysisProgress, frames: FrameSequence) -> None:
+        pixels = frames.pixels
+        if frames.reason and frames.count == 1:
+            self._fail(progress, frames, 0, NotRead(Status.FAILED, frames.reason), wait=self._waits)
+            return
+        if frames.reason:
+            # The reader's thread says so of each.
+            pixels = FileFrames("", frames.count, partial(_refuse, frames.reason))
+        if isinstance(pixels, FileFrames):
+            deliver = partial(self._read, progress, frames)
+            self._reader.submit(pixels, deliver, run=frames.origin.run_uid, wait=self._waits)
+            return
+        for position, image in enumerate(pixels):
+            self._annotate(progress, frames, position, image)
+
+    def _annotate(
+        self, progress: AnalysisProgress, frames: FrameSequence, position: int, image: NDArray[Any]
+    ) -> None:
+        frame = _frame(frames, position, image)
+        if image.size > math.prod(frame.geometry.shape):
+            # It would fail where it is annotated, and a copy of it might be more than memory holds.
+            reason = f"the frame has shape {image.shape}, but its geometry says {frame.geometry.shape}"
+            self._fail(progress, frames, position, NotRead(Status.FAILED, reason), wait=self._waits)
+        else:
+            deliver = partial(self._deliver, progress, frames, position)
+            self._worker.submit(frame, deliver, keep=self._keep, head_start=self._head_start)
+
+    def _keep(self, frame: Frame) -> Frame:
+        """Return a frame with pixels that nobody else can write to."""
+        return Frame(taken_over(frame.pixels, self._memory), frame.geometry, frame.origin)
+
+    # -- on the reader's thread, and the worker's ------------------------------------------------------------
+
+    def _read(
+        self, progress: AnalysisProgress, frames: FrameSequence, position: int, found: NDArray[Any] | NotRead
+    ) -> None:
+        """Hand on what was read; waiting here for the worker keeps memory bounded."""
+        if isinstance(found, NotRead):
+            self._fail(progress, frames, position, found, wait=True)
+        else:
+            deliver = partial(self._deliver, progress, frames, position)
+            self._worker.submit(_frame(frames, position, found), deliver, wait=True)
+
+    def _fail(
+        self, progress: AnalysisProgress, frames: FrameSequence, position: int, why: NotRead, *, wait: bool
+    ) -> None:
+        """Make the row of a frame that does not come to the worker, which counts all others."""
+        self.metrics.add(catalogue.RECEIVED)
+        if why.status is Status.DROPPED:
+            self.metrics.add(catalogue.DROPPED, 1, "too many unread")
+        else:
+            self.metrics.add(catalogue.FAILED)
+            with self._counting:
+                self._unreadable += 1
+        annotation = Annotation(status=why.status, reason=why.reason, model=self._identity)
+        self._put(progress, frames, position, annotation, wait=wait)
+
+    def _deliver(
+        self, progress: AnalysisProgress, frames: FrameSequence, position: int, annotation: Annotation
+    ) -> None:
+        # Rows of frames that the worker drops come on the thread that submits, which must not wait.
+        wait = annotation.status is not Status.DROPPED
+        self._put(progress, frames, position, annotation, wait=wait)
+
+    def _put(
+        self,
+        progress: AnalysisProgress,
+        frames: FrameSequence,
+        position: int,
+        annotation: Annotation,
+        *,
+        wait: bool,
+    ) -> None:
+        origin, event = frames.origin_of(position), frames.event_of(position)
+        if annotation.origin != origin:  # an annotator need not know where its frames come from
+            annotation = replace(annotation, origin=origin)
+        self.annotations.annotated(annotation)
+        row = Row(
+            index=origin.index,
+            time=event.time,
+            annotation=annotation,
+            event_uid=event.uid,
+            event_seq_num=frames.seq_num_of(position),
+            geometry=frames.geometry,
+        )
+        self._writer.put(progress, row, wait=wait)
+
+    # -- on the writer's thread ----------------------------------------------------------------------------
 
     def _finished(self, progress: RunProgress) -> None:
-        if not self._runs.finish(progress):
+        if self._tracker.finish(progress) is None:
             return
         self._reader.release(progress.raw_uid)
         if progress.broken:
             return
-        with self._lock:
+        with self._counting:
             self._stored_runs += 1
         if self._on_run_stored is not None:
             self._tell(self._on_run_stored, progress.raw_uid)
-
-    def _abandoned(self, progress: RunProgress) -> None:
-        self._reader.release(progress.raw_uid)
-        self._writer.abandon(progress)
 
     def _sink_failed(self, error: Exception) -> None:
         if self._on_sink_failure is not None:
             self._tell(self._on_sink_failure, error)
 
-    def _tell(self, callback: Callable[[_News], None], news: _News) -> None:
+    def _tell(self, callback: Callable[[_Told], None], told: _Told) -> None:
         try:
-            callback(news)
+            callback(told)
         except Exception:  # whose fault it is does not matter: the rows of the other runs go on
-            logger.exception("%r raised when told of %r", callback, news)
-            with self._lock:
+            logger.exception("%r raised when told of %r", callback, told)
+            with self._counting:
                 self._callback_failures += 1
 
 
-class _Deadline:
-    """What is left of a timeout that several waits share."""
+def _announced(found: Sequence[FrameSequence]) -> list[tuple[Origin, int]]:
+    """Return the first of the frames that a document announces of each data key, and how many follow one another."""
+    announced: dict[tuple[str, str], tuple[Origin, int]] = {}
+    for frames in found:
+        if not frames.descriptor:
+            continue  # a frame that nobody announced is not the newest
+        origin = frames.origin
+        first, count = announced.get((origin.stream, origin.data_key), (origin, 0))
+        if origin.index != first.index + count:
+            first, count = origin, 0
+        announced[origin.stream, origin.data_key] = (first, count + frames.count)
+    return list(announced.values())
 
-    def __init__(self, timeout: float | None) -> None:
-        self._end = None if timeout is None else time.monotonic() + timeout
 
-    def left(self) -> float | None:
-        return None if self._end is None else max(0.0, self._end - time.monotonic())
+def _frame(frames: FrameSequence, position: int, pixels: NDArray[Any]) -> Frame:
+    geometry = frames.geometry
+    assert isinstance(geometry, Geometry)  # else there is a reason
+    return Frame(pixels, geometry, frames.origin_of(position))
+
+
+def _refuse(reason: str, position: int) -> FrameReference:
+    raise FrameError(reason)
+
+
+def _countdown(timeout: float | None) -> Callable[[], float | None]:
+    """Return what tells how much is left of a timeout that several waits share."""
+    if timeout is None:
+        return lambda: None
+    end = time.monotonic() + timeout
+    return lambda: max(0.0, end - time.monotonic())

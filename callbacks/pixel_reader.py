@@ -16,7 +16,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dvfb_stream.annotations import Status
-from dvfb_stream.callbacks.file_sequences import PixelReferences
+from dvfb_stream.callbacks.frame_sequence import FileFrames
 from dvfb_stream.errors import FrameError, NotThereYetError, SettingsError
 from dvfb_stream.files.frame_files import FrameFiles
 from dvfb_stream.files.references import FrameReader
@@ -71,7 +71,7 @@ class _Entry:
     """Frames submitted together, as far as they are not delivered."""
 
     number: int
-    references: PixelReferences
+    references: FileFrames
     deliver: Deliver
     run: str
     submitted: float
@@ -162,9 +162,7 @@ class PixelReader:
         self._thread = threading.Thread(target=self._work, name="dvfb-reader", daemon=True)
         self._thread.start()
 
-    def submit(
-        self, references: PixelReferences, deliver: Deliver, *, run: str = "", wait: bool = False
-    ) -> None:
+    def submit(self, references: FileFrames, deliver: Deliver, *, run: str = "", wait: bool = False) -> None:
         """Take frames; with `wait`, block until there is room for all of them.
 
         Those for which there is no room, the last ones, are delivered as `TOO_MANY`, or as `CLOSED`.
@@ -242,7 +240,7 @@ class PixelReader:
 
     def _add(
         self,
-        references: PixelReferences,
+        references: FileFrames,
         deliver: Deliver,
         run: str,
         first: int,

@@ -1,78 +1,61 @@
-"""Follows one raw run and finds the detector exposures in its documents."""
+"""Follows one raw run and finds the frames in its documents."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.copied_fields import COPIED_FIELDS, LARGEST_INTEGER
-from dvfb_stream.callbacks.descriptor import (
-    Descriptor,
-    Detectors,
-    GeometryProvider,
-    finds_geometry,
-    looks_like_image,
-)
+from dvfb_stream.bounded_cache import BoundedCache, Evict
+from dvfb_stream.callbacks.copied_fields import COPIED_FIELDS
+from dvfb_stream.callbacks.descriptor import Descriptor, Detectors, finds_geometry, looks_like_image
 from dvfb_stream.callbacks.documents import (
-    MAX_EXPOSURES_IN_A_DOCUMENT,
+    MAX_FRAMES_IN_A_DOCUMENT,
     Document,
     DocumentError,
     NotKnownYetError,
     RepeatedError,
+    events_of,
     mapping,
     moment,
     size_of,
     text,
     whole,
 )
-from dvfb_stream.callbacks.file_sequences import PixelReferences
-from dvfb_stream.callbacks.frame_sequence import FrameSequence
-from dvfb_stream.callbacks.inline_images import images_in
-from dvfb_stream.callbacks.numbering import Numbering
-from dvfb_stream.callbacks.raw_events import RawEvent, RawEvents
-from dvfb_stream.callbacks.resource_datum import ResourceDatum
-from dvfb_stream.callbacks.run_assets import RunAssets
+from dvfb_stream.callbacks.frame_sequence import FileFrames, FrameSequence, RawEvent, images_in
+from dvfb_stream.callbacks.resources import Datums, Gap, StreamResource, frames_each
+from dvfb_stream.callbacks.writer import RunProgress
 from dvfb_stream.errors import FrameError
 from dvfb_stream.frames import Geometry, Origin
-
-__all__ = ["GeometryProvider", "RawRun"]
 
 NOT_ANNOUNCED = "no document announced this frame, though some announced frames after it"
 
 ANNOUNCED_AHEAD = 10_000
-"""Frames that may be announced after one that was not. Documents overtake one another by less, and the rows of all of
-them wait for that of the one."""
+"""Frames that may be announced after one that was not; the rows of all of them wait for that of the one."""
+
+MOST_EVENTS = 100_000
+"""Remembered of all open runs; a few hundred bytes each. As many frames may wait to be read, each with its event."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Found:
-    """What an event has under one data key, before its frames have their numbers; fields as in `FrameSequence`."""
+class RawEvents:
+    """What is remembered of the events of all open runs."""
 
-    descriptor: Descriptor
-    key: str
-    event: str
-    time: float
-    seq_num: int
-    images: Sequence[NDArray[Any]] | None = None
-    references: PixelReferences | None = None
-    reason: str = ""
-
-    def __len__(self) -> int:
-        if self.references is not None:
-            return len(self.references)
-        return 1 if self.images is None else len(self.images)
+    def __init__(self) -> None:
+        self.taken: BoundedCache[str, int] = BoundedCache(MOST_EVENTS, evict=Evict.OLDEST_PUT)
+        """In which delivery of its run an event was taken, by its uid."""
+        self.of_streams: BoundedCache[tuple[str, int], RawEvent] = BoundedCache(
+            MOST_EVENTS, evict=Evict.OLDEST_PUT
+        )
+        """Events whose frames stream datums announce, by descriptor and number."""
 
 
 class RawRun:
     """What is known of one raw run while its documents come in.
 
-    Frames are numbered per stream and data key, from 0, so that a run that is replayed from its start gives every
-    frame its old number: those that events have, in the order of the documents, as Bluesky gives some events one
-    number; those that stream datums announce, as the detector counts them. What comes a second time is not counted.
+    Frames are numbered per stream and data key, from 0: those that events have, in the order of the documents, as
+    Bluesky gives some events one number; those that stream datums announce, as the detector counts them. So a run
+    that is replayed from its start gives every frame its old number. What comes a second time is not counted.
 
     Of the start document and the descriptors what is needed is kept: the whole of them only where a geometry may be
     looked for there.
@@ -85,10 +68,11 @@ class RawRun:
         See `Descriptor`.
     root_map
         Other places for the folders that documents name.
-    old_resources, events
+    datums, events
         What is remembered of all runs. None: of this one alone.
     delivery
-        Tells deliveries of one run apart: each brings its events again.
+        Tells deliveries of one run apart, each of which brings its events again: the number of its start among the
+        documents.
 
     Raises
     ------
@@ -102,7 +86,7 @@ class RawRun:
         detectors: Detectors | None,
         *,
         root_map: Mapping[str, str] | None = None,
-        old_resources: ResourceDatum | None = None,
+        datums: Datums | None = None,
         events: RawEvents | None = None,
         delivery: int = 0,
     ) -> None:
@@ -110,41 +94,57 @@ class RawRun:
         self.start = {name: start[name] for name in ("uid", *COPIED_FIELDS) if name in start}
         """What analysis runs say of it."""
         self.time = moment(start, default=0.0)
-        """Time of the start document."""
-        self.delivery = delivery
+        self.last_start = delivery
+        """Number of its last start: frames that came before that come again after it."""
         self.stopped = False
-        self.left_out = 0
-        """Documents that could have had frames, and were left out."""
-        self.assets = RunAssets(root_map, old_resources)
-        """Files that the run's documents speak of."""
+        self.rejected = 0
+        """Documents that may have had frames, and could not be taken."""
+        self.progress = RunProgress(self.uid)
+        """How far its rows have come."""
+        self._delivery = delivery
         self._detectors = detectors
+        self._root_map = dict(root_map or {})
+        self._datums = Datums(root_map) if datums is None else datums
+        self._events = RawEvents() if events is None else events
         self._whole_start = start if finds_geometry(detectors) else {}
         self.n_bytes = size_of(self._whole_start or self.start)
         """About what its documents take that are kept."""
-        self._descriptors: dict[str, Descriptor] = {}
-        self._events = RawEvents() if events is None else events
-        self._numberings: dict[tuple[str, str], Numbering] = {}
-        self._first_of: dict[tuple[str, str], int] = {}
-        """Number of the first frame that a stream resource has in a stream, by its uid and the stream's name."""
+        self.descriptors: dict[str, Descriptor] = {}
+        """By uid."""
+        self._resources: dict[str, StreamResource] = {}
+        self._counts: dict[tuple[str, str], int] = {}
+        self._points: dict[str, int] = {}
+        """One past the last index that stream datums have announced, by data key."""
 
     @property
     def counts(self) -> dict[tuple[str, str], int]:
         """Frames so far, by stream and data key: one past the highest number."""
-        return {where: numbering.count for where, numbering in self._numberings.items() if numbering.count}
+        return dict(self._counts)
 
     def descriptor_time(self, stream: str) -> float:
         """Time of the first descriptor of `stream`."""
-        return next((d.time for d in self._descriptors.values() if d.stream == stream), self.time)
+        return next((d.time for d in self.descriptors.values() if d.stream == stream), self.time)
 
     def add_descriptor(self, doc: Document) -> None:
-        """Learn which data keys a stream has; DocumentError when malformed."""
+        """Learn which data keys a stream has; RepeatedError when it came before, DocumentError when malformed."""
         descriptor = Descriptor(doc, self._detectors, start=self._whole_start, time=self.time)
-        self._descriptors[descriptor.uid] = descriptor
+        if descriptor.uid in self.descriptors:
+            raise RepeatedError("the descriptor came before")
+        self.descriptors[descriptor.uid] = descriptor
         self.n_bytes += descriptor.n_bytes
 
     def add_stream_resource(self, doc: Document) -> None:
-        """Learn where frames of stream datums lie; DocumentError when malformed."""
-        self.assets.add_stream_resource(doc)
+        """Learn where frames of stream datums lie; raises as `add_descriptor`."""
+        uid = text(doc, "uid")
+        if uid in self._resources:
+            raise RepeatedError("the stream resource came before")
+        self._resources[uid] = StreamResource(
+            data_key=text(doc, "data_key"),
+            uri=text(doc, "uri"),
+            mimetype=text(doc, "mimetype"),
+            parameters=dict(mapping(doc, "parameters")),
+            root_map=self._root_map,
+        )
         self.n_bytes += size_of(doc)
 
     def overlooked_images(self, descriptor: Document) -> list[str]:
@@ -162,212 +162,243 @@ class RawRun:
             if isinstance(spec, Mapping) and looks_like_image(spec)
         ]
 
-    def event_of(self, exposures: FrameSequence, position: int) -> RawEvent | None:
-        """Return the raw event of a frame that a stream datum announced; None where it has not come."""
-        seq_num = exposures.seq_num_of(position)
-        return self._events.find(exposures.descriptor, seq_num) if seq_num else None
+    def frames(self, name: str, doc: Document) -> list[FrameSequence]:
+        """Return the frames of an Event, an EventPage or a StreamDatum, with their numbers: all of them, or none.
 
-    def exposures_in_event(self, doc: Document) -> Iterator[FrameSequence]:
-        """Yield the exposures of an Event, numbered; pixels may be the detector's own buffer.
+        Pixels of events may be the detector's own buffer; those that a stream datum announces lie in files.
 
         Raises
         ------
         NotKnownYetError
-            When its descriptor has not come.
+            When its descriptor, or its stream resource, has not come.
         RepeatedError
-            When it was taken before.
+            When all of it came before.
         DocumentError
-            When it is malformed, or has more frames than is believed. It is left out as a whole then.
+            When it is malformed, or has more frames than is believed.
         """
-        yield from self._taken([doc])
+        if name == "stream_datum":
+            return self._of_stream_datum(doc)
+        return self._of_events([doc] if name == "event" else events_of(doc))
 
-    def exposures_in_event_page(self, doc: Document) -> Iterator[FrameSequence]:
-        """Yield the exposures of an EventPage, event by event; raises as `exposures_in_event`."""
-        columns = mapping(doc, "data")
-        times = doc.get("time")
-        if not isinstance(times, list | tuple | np.ndarray):
-            raise DocumentError(f"an event page's time must be a list, not {type(times).__name__}")
-        filled = doc.get("filled")
-        filled = filled if isinstance(filled, Mapping) else {}
-        lengths = {len(times), *(len(column) for column in columns.values())}
-        if len(lengths) != 1:
-            raise DocumentError(f"the columns of an event page must be of one length, not {sorted(lengths)}")
-        if len(times) > MAX_EXPOSURES_IN_A_DOCUMENT:
-            raise DocumentError(f"an event page of {len(times)} events is not believed")
-        uids, seq_nums = (_column(doc.get(name), len(times)) for name in ("uid", "seq_num"))
-        yield from self._taken(
-            [
-                {
-                    "uid": uids[row],
-                    "seq_num": seq_nums[row],
-                    "descriptor": doc.get("descriptor"),
-                    "time": times[row],
-                    "data": {key: column[row] for key, column in columns.items()},
-                    "filled": {key: column[row] for key, column in filled.items() if len(column) > row},
-                }
-                for row in range(len(times))
-            ]
-        )
+    def lost_frames(self) -> list[FrameSequence]:
+        """Return the frames that no document announced, though some announced frames after them."""
+        return [lost for resource in self._resources.values() for lost in self._lost(resource)]
 
-    def exposures_in_stream_datum(self, doc: Document) -> Iterator[FrameSequence]:
-        """Yield the exposures that a StreamDatum announces, and none before it; their pixels lie in files.
+    # -- frames in events --------------------------------------------------------------------------------
 
-        Raises
-        ------
-        NotKnownYetError
-            When its descriptor or its stream resource has not come.
-        RepeatedError
-            When all of them were announced before.
-        DocumentError
-            When it is malformed, or announces more frames than is believed.
-        """
-        descriptor = self._descriptor(doc)
-        key = self.assets.data_key_of(doc, run=self.uid)
-        if not descriptor.is_image(key, None):
-            return
-        news = self.assets.of_stream_datum(doc, descriptor.spec(key), descriptor.stream)
-        numbering = self._numberings.setdefault((descriptor.stream, key), Numbering())
-        first = self._first_of.setdefault((doc["stream_resource"], descriptor.stream), numbering.count)
-        for frames in news:
-            yield self._exposures(
-                descriptor,
-                key,
-                numbering.at(first + frames.point * frames.frames_each, len(frames)),
-                time=descriptor.time,
-                count=len(frames),
-                references=frames,
-                seq_num=frames.seq_num,
-                frames_each=frames.frames_each,
-            )
-        yield from self._lost(descriptor.stream, key, behind=ANNOUNCED_AHEAD)
-
-    def lost_exposures(self) -> Iterator[FrameSequence]:
-        """Yield the frames that no document announced, though some announced frames after them."""
-        for stream, key in self._numberings:
-            yield from self._lost(stream, key)
-
-    def _lost(self, stream: str, key: str, *, behind: int = 0) -> Iterator[FrameSequence]:
-        for numbers in self._numberings[stream, key].lost(behind=behind):
-            yield FrameSequence(
-                origin=Origin(run_uid=self.uid, stream=stream, data_key=key, index=numbers.start),
-                count=len(numbers),
-                time=self.descriptor_time(stream),
-                reason=NOT_ANNOUNCED,
-            )
-
-    def _taken(self, events: Iterable[Document]) -> Iterator[FrameSequence]:
-        """Yield the exposures of events of one document, all or, where one is malformed, none."""
-        news = [event for event in events if not self._is_repeated(event.get("uid"))]
-        found = [frames for event in news for frames in self._found_in(event)]
-        if not news:
-            raise RepeatedError("it was delivered before")
-        if sum(map(len, found)) > MAX_EXPOSURES_IN_A_DOCUMENT:
-            raise DocumentError(f"a document with {sum(map(len, found))} frames is not believed")
-        for event in news:
+    def _of_events(self, events: Sequence[Document]) -> list[FrameSequence]:
+        new = [event for event in events if not self._is_repeated(event.get("uid"))]
+        if not new:
+            raise RepeatedError("it came before")
+        counts = dict(self._counts)
+        found = [frames for event in new for frames in self._of_event(event, counts)]
+        if (total := sum(frames.count for frames in found)) > MAX_FRAMES_IN_A_DOCUMENT:
+            raise DocumentError(f"a document with {total} frames is not believed")
+        self._counts = counts
+        for event in new:
             self._remember(event)
-        yield from (self._numbered(frames) for frames in found if len(frames))
+        return found
 
-    def _found_in(self, event: Document) -> Iterator[_Found]:
+    def _of_event(self, event: Document, counts: dict[tuple[str, str], int]) -> Iterator[FrameSequence]:
         descriptor = self._descriptor(event)
         filled = event.get("filled")
         for key, value in mapping(event, "data").items():
             if not descriptor.is_image(key, value):
                 continue
-            images, references, reason = None, None, ""
+            pixels: Sequence[NDArray[Any]] | FileFrames = ()
+            reason = ""
             # Before it is filled, the value of external data is the id of its datum; `filled` may be absent.
             is_filled = filled.get(key) if isinstance(filled, Mapping) else None
             if isinstance(value, str) and (is_filled is False or "external" in descriptor.spec(key)):
-                references = self.assets.of_datum(value, descriptor.spec(key))
+                described = frames_each(descriptor.spec(key).get("shape"), {})
+                pixels = self._datums.frames(value, described, descriptor.expected(key))
             else:
                 try:
-                    images = images_in(value)
+                    pixels = images_in(value)
                 except FrameError as error:
                     reason = str(error)
-            yield _Found(
-                descriptor=descriptor,
-                key=key,
+            count = 1 if reason else len(pixels)
+            if not count:
+                continue
+            where = (descriptor.stream, key)
+            number = counts.get(where, 0)
+            counts[where] = number + count
+            yield self._sequence(
+                descriptor,
+                key,
+                number,
+                count,
+                pixels,
+                reason=reason,
                 event=_text_or_nothing(event.get("uid")),
                 time=moment(event, default=descriptor.time),
-                seq_num=_seq_num(event),
-                images=images,
-                references=references,
-                reason=reason,
+                seq_num=_seq_num(event.get("seq_num")),
             )
 
     def _is_repeated(self, uid: object) -> bool:
-        return isinstance(uid, str) and self._events.is_repeated(uid, self.delivery)
+        return isinstance(uid, str) and self._events.taken.get(uid) == self._delivery
 
     def _remember(self, event: Document) -> None:
         uid, descriptor = _text_or_nothing(event.get("uid")), self._descriptor(event)
         if uid:
-            self._events.take(uid, self.delivery)
-        seq_num = _seq_num(event)
+            self._events.taken.put(uid, self._delivery)
+        seq_num = _seq_num(event.get("seq_num"))
         if descriptor.has_streams and seq_num:
-            time = moment(event, default=descriptor.time)
-            self._events.add(descriptor.uid, seq_num, RawEvent(uid=uid, time=time))
+            found = RawEvent(uid, moment(event, default=descriptor.time))
+            self._events.of_streams.put((descriptor.uid, seq_num), found)
 
-    def _numbered(self, found: _Found) -> FrameSequence:
-        numbering = self._numberings.setdefault((found.descriptor.stream, found.key), Numbering())
-        return self._exposures(
-            found.descriptor,
-            found.key,
-            numbering.following(len(found)),
-            time=found.time,
-            count=len(found),
-            images=found.images,
-            references=found.references,
-            reason=found.reason,
-            event=found.event,
-            seq_num=found.seq_num,
-        )
+    # -- frames that stream datums announce ----------------------------------------------------------------
 
-    def _exposures(
+    def _of_stream_datum(self, doc: Document) -> list[FrameSequence]:
+        descriptor, resource = self._descriptor(doc), self._resource(doc)
+        key = resource.data_key
+        if not descriptor.is_image(key, None):
+            return []
+        each = frames_each(descriptor.spec(key).get("shape"), resource.parameters)
+        first, start, stop = self._points_of(doc, resource, each)
+        new = self._announced(resource, descriptor.stream, start, stop, each)
+        if not new and start < stop:
+            raise RepeatedError("its frames were announced before")
+        resource.first = first
+        self._points[key] = max(self._points.get(key, 0), first + stop)
+        numbers = doc.get("seq_nums")
+        seq_num = _seq_num(numbers.get("start") if isinstance(numbers, Mapping) else None)
+        found = [
+            self._sequence(
+                descriptor,
+                key,
+                number,
+                len(points) * each,
+                resource.frames(points.start * each, len(points) * each, each, descriptor.expected(key)),
+                time=descriptor.time,
+                seq_num=seq_num and seq_num + points.start - start,
+                frames_each=each,
+            )
+            for points, number in new
+        ]
+        return [*found, *self._lost(resource, behind=ANNOUNCED_AHEAD)]
+
+    def _points_of(self, doc: Document, resource: StreamResource, each: int) -> tuple[int, int, int]:
+        """Return the index of a resource's first point, and the points that a stream datum announces, from that."""
+        indices = mapping(doc, "indices")
+        start, stop = (whole(indices.get(end)) for end in ("start", "stop"))
+        if start is None or stop is None or start < 0:
+            raise DocumentError(
+                f"a stream datum's indices must be integers from 0, not {indices.get('start')!r} to "
+                f"{indices.get('stop')!r}"
+            )
+        first = resource.first
+        if first is None:
+            # Indices count from the beginning of the resource, or go on just where those of another ended.
+            known = self._points.get(resource.data_key, 0)
+            first = known if start == known else 0
+        if start < first:
+            raise DocumentError(
+                f"a stream datum whose indices begin with {start}, where those of its stream resource begin with "
+                f"{first}, has frames that cannot be found"
+            )
+        start, stop = start - first, stop - first
+        ahead = max(0, start - resource.points)
+        if max(stop - start, ahead) * each > MAX_FRAMES_IN_A_DOCUMENT:
+            raise DocumentError(
+                f"a stream datum that announces {(stop - start) * each} frames at once, {ahead * each} after the "
+                "last, is not believed"
+            )
+        return first, start, stop
+
+    def _announced(
+        self, resource: StreamResource, stream: str, start: int, stop: int, each: int
+    ) -> list[tuple[range, int]]:
+        """Take note of points; return those that are new, in ranges, each with the number of its first frame."""
+        overlapping = [gap for gap in resource.gaps if gap.start < stop and start < gap.stop]
+        if others := [gap.stream for gap in overlapping if gap.stream != stream]:
+            raise DocumentError(
+                f"points {start} to {stop} of a stream resource belong to the stream {others[0]!r}"
+            )
+        new = []
+        for gap in overlapping:
+            filled = range(max(gap.start, start), min(gap.stop, stop))
+            new.append((filled, gap.number + (filled.start - gap.start) * each))
+            resource.gaps.remove(gap)
+            for left in (range(gap.start, filled.start), range(filled.stop, gap.stop)):
+                if left:
+                    number = gap.number + (left.start - gap.start) * each
+                    resource.gaps.append(Gap(stream, left.start, left.stop, number, each))
+        if stop > max(start, resource.points):
+            where, end = (stream, resource.data_key), resource.points
+            number = self._counts.get(where, 0)
+            if start > end:
+                resource.gaps.append(Gap(stream, end, start, number, each))
+                number += (start - end) * each
+            beyond = range(max(start, end), stop)
+            new.append((beyond, number))
+            self._counts[where] = number + len(beyond) * each
+            resource.points = stop
+        return sorted(new, key=lambda part: part[0].start)
+
+    def _lost(self, resource: StreamResource, *, behind: int = 0) -> list[FrameSequence]:
+        """Forget the gaps that lie `behind` frames or more below the last; return their frames."""
+        found = []
+        for gap in list(resource.gaps):
+            where, count = (gap.stream, resource.data_key), (gap.stop - gap.start) * gap.each
+            if gap.number + count + behind > self._counts[where]:
+                continue
+            resource.gaps.remove(gap)
+            origin = Origin(run_uid=self.uid, stream=gap.stream, data_key=resource.data_key, index=gap.number)
+            time = self.descriptor_time(gap.stream)
+            found.append(FrameSequence(origin=origin, count=count, time=time, reason=NOT_ANNOUNCED))
+        return found
+
+    # -- of both -----------------------------------------------------------------------------------------
+
+    def _sequence(
         self,
         descriptor: Descriptor,
         key: str,
-        index: int,
+        number: int,
+        count: int,
+        pixels: Sequence[NDArray[Any]] | FileFrames,
         *,
         time: float,
-        count: int,
-        images: Sequence[NDArray[Any]] | None = None,
-        references: PixelReferences | None = None,
+        seq_num: int,
         reason: str = "",
         event: str = "",
-        seq_num: int,
         frames_each: int | None = None,
     ) -> FrameSequence:
-        geometry = descriptor.geometry(key, images[0] if images else None)
+        inline = None if isinstance(pixels, FileFrames) or not pixels else pixels[0]
+        geometry = descriptor.geometry(key, inline)
         return FrameSequence(
             origin=Origin(
-                run_uid=self.uid, stream=descriptor.stream, data_key=key, index=index, event_uid=event
+                run_uid=self.uid, stream=descriptor.stream, data_key=key, index=number, event_uid=event
             ),
             count=count,
             time=time,
+            pixels=pixels,
+            geometry=geometry if isinstance(geometry, Geometry) else None,
+            reason=reason or (geometry if isinstance(geometry, str) else ""),
             descriptor=descriptor.uid,
             seq_num=seq_num,
             frames_each=frames_each,
-            geometry=geometry if isinstance(geometry, Geometry) else None,
-            images=images,
-            references=references,
-            reason=reason or (geometry if isinstance(geometry, str) else ""),
+            events=None if event else self._events.of_streams,
         )
 
     def _descriptor(self, doc: Document) -> Descriptor:
         uid = text(doc, "descriptor")
-        if uid not in self._descriptors:
+        if uid not in self.descriptors:
             raise NotKnownYetError("descriptor", uid, run=self.uid)
-        return self._descriptors[uid]
+        return self.descriptors[uid]
+
+    def _resource(self, doc: Document) -> StreamResource:
+        uid = text(doc, "stream_resource")
+        if uid not in self._resources:
+            raise NotKnownYetError("stream_resource", uid, run=self.uid)
+        return self._resources[uid]
 
 
-def _column(values: object, length: int) -> Sequence[Any]:
-    if isinstance(values, list | tuple | np.ndarray) and len(values) == length:
-        return list(values)
-    return [None] * length
-
-
-def _seq_num(event: Document) -> int:
-    number = whole(event.get("seq_num"))
-    return number if number is not None and 0 < number <= LARGEST_INTEGER else 0
+def _seq_num(value: object) -> int:
+    """Return the number of an event; 0 where it is none, or so large that those after it exceed 64 bits."""
+    number = whole(value)
+    return number if number is not None and 0 < number < 1 << 62 else 0
 
 
 def _text_or_nothing(value: object) -> str:

@@ -1,16 +1,28 @@
-"""One StreamResource: where its frames lie, by their number in it."""
+"""What documents say of files: StreamResource, and Resource with Datum. Nothing is opened here."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
-from dvfb_stream.callbacks.documents import Document, whole
-from dvfb_stream.callbacks.paths import path_of
-from dvfb_stream.callbacks.templates import file_name
-from dvfb_stream.errors import FrameError
-from dvfb_stream.files.references import Expected, FrameReference, Hdf5Frame, ImageFrame
+import numpy as np
+
+from dvfb_stream.bounded_cache import BoundedCache, Evict
+from dvfb_stream.callbacks.documents import (
+    Document,
+    DocumentError,
+    NotKnownYetError,
+    mapping,
+    size_of,
+    text,
+    whole,
+)
+from dvfb_stream.callbacks.frame_sequence import FileFrames
+from dvfb_stream.callbacks.paths import file_name, located, path_of
+from dvfb_stream.errors import FrameError, NotThereYetError
+from dvfb_stream.files.references import Expected, FrameReference, HandledFrame, Hdf5Frame, ImageFrame
 
 HDF5 = "application/x-hdf5"
 SEQUENCES = {
@@ -20,10 +32,35 @@ SEQUENCES = {
     "multipart/related;type=image/edf",
 }
 
+MOST_RESOURCES, MOST_DATUMS = 10_000, 200_000
+"""Kept, of all runs; of more, the oldest are forgotten. Twice as many datums as frames may wait to be read."""
+MOST_BYTES = 1 << 27
+"""Of resources, and of datums: what the above comes to, unless somebody writes essays into them."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+AREA_DETECTOR_DATASET = "entry/data/data"
+"""Where areaDetector's HDF5 plugin keeps its frames."""
+
+
+# -- StreamResource: ophyd-async's detectors ---------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class Gap:
+    """Points of a stream resource that no stream datum has announced, though some announced points after them."""
+
+    stream: str
+    """Whose frames they are taken to be: that of the stream datum after them."""
+    start: int
+    stop: int
+    number: int
+    """Of their first frame, in its stream and data key."""
+    each: int
+    """Frames of a point."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
 class StreamResource:
-    """What a StreamResource document says."""
+    """What a StreamResource document says, and how far stream datums have announced its points."""
 
     data_key: str
     uri: str
@@ -31,15 +68,25 @@ class StreamResource:
     parameters: Document
     root_map: Mapping[str, str]
     """Other places for the folders that the address may name."""
+    first: int | None = None
+    """Index of its first point; None: nothing of it was announced yet."""
+    points: int = 0
+    """One past the last point that was announced, counted from `first`."""
+    gaps: list[Gap] = field(default_factory=list)
 
-    def frame(self, number: int, frames_each: int, expected: Expected) -> FrameReference:
-        """Return where frame `number` of this resource lies.
+    def frames(self, first: int, count: int, each: int, expected: Expected) -> FileFrames:
+        """Return where `count` frames lie, from frame `first` on; see `frame`."""
+        # Their source is the address: files of a sequence are written one after the other.
+        return FileFrames(self.uri, count, partial(self._frame_after, first, each, expected))
+
+    def frame(self, number: int, each: int, expected: Expected) -> FrameReference:
+        """Return where frame `number` lies.
 
         Parameters
         ----------
         number
             From 0, counted through the points and the frames of each.
-        frames_each
+        each
             Frames of a point.
         expected
             What the descriptor promises of them.
@@ -57,12 +104,11 @@ class StreamResource:
             raise FrameError(f"{self.uri}: frames of the type {self.mimetype!r} are not read, only {known}")
         path = path_of(self.uri, self.root_map)
         if template:
-            each = self._frames_in_a_file(frames_each, expected)
-            path = _joined(
-                path,
-                file_name(str(template), number // each, filename=str(self.parameters.get("filename", ""))),
-            )
-            number %= each
+            in_a_file = self._frames_in_a_file(each, expected)
+            filename = str(self.parameters.get("filename", ""))
+            name = file_name(str(template), number // in_a_file, filename=filename)
+            path += name.lstrip("/") if path.endswith("/") else name
+            number %= in_a_file
         if self.mimetype != HDF5:
             return ImageFrame(path, number, expected)
         dataset = self.parameters.get("dataset") or self.parameters.get("path")
@@ -70,25 +116,24 @@ class StreamResource:
             raise FrameError(f"{path}: the StreamResource does not say which dataset holds the frames")
         return Hdf5Frame(path, dataset, number, expected)
 
-    def _frames_in_a_file(self, frames_each: int, expected: Expected) -> int:
+    def _frame_after(self, first: int, each: int, expected: Expected, position: int) -> FrameReference:
+        return self.frame(first + position, each, expected)
+
+    def _frames_in_a_file(self, each: int, expected: Expected) -> int:
         """Return how many frames each file of a sequence holds, as bluesky-tiled-plugins has it."""
         chunk = self.parameters.get("chunk_shape") or ()
         chunk = [whole(length) for length in chunk] if isinstance(chunk, list | tuple) else []
         first = max(1, chunk[0] or 1) if chunk else 1
         files_each = whole(self.parameters.get("files_per_datum"))
         if files_each is not None and files_each > 0:
-            return max(1, frames_each // files_each)
+            return max(1, each // files_each)
         if self.parameters.get("join_method") == "concat":
-            return first if frames_each % first == 0 else frames_each
+            return first if each % first == 0 else each
         if self.parameters.get("multiplier"):
             return 1
-        if len(chunk) == 3 and tuple(chunk[1:]) == expected.shape and frames_each % first == 0:
+        if len(chunk) == 3 and tuple(chunk[1:]) == expected.shape and each % first == 0:
             return first
-        return frames_each
-
-
-def _joined(folder: str, name: str) -> str:
-    return folder + name.lstrip("/") if folder.endswith("/") else folder + name
+        return each
 
 
 def frames_each(shape: object, parameters: Document) -> int:
@@ -102,27 +147,163 @@ def frames_each(shape: object, parameters: Document) -> int:
     return multiplier if multiplier is not None and multiplier > 0 else 1
 
 
+# -- Resource and Datum: ophyd's devices, and areaDetector's file plugins ------------------------------------
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StreamFrames:
-    """Consecutive frames of a stream resource."""
+class Resource:
+    """What a Resource document says."""
 
-    resource: StreamResource
-    numbers: range
-    """In the resource, counted through the points and the frames of each."""
-    frames_each: int
-    expected: Expected
-    point: int
-    """Of the stream's points in this resource, the number of the first of these, from 0."""
-    seq_num: int
-    """Of the event of that point; 0 where the document does not say."""
+    spec: str
+    path: str
+    """Root and path together, the root replaced where it is mapped to another."""
+    kwargs: Document
 
-    @property
-    def source(self) -> str:
-        """The resource's address: files of a sequence are written one after the other."""
-        return self.resource.uri
 
-    def __len__(self) -> int:
-        return len(self.numbers)
+class Datums:
+    """Resources and datums of all runs, as far as they have come: a device staged once may serve several runs.
 
-    def __getitem__(self, position: int) -> FrameReference:
-        return self.resource.frame(self.numbers[position], self.frames_each, self.expected)
+    Added to by one thread, asked by any.
+
+    Parameters
+    ----------
+    root_map
+        Other places for what resources call their root: ``{"/ioc/data": "/mnt/data"}``.
+    """
+
+    def __init__(self, root_map: Mapping[str, str] | None = None) -> None:
+        self._root_map = dict(root_map or {})
+        self._resources: BoundedCache[str, Resource] = BoundedCache(
+            MOST_RESOURCES, max_bytes=MOST_BYTES, evict=Evict.OLDEST_PUT
+        )
+        self._datums: BoundedCache[str, tuple[str, Document]] = BoundedCache(
+            MOST_DATUMS, max_bytes=MOST_BYTES, evict=Evict.OLDEST_PUT
+        )
+
+    def add_resource(self, doc: Document) -> None:
+        """Learn where the datums of a resource lie; DocumentError when malformed."""
+        root = doc.get("root", "")
+        if not isinstance(root, str):
+            raise DocumentError(f"a resource's root must be text, not {root!r}")
+        path = text(doc, "resource_path")
+        is_windows = doc.get("path_semantics") == "windows"
+        resource = Resource(
+            spec=text(doc, "spec"),
+            path=located(root, path, self._root_map, is_windows=is_windows),
+            kwargs=dict(mapping(doc, "resource_kwargs")),
+        )
+        self._resources.put(text(doc, "uid"), resource, n_bytes=len(path) + size_of(resource.kwargs))
+
+    def add_datum(self, doc: Document) -> None:
+        """Learn which part of a resource a datum is.
+
+        Raises
+        ------
+        NotKnownYetError
+            When the resource has not come.
+        DocumentError
+            When the document is malformed.
+        """
+        self._add(text(doc, "datum_id"), self._known(doc), mapping(doc, "datum_kwargs"))
+
+    def add_datum_page(self, doc: Document) -> None:
+        """Learn that of several datums; raises as `add_datum`."""
+        ids, resource, columns = doc.get("datum_id"), self._known(doc), mapping(doc, "datum_kwargs")
+        if not isinstance(ids, list | tuple | np.ndarray) or any(
+            len(column) != len(ids) for column in columns.values()
+        ):
+            raise DocumentError("the columns of a datum page must be lists of one length")
+        for row, datum_id in enumerate(ids):
+            self._add(str(datum_id), resource, {key: column[row] for key, column in columns.items()})
+
+    def frames(self, datum_id: str, described: int, expected: Expected) -> FileFrames:
+        """Return where the frames of a datum lie, whether its documents have come or not.
+
+        Parameters
+        ----------
+        datum_id
+            As an event has it in place of the data.
+        described
+            How many frames the descriptor promises; what an areaDetector's resource says counts before that.
+        expected
+            What the descriptor promises of each.
+        """
+        count, source = described, datum_id
+        try:
+            resource, _ = self._find(datum_id)
+        except NotThereYetError:
+            pass  # an event may come before its datum: looked for again when the frame is read
+        else:
+            source = resource.path
+            each = whole(resource.kwargs.get("frame_per_point")) if resource.spec in AREA_DETECTOR else None
+            count = described if each is None or each < 1 else each
+        return FileFrames(source, count, partial(self._frame, datum_id, expected))
+
+    def _frame(self, datum_id: str, expected: Expected, position: int) -> FrameReference:
+        resource, datum = self._find(datum_id)
+        known = READERS.get(resource.spec)
+        if known is not None:
+            return known(resource, datum, position, expected)
+        return HandledFrame(resource.spec, resource.path, resource.kwargs, datum, position, expected)
+
+    def _find(self, datum_id: str) -> tuple[Resource, Document]:
+        datum = self._datums.get(datum_id)
+        resource = None if datum is None else self._resources.get(datum[0])
+        if datum is None or resource is None:
+            what = "Datum" if datum is None else "Resource"
+            raise NotThereYetError(f"the {what} document of the datum {datum_id!r} did not come")
+        return resource, datum[1]
+
+    def _known(self, doc: Document) -> str:
+        uid = text(doc, "resource")
+        if uid not in self._resources:
+            raise NotKnownYetError("resource", uid)
+        return uid
+
+    def _add(self, datum_id: str, resource: str, kwargs: Document) -> None:
+        self._datums.put(datum_id, (resource, dict(kwargs)), n_bytes=len(datum_id) + size_of(kwargs))
+
+
+def _number(resource: Resource, datum: Document, position: int) -> int:
+    """Return the number of a frame in its resource, counted through points and the frames of each."""
+    each = whole(resource.kwargs.get("frame_per_point", 1))
+    point = whole(datum.get("point_number", 0))
+    if each is None or point is None or each < 1 or point < 0:
+        raise FrameError(
+            f"{resource.path}: frame_per_point and point_number must be integers, the former from 1 and the latter "
+            f"from 0, not {resource.kwargs.get('frame_per_point')!r} and {datum.get('point_number')!r}"
+        )
+    return point * each + position
+
+
+def _area_detector_hdf5(resource: Resource, datum: Document, position: int, expected: Expected) -> Hdf5Frame:
+    dataset = str(resource.kwargs.get("key", AREA_DETECTOR_DATASET))
+    return Hdf5Frame(resource.path, dataset, _number(resource, datum, position), expected)
+
+
+def _area_detector_tiff(resource: Resource, datum: Document, position: int, expected: Expected) -> ImageFrame:
+    template, filename = (str(resource.kwargs.get(name, "")) for name in ("template", "filename"))
+    folder = resource.path.rstrip("/") + "/"
+    name = file_name(template, _number(resource, datum, position), filename=filename, folder=folder)
+    return ImageFrame(name if name.startswith("/") else folder + name, 0, expected)
+
+
+def _npy_sequence(resource: Resource, datum: Document, position: int, expected: Expected) -> ImageFrame:
+    number = whole(datum.get("index"))
+    if number is None or number < 0:
+        raise FrameError(
+            f"{resource.path}: the index of a datum must be an integer from 0, not {datum.get('index')!r}"
+        )
+    return ImageFrame(f"{resource.path}_{number}.npy", position, expected)
+
+
+READERS: Mapping[str, Callable[[Resource, Document, int, Expected], FrameReference]] = {
+    "AD_HDF5": _area_detector_hdf5,
+    "AD_HDF5_SWMR": _area_detector_hdf5,
+    "AD_TIFF": _area_detector_tiff,
+    "NPY_SEQ": _npy_sequence,
+}
+"""Specs that are read here rather than by a handler: a file must not be opened in two ways by one process."""
+
+AREA_DETECTOR = {spec for spec in READERS if spec.startswith("AD_")}
+"""Specs whose resources say how many frames a point has."""

@@ -1,17 +1,28 @@
-"""The raw runs that are open: found by what documents say of them, bounded in number and bytes."""
+"""The one tracker of raw runs: which run a document belongs to, and which frames it brings."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from dvfb_stream.callbacks.documents import DocumentError, NotKnownYetError
-from dvfb_stream.callbacks.raw_run import RawRun
-from dvfb_stream.callbacks.recent import Recent
-from dvfb_stream.callbacks.writer import AnalysisProgress, RunProgress
+from dvfb_stream.bounded_cache import BoundedCache, Evict
+from dvfb_stream.callbacks.descriptor import Detectors
+from dvfb_stream.callbacks.documents import (
+    Document,
+    DocumentError,
+    NotKnownYetError,
+    RepeatedError,
+    moment,
+    text,
+)
+from dvfb_stream.callbacks.frame_sequence import FrameSequence
+from dvfb_stream.callbacks.pending_documents import Pending, PendingDocuments
+from dvfb_stream.callbacks.raw_run import RawEvents, RawRun
+from dvfb_stream.callbacks.resources import Datums
+from dvfb_stream.callbacks.writer import RunProgress
 
 logger = logging.getLogger(__name__)
 
@@ -21,157 +32,318 @@ MOST_BYTES = 1 << 28
 MOST_ENDED = 100_000
 """Uids remembered of runs that have ended and of their descriptors: what names them comes too late."""
 
+MOST_LOGGED = 100
+"""Rejected documents that are logged one by one, and overlooked data keys: a daemon that joins in the middle of a run
+meets thousands of documents that it cannot place."""
+
+_WITH_FRAMES = ("event", "event_page", "stream_datum")
+
 
 class EndedError(DocumentError):
     """A document of a run that has ended here."""
 
 
+class EarlyError(DocumentError):
+    """Frames that came before the start of their run."""
+
+
 @dataclass(slots=True, eq=False)
-class OpenRun:
-    """A raw run, and how far its analysis runs have come."""
+class Taken:
+    """What one document has brought, those that waited for it included."""
 
-    raw: RawRun
-    progress: RunProgress
-    analyses: dict[tuple[str, str], AnalysisProgress] = field(default_factory=dict)
-    """By stream and data key."""
-    descriptors: set[str] = field(default_factory=set)
-    """Their uids."""
-    delivered_again: bool = False
-    """From its start, while it was open."""
+    run_uid: str = ""
+    """Of the run that it belongs to, which is open, or whose start is waited for; or of the run that it stops. Empty
+    where there is none."""
+    run: RawRun | None = None
+    """The run that it belongs to; None as long as that has no start."""
+    frames: list[FrameSequence] = field(default_factory=list)
+    stopped_at: float | None = None
+    """Time of the stop that it was; None: it was none."""
+    abandoned: list[RawRun] = field(default_factory=list)
+    """Runs that are forgotten, as more are open than is allowed."""
 
 
-class OpenRuns:
-    """Raw runs from their start until all their rows are stored. Safe to share between threads.
+class RunTracker:
+    """Follows interleaved raw runs, each from its start until all its rows are stored.
+
+    The order is that of Bluesky, of a partition of Kafka, and of replays: a run's start, what describes its frames,
+    the frames, its stop. A document that names another which has not come waits for it in `PendingDocuments`. Two
+    things do not wait, so that nothing of a run that was joined in its middle gets into a delivery of the whole run:
+    frames for the start of their run, and a stop, with which goes what waits for its start. A start of a run that is
+    open, or whose last rows are not stored, brings nothing new, nor do documents that come again after it.
+
+    What is malformed, comes after the stop of its run, or waits in vain is rejected: logged and counted, and counted
+    in its run where it may have had frames.
+
+    Not locked: one document at a time. `finish`, and what is counted, are for other threads, too.
 
     Parameters
     ----------
-    most
-        Runs open at a time; of more, the one that began first is forgotten.
-    on_abandoned
-        Called with the progress of a run that is forgotten for that reason.
-    most_bytes
-        Bytes of documents kept for them; where more would be, likewise.
+    detectors
+        See `Descriptor`.
+    root_map
+        Other places for the folders that documents name.
+    max_open_runs, max_bytes
+        Runs open at a time, and bytes of documents kept for them; of more, those that began first are abandoned.
     """
 
     def __init__(
-        self, most: int, *, on_abandoned: Callable[[RunProgress], None], most_bytes: int = MOST_BYTES
+        self,
+        detectors: Detectors | None,
+        *,
+        root_map: Mapping[str, str] | None = None,
+        max_open_runs: int = 1_000,
+        max_bytes: int = MOST_BYTES,
     ) -> None:
-        self._most = most
-        self._most_bytes = most_bytes
-        self._on_abandoned = on_abandoned
-        # Reentrant, as the handler of a signal may interrupt the thread that holds it.
-        self._lock = threading.RLock()
-        self._runs: OrderedDict[str, OpenRun] = OrderedDict()  # by uid
-        self._run_of_descriptor: dict[str, OpenRun] = {}
-        self._ended: Recent[str, None] = Recent(MOST_ENDED)
-        self._abandoned = 0
-
-    def __len__(self) -> int:
-        with self._lock:
-            return len(self._runs)
+        self._detectors = detectors
+        self._root_map = dict(root_map or {})
+        self._max_open_runs = max_open_runs
+        self._max_bytes = max_bytes
+        self._datums = Datums(root_map)
+        self._events = RawEvents()
+        self._pending = PendingDocuments()
+        self._lock = threading.Lock()  # guards the next two, as runs are finished by another thread
+        self._runs: dict[str, RawRun] = {}
+        self._run_of_descriptor: dict[str, RawRun] = {}
+        self._ended: BoundedCache[str, None] = BoundedCache(MOST_ENDED, evict=Evict.OLDEST_PUT)
+        self._overlooked: set[str] = set()
+        self.documents = 0
+        """Documents that came."""
+        self.rejected = 0
+        """Documents among them that were rejected."""
+        self.repeated = 0
+        """Documents that brought nothing new: they had come before."""
+        self.abandoned = 0
+        """Runs that were abandoned."""
 
     @property
-    def uids(self) -> list[str]:
-        """Uids of the raw runs, the one that began first coming first."""
+    def waiting(self) -> int:
+        """Documents that wait for others."""
+        return len(self._pending)
+
+    @property
+    def open_runs(self) -> list[str]:
+        """Uids of the runs that are open, the one that began first coming first."""
         with self._lock:
             return list(self._runs)
 
-    @property
-    def abandoned(self) -> int:
-        """How many were forgotten because there were too many."""
-        with self._lock:
-            return self._abandoned
+    def take(self, name: str, doc: Document) -> Taken:
+        """Take one document, and those that waited for it. Never raises."""
+        self.documents += 1
+        taken, due = Taken(), deque([(name, doc)])
+        while due:
+            name, doc = due.popleft()
+            try:
+                due.extend(self._take(name, doc, taken))
+            except RepeatedError:
+                self.repeated += 1
+            except NotKnownYetError as missing:
+                self._hold(name, doc, missing, taken)
+            except Exception as error:  # noqa: BLE001 - logged there; nothing may reach a RunEngine from here
+                self.reject(name, doc, error)
+        return taken
 
-    def begin(self, raw: RawRun) -> OpenRun | None:
-        """Open a run; return it if it is open already, which is to be counted from its start again."""
-        with self._lock:
-            self._ended.discard(raw.uid)
-            again = self._runs.get(raw.uid)
-            if again is not None:
-                again.raw = raw
-                again.delivered_again = True
-                return again
-            self._runs[raw.uid] = OpenRun(raw=raw, progress=RunProgress(raw.uid))
-        self.keep_within_bounds()
-        return None
+    def reject(self, name: str, doc: Document, error: Exception) -> None:
+        """Count a document that is not taken, and log why."""
+        self.rejected += 1
+        if self.rejected <= MOST_LOGGED:
+            unforeseen = None if isinstance(error, DocumentError) else error
+            uid = doc.get("uid") if isinstance(doc, Mapping) else None
+            logger.warning("a document (%r, uid %r) is left out: %s", name, uid, error, exc_info=unforeseen)
+        if self.rejected == MOST_LOGGED:
+            logger.warning("further documents that are left out are only counted")
+        # Frames that came before their run's start come again after it.
+        may_lack = isinstance(name, str) and name in _WITH_FRAMES and not isinstance(error, EarlyError)
+        if may_lack and isinstance(doc, Mapping):
+            run = self._run_of_descriptor.get(str(doc.get("descriptor")))
+            if run is not None and not run.stopped:
+                run.rejected += 1
 
-    def run(self, uid: str) -> OpenRun:
-        """Return the run with a uid.
-
-        Raises
-        ------
-        EndedError
-            When it has had its stop.
-        NotKnownYetError
-            When its start has not come.
-        """
-        with self._lock:
-            run = self._runs.get(uid)
-            if uid in self._ended or (run is not None and run.raw.stopped):
-                raise EndedError(f"the raw run {uid!r} has ended here")
-            if run is None:
-                raise NotKnownYetError("start", uid)
-            return run
-
-    def add_descriptor(self, uid: str, run: OpenRun) -> None:
-        """Learn whose a descriptor is."""
-        with self._lock:
-            self._ended.discard(uid)
-            self._run_of_descriptor[uid] = run
-            run.descriptors.add(uid)
-        self.keep_within_bounds()
-
-    def run_of_descriptor(self, uid: str) -> OpenRun:
-        """Return the run of a descriptor; raises as `run`."""
-        with self._lock:
-            if uid in self._ended:
-                raise EndedError(f"the raw run of the descriptor {uid!r} has ended here")
-            run = self._run_of_descriptor.get(uid)
-            if run is None:
-                raise NotKnownYetError("descriptor", uid)
-            return self.run(run.raw.uid)
-
-    def descriptor_came_too_late(self, uid: str) -> None:
-        """Remember a descriptor of a run that has ended."""
-        with self._lock:
-            self._ended.put(uid, None)
-
-    def stop(self, run: OpenRun) -> None:
-        """Take note of the raw stop."""
-        with self._lock:
-            run.raw.stopped = True
-
-    def finish(self, progress: RunProgress) -> bool:
-        """Forget a run all of whose rows are written; False where it is abandoned, or being delivered again."""
+    def finish(self, progress: RunProgress) -> RawRun | None:
+        """Forget the run whose rows are all written, and return it; None where it was abandoned."""
         with self._lock:
             run = self._runs.get(progress.raw_uid)
-            if run is None or run.progress is not progress or not run.raw.stopped:
-                return False
+            if run is None or run.progress is not progress:
+                return None
             self._forget(run)
-            return True
+            return run
 
-    def keep_within_bounds(self) -> None:
-        """Abandon what is too much; to be called after a run has grown."""
-        while True:
-            with self._lock:
-                n_bytes = sum(run.raw.n_bytes for run in self._runs.values())
-                if len(self._runs) <= self._most and (n_bytes <= self._most_bytes or len(self._runs) == 1):
-                    return
-                self._abandoned += 1
-                oldest = next(iter(self._runs.values()))
-                self._forget(oldest)
+    def close(self) -> None:
+        """Reject what waits."""
+        self._reject_all(self._pending.empty())
+
+    # -- one document --------------------------------------------------------------------------------------
+
+    def _take(self, name: str, doc: Document, taken: Taken) -> Iterable[tuple[str, Document]]:
+        """Take one document; return those that waited for it."""
+        if not isinstance(doc, Mapping):
+            raise DocumentError(f"a document must be a mapping, not {type(doc).__name__}")
+        match name:
+            case "start":
+                return self._begin(doc, taken)
+            case "descriptor":
+                return self._describe(doc, taken)
+            case "stream_resource":
+                run = self._run(text(doc, "run_start"), taken)
+                run.add_stream_resource(doc)
+                taken.abandoned += self._beyond_bounds()
+                return self._released("stream_resource", text(doc, "uid"), run)
+            case "resource":
+                self._datums.add_resource(doc)
+                waited = self._pending.release("resource", text(doc, "uid"))
+                return [(held.name, held.doc) for held in waited]
+            case "datum":
+                self._datums.add_datum(doc)
+            case "datum_page":
+                self._datums.add_datum_page(doc)
+            case "event" | "event_page" | "stream_datum":
+                run = self._run_that_has(text(doc, "descriptor"), taken)
+                taken.frames += run.frames(name, doc)
+            case "stop":
+                self._stop(doc, taken)
+            case "bulk_events" | "bulk_datum":
+                raise DocumentError(
+                    f"documents of the old kind {name!r} are not read; no version of Bluesky emits them"
+                )
+            case _:
+                raise DocumentError(f"there is no kind of document called {name!r}")
+        return ()
+
+    def _begin(self, doc: Document, taken: Taken) -> Iterable[tuple[str, Document]]:
+        uid = text(doc, "uid")
+        known = self._runs.get(uid)
+        if known is not None:
+            known.last_start = self.documents
+            raise RepeatedError("its run is open")
+        run = RawRun(
+            doc,
+            self._detectors,
+            root_map=self._root_map,
+            datums=self._datums,
+            events=self._events,
+            delivery=self.documents,
+        )
+        self._ended.pop(uid)
+        with self._lock:
+            self._runs[uid] = run
+        taken.run, taken.run_uid = run, uid
+        taken.abandoned += self._beyond_bounds()
+        return self._released("start", uid, run)
+
+    def _describe(self, doc: Document, taken: Taken) -> Iterable[tuple[str, Document]]:
+        uid = text(doc, "uid")
+        try:
+            run = self._run(text(doc, "run_start"), taken)
+        except EndedError:
+            self._end_descriptor(uid)
+            raise
+        run.add_descriptor(doc)
+        self._ended.pop(uid)
+        with self._lock:
+            self._run_of_descriptor[uid] = run
+        taken.abandoned += self._beyond_bounds()
+        self._mention(run.overlooked_images(doc))
+        return self._released("descriptor", uid, run)
+
+    def _stop(self, doc: Document, taken: Taken) -> None:
+        uid = text(doc, "run_start")
+        try:
+            run = self._run(uid, taken)
+        except NotKnownYetError as missing:
+            taken.run_uid = uid
+            self._ended.put(uid, None)
+            waited = self._pending.of_run(uid)
+            self._reject_all(waited)
+            for held in waited:
+                if held.name == "descriptor":
+                    self._end_descriptor(str(held.doc.get("uid")))
+            raise DocumentError(str(missing)) from missing
+        self._reject_all(self._pending.of_run(uid))
+        run.stopped = True
+        taken.frames += run.lost_frames()
+        # Not the time of day, which a replay would not repeat.
+        taken.stopped_at = moment(doc, default=run.time)
+
+    def _hold(self, name: str, doc: Document, missing: NotKnownYetError, taken: Taken) -> None:
+        taken.run_uid = missing.run
+        try:
+            self._reject_all(self._pending.hold(self.documents, name, doc, missing))
+        except Exception as error:  # noqa: BLE001 - logged there
+            self.reject(name, doc, error)
+
+    # -- the runs ------------------------------------------------------------------------------------------
+
+    def _run(self, uid: str, taken: Taken) -> RawRun:
+        """Return the run with a uid; EndedError when it has had its stop, NotKnownYetError before its start."""
+        run = self._runs.get(uid)
+        if uid in self._ended or (run is not None and run.stopped):
+            raise EndedError(f"the raw run {uid!r} has ended here")
+        if run is None:
+            raise NotKnownYetError("start", uid, run=uid)
+        taken.run, taken.run_uid = run, uid
+        return run
+
+    def _run_that_has(self, descriptor: str, taken: Taken) -> RawRun:
+        """Return the run of a descriptor; raises as `_run`."""
+        if descriptor in self._ended:
+            raise EndedError(f"the raw run of the descriptor {descriptor!r} has ended here")
+        run = self._run_of_descriptor.get(descriptor)
+        if run is None:
+            raise NotKnownYetError("descriptor", descriptor, run=self._pending.run_of_descriptor(descriptor))
+        return self._run(run.uid, taken)
+
+    def _released(self, kind: str, uid: str, run: RawRun) -> Iterable[tuple[str, Document]]:
+        """Return what waited for a document of a run, but for frames that came before the run's last start."""
+        for held in self._pending.release(kind, uid):
+            if held.name in _WITH_FRAMES and held.number <= run.last_start:
+                self.reject(held.name, held.doc, EarlyError(f"it came before the start of run {run.uid!r}"))
+            else:
+                yield held.name, held.doc
+
+    def _reject_all(self, waited: Iterable[Pending]) -> None:
+        for held in waited:
+            self.reject(held.name, held.doc, held.missing)
+
+    def _end_descriptor(self, uid: str) -> None:
+        """Let no document wait for a descriptor of a run that has ended."""
+        self._ended.put(uid, None)
+        self._reject_all(self._pending.release("descriptor", uid))
+
+    def _beyond_bounds(self) -> list[RawRun]:
+        """Forget the oldest runs where there are too many, or too large ones; return them."""
+        abandoned = []
+        with self._lock:
+            while len(self._runs) > self._max_open_runs or (
+                len(self._runs) > 1 and sum(run.n_bytes for run in self._runs.values()) > self._max_bytes
+            ):
+                abandoned.append(next(iter(self._runs.values())))
+                self._forget(abandoned[-1])
+        for run in abandoned:
+            self.abandoned += 1
             logger.warning(
                 "more than %d runs, or %d bytes of their documents, are open; abandoning %s",
-                self._most,
-                self._most_bytes,
-                oldest.raw.uid,
+                self._max_open_runs,
+                self._max_bytes,
+                run.uid,
             )
-            self._on_abandoned(oldest.progress)
+        return abandoned
 
-    def _forget(self, run: OpenRun) -> None:
-        del self._runs[run.raw.uid]
-        self._ended.put(run.raw.uid, None)
+    def _forget(self, run: RawRun) -> None:
+        del self._runs[run.uid]
+        self._ended.put(run.uid, None)
         for descriptor in run.descriptors:
             if self._run_of_descriptor.get(descriptor) is run:
                 del self._run_of_descriptor[descriptor]
             self._ended.put(descriptor, None)
+
+    def _mention(self, data_keys: list[str]) -> None:
+        """Log, once each, data keys with images that are none of the described detectors."""
+        new = [key for key in data_keys if key not in self._overlooked][: MOST_LOGGED - len(self._overlooked)]
+        self._overlooked.update(new)
+        if new:
+            logger.warning(
+                "images under %s are not annotated: only %s are described as detectors; give these data keys a "
+                "geometry, or correct the names",
+                ", ".join(map(repr, new)),
+                ", ".join(map(repr, self._detectors or ())) or "no data keys",
+            )

@@ -60,7 +60,7 @@ class RunProgress:
     raw_uid: str
     analyses: list[AnalysisProgress] = field(default_factory=list)
     pending_stop: _Stop | None = None
-    """From the raw stop until the end was told; None again where the run is delivered again meanwhile."""
+    """From the raw stop until the end was told."""
     broken: bool = False
     """A document did not reach every sink, or a row was lost: the run will never be called stored."""
     forgotten: bool = False
@@ -171,11 +171,6 @@ class AnalysisWriter:
                 run.pending_stop = _Stop(counts, time)
                 self._to_end[run] = None
                 self._changed.notify_all()
-
-    def restart(self, run: RunProgress) -> None:
-        """Say that the raw run is being delivered again from its start; rows already written are not repeated."""
-        with self._changed:
-            run.pending_stop = None
 
     def abandon(self, run: RunProgress) -> None:
         """Say that the raw run is forgotten: nothing of it is kept for sinks that are stuck."""
@@ -329,7 +324,7 @@ class AnalysisWriter:
                 progress.ended = True
                 self._write_stop(progress, stop.time)
         with self._changed:
-            if run.pending_stop is not stop or not all(one.ended or one.abandoned for one in run.analyses):
+            if not all(one.ended or one.abandoned for one in run.analyses):
                 return
             run.pending_stop = None
         self._on_finished(run)

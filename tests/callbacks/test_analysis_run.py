@@ -114,7 +114,7 @@ def test_the_summary_is_what_the_rows_add_up_to(documents):
     assert (summary["frames"], summary["failed"], summary["dropped"]) == (4, 1, 0)
     assert summary["rings"] == {"count": 2, "max": pytest.approx(0.8), "mean": pytest.approx(0.5)}
     assert summary["halo"]["count"] == 0
-    assert summary.keys() == {"frames", "failed", "dropped", "left_out", *LABELS}
+    assert summary.keys() == {"frames", "failed", "dropped", "rejected_documents", *LABELS}
 
 
 def test_a_summary_without_probabilities_has_no_number_for_them(documents):

@@ -20,9 +20,9 @@ def test_what_waits_for_one_document_is_released_in_the_order_it_came():
     room = PendingDocuments()
     for number, missing in enumerate([ON_A, ON_B, ON_A]):
         assert room.hold(number, "event", {"n": number}, missing) == []
-    assert room.released("start", "a") == []
-    assert numbers(room.released("descriptor", "a")) == [0, 2]
-    assert room.released("descriptor", "a") == []
+    assert room.release("start", "a") == []
+    assert numbers(room.release("descriptor", "a")) == [0, 2]
+    assert room.release("descriptor", "a") == []
     assert len(room) == 1
 
 
@@ -30,7 +30,7 @@ def test_pixels_are_copied_as_the_detector_may_reuse_its_buffer():
     room, buffer = PendingDocuments(), np.ones((2, 3))
     room.hold(1, "event", {"data": {"image": buffer}}, ON_A)
     buffer[:] = 9
-    (held,) = room.released("descriptor", "a")
+    (held,) = room.release("descriptor", "a")
     assert held.doc["data"]["image"].tolist() == np.ones((2, 3)).tolist()
 
 

@@ -351,7 +351,7 @@ def test_documents_that_cannot_be_placed_are_counted_and_logged_a_hundred_times(
     raw, pipeline = raw_documents(), make_pipeline()
     with caplog.at_level(logging.WARNING):
         send(pipeline, [("event", {"data": {}})] * 200)
-    assert pipeline.stats().malformed == 200
+    assert pipeline.stats().rejected_documents == 200
     assert sum("left out" in record.message for record in caplog.records) == 101
     send(pipeline, raw.whole(10))
     assert pipeline.wait(PATIENCE)

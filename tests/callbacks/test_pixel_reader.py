@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from dvfb_stream.callbacks.file_sequences import NoFrames
+from dvfb_stream.callbacks.frame_sequence import FileFrames
 from dvfb_stream.callbacks.pixel_reader import CLOSED, TOO_MANY, NotRead, PixelReader
 from dvfb_stream.errors import FrameError, NotThereYetError, SettingsError
 from dvfb_stream.files.frame_files import FrameFiles
@@ -269,7 +269,7 @@ def test_submitting_takes_no_longer_for_many_frames(reader):
     reader.submit(Scripted("a", [[0]]), held)
     assert held.begun.wait(5)
     reader.submit(Counted("a", [[0]] * 50_000), lambda position, found: None)
-    reader.submit(NoFrames("", "lost", 50_000), lambda position, found: None)
+    reader.submit(FileFrames("", 50_000, Counted("b", []).__getitem__), lambda position, found: None)
     assert Counted.made == 0
     assert len(reader._entries) == 4  # that which is held, one for each document, and what was refused
     held.go_on.set()

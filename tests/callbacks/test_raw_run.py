@@ -5,8 +5,11 @@ import uuid
 import event_model
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dvfb_stream.callbacks.documents import DocumentError
+from dvfb_stream.callbacks.documents import DocumentError, RepeatedError
+from dvfb_stream.callbacks.frame_sequence import FileFrames
 from dvfb_stream.callbacks.raw_run import RawRun
 from dvfb_stream.errors import GeometryError
 from dvfb_stream.frames import Geometry
@@ -16,31 +19,26 @@ GIVEN = object()
 
 @pytest.fixture
 def run(raw_documents, geometry):
-    """Return a function that follows raw documents and returns their exposures."""
+    """Return a function that follows raw documents and returns their found."""
 
     def follow(documents, detectors=GIVEN):
-        take = {
-            "event": RawRun.exposures_in_event,
-            "event_page": RawRun.exposures_in_event_page,
-            "stream_datum": RawRun.exposures_in_stream_datum,
-        }
         raw = RawRun(documents[0][1], {"image": geometry} if detectors is GIVEN else detectors)
-        learn = {"descriptor": raw.add_descriptor, "stream_resource": raw.assets.add_stream_resource}
-        exposures = []
+        learn = {"descriptor": raw.add_descriptor, "stream_resource": raw.add_stream_resource}
+        found = []
         for name, doc in documents[1:]:
-            if name in take:
-                exposures.extend(take[name](raw, doc))
-            elif name in learn:
+            if name in learn:
                 learn[name](doc)
-        return exposures
+            else:
+                found.extend(raw.frames(name, doc))
+        return found
 
     return follow
 
 
-def indices(exposures, data_key="image", stream="primary"):
+def indices(found, data_key="image", stream="primary"):
     return [
         e.origin_of(position).index
-        for e in exposures
+        for e in found
         for position in range(e.count)
         if (e.origin.data_key, e.origin.stream) == (data_key, stream)
     ]
@@ -66,12 +64,12 @@ def test_frames_are_numbered_in_each_data_key_of_each_stream(run, raw_documents,
         raw.frame(1, key="saxs", stream="dark"),
         raw.event(saxs=np.zeros((1, 4, 6)), waxs=np.zeros((2, 4, 6))),
     ]
-    exposures = run(documents, detectors=dict.fromkeys(("saxs", "waxs"), geometry))
-    assert indices(exposures, "saxs") == [0, 1]
-    assert indices(exposures, "waxs") == [0, 1, 2, 3, 4]
-    assert indices(exposures, "saxs", "dark") == [0]
-    assert all(image.shape == (4, 6) for exposure in exposures for image in exposure.images)
-    assert all(exposure.origin.run_uid == raw.uid for exposure in exposures)
+    found = run(documents, detectors=dict.fromkeys(("saxs", "waxs"), geometry))
+    assert indices(found, "saxs") == [0, 1]
+    assert indices(found, "waxs") == [0, 1, 2, 3, 4]
+    assert indices(found, "saxs", "dark") == [0]
+    assert all(image.shape == (4, 6) for frames in found for image in frames.pixels)
+    assert all(frames.origin.run_uid == raw.uid for frames in found)
 
 
 def test_an_event_page_is_as_its_events(run, raw_documents):
@@ -94,7 +92,7 @@ def test_an_event_page_is_as_its_events(run, raw_documents):
     )
     for other in (from_page, stacked):
         assert [(e.origin, e.time) for e in other] == [(e.origin, e.time) for e in from_events]
-        assert all(np.array_equal(a.images, b.images) for a, b in zip(other, from_events, strict=True))
+        assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(other, from_events, strict=True))
 
 
 def test_only_the_data_keys_with_a_geometry_are_images(run, raw_documents):
@@ -104,7 +102,7 @@ def test_only_the_data_keys_with_a_geometry_are_images(run, raw_documents):
         raw.descriptor("image", "other"),
         raw.event(image=np.zeros((4, 6)), other=np.eye(2)),
     ]
-    assert [exposure.origin.data_key for exposure in run(documents)] == ["image"]
+    assert [frames.origin.data_key for frames in run(documents)] == ["image"]
     assert run(documents, detectors={}) == []
 
 
@@ -115,8 +113,8 @@ def test_without_geometries_what_looks_like_an_image_is_one(run, raw_documents):
     specs["spectrum"] |= {"shape": [5]}
     specs["number"] |= {"dtype": "number", "shape": []}
     event = raw.event(array=np.zeros((1, 4, 6)), nested=[[1, 2], [3, 4]], spectrum=np.zeros(5), number=1.0)
-    exposures = run([raw.start(), descriptor, event], detectors=None)
-    assert [exposure.origin.data_key for exposure in exposures] == ["array", "nested"]
+    found = run([raw.start(), descriptor, event], detectors=None)
+    assert [frames.origin.data_key for frames in found] == ["array", "nested"]
 
 
 def test_frames_in_files_are_referred_to_and_filled_ones_are_taken(run, raw_documents):
@@ -128,11 +126,10 @@ def test_frames_in_files_are_referred_to_and_filled_ones_are_taken(run, raw_docu
         raw.event(image="datum/1"),
         raw.event(image=np.zeros((4, 6)), filled={"image": "datum/2"}),
     ]
-    exposures = run(documents)
-    assert [exposure.references is not None for exposure in exposures] == [True, True, False]
-    assert [exposure.images is not None for exposure in exposures] == [False, False, True]
-    assert indices(exposures) == [0, 1, 2]
-    assert not any(exposure.reason for exposure in exposures)
+    found = run(documents)
+    assert [isinstance(frames.pixels, FileFrames) for frames in found] == [True, True, False]
+    assert indices(found) == [0, 1, 2]
+    assert not any(frames.reason for frames in found)
 
 
 def test_a_stream_datum_announces_the_frames_of_each_point(run, raw_documents):
@@ -154,9 +151,9 @@ def test_a_stream_datum_announces_the_frames_of_each_point(run, raw_documents):
         "seq_nums": {"start": 1, "stop": 4},
     }
     documents = [raw.start(), descriptor, ("stream_resource", resource), ("stream_datum", datum)]
-    (exposures,) = run(documents)
-    assert indices([exposures]) == list(range(6))
-    assert [reference.number for reference in exposures.references] == list(range(6))
+    (frames,) = run(documents)
+    assert indices([frames]) == list(range(6))
+    assert [reference.number for reference in frames.pixels] == list(range(6))
     with pytest.raises(DocumentError, match="not believed"):
         run([*documents[:-1], ("stream_datum", datum | {"indices": {"start": 0, "stop": 10**12}})])
 
@@ -181,17 +178,17 @@ def test_each_descriptor_has_its_geometry_asked_for_once(run, raw_documents):
         name, descriptor = raw.descriptor()
         descriptor["configuration"] = {} if centre is None else {"centre": centre}
         documents += [(name, descriptor), raw.frame(1), raw.frame(1)]
-    exposures = run(documents, detectors={"image": finder})
-    assert [e.geometry and e.geometry.center_x for e in exposures] == [1.0, 1.0, 2.0, 2.0, None, None]
-    assert exposures[-1].reason == "nobody knows where image is"
+    found = run(documents, detectors={"image": finder})
+    assert [e.geometry and e.geometry.center_x for e in found] == [1.0, 1.0, 2.0, 2.0, None, None]
+    assert found[-1].reason == "nobody knows where image is"
     assert finder.asked == 3
 
 
 def test_a_value_that_is_no_image_is_one_failed_frame(run, raw_documents):
     raw = raw_documents()
-    exposures = run([raw.start(), raw.descriptor(), raw.event(image=3.0), raw.frame(1)])
-    assert [bool(exposure.reason) for exposure in exposures] == [True, False]
-    assert indices(exposures) == [0, 1]
+    found = run([raw.start(), raw.descriptor(), raw.event(image=3.0), raw.frame(1)])
+    assert [bool(frames.reason) for frames in found] == [True, False]
+    assert indices(found) == [0, 1]
 
 
 def test_documents_without_a_clock_take_the_time_before_them(run, raw_documents):
@@ -201,3 +198,64 @@ def test_documents_without_a_clock_take_the_time_before_them(run, raw_documents)
     assert run([start, descriptor, event])[0].time == descriptor[1]["time"]
     descriptor[1]["time"] = float("nan")
     assert run([start, descriptor, event])[0].time == start[1]["time"]
+
+
+@given(
+    announced=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 12))),
+    each=st.integers(1, 3),
+    second=st.booleans(),
+)
+def test_points_are_announced_as_sets_whatever_the_order(announced, each, second):
+    raw = RawRun({"uid": "run"}, None)
+    image = {"dtype": "array", "shape": [each, 4, 6]}
+    raw.add_descriptor({"uid": "d", "run_start": "run", "data_keys": {"image": image}})
+    resource = {"data_key": "image", "uri": "file:///a.h5", "mimetype": "application/x-hdf5"}
+    before = 0
+    if second:  # a file before, whose frames have the first numbers
+        raw.add_stream_resource({**resource, "uid": "first", "parameters": {"dataset": "d"}})
+        datum = {"descriptor": "d", "stream_resource": "first", "indices": {"start": 0, "stop": 50}}
+        before = sum(frames.count for frames in raw.frames("stream_datum", datum))
+    raw.add_stream_resource({**resource, "uid": "r", "parameters": {"dataset": "d"}})
+    known = set()
+    for start, count in announced:
+        datum = {
+            "descriptor": "d",
+            "stream_resource": "r",
+            "indices": {"start": start, "stop": start + count},
+            "seq_nums": {"start": start + 1, "stop": start + count + 1},
+        }
+        new = sorted(set(range(start, start + count)) - known)
+        known |= set(new)
+        if count and not new:
+            with pytest.raises(RepeatedError):
+                raw.frames("stream_datum", datum)
+            continue
+        found = raw.frames("stream_datum", datum)
+        numbers = [point * each + frame for point in new for frame in range(each)]
+        assert indices(found) == [before + number for number in numbers]
+        assert [reference.number for frames in found for reference in frames.pixels] == numbers
+        seq_nums = [frames.seq_num_of(position) for frames in found for position in range(frames.count)]
+        assert seq_nums == [number // each + 1 for number in numbers]
+    lost = set(range(max(known, default=-1) + 1)) - known
+    assert sorted(indices(raw.lost_frames())) == [
+        before + point * each + frame for point in sorted(lost) for frame in range(each)
+    ]
+    assert raw.lost_frames() == []
+
+
+def test_points_that_another_stream_was_taken_to_have_are_refused(raw_documents):
+    raw = RawRun({"uid": "run"}, None)
+    image = {"dtype": "array", "shape": [4, 6]}
+    for stream in ("dark", "primary"):
+        raw.add_descriptor({"uid": stream, "run_start": "run", "name": stream, "data_keys": {"image": image}})
+    known = {"uid": "r", "data_key": "image", "uri": "file:///a.h5", "mimetype": "application/x-hdf5"}
+    raw.add_stream_resource({**known, "parameters": {"dataset": "d"}})
+
+    def frames(stream, start, stop):
+        indices = {"start": start, "stop": stop}
+        return raw.frames("stream_datum", {"descriptor": stream, "stream_resource": "r", "indices": indices})
+
+    assert indices(frames("primary", 2, 4)) == [2, 3]
+    with pytest.raises(DocumentError, match="belong to the stream 'primary'"):
+        frames("dark", 0, 2)
+    assert indices(frames("primary", 0, 2)) == [0, 1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 
 import fabio.cbfimage
 import fabio.tifimage
@@ -16,7 +15,8 @@ from bluesky import plan_stubs as bps
 from bluesky import plans as bp
 
 from dvfb_stream.callbacks.documents import DocumentError, NotKnownYetError
-from dvfb_stream.callbacks.run_assets import RunAssets
+from dvfb_stream.callbacks.raw_run import RawRun
+from dvfb_stream.callbacks.resources import Datums
 from dvfb_stream.errors import FrameError, NotThereYetError
 from dvfb_stream.files.frame_files import FrameFiles
 
@@ -28,13 +28,30 @@ def files():
     opened.close()
 
 
-def of_each(frames):
-    """Return where each frame lies, to be found out when it is read."""
-    return [(frames, position) for position in range(len(frames))]
+class Run:
+    """A raw run whose descriptor has one image, `saxs`."""
 
+    def __init__(self, shape=(5, 7), *, root_map=None, **spec):
+        self.datums = Datums(root_map)
+        self.raw = RawRun({"uid": "run"}, None, root_map=root_map, datums=self.datums)
+        image = {"dtype": "array", "shape": shape, **spec}
+        self.raw.add_descriptor({"uid": "d", "run_start": "run", "data_keys": {"saxs": image}})
 
-def announced(assets, doc, spec):
-    return [reference for frames in assets.of_stream_datum(doc, spec) for reference in of_each(frames)]
+    def add_file(self, uri, *, uid="r", mimetype="application/x-hdf5", **parameters):
+        known = {"uid": uid, "data_key": "saxs", "uri": uri, "mimetype": mimetype, "parameters": parameters}
+        self.raw.add_stream_resource(known)
+
+    def announce(self, start, stop, *, uid="r"):
+        indices = {"start": start, "stop": stop}
+        return self.of("stream_datum", {"stream_resource": uid, "indices": indices})
+
+    def of_datum(self, datum_id):
+        return self.of("event", {"uid": datum_id, "data": {"saxs": datum_id}, "filled": {"saxs": False}})
+
+    def of(self, name, doc):
+        """Return where each frame lies, to be found out when it is read."""
+        found = self.raw.frames(name, doc | {"descriptor": "d"})
+        return [(frames.pixels, position) for frames in found for position in range(frames.count)]
 
 
 def read(files, reference):
@@ -43,17 +60,19 @@ def read(files, reference):
 
 
 def of_stream_data(documents):
-    """Return the references that the stream datums of a run announce, by data key."""
-    assets, specs, found = RunAssets(), {}, {}
+    """Return where the frames lie that the stream datums of a run announce, by data key."""
+    found = {}
     for name, doc in documents:
-        if name == "descriptor":
-            specs |= doc["data_keys"]
+        if name == "start":
+            raw = RawRun(doc, None)
+        elif name == "descriptor":
+            raw.add_descriptor(doc)
         elif name == "stream_resource":
-            assets.add_stream_resource(doc)
+            raw.add_stream_resource(doc)
         elif name == "stream_datum":
-            key = assets.data_key_of(doc)
-            if len(specs[key]["shape"]) > 1:
-                found.setdefault(key, []).extend(announced(assets, doc, specs[key]))
+            for frames in raw.frames(name, doc):
+                of_each = [(frames.pixels, position) for position in range(frames.count)]
+                found.setdefault(frames.origin.data_key, []).extend(of_each)
     return found
 
 
@@ -133,19 +152,10 @@ FRAMES = np.random.default_rng(1).integers(0, 9999, (6, 5, 7)).astype(np.int32)
 
 
 def stream(uri, *, mimetype="application/x-hdf5", shape=(1, 5, 7), ranges=((0, 2), (2, 6)), **parameters):
-    """Documents of one stream resource and its datums, as references."""
-    assets = RunAssets()
-    assets.add_stream_resource(
-        {"uid": "r", "data_key": "saxs", "uri": uri, "mimetype": mimetype, "parameters": parameters}
-    )
-    spec = {"shape": shape, "dtype": "array", "dtype_numpy": "<i4", "external": "STREAM:"}
-    return [
-        reference
-        for start, stop in ranges
-        for reference in announced(
-            assets, {"stream_resource": "r", "indices": {"start": start, "stop": stop}}, spec
-        )
-    ]
+    """Return where the frames lie of one stream resource and its datums."""
+    run = Run(shape, dtype_numpy="<i4", external="STREAM:")
+    run.add_file(uri, mimetype=mimetype, **parameters)
+    return [reference for start, stop in ranges for reference in run.announce(start, stop)]
 
 
 def assert_read(references, files, frames=FRAMES):
@@ -222,34 +232,23 @@ def test_what_cannot_be_read_says_why_and_costs_its_own_rows(files, changed, mes
     ],
 )
 def test_malformed_stream_datums_are_refused(indices, message):
-    assets = RunAssets()
-    assets.add_stream_resource(
-        {"uid": "r", "data_key": "k", "uri": "file:///a", "mimetype": "application/x-hdf5", "parameters": {}}
-    )
+    run = Run()
+    run.add_file("file:///a")
     with pytest.raises(DocumentError, match=message):
-        list(assets.of_stream_datum({"stream_resource": "r", "indices": indices}, {"shape": (5, 7)}))
-    with pytest.raises(DocumentError, match="is not known here"):
-        assets.data_key_of({"stream_resource": "other"})
+        run.of("stream_datum", {"stream_resource": "r", "indices": indices})
+    with pytest.raises(NotKnownYetError, match="the stream_resource 'other' is not known here"):
+        run.announce(0, 1, uid="other")
 
 
 def test_a_second_file_of_a_data_key_goes_on_where_the_first_ended_or_begins_again(tmp_path, files):
     for number in range(2):
         with h5py.File(tmp_path / f"{number}.h5", "w") as file:
             file["d"] = FRAMES[3 * number : 3 * number + 3]
-    spec = {"shape": (5, 7)}
-    for second in ({"start": 3, "stop": 6}, {"start": 0, "stop": 3}):
-        assets, references = RunAssets(), []
-        for uid, indices in (("0", {"start": 0, "stop": 3}), ("1", second)):
-            assets.add_stream_resource(
-                {
-                    "uid": uid,
-                    "data_key": "saxs",
-                    "uri": f"file://localhost{tmp_path}/{uid}.h5",
-                    "mimetype": "application/x-hdf5",
-                    "parameters": {"dataset": "d"},
-                }
-            )
-            references += announced(assets, {"stream_resource": uid, "indices": indices}, spec)
+    for second in ((3, 6), (0, 3)):
+        run, references = Run(), []
+        for uid, indices in (("0", (0, 3)), ("1", second)):
+            run.add_file(f"file://localhost{tmp_path}/{uid}.h5", uid=uid, dataset="d")
+            references += run.announce(*indices, uid=uid)
         assert_read(references, files)
 
 
@@ -275,11 +274,9 @@ def written(tmp_path, each):
 @pytest.mark.parametrize("spec", ["AD_HDF5", "AD_HDF5_SWMR"])
 def test_area_detectors_hdf5_as_its_handler_reads_it(tmp_path, files, spec, each):
     points = written(tmp_path, each)
-    assets = RunAssets()
-    # The last documents first: they may come in any order.
-    references = [
-        r for n in range(points) for r in of_each(assets.of_datum(f"r/{n}", {"shape": (each, 5, 7)}))
-    ]
+    run = Run((each, 5, 7))
+    # An event may come before its datum.
+    references = [reference for n in range(points) for reference in run.of_datum(f"r/{n}")]
     with pytest.raises(NotThereYetError, match="the Datum document"):
         read(files, references[0])
     page = {
@@ -288,9 +285,9 @@ def test_area_detectors_hdf5_as_its_handler_reads_it(tmp_path, files, spec, each
         "datum_kwargs": {"point_number": list(range(points))},
     }
     with pytest.raises(NotKnownYetError, match="the resource 'r'"):
-        assets.old.add_datum_page(page)
-    assets.old.add_resource(resource(spec, tmp_path, "ad.h5", frame_per_point=each))
-    assets.old.add_datum_page(page)
+        run.datums.add_datum_page(page)
+    run.datums.add_resource(resource(spec, tmp_path, "ad.h5", frame_per_point=each))
+    run.datums.add_datum_page(page)
     assert_read(references, files)
     files.release("run")
     handler = AreaDetectorHDF5Handler(tmp_path / "ad.h5", frame_per_point=each)
@@ -304,27 +301,24 @@ def test_area_detectors_hdf5_as_its_handler_reads_it(tmp_path, files, spec, each
 def test_area_detectors_tiffs(tmp_path, files):
     for number, frame in enumerate(FRAMES):
         fabio.tifimage.TifImage(data=frame).write(str(tmp_path / f"ad_{number:06d}.tiff"))
-    assets = RunAssets()
+    run = Run((2, 5, 7))
     kwargs = {"template": "%s%s_%6.6d.tiff", "filename": "ad", "frame_per_point": 2}
-    assets.old.add_resource(resource("AD_TIFF", tmp_path.parent, tmp_path.name, **kwargs))
+    run.datums.add_resource(resource("AD_TIFF", tmp_path.parent, tmp_path.name, **kwargs))
     for point in range(3):
-        assets.old.add_datum(datum(point, point_number=point))
-    assert_read(
-        [r for n in range(3) for r in of_each(assets.of_datum(f"r/{n}", {"shape": (2, 5, 7)}))], files
-    )
+        run.datums.add_datum(datum(point, point_number=point))
+    assert_read([reference for n in range(3) for reference in run.of_datum(f"r/{n}")], files)
 
 
 def test_a_handler_of_a_package_reads_cbf(tmp_path, files):
     for number, frame in enumerate(FRAMES):
         # The handler's files count from one.
         fabio.cbfimage.CbfImage(data=frame).write(str(tmp_path / f"cbf_{number + 1:05d}.cbf"))
-    assets = RunAssets()
+    run = Run()
     kwargs = {"template": "%s%s_%5.5d.cbf", "filename": "cbf", "frame_per_point": 1, "initial_number": 1}
-    assets.old.add_resource(resource("AD_CBF", "/", str(tmp_path).lstrip("/"), **kwargs))
+    run.datums.add_resource(resource("AD_CBF", "/", str(tmp_path).lstrip("/"), **kwargs))
     for point in range(6):
-        assets.old.add_datum(datum(point, point_number=point))
-    references = [r for n in range(6) for r in of_each(assets.of_datum(f"r/{n}", {"shape": (5, 7)}))]
-    assert_read(references, files)
+        run.datums.add_datum(datum(point, point_number=point))
+    assert_read([reference for n in range(6) for reference in run.of_datum(f"r/{n}")], files)
 
 
 def test_a_handler_of_the_beamline_and_its_faults(tmp_path):
@@ -335,19 +329,19 @@ def test_a_handler_of_the_beamline_and_its_faults(tmp_path):
         def __call__(self, which):
             return FRAMES[which] * self.scale
 
-    files, assets = FrameFiles(handlers={"MINE": Mine}), RunAssets()
-    assets.old.add_resource(resource("MINE", tmp_path, "x", scale=2))
-    assets.old.add_datum(datum(0, which=1))
-    assets.old.add_datum(datum(1, which=99))
-    (good,), (bad,) = (of_each(assets.of_datum(f"r/{n}", {"shape": (5, 7)})) for n in range(2))
+    files, run = FrameFiles(handlers={"MINE": Mine}), Run()
+    run.datums.add_resource(resource("MINE", tmp_path, "x", scale=2))
+    run.datums.add_datum(datum(0, which=1))
+    run.datums.add_datum(datum(1, which=99))
+    (good,), (bad,) = (run.of_datum(f"r/{n}") for n in range(2))
     np.testing.assert_array_equal(read(files, good), 2 * FRAMES[1])
     with pytest.raises(NotThereYetError, match=r"the handler of MINE for .* raised IndexError"):
         read(files, bad)
-    other = RunAssets()
-    other.old.add_resource(resource("NOBODYS", tmp_path, "x"))
-    other.old.add_datum(datum(0))
+    other = Run()
+    other.datums.add_resource(resource("NOBODYS", tmp_path, "x"))
+    other.datums.add_datum(datum(0))
     with pytest.raises(FrameError, match="no handler reads resources of the spec 'NOBODYS'"):
-        files.read(other.of_datum("r/0", {"shape": (5, 7)})[0], "run")
+        read(files, other.of_datum("r/0")[0])
     files.close()
 
 
@@ -361,35 +355,23 @@ def test_ophyds_own_simulated_detector_writes_npy(tmp_path, files):
     RE, documents = RunEngine(), []
     RE.subscribe(lambda name, doc: documents.append((name, doc)))
     RE(bp.count([detector], 4))
-    assets, references = RunAssets(), []
+    run, references = Run(), []
     for name, doc in documents:
         if name == "resource":
-            assets.old.add_resource(doc)
+            run.datums.add_resource(doc)
         elif name == "datum":
-            assets.old.add_datum(doc)
+            run.datums.add_datum(doc)
         elif name == "event":
-            references += of_each(assets.of_datum(doc["data"]["img"], {"shape": (5, 7)}))
+            references += run.of_datum(doc["data"]["img"])
     found = np.stack([read(files, reference) for reference in references])
     assert any((found == FRAMES[first : first + 4]).all() for first in range(3))
 
 
 def test_a_root_that_is_mounted_elsewhere(tmp_path, files):
     written(tmp_path, 1)
-    assets = RunAssets(root_map={"/ioc/data": str(tmp_path)})
-    assets.old.add_resource(resource("AD_HDF5", "/ioc", "data/ad.h5", frame_per_point=1))
-    assets.old.add_datum(datum(0, point_number=0))
-    np.testing.assert_array_equal(files.read(assets.of_datum("r/0", {"shape": (5, 7)})[0], "run"), FRAMES[0])
-    assets.add_stream_resource(
-        {
-            "uid": str(uuid.uuid4()),
-            "data_key": "k",
-            "uri": "file://localhost/ioc/data/ad.h5",
-            "mimetype": "application/x-hdf5",
-            "parameters": {"dataset": "entry/data/data"},
-        }
-    )
-    (uid,) = assets._sequences
-    (reference,) = announced(
-        assets, {"stream_resource": uid, "indices": {"start": 5, "stop": 6}}, {"shape": (5, 7)}
-    )
-    np.testing.assert_array_equal(read(files, reference), FRAMES[5])
+    run = Run(root_map={"/ioc/data": str(tmp_path)})
+    run.datums.add_resource(resource("AD_HDF5", "/ioc", "data/ad.h5", frame_per_point=1))
+    run.datums.add_datum(datum(0, point_number=0))
+    run.add_file("file://localhost/ioc/data/ad.h5", dataset="entry/data/data")
+    np.testing.assert_array_equal(read(files, run.of_datum("r/0")[0]), FRAMES[0])
+    np.testing.assert_array_equal(read(files, run.announce(0, 6)[5]), FRAMES[5])

@@ -156,7 +156,6 @@ def test_rows_that_come_again_are_counted_apart(make_writer, recorder):
     writer = make_writer(recorder)
     run, progress = analysis_of("raw")
     for _ in range(2):
-        writer.restart(run)
         for index in range(3):
             writer.put(progress, row(index), wait=True)
     writer.stop(run, {("primary", "image"): 3}, 2.0)
@@ -165,7 +164,7 @@ def test_rows_that_come_again_are_counted_apart(make_writer, recorder):
     assert (stats.rows, stats.repeated_rows, stats.analysis_runs) == (3, 3, 1)
 
 
-def test_stops_and_restarts_behind_a_sink_that_hangs_wait_once_a_run(make_writer):
+def test_stops_behind_a_sink_that_hangs_wait_once_a_run(make_writer):
     hangs = Hangs()
     writer = make_writer(hangs)
     run, progress = analysis_of("raw")
@@ -173,7 +172,6 @@ def test_stops_and_restarts_behind_a_sink_that_hangs_wait_once_a_run(make_writer
     assert hangs.reached.wait(PATIENCE)
     for _ in range(1000):
         writer.stop(run, {("primary", "image"): 7}, 2.0)
-        writer.restart(run)
     writer.stop(run, {("primary", "image"): 1}, 2.0)
     assert (len(writer._due), len(writer._to_end)) == (0, 1)
     hangs.go_on.set()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvfb_stream.callbacks.inline_images import images_in, taken_over
+from dvfb_stream.callbacks.frame_sequence import images_in, taken_over
 from dvfb_stream.errors import FrameError
 from dvfb_stream.isolation.frame_memory import FrameMemory
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dvfb_stream.callbacks import row_maker
+from dvfb_stream.callbacks import pipeline as module
 from dvfb_stream.callbacks.pixel_reader import PixelReader
 from dvfb_stream.frames import Geometry
 
@@ -43,14 +43,14 @@ def announced(raw, start, stop):
 
 
 def test_pixels_that_cannot_be_kept_cost_one_row(make_pipeline, recorder, raw_documents, monkeypatch):
-    taken_over = row_maker.taken_over
+    taken_over = module.taken_over
 
     def exhausted(image, memory):
         if image[0, 0] == 20:
             raise MemoryError("no 18 GB")
         return taken_over(image, memory)
 
-    monkeypatch.setattr(row_maker, "taken_over", exhausted)
+    monkeypatch.setattr(module, "taken_over", exhausted)
     pipeline, stored, raw = None, [], raw_documents()
     pipeline = make_pipeline(on_run_stored=stored.append)
     send(pipeline, raw.whole(10, 20, 30))
@@ -188,13 +188,13 @@ def test_many_frames_that_cannot_be_read_have_their_rows_from_another_thread(
     make_pipeline, recorder, raw_documents, monkeypatch
 ):
     threads = set()
-    put = row_maker.RowMaker._put
+    put = module.AnnotationPipeline._put
 
     def watched(*arguments, **settings):
         threads.add(threading.current_thread().name)
         put(*arguments, **settings)
 
-    monkeypatch.setattr(row_maker.RowMaker, "_put", watched)
+    monkeypatch.setattr(module.AnnotationPipeline, "_put", watched)
     raw, pipeline = raw_documents(), make_pipeline(detectors=None)
     descriptor = raw.descriptor(external="STREAM:", dtype="array", shape=list(SHAPE))
     send(pipeline, [raw.start(), descriptor, *announced(raw, 0, 500), raw.stop()])
@@ -207,8 +207,8 @@ def test_many_frames_that_cannot_be_read_have_their_rows_from_another_thread(
 def test_a_document_that_is_left_out_is_counted_in_its_run(
     make_pipeline, recorder, raw_documents, monkeypatch, kind
 ):
-    for module in ("raw_run", "inline_images", "run_assets"):
-        monkeypatch.setattr(f"dvfb_stream.callbacks.{module}.MAX_EXPOSURES_IN_A_DOCUMENT", 3)
+    for name in ("raw_run", "frame_sequence", "documents"):
+        monkeypatch.setattr(f"dvfb_stream.callbacks.{name}.MAX_FRAMES_IN_A_DOCUMENT", 3)
     raw, stored = raw_documents(), []
     pipeline = make_pipeline(on_run_stored=stored.append)
     send(pipeline, [raw.start(), raw.descriptor(), raw.frame(10)])
@@ -223,9 +223,9 @@ def test_a_document_that_is_left_out_is_counted_in_its_run(
     send(pipeline, [*documents[kind], raw.frame(20), raw.stop()])
     assert pipeline.wait(PATIENCE)
     assert [row["status"] for row in recorder.rows()] == ["ok", "ok"]
-    assert recorder.of("stop")[0]["summary"]["left_out"] == 1
+    assert recorder.of("stop")[0]["summary"]["rejected_documents"] == 1
     assert stored == [raw.uid]
-    assert pipeline.stats().malformed == 1
+    assert pipeline.stats().rejected_documents == 1
 
 
 @pytest.mark.parametrize("time", [10**400, None, "noon", float("nan")])
@@ -246,12 +246,12 @@ def test_open_runs_keep_no_more_of_documents_than_they_need(make_pipeline, raw_d
     for _ in range(20):
         raw = raw_documents(notes="x" * 1_000_000)
         send(pipeline, [raw.start(), raw.descriptor(notes="y" * 1_000_000)])
-    assert sum(run.raw.n_bytes for run in pipeline._runs._runs.values()) < 100_000
+    assert sum(run.n_bytes for run in pipeline._tracker._runs.values()) < 100_000
 
 
 def test_documents_in_which_geometries_are_looked_for_are_bounded_in_bytes(make_pipeline, raw_documents):
     pipeline = make_pipeline(detectors={"image": Moves()})
-    pipeline._runs._most_bytes = 5_000_000
+    pipeline._tracker._max_bytes = 5_000_000
     for _ in range(20):
         send(pipeline, [raw_documents(notes="x" * 1_000_000).start()])
     assert (pipeline.stats().open_runs, pipeline.stats().abandoned_runs) == (4, 16)

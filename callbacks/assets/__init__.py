@@ -1,1 +1,0 @@
-"""Reading pixels off the scan's thread."""
