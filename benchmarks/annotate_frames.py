@@ -24,7 +24,7 @@ from dvfb_stream.fbt import FourierBessel
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
 from dvfb_stream.models.networks.cost import cost_of
 from dvfb_stream.models.novelty import statistics_of
-from dvfb_stream.view import ViewPlan
+from dvfb_stream.view import ViewResampler
 
 BATCHES = (1, 16, 64)
 
@@ -72,8 +72,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     bundles = {name: load_bundle(find_bundle(name)) for name in (options.model, *options.beside)}
     taken = frames(options.frames)
 
-    views_plan = ViewPlan(taken[0].geometry)
-    views = [views_plan.view(frame.pixels) for frame in taken]
+    resampler = ViewResampler(taken[0].geometry)
+    views = [resampler.view(frame.pixels) for frame in taken]
     building = time.perf_counter()
     plan = FourierBessel(center_x=views[0].center_x, center_y=views[0].center_y, mask=views[0].mask)
     plan.estimate(views[0].image[None])

@@ -65,20 +65,20 @@ class Quality:
 
 
 def methods(
-    plan: FourierBessel, settings: FourierBesselSettings, weights: EncoderWeights
+    estimator: FourierBessel, settings: FourierBesselSettings, weights: EncoderWeights
 ) -> dict[str, tuple[int, Encode]]:
     """Products and function of each method; all from what `FourierBessel.project` returns to real unknowns."""
-    linear, unrolled = LinearEncoder(plan), UnrolledEncoder(plan, weights)
+    linear, unrolled = LinearEncoder(estimator), UnrolledEncoder(estimator, weights)
     steps = len(weights.layers)
 
     def stopped(solver: Solver, count: int) -> Encode:
         never_certified = settings.changed(solver=solver, tolerance=1e-300)
         return lambda projections: (
-            plan.solve_projected(projections, never_certified, max_iterations=count).coefficients
+            estimator.solve_projected(projections, never_certified, max_iterations=count).coefficients
         )
 
     return {
-        "estimate": (0, lambda projections: plan.solve_projected(projections, settings).coefficients),
+        "estimate": (0, lambda projections: estimator.solve_projected(projections, settings).coefficients),
         "linear": (1, linear.encode),
         "unrolled": (steps, unrolled.encode),
         # With the one certificate at the end that comes with the solver, in float64: some two products' time.
@@ -117,19 +117,19 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 continue
             sys.stderr.write(f"experiment {experiment + 1} of {options.geometries}\n")
             used += 1
-            timed = timed or (views.plan, views.images)
-            projections = views.plan.project(views.images)
-            solved = solve(views.plan, projections, settings)
-            problem = PenalisedFit(views.plan.gram, views.plan.fitted_count, settings)
+            timed = timed or (views.estimator, views.images)
+            projections = views.estimator.project(views.images)
+            solved = solve(views.estimator, projections, settings)
+            problem = PenalisedFit(views.estimator.gram, views.estimator.fitted_count, settings)
             _, lengths = problem.scaled(projections)
             shown = solved.minimum.norm(dim=1) > 0
             best = problem.in_units_of_the_image(solved.minimum, lengths.double())
             masks = torch.from_numpy(views.mask).expand(len(views.images), -1, -1)
-            for name, (products, encode) in methods(views.plan, settings, weights).items():
+            for name, (products, encode) in methods(views.estimator, settings, weights).items():
                 a = encode(projections)
                 quality = results.setdefault(name, Quality())
                 if name == "estimate":
-                    products = views.plan.solve_projected(projections, settings).iterations
+                    products = views.estimator.solve_projected(projections, settings).iterations
                 quality.products.append(products)
                 scaled = problem.in_units_of_the_problem(a.double(), lengths.double())
                 quality.excess.append(solved.excess(scaled)[shown])
@@ -180,7 +180,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def time_in_turns(
-    plan: FourierBessel,
+    estimator: FourierBessel,
     images: Tensor,
     settings: FourierBesselSettings,
     weights: EncoderWeights,
@@ -188,13 +188,13 @@ def time_in_turns(
 ) -> dict[str, dict[str, float]]:
     """Seconds a frame with and without the projection, methods taking turns so that all see the same machine."""
     batch = images[torch.arange(options.batch) % len(images)]
-    projections = plan.project(batch)
+    projections = estimator.project(batch)
     seconds: dict[str, list[float]] = {}
     projecting: list[float] = []
-    all_methods = methods(plan, settings, weights)
+    all_methods = methods(estimator, settings, weights)
     for turn in range(options.repeats + 1):
         started = time.perf_counter()
-        plan.project(batch)
+        estimator.project(batch)
         elapsed = {"project": time.perf_counter() - started}
         for name, (_, encode) in all_methods.items():
             started = time.perf_counter()

@@ -18,15 +18,15 @@ from dvfb_stream import __version__
 from dvfb_stream.annotations import Annotation, ModelIdentity, Status
 from dvfb_stream.errors import BundleError, FrameError, GeometryError, SettingsError
 from dvfb_stream.fbt import FourierBessel, complex_from_real, find_device
+from dvfb_stream.fourier_bessel_cache import FourierBesselCache
 from dvfb_stream.frames import Frame, listed, pixels_of
 from dvfb_stream.labels import LABELS, close_under_implication
 from dvfb_stream.metrics import Stage
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
 from dvfb_stream.models.calibration import OPERATING_POINTS, probabilities
 from dvfb_stream.models.novelty import novelty_inputs
-from dvfb_stream.plans import GeometryPlans
 from dvfb_stream.uploads import Upload, Uploads
-from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE, View, ViewPlans
+from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE, View, ViewResamplers
 
 PLAN_CACHE_BYTES = 1 << 30
 """Some fifty geometries; a beamline has one or two at a time."""
@@ -144,8 +144,10 @@ class Annotator:
             for label, c in zip(LABELS, bundle.calibrations, strict=True)
         }
         self._fbt = bundle.fbt_settings
-        self._views = ViewPlans()
-        self._plans = GeometryPlans(self._fbt, self._views, device=self.device, max_bytes=plan_cache_bytes)
+        self._views = ViewResamplers()
+        self._plans = FourierBesselCache(
+            self._fbt, self._views, device=self.device, max_bytes=plan_cache_bytes
+        )
         self._report: Callable[[Stage, float], None] | None = None
         self._uploads: Uploads | None = None
 

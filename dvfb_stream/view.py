@@ -8,8 +8,6 @@ under it, weighted by the area they share with it.
 from __future__ import annotations
 
 import math
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import FrameError
 from dvfb_stream.frames import COUNT_KINDS, Frame, Geometry
 
@@ -52,7 +51,7 @@ class View:
     center_y: float
 
 
-class ViewPlan:
+class ViewResampler:
     """The resampling of one geometry: where its pixels go, which view pixels are valid, where the centre lies.
 
     Parameters
@@ -85,7 +84,7 @@ class ViewPlan:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the plan holds, its geometry's mask and what it will have computed included."""
+        """Bytes that it holds, its geometry's mask and what it will have computed included."""
         mask = self.geometry.mask
         overlaps: int = sum(
             part.nbytes for overlap in (self._down, self._across) for part in (overlap.data, overlap.indices)
@@ -222,43 +221,32 @@ def _overlap(length: int, scale: float, offset: float, size: int) -> csr_array:
     )
 
 
-class ViewPlans:
-    """View plans of the geometries seen last, bounded in bytes; safe to share between threads.
+class ViewResamplers:
+    """Resamplers of the geometries seen last, bounded in bytes; safe to share between threads.
 
     Parameters
     ----------
     max_bytes
-        Plans used least recently are let go while the sum of `ViewPlan.nbytes` is above this; the plan asked for
-        last is kept in any case. One takes half a megabyte and its geometry's mask, a byte for each pixel.
+        Bound on the sum of `ViewResampler.nbytes`; the resampler asked for last is kept in any case. One takes half a
+        megabyte and its geometry's mask, a byte for each pixel.
     """
 
     def __init__(self, max_bytes: int = 64 << 20) -> None:
-        self.max_bytes = max_bytes
-        self._plans: OrderedDict[Geometry, ViewPlan] = OrderedDict()
-        self._lock = threading.Lock()
+        self._kept: BoundedCache[Geometry, ViewResampler] = BoundedCache(max_bytes=max_bytes)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes held by all plans."""
-        # A copy taken at once: another thread may add a plan while this one adds up.
-        return sum(plan.nbytes for plan in tuple(self._plans.values()))
-
-    def get(self, geometry: Geometry) -> ViewPlan:
-        """Return the plan of `geometry`."""
-        with self._lock:
-            plan = self._plans.pop(geometry, None) or ViewPlan(geometry)
-            self._plans[geometry] = plan
-            while len(self._plans) > 1 and self.nbytes > self.max_bytes:
-                self._plans.popitem(last=False)
-            return plan
+    def get(self, geometry: Geometry) -> ViewResampler:
+        """Return the resampler of `geometry`."""
+        return self._kept.get_or_make(
+            geometry, lambda: ViewResampler(geometry), n_bytes_of=lambda resampler: resampler.nbytes
+        )
 
 
 def make_view(frame: Frame) -> View:
-    """Return the view of one frame; for many of one geometry keep a `ViewPlan`.
+    """Return the view of one frame; for many of one geometry keep a `ViewResampler`.
 
     Raises
     ------
     FrameError
-        As `ViewPlan.view`.
+        As `ViewResampler.view`.
     """
-    return ViewPlan(frame.geometry).view(frame.pixels)
+    return ViewResampler(frame.geometry).view(frame.pixels)

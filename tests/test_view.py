@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from dvfb_stream import Frame, Geometry
 from dvfb_stream.errors import FrameError
-from dvfb_stream.view import FULL_SCALE, VIEW_SIZE, ViewPlan, ViewPlans, make_view
+from dvfb_stream.view import FULL_SCALE, VIEW_SIZE, ViewResampler, ViewResamplers, make_view
 
 
 def counts_of(view):
@@ -68,9 +68,9 @@ def test_a_flat_field_stays_flat_under_any_mask(shape, level, dtype, seed):
 @given(hnp.arrays(np.int32, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.integers(0, 50)))
 def test_counts_are_conserved(pixels):
     """The sum of mean counts times covered area is the sum of counts."""
-    plan = ViewPlan(Geometry(shape=pixels.shape, center_x=0, center_y=0))
-    view = plan.view(pixels)
-    area = plan._sum(np.ones(pixels.shape, dtype=np.float32))
+    resampler = ViewResampler(Geometry(shape=pixels.shape, center_x=0, center_y=0))
+    view = resampler.view(pixels)
+    area = resampler._sum(np.ones(pixels.shape, dtype=np.float32))
     np.testing.assert_allclose((counts_of(view) * area).sum(), pixels.sum(), rtol=1e-3, atol=1e-2)
 
 
@@ -149,14 +149,14 @@ def test_pixels_that_cannot_be_seen_are_refused(pixels, message):
         make_view(Frame(pixels, Geometry(shape=(20, 30), center_x=3, center_y=4)))
 
 
-def test_view_plans_are_kept_within_a_bound_of_bytes():
+def test_resamplers_are_kept_within_a_bound_of_bytes():
     """A mask takes a byte for each pixel of the detector, whatever the size of the view."""
     mask = np.ones((1000, 1000), dtype=bool)
     geometries = [Geometry(shape=(1000, 1000), center_x=x, center_y=0, mask=mask) for x in range(5)]
-    assert ViewPlan(geometries[0]).nbytes > mask.nbytes
-    plans = ViewPlans(max_bytes=int(2.5 * ViewPlan(geometries[0]).nbytes))
-    first = plans.get(geometries[0])
+    assert ViewResampler(geometries[0]).nbytes > mask.nbytes
+    resamplers = ViewResamplers(max_bytes=int(2.5 * ViewResampler(geometries[0]).nbytes))
+    first = resamplers.get(geometries[0])
     for geometry in geometries[1:]:
-        plans.get(geometry)
-        assert plans.nbytes <= plans.max_bytes
-        assert plans.get(geometries[0]) is first
+        resamplers.get(geometry)
+        assert resamplers._kept.n_bytes <= resamplers._kept.max_bytes
+        assert resamplers.get(geometries[0]) is first

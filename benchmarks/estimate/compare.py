@@ -131,19 +131,19 @@ def compare_case(name: str, options: Options, shown: Progress) -> dict[str, Any]
     """Return both readings of one geometry."""
     task = shown.add_task(f"{name}: simulating", total=options.frames)
     case = simulate(name, options.frames, advance=lambda: shown.advance(task))
-    plan = case.plan(device=options.device)
-    pixels = plan.working_pixels(case.images.astype(np.float64)).cpu().numpy()
-    basis = plan.basis().cpu().numpy()
+    estimator = case.estimator(device=options.device)
+    pixels = estimator.working_pixels(case.images.astype(np.float64)).cpu().numpy()
+    basis = estimator.basis().cpu().numpy()
     return {
         "name": name,
         "center": [case.center_x, case.center_y],
         "view": case.size,
         "valid_share": float(case.mask.mean()),
         "fitted_pixels": pixels.shape[1],
-        "unknowns": plan.unknowns,
+        "unknowns": estimator.unknowns,
         "frames": len(case.images),
         "readings": {
-            reading.value: compare_reading(case, plan, basis, pixels, reading, options, shown)
+            reading.value: compare_reading(case, estimator, basis, pixels, reading, options, shown)
             for reading in options.readings
         },
     }
@@ -151,7 +151,7 @@ def compare_case(name: str, options: Options, shown: Progress) -> dict[str, Any]
 
 def compare_reading(
     case: Case,
-    plan: FourierBessel,
+    estimator: FourierBessel,
     basis: Array,
     pixels: Array,
     reading: PenaltyReading,
@@ -165,15 +165,15 @@ def compare_reading(
     problem = Problem.of(basis, pixels, penalty=PENALTY, l1_ratio=L1_RATIO, reading=reading)
     # In the unit-norm reading a minimum takes seconds a frame: those that others solve stand for all.
     minimum = solvers.exact_minimum(problem.take(slow) if stiff else problem, options.threads)
-    contenders, left_out = our_contenders(case, plan, problem, minimum, reading, slow, options), {}
+    contenders, left_out = our_contenders(case, estimator, problem, minimum, reading, slow, options), {}
     candidates = solvers.CANDIDATES
     if stiff:
         # Without a Gram matrix each of thousands of sweeps reads all pixels: minutes a frame.
         candidates = tuple(candidate for candidate in candidates if candidate.takes_gram)
         contenders.append(early_stopped(problem.take(slow), minimum.take(slow), options))
     else:
-        contenders += plain_contenders(case, plan, problem, minimum, options)
-        contenders += printed_contenders(case, plan, pixels[slow], slow, options)
+        contenders += plain_contenders(case, estimator, problem, minimum, options)
+        contenders += printed_contenders(case, estimator, pixels[slow], slow, options)
     for candidate in candidates:
         shown.update(task, description=f"{case.name}, {reading.value}: tolerance of {candidate.name}")
         contender = at_tolerance(candidate, problem.take(slow), minimum.take(slow), options)
@@ -197,7 +197,7 @@ def compare_reading(
 
 def our_contenders(
     case: Case,
-    plan: FourierBessel,
+    estimator: FourierBessel,
     problem: Problem,
     minimum: Minimum,
     reading: PenaltyReading,
@@ -205,7 +205,9 @@ def our_contenders(
     options: Options,
 ) -> list[Contender]:
     """Return ours in each size of batch, the largest first."""
-    ours = solvers.Ours(plan, penalty=PENALTY, l1_ratio=L1_RATIO, reading=reading, tolerance=options.excess)
+    ours = solvers.Ours(
+        estimator, penalty=PENALTY, l1_ratio=L1_RATIO, reading=reading, tolerance=options.excess
+    )
     contenders = []
     for batch in sorted({min(batch, options.frames) for batch in BATCHES}, reverse=True):
         # Enough frames for a batch, and several frames where they go one by one.
@@ -214,7 +216,9 @@ def our_contenders(
         images = torch.from_numpy(case.images[:frames])
         judged = slice(min(frames, len(minimum.objective)))
         answers = problem.take(slice(frames)).from_basis(ours.coefficients(images, batch))
-        solution = plan.solve(images[:batch], PENALTY, L1_RATIO, reading=reading, tolerance=options.excess)
+        solution = estimator.solve(
+            images[:batch], PENALTY, L1_RATIO, reading=reading, tolerance=options.excess
+        )
         contenders.append(
             Contender(
                 f"ours_batch_{batch}",
@@ -276,10 +280,10 @@ def early_stopped(problem: Problem, minimum: Minimum, options: Options) -> Conte
 
 
 def plain_contenders(
-    case: Case, plan: FourierBessel, problem: Problem, minimum: Minimum, options: Options
+    case: Case, estimator: FourierBessel, problem: Problem, minimum: Minimum, options: Options
 ) -> list[Contender]:
     """Return the plain torch version on all frames."""
-    plain = solvers.PlainTorch(case, plan, penalty=PENALTY, l1_ratio=L1_RATIO)
+    plain = solvers.PlainTorch(case, estimator, penalty=PENALTY, l1_ratio=L1_RATIO)
     images = torch.from_numpy(case.images)
     answers = problem.from_basis(plain.solve(images).double().numpy())
     return [
@@ -294,10 +298,10 @@ def plain_contenders(
 
 
 def printed_contenders(
-    case: Case, plan: FourierBessel, pixels: Array, frames: slice, options: Options
+    case: Case, estimator: FourierBessel, pixels: Array, frames: slice, options: Options
 ) -> list[Contender]:
     """Return Algorithm 1 as printed: its solver alone, and with the basis made anew for each frame."""
-    problem = printed.printed_problem(plan, pixels, penalty=PENALTY, l1_ratio=L1_RATIO)
+    problem = printed.printed_problem(estimator, pixels, penalty=PENALTY, l1_ratio=L1_RATIO)
     answers, exact = printed.fit(problem), solvers.exact_minimum(problem, options.threads)
     facts = {
         "excess": problem.excess(answers, exact),
@@ -316,7 +320,7 @@ def printed_contenders(
             "scikit_learn_as_printed_with_basis",
             "estimate_printed: the same, stacking the complex basis for each frame",
             len(images),
-            lambda: [estimate_printed(plan, image, PENALTY, L1_RATIO) for image in images],
+            lambda: [estimate_printed(estimator, image, PENALTY, L1_RATIO) for image in images],
             facts,
         ),
     ]

@@ -34,8 +34,8 @@ class FullDisk:
     radial_indices: NDArray[np.int_]
     """(J,) n, from 1."""
 
-    def plan(self, device: str) -> FourierBessel:
-        """Return our plan of the disk: the smallest rectangle of n and m that holds all of its functions."""
+    def estimator(self, device: str) -> FourierBessel:
+        """Return our estimator of the disk: the smallest rectangle of n and m that holds all of its functions."""
         return FourierBessel(
             (self.size, self.size),
             self.size / 2,
@@ -48,7 +48,7 @@ class FullDisk:
         )
 
     def columns(self) -> NDArray[np.int_]:
-        """(J,) columns of the plan's basis."""
+        """(J,) columns of the estimator's basis."""
         return columns(self.orders, self.radial_indices, n_radial=int(self.radial_indices.max()))
 
 

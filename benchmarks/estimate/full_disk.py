@@ -62,12 +62,12 @@ def compare_full_disk(
         ]
     if disk is None:
         return {"contenders": [], "left_out": left_out}
-    plan = disk.plan(device)
-    held = plan.basis(torch.float32)[:, torch.from_numpy(disk.columns())].contiguous()
+    estimator = disk.estimator(device)
+    held = estimator.basis(torch.float32)[:, torch.from_numpy(disk.columns())].contiguous()
     on_device = torch.from_numpy(images).to(held.device)
-    fitted = torch.from_numpy(np.flatnonzero(plan.fitted_pixels)).to(held.device)
+    fitted = torch.from_numpy(np.flatnonzero(estimator.fitted_pixels)).to(held.device)
     ours = solvers.Ours(
-        plan,
+        estimator,
         penalty=PENALTY,
         l1_ratio=L1_RATIO,
         reading=PenaltyReading.PER_SAMPLE,
@@ -80,7 +80,7 @@ def compare_full_disk(
             "that holds all their functions",
             frames,
             lambda: ours.estimate(torch.from_numpy(images), frames),
-            {"functions": plan.unknowns},
+            {"functions": estimator.unknowns},
         ),
         Contender(
             f"dense_projection_batch_{frames}",
@@ -101,8 +101,8 @@ def compare_full_disk(
 
 def agreement_with(disk: expansions.FullDisk, theirs: NDArray[Any], images: NDArray[np.float32]) -> float:
     """Return the largest difference from our float64 projection, as a share of the largest projection."""
-    plan = disk.plan("cpu")
-    pixels = plan.working_pixels(images.astype(np.float64)).numpy()
-    ours = pixels @ plan.basis().numpy()[:, disk.columns()]
+    estimator = disk.estimator("cpu")
+    pixels = estimator.working_pixels(images.astype(np.float64)).numpy()
+    ours = pixels @ estimator.basis().numpy()[:, disk.columns()]
     difference = float(np.abs(theirs - ours).max() / np.abs(ours).max())
     return difference if math.isfinite(difference) else math.inf

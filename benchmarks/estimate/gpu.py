@@ -34,12 +34,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     case = simulate(arguments.case, 32)
     host = torch.from_numpy(np.resize(case.images, (arguments.batch, case.size, case.size))).pin_memory()
     there = host.cuda()
-    plan = case.plan(device="cuda")
-    on_cpu = case.plan()
+    estimator = case.estimator(device="cuda")
+    on_cpu = case.estimator()
 
     def timed(images: torch.Tensor) -> Work:
         def work() -> None:
-            plan.estimate(images.to("cuda", non_blocking=True), tolerance=arguments.tolerance)
+            estimator.estimate(images.to("cuda", non_blocking=True), tolerance=arguments.tolerance)
             torch.cuda.synchronize()
 
         return Work("device" if images.is_cuda else "pinned host", arguments.batch, work)
@@ -49,10 +49,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         durations = take_turns(
             [timed(there), timed(host)], arguments.rounds, advance=lambda: shown.advance(task)
         )
-    solution = plan.solve(there, tolerance=arguments.tolerance)
+    solution = estimator.solve(there, tolerance=arguments.tolerance)
     few = host[:32]
     expected = on_cpu.estimate(few, tolerance=arguments.tolerance)
-    found = plan.estimate(few.cuda(), tolerance=arguments.tolerance).cpu()
+    found = estimator.estimate(few.cuda(), tolerance=arguments.tolerance).cpu()
     return {
         "what": "gpu",
         "date": datetime.now(UTC).date().isoformat(),
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "steps": solution.iterations,
         "largest_gap": float((solution.gap / solution.objective).max()),
         "difference_from_cpu": float((found - expected).norm() / expected.norm()),
-        "plan_bytes": plan.nbytes,
+        "plan_bytes": estimator.nbytes,
         "seconds_per_frame": {name: summary(taken) for name, taken in durations.items()},
         "frames_per_second": {name: 1 / summary(taken)["median"] for name, taken in durations.items()},
     }

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dvfb_stream.fbt import FourierBessel
 from dvfb_stream.frames import Geometry
 from dvfb_stream.simulation import SimulationSettings, Simulator
-from dvfb_stream.view import ViewPlan
+from dvfb_stream.view import ViewResampler
 
 VIEW_SIZE = 256
 """Side of a view, the paper's."""
@@ -39,8 +39,8 @@ class Case:
         """Side of the views."""
         return int(self.mask.shape[0])
 
-    def plan(self, *, device: str = "cpu", n_radial: int = 40, highest_order: int = 20) -> FourierBessel:
-        """Return the plan of these views; the radius is the view's side and grows with it."""
+    def estimator(self, *, device: str = "cpu", n_radial: int = 40, highest_order: int = 20) -> FourierBessel:
+        """Return the estimator of these views; the radius is the view's side and grows with it."""
         return FourierBessel(
             (self.size, self.size),
             self.center_x,
@@ -101,6 +101,6 @@ def simulate(
         advance()
     assert geometry.mask is not None  # it has gaps
     cut = Geometry(shape=(size, size), center_x=center_x, center_y=center_y, mask=geometry.mask[window])
-    views = ViewPlan(cut, size)
+    views = ViewResampler(cut, size)
     images = np.stack([views.view(pixels).image for pixels in counts])
     return Case(name, images, views.mask, center_x, center_y)

@@ -73,7 +73,7 @@ def draw(paths: Sequence[Path], output: Path) -> None:
     )
     for row, drawn in zip(axes, rows, strict=True):
         for axis, (_, paint) in zip(row, drawn, strict=False):
-            axis.spines[["top", "right"]].set_visible(False)
+            axis.spines[["top", "right"]].set_basis(False)
             paint(axis)
         for axis in row[len(drawn) :]:
             axis.set_axis_off()
@@ -188,13 +188,15 @@ def _scaling(result: dict[str, Any]) -> list[tuple[float, Callable[[Axes], None]
         _curves(
             "geometries that take turns",
             f"{geometries['frames_per_visit']} frames a visit; the cache holds "
-            f"{geometries['plans_within_bound']} plans",
+            f"{geometries['plans_within_bound']} estimators",
             geometries["counts"],
             "geometries",
             bound=geometries["plans_within_bound"],
         ),
-        _plans("working pixels fitted", "what a plan costs, 840 unknowns", pixels, "fitted_pixels"),
-        _plans("unknowns", "what a plan costs, 256 x 256 views", unknowns, "unknowns"),
+        _estimators(
+            "working pixels fitted", "what an estimator costs, 840 unknowns", pixels, "fitted_pixels"
+        ),
+        _estimators("unknowns", "what an estimator costs, 256 x 256 views", unknowns, "unknowns"),
     ]
 
 
@@ -205,7 +207,7 @@ def _curves(
 
     def paint(axis: Axes) -> None:
         x = [line[key] for line in lines]
-        # Where only some visits build a plan, the median hides them.
+        # Where only some visits build an estimator, the median hides them.
         figure = "mean" if "mean" in lines[0]["seconds_per_frame"] else "median"
         axis.plot(x, [line["seconds_per_frame"][figure] for line in lines], "o-", color=OURS, label=figure)
         axis.plot(x, [line["seconds_per_frame"]["least"] for line in lines], ":", color=OURS, label="least")
@@ -223,10 +225,10 @@ def _curves(
     return 3.0, paint
 
 
-def _plans(
+def _estimators(
     label: str, title: str, lines: list[dict[str, Any]], key: str
 ) -> tuple[float, Callable[[Axes], None]]:
-    """Seconds to build a plan, and its bytes on an axis of their own."""
+    """Seconds to build an estimator, and its bytes on an axis of their own."""
 
     def paint(axis: Axes) -> None:
         x = [line[key] for line in lines]
@@ -237,7 +239,7 @@ def _plans(
         axis.set_xticks(x, [str(value) for value in x], fontsize=7, rotation=30)
         axis.minorticks_off()
         memory = axis.twinx()
-        memory.spines["top"].set_visible(False)
+        memory.spines["top"].set_basis(False)
         memory.plot(x, [line["plan_bytes"] / 1e6 for line in lines], "s-", color=WARNING, markersize=4)
         memory.set_ylabel("MB held", fontsize=8, color=WARNING)
         memory.set_ylim(bottom=0)

@@ -11,9 +11,9 @@ from dvfb_stream.fbt import FourierBessel
 from dvfb_stream.reproduction.printed import SWEEPS, complex_basis
 
 
-def printed_problem(plan: FourierBessel, pixels: Array, *, penalty: float, l1_ratio: float) -> Problem:
+def printed_problem(estimator: FourierBessel, pixels: Array, *, penalty: float, l1_ratio: float) -> Problem:
     """Return line 4 of Algorithm 1, stacked once for the geometry; targets are pixels above as many zeros."""
-    psi = complex_basis(plan)
+    psi = complex_basis(estimator)
     stacked = np.asfortranarray(np.block([[psi.real, -psi.imag], [psi.imag, psi.real]]))
     return Problem(
         Design(stacked),

@@ -1,4 +1,4 @@
-"""How the estimate's cost grows with pixels, unknowns, batch and geometries, and what a plan costs."""
+"""How the estimate's cost grows with pixels, unknowns, batch and geometries, and what an estimator costs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from rich.progress import Progress
 from benchmarks.estimate.inputs import CENTERS, VIEW_SIZE, Case, simulate
 from benchmarks.estimate.options import share, whole
 from benchmarks.estimate.timing import Work, machine, progress, seconds, summary, take_turns, threads
-from dvfb_stream.fbt import FourierBessel, PlanCache
+from dvfb_stream.fbt import FourierBessel
+from dvfb_stream.fourier_bessel_cache import FourierBesselCache
+from dvfb_stream.frames import Geometry
+from dvfb_stream.view import View, ViewResamplers
 
 SIZES = (64, 128, 192, 256, 384, 512)
 """Sides of the view. The radius grows with it, so that the pixels are what differs."""
@@ -30,7 +33,7 @@ GEOMETRIES = (1, 2, 3, 4, 5, 6, 8)
 """In a stream that visits them in turn, a batch each."""
 
 PLANS_KEPT = 4
-"""So many plans does the bound of the cache hold."""
+"""So many estimators does the bound of the cache hold."""
 
 STREAM_BATCH = 16
 """Frames that arrive of one geometry before the next."""
@@ -77,8 +80,8 @@ def views(arguments: argparse.Namespace, frames: int, *, size: int = VIEW_SIZE) 
     return replace(case, images=np.resize(case.images, (frames, size, size)))
 
 
-def plan_costs(build: Callable[[], FourierBessel], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return seconds to build a plan, on one core and with all threads."""
+def estimator_costs(build: Callable[[], FourierBessel], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return seconds to build an estimator, on one core and with all threads."""
     with threads(1):
         one_core = seconds(build, rounds=min(arguments.rounds, 3))
     return {
@@ -87,17 +90,17 @@ def plan_costs(build: Callable[[], FourierBessel], arguments: argparse.Namespace
     }
 
 
-def frame_costs(plan: FourierBessel, case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return seconds per frame of a batch, the solver's steps, and the plan's bytes after use."""
+def frame_costs(estimator: FourierBessel, case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return seconds per frame of a batch, the solver's steps, and the estimator's bytes after use."""
     images = torch.from_numpy(case.images)
-    work = Work("it", len(images), lambda: plan.estimate(images, tolerance=arguments.tolerance).cpu())
+    work = Work("it", len(images), lambda: estimator.estimate(images, tolerance=arguments.tolerance).cpu())
     durations = take_turns([work], arguments.rounds, advance=lambda: None)["it"]
     return {
         "seconds_per_frame": summary(durations),
-        "steps": plan.solve(images, tolerance=arguments.tolerance).iterations,
-        "plan_bytes": plan.nbytes,
-        "fitted_pixels": int(plan.fitted_pixels.sum()),
-        "unknowns": plan.unknowns,
+        "steps": estimator.solve(images, tolerance=arguments.tolerance).iterations,
+        "plan_bytes": estimator.nbytes,
+        "fitted_pixels": int(estimator.fitted_pixels.sum()),
+        "unknowns": estimator.unknowns,
     }
 
 
@@ -106,8 +109,10 @@ def with_pixels(arguments: argparse.Namespace, shown: Progress) -> list[dict[str
     lines = []
     for size in shown.track([s for s in SIZES if s <= arguments.largest], description="pixels"):
         case = views(arguments, arguments.batch, size=size)
-        build = lambda case=case: case.plan(device=arguments.device)  # noqa: E731
-        lines.append({"size": size, **plan_costs(build, arguments), **frame_costs(build(), case, arguments)})
+        build = lambda case=case: case.estimator(device=arguments.device)  # noqa: E731
+        lines.append(
+            {"size": size, **estimator_costs(build, arguments), **frame_costs(build(), case, arguments)}
+        )
     return lines
 
 
@@ -115,10 +120,10 @@ def with_unknowns(arguments: argparse.Namespace, shown: Progress) -> list[dict[s
     """Return the costs for each basis on a 256 x 256 view."""
     case, lines = views(arguments, arguments.batch), []
     for n_radial, highest in shown.track(BASES, description="unknowns"):
-        build = lambda n=n_radial, m=highest: case.plan(  # noqa: E731
+        build = lambda n=n_radial, m=highest: case.estimator(  # noqa: E731
             device=arguments.device, n_radial=n, highest_order=m
         )
-        costs = {**plan_costs(build, arguments), **frame_costs(build(), case, arguments)}
+        costs = {**estimator_costs(build, arguments), **frame_costs(build(), case, arguments)}
         lines.append({"n_radial": n_radial, "highest_order": highest, **costs})
     return lines
 
@@ -126,9 +131,9 @@ def with_unknowns(arguments: argparse.Namespace, shown: Progress) -> list[dict[s
 def with_batch(arguments: argparse.Namespace, shown: Progress) -> list[dict[str, Any]]:
     """Return the costs for each size of batch."""
     case = views(arguments, max(BATCHES))
-    plan = case.plan(device=arguments.device)
+    estimator = case.estimator(device=arguments.device)
     return [
-        {"batch": batch, **frame_costs(plan, replace(case, images=case.images[:batch]), arguments)}
+        {"batch": batch, **frame_costs(estimator, replace(case, images=case.images[:batch]), arguments)}
         for batch in shown.track(BATCHES, description="batches")
     ]
 
@@ -136,25 +141,36 @@ def with_batch(arguments: argparse.Namespace, shown: Progress) -> list[dict[str,
 def with_geometries(arguments: argparse.Namespace, shown: Progress) -> dict[str, Any]:
     """Return the cost of a stream whose geometries come in turn, by how many there are.
 
-    One round through all geometries goes before and is not timed: within the bound no visit builds a plan then.
+    One round through all geometries goes before and is not timed: within the bound no visit builds an estimator then.
     Beyond it some do: the mean is what the stream pays.
     """
     case = views(arguments, STREAM_BATCH)
     images = torch.from_numpy(case.images)
-    one = case.plan(device=arguments.device)
+    one = case.estimator(device=arguments.device)
     one.estimate(images, tolerance=arguments.tolerance)
     bound = int((PLANS_KEPT + 0.5) * one.nbytes)
     lines = []
     for count in shown.track(GEOMETRIES, description="geometries"):
         cases = [replace(case, center_x=case.center_x + 0.25 * k) for k in range(count)]
-        cache, built = PlanCache(bound), []
+        cache = FourierBesselCache(
+            one.settings, ViewResamplers(), device=torch.device(arguments.device), max_bytes=bound
+        )
+        seen: dict[float, FourierBessel] = {}
+        built = []
 
-        def visit(case: Case, cache: PlanCache = cache, built: list[float] = built) -> None:
-            def build() -> FourierBessel:
+        def visit(
+            case: Case,
+            cache: FourierBesselCache = cache,
+            seen: dict[float, FourierBessel] = seen,
+            built: list[float] = built,
+        ) -> None:
+            view = View(case.images[0], case.mask, case.center_x, case.center_y)
+            geometry = Geometry(case.mask.shape, case.center_x, case.center_y, case.mask)
+            estimator = cache.get(view, geometry)
+            if seen.get(case.center_x) is not estimator:
+                seen[case.center_x] = estimator
                 built.append(case.center_x)
-                return case.plan(device=arguments.device)
-
-            cache.get(case.center_x, build).estimate(images, tolerance=arguments.tolerance).cpu()
+            estimator.estimate(images, tolerance=arguments.tolerance).cpu()
 
         for each in cases:
             visit(each)

@@ -221,11 +221,11 @@ def loosest_tolerance(
 class PlainTorch:
     """What one would write in torch: the unfolded projection and a fixed number of FISTA steps, float32."""
 
-    def __init__(self, case: Case, plan: FourierBessel, *, penalty: float, l1_ratio: float) -> None:
-        device = plan.device
-        basis = plan.basis()
+    def __init__(self, case: Case, estimator: FourierBessel, *, penalty: float, l1_ratio: float) -> None:
+        device = estimator.device
+        basis = estimator.basis()
         gram = basis.T @ basis
-        fitted = plan.fitted_pixels
+        fitted = estimator.fitted_pixels
         n = int(fitted.sum())
         self.basis, self.gram = basis.float(), gram.float()
         self.fitted = torch.from_numpy(np.flatnonzero(fitted)).to(device)
@@ -254,14 +254,14 @@ class PlainTorch:
 class Ours:
     """`FourierBessel.estimate` on images, a batch at a time."""
 
-    def __init__(self, plan: FourierBessel, *, reading: PenaltyReading, **settings: Any) -> None:
-        self.plan, self.settings = plan, {**settings, "reading": reading}
+    def __init__(self, estimator: FourierBessel, *, reading: PenaltyReading, **settings: Any) -> None:
+        self.estimator, self.settings = estimator, {**settings, "reading": reading}
 
     def estimate(self, images: torch.Tensor, batch: int) -> list[torch.Tensor]:
         """Return the coefficients of each batch."""
-        return [self.plan.estimate(part, **self.settings).cpu() for part in images.split(batch)]
+        return [self.estimator.estimate(part, **self.settings).cpu() for part in images.split(batch)]
 
     def coefficients(self, images: torch.Tensor, batch: int) -> NDArray[np.float64]:
         """Return (B, J) coefficients of the real basis."""
         answers = torch.cat(self.estimate(images, batch)).to(torch.complex128)
-        return real_from_complex(answers, orders=self.plan.settings.orders).numpy()
+        return real_from_complex(answers, orders=self.estimator.settings.orders).numpy()

@@ -86,16 +86,16 @@ def _case(
     case = simulate(name, min(arguments.batch, 32))
     images = torch.from_numpy(np.resize(case.images, (arguments.batch, case.size, case.size)))
     images = images.to(arguments.device)
-    plan = case.plan(device=arguments.device)
-    settings = plan.settings.changed(tolerance=arguments.tolerance)
-    projections = plan.project(images)
-    solution = plan.solve_projected(projections, settings)
-    quadratic = plan._fit(settings).quadratic
-    visible = plan._visible
+    estimator = case.estimator(device=arguments.device)
+    settings = estimator.settings.changed(tolerance=arguments.tolerance)
+    projections = estimator.project(images)
+    solution = estimator.solve_projected(projections, settings)
+    quadratic = estimator._fit(settings).quadratic
+    visible = estimator._basis
     projection = visible._projection(torch.float32)
     parts = [part for _, part in visible.pixels.parts(images)]
     working = [visible.pixels.averages(part).averages for part in parts]
-    batch, unknowns = arguments.batch, plan.unknowns
+    batch, unknowns = arguments.batch, estimator.unknowns
     pixels = int(images[0].numel())
 
     def stage(
@@ -116,7 +116,7 @@ def _case(
         return Stage(Work(what, batch * runs, synchronised), multiplications, moved, dtype, times)
 
     single = torch.float32
-    shape = {"n_radial": plan.settings.n_radial, "orders": plan.settings.orders}
+    shape = {"n_radial": estimator.settings.n_radial, "orders": estimator.settings.orders}
     stages = [
         stage(
             "averages",
@@ -161,7 +161,7 @@ def _case(
         ),
         stage(
             "estimate",
-            lambda: plan.estimate(images, tolerance=arguments.tolerance),
+            lambda: estimator.estimate(images, tolerance=arguments.tolerance),
             0,
             0,
             single,
@@ -189,7 +189,7 @@ def _case(
                 "times_the_floor": seconds["median"] / floor,
             }
         )
-    plain = int(plan.fitted_pixels.sum()) * unknowns
+    plain = int(estimator.fitted_pixels.sum()) * unknowns
     return {"steps": solution.iterations, "plain_projection_multiplications": plain, "stages": lines}
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from dvfb_stream.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from dvfb_stream.fbt.cache import PlanCache
     from dvfb_stream.fbt.coefficients import (
         complex_from_real,
         energy_per_order,
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
     )
     from dvfb_stream.fbt.device import find_device
     from dvfb_stream.fbt.elastic_net import Solution
+    from dvfb_stream.fbt.estimator import FourierBessel
     from dvfb_stream.fbt.log_scaling import log_scale, log_unscale, normalise
-    from dvfb_stream.fbt.plan import FourierBessel
     from dvfb_stream.fbt.projection import Projections
     from dvfb_stream.fbt.settings import CentreRounding, FourierBesselSettings, PenaltyReading, Solver
 
@@ -29,7 +28,6 @@ __all__ = [
     "FourierBessel",
     "FourierBesselSettings",
     "PenaltyReading",
-    "PlanCache",
     "Projections",
     "Solution",
     "Solver",

@@ -2,7 +2,7 @@
 
 `estimate_printed` is Algorithm 1 to the letter, `estimate_early_stopped` its Hermitian form; both end the solver
 after 20 sweeps. One image at a time, by scikit-learn's coordinate descent on the pixels: slow, and independent of
-the Gram matrix and the solver of the plan.
+the Gram matrix and the solver of the estimator.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNet
 
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.fbt.coefficients import complex_from_real
-from dvfb_stream.fbt.elastic_net.readings import UNSEEN
-from dvfb_stream.fbt.plan import FourierBessel
+from dvfb_stream.fbt.algorithm1 import join
+from dvfb_stream.fbt.elastic_net.penalty_scaling import UNSEEN
+from dvfb_stream.fbt.estimator import FourierBessel
 from dvfb_stream.fbt.settings import FourierBesselSettings, PenaltyReading
 
 SWEEPS = 20
 """Sweeps of coordinate descent after which the paper ends the solver (section 4.1)."""
 
 
-def complex_basis(plan: FourierBessel) -> NDArray[np.complex128]:
+def complex_basis(estimator: FourierBessel) -> NDArray[np.complex128]:
     """Return Ψ' of Algorithm 1 line 3, (n fitted pixels, B), with B = n_radial · n_orders.
 
     Columns run over all orders for n = 1, then for n = 2, as Ψ ∈ C^{40 x 11 x 600 x 600} is reshaped.
     """
     # U holds √2 Re Ψ and √2 Im Ψ where A = (a_cos - i a_sin) / √2 has its a: the same map, conjugated.
-    conjugate = complex_from_real(plan.basis(), n_radial=plan.settings.n_radial, orders=plan.settings.orders)
+    conjugate = join(estimator.basis(), estimator.settings)
     psi: NDArray[np.complex128] = conjugate.conj().resolve_conj().flatten(1).cpu().numpy()
     return psi
 
 
 def estimate_printed(
-    plan: FourierBessel,
+    estimator: FourierBessel,
     image: NDArray[Any],
     penalty: float = 1e-4,
     l1_ratio: float = 0.8,
@@ -51,7 +51,7 @@ def estimate_printed(
 
     Parameters
     ----------
-    plan
+    estimator
         Gives the cropped, masked basis.
     image
         (H, W).
@@ -78,11 +78,11 @@ def estimate_printed(
     SettingsError
         When a setting is of a wrong type or out of range.
     """
-    # Line 1, the basis cropped to the window: the plan evaluates it at the window's pixels about the beam centre.
-    # Line 2, the projection onto the disk (8) and the mask (12): the plan's fitted pixels, of basis and image.
+    # Line 1, the basis cropped to the window: the estimator evaluates it at the window's pixels about the beam.
+    # Line 2, the projection onto the disk (8) and the mask (12): the estimator's fitted pixels, of basis and image.
     # Line 3, one row a pixel, one column a basis function.
-    psi = complex_basis(plan)
-    pixels = _fitted(plan, image)
+    psi = complex_basis(estimator)
+    pixels = _fitted(estimator, image)
     # Line 4; the image is real.
     stacked = np.block([[psi.real, -psi.imag], [psi.imag, psi.real]])
     target = np.concatenate([pixels, np.zeros_like(pixels)])
@@ -99,11 +99,11 @@ def estimate_printed(
     # Line 6.
     count = psi.shape[1]
     coefficients = unknowns[:count] + 1j * unknowns[count:]
-    return coefficients.reshape(plan.settings.n_radial, len(plan.settings.orders))
+    return coefficients.reshape(estimator.settings.n_radial, len(estimator.settings.orders))
 
 
 def estimate_early_stopped(
-    plan: FourierBessel,
+    estimator: FourierBessel,
     image: NDArray[Any],
     penalty: float = 1e-4,
     l1_ratio: float = 0.8,
@@ -115,13 +115,13 @@ def estimate_early_stopped(
     """Return the coefficients of Algorithm 1 in its Hermitian form when the solver is ended after 20 sweeps.
 
     Where the problem is stiff, as in unit norm, that is far from the minimum, and what comes out depends on the
-    order in which unknowns are visited: here that of the plan's basis, all n of one order after another, cos
+    order in which unknowns are visited: here that of the estimator's basis, all n of one order after another, cos
     before sin. Visiting all orders of one n after another instead moves coefficients of m > 0 by 4 to 80 %
     (measured at the paper's size; per sample by 0.1 % at most, where 20 sweeps converge).
 
     Parameters
     ----------
-    plan, image, penalty, l1_ratio, sweeps, tolerance
+    estimator, image, penalty, l1_ratio, sweeps, tolerance
         As for `estimate_printed`.
     reading
         Scale of λ against the n rows, as for `FourierBessel.estimate`, which gives the minimum itself.
@@ -139,24 +139,22 @@ def estimate_early_stopped(
         When a setting is of a wrong type or out of range.
     """
     unknowns = _coordinate_descent(
-        plan.basis().cpu().numpy(),
-        _fitted(plan, image),
+        estimator.basis().cpu().numpy(),
+        _fitted(estimator, image),
         penalty=penalty,
         l1_ratio=l1_ratio,
         reading=reading,
         sweeps=sweeps,
         tolerance=tolerance,
     )
-    coefficients: NDArray[np.complex128] = complex_from_real(
-        torch.from_numpy(unknowns), n_radial=plan.settings.n_radial, orders=plan.settings.orders
-    ).numpy()
+    coefficients: NDArray[np.complex128] = join(torch.from_numpy(unknowns), estimator.settings).numpy()
     return coefficients
 
 
-def _fitted(plan: FourierBessel, image: NDArray[Any]) -> NDArray[np.float64]:
+def _fitted(estimator: FourierBessel, image: NDArray[Any]) -> NDArray[np.float64]:
     """I' of Algorithm 1 line 3, (n fitted pixels,)."""
     pixels: NDArray[np.float64] = (
-        plan.working_pixels(np.asarray(image, dtype=np.float64)[None])[0].cpu().numpy()
+        estimator.working_pixels(np.asarray(image, dtype=np.float64)[None])[0].cpu().numpy()
     )
     return pixels
 

@@ -14,7 +14,7 @@ from dvfb_stream.errors import FrameError, GeometryError
 from dvfb_stream.fbt import FourierBessel, FourierBesselSettings
 from dvfb_stream.frames import Geometry
 from dvfb_stream.simulation import Simulator
-from dvfb_stream.view import VIEW_SIZE, ViewPlan
+from dvfb_stream.view import VIEW_SIZE, ViewResampler
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +73,7 @@ def views_of(
         Of the Fourier-Bessel estimate.
     """
     try:
-        plan = ViewPlan(geometry)
+        plan = ViewResampler(geometry)
         views = [plan.view(frame) for frame in pixels]
         common = np.logical_and.reduce([view.mask for view in views])
         fourier_bessel = FourierBessel.from_settings(

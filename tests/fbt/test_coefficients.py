@@ -150,15 +150,15 @@ def test_coefficients_that_are_not_hermitian_are_refused(function):
 # The forms of Algorithm 1, as `hermitian_from_printed` documents them.
 
 
-def plan_of(center, radius, n_radial, mask=None):
+def estimator_of(center, radius, n_radial, mask=None):
     return FourierBessel(
         (64, 64), *center, radius=radius, n_radial=n_radial, orders=(0, 2, 4), mask=mask, downsample=1
     )
 
 
-def pattern(plan, seed=0):
-    """Rings of several symmetries with noise about the plan's beam."""
-    r, azimuth = plan.grid.polar()
+def pattern(estimator, seed=0):
+    """Rings of several symmetries with noise about the estimator's beam."""
+    r, azimuth = estimator.grid.polar()
     rings = 300 / (1 + (r / 6) ** 2) + 80 * np.exp(-(((r - 22) / 4) ** 2)) * (
         1 + 0.8 * np.cos(4 * azimuth - 1)
     )
@@ -195,11 +195,11 @@ def test_complex_least_squares_over_one_sign_of_m_recovers_the_coefficients_and_
 def test_on_full_circles_both_forms_are_one_when_the_ridges_are(radius, inner):
     """λ/2 over the printed form's 2n rows is λ over n. Circles of pixels are round to about a hundredth."""
     r = np.hypot(*(np.mgrid[:64, :64] - 31.5))
-    plan = plan_of((31.5, 31.5), radius, 12, mask=r >= inner)
-    image = pattern(plan)
-    printed = estimate_printed(plan, image, 1e-4 / 2, 0.0, sweeps=200)
+    estimator = estimator_of((31.5, 31.5), radius, 12, mask=r >= inner)
+    image = pattern(estimator)
+    printed = estimate_printed(estimator, image, 1e-4 / 2, 0.0, sweeps=200)
     printed = hermitian_from_printed(torch.from_numpy(printed), orders=(0, 2, 4)).numpy()
-    expected = plan.estimate(image[None], 1e-4, 0.0, tolerance=1e-12)[0].numpy()
+    expected = estimator.estimate(image[None], 1e-4, 0.0, tolerance=1e-12)[0].numpy()
     assert np.linalg.norm(printed - expected) < 0.01 * np.linalg.norm(expected)
     assert np.linalg.norm((printed - expected)[:, 1:]) < 0.03 * np.linalg.norm(expected[:, 1:])
     assert not printed[:, 0].imag.any()
@@ -207,11 +207,11 @@ def test_on_full_circles_both_forms_are_one_when_the_ridges_are(radius, inner):
 
 def test_the_l1_term_of_the_printed_form_is_the_hermitian_ones_at_root_two_times_the_penalty():
     """Soft thresholds of one order above 0 on full circles, half the rows being asked to vanish."""
-    plan = FourierBessel((64, 64), 31.5, 31.5, radius=31.5, n_radial=10, orders=(4,), downsample=1)
-    image = pattern(plan)
-    printed = estimate_printed(plan, image, 1e-3 / 2, 1.0, sweeps=200)
-    alike = plan.estimate(image[None], np.sqrt(2) * 1e-3, 1.0, tolerance=1e-10)[0].numpy()
-    same = plan.estimate(image[None], 1e-3, 1.0, tolerance=1e-10)[0].numpy()
+    estimator = FourierBessel((64, 64), 31.5, 31.5, radius=31.5, n_radial=10, orders=(4,), downsample=1)
+    image = pattern(estimator)
+    printed = estimate_printed(estimator, image, 1e-3 / 2, 1.0, sweeps=200)
+    alike = estimator.estimate(image[None], np.sqrt(2) * 1e-3, 1.0, tolerance=1e-10)[0].numpy()
+    same = estimator.estimate(image[None], 1e-3, 1.0, tolerance=1e-10)[0].numpy()
     assert np.linalg.norm(printed - alike) < 0.1 * np.linalg.norm(printed - same)
 
 
@@ -221,10 +221,10 @@ def test_on_a_cropped_disk_the_forms_correlate_and_are_of_one_size(gaps):
     mask = np.ones((64, 64), dtype=bool)
     if gaps:
         mask[20:23] = mask[:, 40:43] = False
-    plan = plan_of((25.0, 38.0), 64.0, 20, mask=mask)
-    image = pattern(plan)
-    printed = estimate_printed(plan, image, 1e-4 / 2, sweeps=200)[:, 1:]
-    expected = plan.estimate(image[None], 1e-4)[0].numpy()[:, 1:]
+    estimator = estimator_of((25.0, 38.0), 64.0, 20, mask=mask)
+    image = pattern(estimator)
+    printed = estimate_printed(estimator, image, 1e-4 / 2, sweeps=200)[:, 1:]
+    expected = estimator.estimate(image[None], 1e-4)[0].numpy()[:, 1:]
     assert np.corrcoef(abs(printed).ravel(), abs(expected).ravel())[0, 1] > 0.97
     assert 0.9 < np.linalg.norm(printed) / np.linalg.norm(expected) < 1.1
 
@@ -236,14 +236,14 @@ def test_conversion_keeps_all_but_the_imaginary_part_of_order_0():
 
 def test_the_image_of_printed_coefficients_is_summed_with_their_negative_orders():
     """On full circles (6) with both signs explains the image; Re ΨA is what the printed residual sees."""
-    plan = plan_of((31.5, 31.5), 31.5, 12)
-    image = plan.reconstruct(hermitian((1, 12, 3), 0, (0, 2, 4)))[0].numpy()
-    printed = estimate_printed(plan, image, 1e-9, sweeps=200)
-    fitted = plan.fitted_pixels
-    summed = plan.reconstruct(hermitian_from_printed(torch.from_numpy(printed), orders=(0, 2, 4))[None])[
+    estimator = estimator_of((31.5, 31.5), 31.5, 12)
+    image = estimator.reconstruct(hermitian((1, 12, 3), 0, (0, 2, 4)))[0].numpy()
+    printed = estimate_printed(estimator, image, 1e-9, sweeps=200)
+    fitted = estimator.fitted_pixels
+    summed = estimator.reconstruct(hermitian_from_printed(torch.from_numpy(printed), orders=(0, 2, 4))[None])[
         0
     ].numpy()
-    real_part = (complex_basis(plan) @ printed.ravel()).real
+    real_part = (complex_basis(estimator) @ printed.ravel()).real
     energy = np.linalg.norm(image[fitted])
     assert np.linalg.norm(summed[fitted] - image[fitted]) < 0.01 * energy
     assert np.linalg.norm(real_part - image[fitted]) > 0.3 * energy

@@ -55,13 +55,13 @@ def real_unknowns(coefficients, orders):
 def test_objective_is_scikit_learns_converged_one(height, width, x, y, seed, double):
     shape = (height, width)
     mask = gaps(shape, seed)
-    plan = FourierBessel(
+    estimator = FourierBessel(
         shape, x * width, y * height, radius=90.0, mask=mask, n_radial=10, orders=(0, 2, 4), downsample=1
     )
     image = rings(shape, x * width, y * height, seed=seed).astype(np.float64 if double else np.float32)
-    coefficients = plan.estimate(image[None], penalty=1e-4, l1_ratio=0.8)[0].numpy()
+    coefficients = estimator.estimate(image[None], penalty=1e-4, l1_ratio=0.8)[0].numpy()
 
-    basis, pixels = plan.basis().numpy(), image[plan.fitted_pixels].astype(np.float64)
+    basis, pixels = estimator.basis().numpy(), image[estimator.fitted_pixels].astype(np.float64)
     reference = ElasticNet(alpha=1e-4, l1_ratio=0.8, fit_intercept=False, max_iter=100_000, tol=1e-10)
     reference.fit(basis, pixels)
     best = objective(basis, pixels, reference.coef_, 1e-4, 0.8)
@@ -73,13 +73,13 @@ def test_objective_is_scikit_learns_converged_one(height, width, x, y, seed, dou
 def test_unit_norm_reading_reaches_scikit_learns_converged_objective(seed):
     rng = np.random.default_rng(seed)
     shape, (x, y) = (64, 64), rng.uniform(0, 64, 2)
-    plan = FourierBessel(
+    estimator = FourierBessel(
         shape, x, y, radius=64.0, mask=gaps(shape, seed), n_radial=20, orders=(0, 2, 4, 6), downsample=1
     )
     image = rings(shape, x, y, seed=seed)
-    solution = plan.solve(image[None], 1e-4, 0.8, reading=PenaltyReading.UNIT_NORM, tolerance=1e-6)
+    solution = estimator.solve(image[None], 1e-4, 0.8, reading=PenaltyReading.UNIT_NORM, tolerance=1e-6)
 
-    basis, pixels = plan.basis().numpy(), image[plan.fitted_pixels]
+    basis, pixels = estimator.basis().numpy(), image[estimator.fitted_pixels]
     norms = np.linalg.norm(basis, axis=0)
     seen = norms > 1e-12
     columns, target = basis[:, seen] / norms[seen], pixels / np.linalg.norm(pixels)
@@ -93,11 +93,11 @@ def test_unit_norm_reading_reaches_scikit_learns_converged_objective(seed):
 
 
 def test_the_certificate_bounds_the_distance_from_the_minimum():
-    plan = FourierBessel((64, 64), 30.0, 35.0, radius=64.0, n_radial=20, orders=(0, 2, 4), downsample=1)
+    estimator = FourierBessel((64, 64), 30.0, 35.0, radius=64.0, n_radial=20, orders=(0, 2, 4), downsample=1)
     image = rings((64, 64), 30.0, 35.0)[None]
-    best = plan.solve(image, tolerance=1e-12).objective
+    best = estimator.solve(image, tolerance=1e-12).objective
     for steps in (1, 3, 10):
-        early = plan.solve(image, tolerance=1e-15, max_iterations=steps)
+        early = estimator.solve(image, tolerance=1e-15, max_iterations=steps)
         assert (early.objective - early.gap <= best * (1 + 1e-12)).all()
         assert (early.objective >= best * (1 - 1e-12)).all()
 
@@ -105,11 +105,14 @@ def test_the_certificate_bounds_the_distance_from_the_minimum():
 def test_the_paper_size_reaches_the_reference_in_float32():
     """128 x 128 working pixels, 840 unknowns, gaps, off-centre: the objective of scikit-learn within 1e-6."""
     mask = gaps((256, 256))
-    plan = FourierBessel(center_x=80.3, center_y=141.2, mask=mask)
+    estimator = FourierBessel(center_x=80.3, center_y=141.2, mask=mask)
     image = rings((256, 256), 80.3, 141.2).astype(np.float32)
-    coefficients = plan.estimate(image[None])[0].numpy()
+    coefficients = estimator.estimate(image[None])[0].numpy()
     assert coefficients.shape == (40, 11)
-    basis, pixels = plan.basis().numpy(), plan.working_pixels(image[None].astype(np.float64))[0].numpy()
+    basis, pixels = (
+        estimator.basis().numpy(),
+        estimator.working_pixels(image[None].astype(np.float64))[0].numpy(),
+    )
     reference = ElasticNet(alpha=1e-4, l1_ratio=0.8, fit_intercept=False, max_iter=1000, tol=1e-8).fit(
         basis, pixels
     )
@@ -124,9 +127,9 @@ def test_turning_the_image_multiplies_coefficients_by_the_phase(turns):
     image = rings((64, 64), 31.5, 31.5, seed=3)
     image[10:14] += 30  # no symmetry of its own
     orders = (0, 1, 2, 3, 4)
-    plan = FourierBessel((64, 64), 31.5, 31.5, radius=48.0, n_radial=8, orders=orders, downsample=1)
+    estimator = FourierBessel((64, 64), 31.5, 31.5, radius=48.0, n_radial=8, orders=orders, downsample=1)
     turned = np.rot90(image, turns, axes=(1, 0)).copy()
-    before, after = plan.estimate(np.stack([image, turned]), tolerance=1e-13)
+    before, after = estimator.estimate(np.stack([image, turned]), tolerance=1e-13)
     phases = np.exp(-1j * np.array(orders) * turns * np.pi / 2)
     np.testing.assert_allclose(after.numpy(), before.numpy() * phases, atol=1e-6 * float(before.abs().max()))
     np.testing.assert_allclose(
@@ -137,15 +140,17 @@ def test_turning_the_image_multiplies_coefficients_by_the_phase(turns):
 def test_a_band_limited_image_is_recovered_behind_gaps_and_off_centre():
     rng = np.random.default_rng(1)
     orders = (0, 2, 4)
-    plan = FourierBessel(
+    estimator = FourierBessel(
         (96, 96), 40.2, 52.9, radius=60.0, n_radial=12, orders=orders, mask=gaps((96, 96)), downsample=1
     )
     truth = rng.normal(size=(1, 12, 3)) + 1j * rng.normal(size=(1, 12, 3))
     truth[:, :, 0] = truth[:, :, 0].real
-    image = plan.reconstruct(1000 * truth).numpy()
-    recovered = plan.reconstruct(plan.estimate(image, penalty=1e-9)).numpy()
+    image = estimator.reconstruct(1000 * truth).numpy()
+    recovered = estimator.reconstruct(estimator.estimate(image, penalty=1e-9)).numpy()
     np.testing.assert_allclose(
-        recovered[:, plan.fitted_pixels], image[:, plan.fitted_pixels], atol=1e-3 * np.abs(image).max()
+        recovered[:, estimator.fitted_pixels],
+        image[:, estimator.fitted_pixels],
+        atol=1e-3 * np.abs(image).max(),
     )
 
 
@@ -153,7 +158,7 @@ def test_reconstruction_is_the_inverse_as_documented():
     """Σ A_n0 Ψ_n0 + 2 Re Σ A_nm Ψ_nm, with Ψ evaluated by SciPy at one pixel."""
     from scipy.special import jn_zeros, jv
 
-    plan = FourierBessel((20, 30), 11.3, 7.1, radius=25.0, n_radial=2, orders=(0, 4), downsample=1)
+    estimator = FourierBessel((20, 30), 11.3, 7.1, radius=25.0, n_radial=2, orders=(0, 4), downsample=1)
     coefficients = np.array([[[0.7, 1.5 - 0.4j], [-2.0, 0.3 + 1.1j]]])
     row, column = 15, 22
     r, phi = np.hypot(row - 7.1, column - 11.3), np.arctan2(row - 7.1, column - 11.3)
@@ -164,7 +169,7 @@ def test_reconstruction_is_the_inverse_as_documented():
             norm = np.sqrt(25.0**2 * jv(m + 1, zero) ** 2 / 2)
             psi = jv(m, zero * r / 25.0) / norm * np.exp(1j * m * phi) / np.sqrt(2 * np.pi)
             expected += (1 if m == 0 else 2) * (coefficients[0, n - 1, k] * psi).real
-    assert plan.reconstruct(coefficients)[0, row, column].item() == pytest.approx(expected, abs=1e-8)
+    assert estimator.reconstruct(coefficients)[0, row, column].item() == pytest.approx(expected, abs=1e-8)
 
 
 def test_downsampling_averages_valid_pixels_of_each_block():
@@ -172,7 +177,7 @@ def test_downsampling_averages_valid_pixels_of_each_block():
     mask[0, 0] = mask[2:4, 2:4] = False
     image = np.arange(48.0).reshape(6, 8)
     image[~mask] = np.nan  # what lies under the mask must not matter
-    plan = FourierBessel((6, 8), 3.5, 2.5, radius=40.0, mask=mask, n_radial=2, orders=(0,), downsample=2)
+    estimator = FourierBessel((6, 8), 3.5, 2.5, radius=40.0, mask=mask, n_radial=2, orders=(0,), downsample=2)
     averages = np.full((3, 4), np.nan)
     for i in range(3):
         for j in range(4):
@@ -181,50 +186,52 @@ def test_downsampling_averages_valid_pixels_of_each_block():
                 mask[2 * i : 2 * i + 2, 2 * j : 2 * j + 2],
             )
             averages[i, j] = block[valid].mean() if valid.any() else np.nan
-    assert not plan.fitted_pixels[1, 1]
+    assert not estimator.fitted_pixels[1, 1]
     np.testing.assert_allclose(
-        plan.working_pixels(image[None])[0].numpy(), averages[plan.fitted_pixels], rtol=1e-14
+        estimator.working_pixels(image[None])[0].numpy(), averages[estimator.fitted_pixels], rtol=1e-14
     )
 
 
 def test_the_disk_reaches_the_farthest_edge():
     """Equation (8): ‖p - O'‖ < max(x, W - x, y, H - y), intersected with r < a."""
-    plan = FourierBessel((50, 70), 10.0, 20.0, radius=45.0, n_radial=3, orders=(0,), downsample=1)
+    estimator = FourierBessel((50, 70), 10.0, 20.0, radius=45.0, n_radial=3, orders=(0,), downsample=1)
     y, x = np.mgrid[:50, :70]
     r = np.hypot(x - 10.0, y - 20.0)
-    np.testing.assert_array_equal(plan.fitted_pixels, (r < 60.0) & (r < 45.0))
+    np.testing.assert_array_equal(estimator.fitted_pixels, (r < 60.0) & (r < 45.0))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32, np.float64, ">i4"])
 def test_all_numeric_types_give_the_same_coefficients(dtype):
     image = np.random.default_rng(0).integers(0, 200, (1, 32, 32))
-    plan = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=5, downsample=1)
-    reference = plan.estimate(image.astype(np.float64), tolerance=1e-12).numpy()
-    estimated = plan.estimate(image.astype(dtype), tolerance=1e-12).numpy()
+    estimator = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=5, downsample=1)
+    reference = estimator.estimate(image.astype(np.float64), tolerance=1e-12).numpy()
+    estimated = estimator.estimate(image.astype(dtype), tolerance=1e-12).numpy()
     np.testing.assert_allclose(estimated, reference, atol=1e-5 * np.abs(reference).max())
 
 
 def test_torch_tensors_need_not_be_contiguous():
     image = torch.rand(32, 32, 2, dtype=torch.float64).permute(2, 0, 1)
-    plan = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=5, downsample=1)
-    np.testing.assert_allclose(plan.estimate(image).numpy(), plan.estimate(image.contiguous()).numpy())
+    estimator = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=5, downsample=1)
+    np.testing.assert_allclose(
+        estimator.estimate(image).numpy(), estimator.estimate(image.contiguous()).numpy()
+    )
 
 
 def test_an_empty_batch_and_a_blank_image_give_empty_and_zero_coefficients():
-    plan = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=5, downsample=1)
-    assert plan.estimate(np.zeros((0, 32, 32))).shape == (0, 5, 11)
+    estimator = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=5, downsample=1)
+    assert estimator.estimate(np.zeros((0, 32, 32))).shape == (0, 5, 11)
     for reading in PenaltyReading:
-        assert not plan.estimate(np.zeros((1, 32, 32)), reading=reading).abs().any()
+        assert not estimator.estimate(np.zeros((1, 32, 32)), reading=reading).abs().any()
 
 
 def test_not_finite_outside_the_mask_names_the_pixel():
-    plan = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=5, downsample=1)
+    estimator = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=5, downsample=1)
     images = np.zeros((2, 32, 32))
     images[1, 3, 4] = np.inf
     with pytest.raises(
         FrameError, match="image 1 has 1 valid pixels that are not finite, the first at row 3, column 4"
     ):
-        plan.estimate(images)
+        estimator.estimate(images)
 
 
 def test_a_centre_too_far_off_is_refused():
@@ -233,11 +240,11 @@ def test_a_centre_too_far_off_is_refused():
 
 
 def test_wrong_shapes_and_settings_are_refused():
-    plan = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=5, downsample=1)
+    estimator = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=5, downsample=1)
     with pytest.raises(FrameError, match=r"\(B, 32, 32\)"):
-        plan.estimate(np.zeros((1, 32, 31)))
+        estimator.estimate(np.zeros((1, 32, 31)))
     with pytest.raises(SettingsError, match="l1_ratio"):
-        plan.estimate(np.zeros((1, 32, 32)), l1_ratio=1.5)
+        estimator.estimate(np.zeros((1, 32, 32)), l1_ratio=1.5)
     with pytest.raises(SettingsError, match="orders"):
         FourierBessel((32, 32), 15.5, 15.5, orders=(2, 2))
     with pytest.raises(GeometryError, match=r"the mask has shape \(32, 31\)"):
@@ -273,9 +280,9 @@ def test_settings_that_mean_nothing_are_refused(arguments, message):
     ],
 )
 def test_penalties_that_mean_nothing_are_refused(arguments, message):
-    plan = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=2, orders=(0,))
+    estimator = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=2, orders=(0,))
     with pytest.raises(SettingsError, match=message):
-        plan.estimate(np.zeros((1, 32, 32)), **arguments)
+        estimator.estimate(np.zeros((1, 32, 32)), **arguments)
 
 
 @pytest.mark.parametrize(
@@ -294,21 +301,21 @@ def test_geometries_that_no_image_has_are_refused(arguments, message):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_values_whose_squares_overflow_are_refused_and_not_made_nan(dtype):
-    plan = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=2, orders=(0, 2))
+    estimator = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=2, orders=(0, 2))
     images = np.zeros((2, 32, 32), dtype=dtype)
     images[1] = np.finfo(dtype).max
     with pytest.raises(FrameError, match=r"image 1 (holds values too large|has .* not finite)"):
-        plan.estimate(images)
+        estimator.estimate(images)
 
 
 def test_reconstruction_takes_any_array_of_the_right_shape():
-    plan = FourierBessel((20, 20), 9.5, 9.5, radius=20.0, n_radial=3, orders=(0, 2))
+    estimator = FourierBessel((20, 20), 9.5, 9.5, radius=20.0, n_radial=3, orders=(0, 2))
     coefficients = np.random.default_rng(0).normal(size=(2, 3, 2))
-    expected = plan.reconstruct(coefficients.astype(complex)).numpy()
-    np.testing.assert_allclose(plan.reconstruct(coefficients).numpy(), expected)
-    np.testing.assert_allclose(plan.reconstruct(coefficients[::-1]).numpy(), expected[::-1])
+    expected = estimator.reconstruct(coefficients.astype(complex)).numpy()
+    np.testing.assert_allclose(estimator.reconstruct(coefficients).numpy(), expected)
+    np.testing.assert_allclose(estimator.reconstruct(coefficients[::-1]).numpy(), expected[::-1])
     with pytest.raises(SettingsError, match=r"\(B, 3, 2\), not \(3, 2\)"):
-        plan.reconstruct(coefficients[0])
+        estimator.reconstruct(coefficients[0])
 
 
 def test_an_unknown_device_is_refused():
@@ -329,12 +336,12 @@ def test_a_plan_without_lost_pixels_is_the_plan_of_what_is_left(seed, downsample
     image = rings(shape, 20.0, 25.0, seed=seed).astype(np.float64 if double else np.float32)[None]
     image[:, lost] = np.nan
 
-    def plan(valid):
+    def estimator(valid):
         return FourierBessel(
             shape, 20.0, 25.0, radius=60.0, mask=valid, n_radial=8, orders=(0, 2), downsample=downsample
         )
 
-    derived, afresh = plan(mask).without(lost), plan(mask & ~lost)
+    derived, afresh = estimator(mask).without(lost), estimator(mask & ~lost)
     np.testing.assert_array_equal(derived.fitted_pixels, afresh.fitted_pixels)
     np.testing.assert_allclose(derived.basis().numpy(), afresh.basis().numpy())
     # In float32 the stiff reading's coefficients are not determined to better than its rounding errors.
@@ -349,24 +356,24 @@ def test_a_plan_without_lost_pixels_is_the_plan_of_what_is_left(seed, downsample
 @pytest.mark.parametrize("lost", [False, True])
 def test_the_solution_says_what_it_leaves_unexplained(reading, lost):
     """‖Ua - y‖² / ‖y‖², worked out from basis and pixels."""
-    plan = FourierBessel((48, 48), 20.0, 25.0, radius=60.0, n_radial=8, orders=(0, 2), downsample=1)
+    estimator = FourierBessel((48, 48), 20.0, 25.0, radius=60.0, n_radial=8, orders=(0, 2), downsample=1)
     if lost:
-        plan = plan.without(np.random.default_rng(0).random((48, 48)) < 0.02)
+        estimator = estimator.without(np.random.default_rng(0).random((48, 48)) < 0.02)
     images = np.stack([rings((48, 48), 20.0, 25.0, seed=seed) for seed in range(3)])
     for double in (True, False):
-        solution = plan.solve(
+        solution = estimator.solve(
             images if double else images.astype(np.float32), reading=reading, tolerance=1e-7
         )
-        pixels = plan.working_pixels(images).numpy()
-        misfit = solution.coefficients.double().numpy() @ plan.basis().numpy().T - pixels
+        pixels = estimator.working_pixels(images).numpy()
+        misfit = solution.coefficients.double().numpy() @ estimator.basis().numpy().T - pixels
         expected = (misfit**2).sum(1) / (pixels**2).sum(1)
         np.testing.assert_allclose(solution.unexplained, expected, rtol=1e-6 if double else 1e-3)
-    assert plan.solve(np.zeros((1, 48, 48)), reading=reading).unexplained.tolist() == [0.0]
+    assert estimator.solve(np.zeros((1, 48, 48)), reading=reading).unexplained.tolist() == [0.0]
 
 
 def test_a_plan_that_loses_everything_is_refused():
-    plan = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=5)
+    estimator = FourierBessel((32, 32), 15.5, 15.5, radius=32.0, n_radial=5)
     with pytest.raises(GeometryError, match="none is within the radius"):
-        plan.without(np.ones((32, 32), dtype=bool))
+        estimator.without(np.ones((32, 32), dtype=bool))
     with pytest.raises(GeometryError, match=r"\(32, 32\)"):
-        plan.without(np.ones((31, 32), dtype=bool))
+        estimator.without(np.ones((31, 32), dtype=bool))

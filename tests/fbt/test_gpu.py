@@ -10,7 +10,7 @@ from dvfb_stream.fbt import FourierBessel, PenaltyReading, Solver
 pytestmark = pytest.mark.gpu
 
 
-def plans(**changes):
+def estimators(**changes):
     """The same geometry on both devices: gaps, beam between pixels and off the middle."""
     mask = np.random.default_rng(0).random((96, 100)) > 0.05
     mask[40:46] = False
@@ -31,7 +31,8 @@ def images(count, kind):
 @pytest.mark.parametrize("solver", Solver)
 def test_coefficients_are_those_of_the_cpu(kind, reading, solver):
     here, there = (
-        plan.solve(images(5, kind), reading=reading, solver=solver, tolerance=1e-9) for plan in plans()
+        estimator.solve(images(5, kind), reading=reading, solver=solver, tolerance=1e-9)
+        for estimator in estimators()
     )
     assert there.coefficients.is_cuda
     assert (there.gap <= 1e-9 * there.objective).all()
@@ -42,7 +43,7 @@ def test_coefficients_are_those_of_the_cpu(kind, reading, solver):
 
 @pytest.mark.parametrize("downsample", [1, 2, 3])
 def test_images_on_the_device_and_in_pinned_memory_are_taken(downsample):
-    here, there = plans(downsample=downsample)
+    here, there = estimators(downsample=downsample)
     batch = torch.from_numpy(images(3, np.float32))
     expected = here.estimate(batch)
     for given in (batch, batch.pin_memory(), batch.cuda()):
@@ -55,7 +56,7 @@ def test_images_on_the_device_and_in_pinned_memory_are_taken(downsample):
 
 
 def test_lost_pixels_and_what_is_not_finite():
-    here, there = plans()
+    here, there = estimators()
     lost = np.zeros((96, 100), dtype=bool)
     lost[10:14, 20:24] = True
     batch = images(2, np.float32)
@@ -68,8 +69,10 @@ def test_lost_pixels_and_what_is_not_finite():
 
 
 def test_without_a_penalty_too():
-    here, there = plans()
+    here, there = estimators()
     batch = images(2, np.float64)
     for how in ({"penalty": 0.0}, {"penalty": 1e-3, "l1_ratio": 0.0}):
-        expected, found = (plan.reconstruct(plan.estimate(batch, **how)).cpu() for plan in (here, there))
+        expected, found = (
+            estimator.reconstruct(estimator.estimate(batch, **how)).cpu() for estimator in (here, there)
+        )
         torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)

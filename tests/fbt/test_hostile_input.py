@@ -13,18 +13,18 @@ ORDERS = (0, 2, 4)
 
 
 def small_window(radius, *, lost=None):
-    """A plan that sees r < `radius` of a 64 x 64 view, and an image of rings."""
+    """An estimator that sees r < `radius` of a 64 x 64 view, and an image of rings."""
     y, x = np.mgrid[:64, :64] - 31.0
     r = np.hypot(x, y)
     mask = r < radius
     image = 200 / (1 + r / 5) + 20 * np.cos(r) + np.random.default_rng(0).normal(size=r.shape)
-    plan = FourierBessel((64, 64), 31.0, 31.0, 64.0, mask, n_radial=12, orders=ORDERS, downsample=1)
-    return plan if lost is None else plan.without(lost & mask), image
+    estimator = FourierBessel((64, 64), 31.0, 31.0, 64.0, mask, n_radial=12, orders=ORDERS, downsample=1)
+    return estimator if lost is None else estimator.without(lost & mask), image
 
 
-def scikit_learn_in_unit_norm(plan, image):
+def scikit_learn_in_unit_norm(estimator, image):
     """Objective of a converged reference, and what turns coefficients into the problem's own."""
-    basis, pixels = plan.basis().numpy(), image[plan.fitted_pixels]
+    basis, pixels = estimator.basis().numpy(), image[estimator.fitted_pixels]
     norms, length = np.linalg.norm(basis, axis=0), np.linalg.norm(pixels)
     columns = np.divide(basis, norms, out=np.zeros_like(basis), where=norms > 1e-6 * norms.max())
     alpha = 1e-4 / len(pixels)
@@ -41,9 +41,9 @@ def scikit_learn_in_unit_norm(plan, image):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("radius", [8, 14, 20])
 def test_functions_that_hardly_show_do_not_fool_the_unit_norm_reading_in_float32(radius):
-    plan, image = small_window(radius)
-    solution = plan.solve(image[None].astype(np.float32), reading="unit_norm", tolerance=1e-6)
-    objective, best, scale = scikit_learn_in_unit_norm(plan, image.astype(np.float32).astype(float))
+    estimator, image = small_window(radius)
+    solution = estimator.solve(image[None].astype(np.float32), reading="unit_norm", tolerance=1e-6)
+    objective, best, scale = scikit_learn_in_unit_norm(estimator, image.astype(np.float32).astype(float))
     assert solution.coefficients.dtype == torch.float32
     assert float(solution.gap) <= 1e-6 * float(solution.objective)
     assert objective(solution.coefficients[0].double().numpy() * scale) <= best * (1 + 1e-4)
@@ -66,48 +66,50 @@ def test_a_plan_that_loses_nearly_all_that_some_functions_saw(reading):
         orders=ORDERS,
         downsample=1,
     )
-    found, expected = (plan.solve(image[None], reading=reading, tolerance=1e-9) for plan in (derived, afresh))
+    found, expected = (
+        estimator.solve(image[None], reading=reading, tolerance=1e-9) for estimator in (derived, afresh)
+    )
     torch.testing.assert_close(found.objective, expected.objective, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_start_that_is_not_finite_is_refused(value):
-    plan, image = small_window(20)
+    estimator, image = small_window(20)
     with pytest.raises(SettingsError, match="not finite"):
-        plan.estimate(image[None], start=np.full((1, 12, 3), value))
+        estimator.estimate(image[None], start=np.full((1, 12, 3), value))
 
 
 def test_masked_arrays_and_ragged_lists_are_refused():
-    plan, image = small_window(20)
+    estimator, image = small_window(20)
     with pytest.raises(FrameError, match="masked arrays"):
-        plan.estimate(np.ma.masked_greater(image[None], 100))
+        estimator.estimate(np.ma.masked_greater(image[None], 100))
     with pytest.raises(FrameError, match="one array of shape"):
-        plan.estimate([image, image[:10]])
+        estimator.estimate([image, image[:10]])
     with pytest.raises(SettingsError, match=r"integer of at least 1, not 2\.5"):
-        plan.solve(image[None], max_iterations=2.5)
+        estimator.solve(image[None], max_iterations=2.5)
 
 
 def test_autocast_around_the_estimate_changes_nothing():
-    plan, image = small_window(20)
+    estimator, image = small_window(20)
     images = image[None].astype(np.float32)
-    expected, encoded = plan.estimate(images), LinearEncoder(plan).estimate(images)
-    recovered = plan.reconstruct(expected)
+    expected, encoded = estimator.estimate(images), LinearEncoder(estimator).estimate(images)
+    recovered = estimator.reconstruct(expected)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(plan.estimate(images), expected)
-        torch.testing.assert_close(LinearEncoder(plan).estimate(images), encoded)
-        torch.testing.assert_close(plan.reconstruct(expected), recovered)
+        torch.testing.assert_close(estimator.estimate(images), expected)
+        torch.testing.assert_close(LinearEncoder(estimator).estimate(images), encoded)
+        torch.testing.assert_close(estimator.reconstruct(expected), recovered)
 
 
 def test_coefficients_may_be_of_any_number_type_and_byte_order():
-    plan, _ = small_window(20)
+    estimator, _ = small_window(20)
     coefficients = np.random.default_rng(0).normal(size=(2, 12, 3))
-    expected = plan.reconstruct(coefficients)
+    expected = estimator.reconstruct(coefficients)
     for kind in (">c16", "<c8", ">f8", np.float32, np.clongdouble):
         torch.testing.assert_close(
-            plan.reconstruct(coefficients.astype(kind)).double(), expected, atol=1e-4, rtol=1e-4
+            estimator.reconstruct(coefficients.astype(kind)).double(), expected, atol=1e-4, rtol=1e-4
         )
     with pytest.raises(SettingsError, match="must be numbers"):
-        plan.reconstruct(coefficients.astype(object))
+        estimator.reconstruct(coefficients.astype(object))
 
 
 def test_conjugated_coefficients_are_scaled_like_others():
@@ -117,8 +119,9 @@ def test_conjugated_coefficients_are_scaled_like_others():
 
 
 def test_dim_images_are_not_taken_for_blank_ones():
-    plan, image = small_window(20)
+    estimator, image = small_window(20)
     bright, dim = (
-        plan.estimate((image * scale)[None].astype(np.float32), reading="unit_norm") for scale in (1, 1e-25)
+        estimator.estimate((image * scale)[None].astype(np.float32), reading="unit_norm")
+        for scale in (1, 1e-25)
     )
     torch.testing.assert_close(dim * 1e25, bright, atol=1e-3 * float(bright.abs().max()), rtol=0)

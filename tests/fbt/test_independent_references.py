@@ -35,7 +35,7 @@ class Disk:
             size, bandlimit, EPSILON, expand_eps=EPSILON, expand_rel_tol=EPSILON / 10
         )
         n_radial, highest = int(self.theirs.ks.max()), int(self.theirs.nmax)
-        self.plan = FourierBessel(
+        self.estimator = FourierBessel(
             (size, size),
             size // 2,
             size // 2,
@@ -52,7 +52,7 @@ class Disk:
         """Return a band-limited image on the full disk and its coefficients in their order."""
         coefficients = np.random.default_rng(seed).normal(size=self.theirs.ne)
         image = np.zeros((self.size, self.size))
-        image[self.plan.fitted_pixels] = self.plan.basis().numpy()[:, self.columns] @ coefficients
+        image[self.estimator.fitted_pixels] = self.estimator.basis().numpy()[:, self.columns] @ coefficients
         return image, coefficients
 
 
@@ -65,15 +65,15 @@ def test_the_functions_are_theirs(disk):
     """Every function of theirs on every pixel; double precision but for the tables that ours come from."""
     theirs = disk.theirs.create_denseB().reshape(disk.size, disk.size, -1).transpose(1, 0, 2)
     assert theirs.shape[2] == len(set(disk.columns)) > 100
-    fitted = disk.plan.fitted_pixels
-    np.testing.assert_allclose(theirs[fitted], disk.plan.basis().numpy()[:, disk.columns], atol=1e-9)
+    fitted = disk.estimator.fitted_pixels
+    np.testing.assert_allclose(theirs[fitted], disk.estimator.basis().numpy()[:, disk.columns], atol=1e-9)
     np.testing.assert_allclose(theirs[~fitted], 0, atol=1e-12)
 
 
 def test_the_projection_of_any_image_is_their_evaluate_t(disk):
-    fitted = disk.plan.fitted_pixels
+    fitted = disk.estimator.fitted_pixels
     image = np.where(fitted, np.random.default_rng(0).normal(size=fitted.shape), 0)
-    ours = disk.plan.basis().numpy().T @ image[fitted]
+    ours = disk.estimator.basis().numpy().T @ image[fitted]
     theirs = disk.theirs.evaluate_t(image.T).ravel()
     np.testing.assert_allclose(ours[disk.columns], theirs, atol=10 * EPSILON * np.abs(ours).max())
 
@@ -89,7 +89,7 @@ def test_the_estimate_of_a_band_limited_image_is_their_expansion(disk):
     image, coefficients = disk.image(2)
     expanded = disk.theirs.expand(image.T).ravel()
     np.testing.assert_allclose(expanded, coefficients, atol=10 * EPSILON * np.abs(coefficients).max())
-    solution = disk.plan.solve(image[None], penalty=1e-12, l1_ratio=0.5, tolerance=1e-14)
+    solution = disk.estimator.solve(image[None], penalty=1e-12, l1_ratio=0.5, tolerance=1e-14)
     ours = solution.coefficients[0].numpy()
     # The penalty draws each coefficient by about penalty · pixels, 4e-9 here.
     np.testing.assert_allclose(ours[disk.columns], expanded, atol=1e-7)
@@ -102,12 +102,12 @@ def test_complex_coefficients_are_theirs():
     theirs = fle_2d.FLEBasis2D(32, 12, EPSILON, mode="complex")
     image, _ = disk.image(3)
     expected = theirs.evaluate_t(image.T).ravel()
-    plan = disk.plan
+    estimator = disk.estimator
     # Uᵀ of an image are coefficients of it where functions are orthonormal: complex as `estimate` gives them.
-    projected = plan.basis().T @ plan.working_pixels(image[None])[0]
-    ours = complex_from_real(projected[None], n_radial=plan.settings.n_radial, orders=plan.settings.orders)[
-        0
-    ].numpy()
+    projected = estimator.basis().T @ estimator.working_pixels(image[None])[0]
+    ours = complex_from_real(
+        projected[None], n_radial=estimator.settings.n_radial, orders=estimator.settings.orders
+    )[0].numpy()
     for m, n, value in zip(theirs.ns, theirs.ks, expected, strict=True):
         if m >= 0:
             assert ours[n - 1, m] == pytest.approx(value, abs=10 * EPSILON * np.abs(expected).max())

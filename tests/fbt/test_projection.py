@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dvfb_stream.fbt import FourierBessel
 from dvfb_stream.fbt.basis import real_basis
-from dvfb_stream.fbt.projection import FoldedProjection, PlainProjection, WorkingGrid, gram_matrix
+from dvfb_stream.fbt.projection import PlainProjection, SymmetricProjection, WorkingGrid, gram_matrix
 
 # Rounding of a plain product in each type, some ten times over; relative to the largest projection.
 ROUNDING = {torch.float32: 2e-5, torch.float64: 1e-11}
@@ -48,7 +48,7 @@ def test_the_fold_projects_like_the_basis(geometry, dtype):
     images[:, seen] = rng.random((2, int(seen.sum()))) * 255
     expected = images[:, seen] @ basis
 
-    fold = FoldedProjection(grid, **extent, dtype=dtype, device=torch.device("cpu"))
+    fold = SymmetricProjection(grid, **extent, dtype=dtype, device=torch.device("cpu"))
     plain = PlainProjection(
         torch.from_numpy(basis).to(dtype), torch.from_numpy(np.flatnonzero(seen)), grid.shape
     )
@@ -67,7 +67,7 @@ def test_the_fold_synthesises_like_the_basis_and_vanishes_outside_the_disk(geome
     basis = real_basis(r.ravel(), azimuth.ravel(), **extent)
     unknowns = rng.normal(size=(2, basis.shape[1]))
     expected = (unknowns @ basis.T).reshape(2, *grid.shape)
-    fold = FoldedProjection(grid, **extent, dtype=dtype, device=torch.device("cpu"))
+    fold = SymmetricProjection(grid, **extent, dtype=dtype, device=torch.device("cpu"))
     found = fold.synthesise(torch.from_numpy(unknowns).to(dtype)).double().numpy()
     # A function reaches some 1 / a on the disk, even where the few pixels here see next to nothing of it.
     scale = np.abs(expected).max(initial=0.0) + 1 / extent["radius"]
@@ -98,38 +98,38 @@ def test_the_fold_is_as_exact_at_full_size_and_takes_fewer_multiplications(cente
     image[:, seen] = np.random.default_rng(1).random(int(seen.sum())) * 255
     expected = image[:, seen] @ basis
     for dtype, accuracy in ((torch.float32, 5e-6), (torch.float64, 1e-12)):
-        fold = FoldedProjection(grid, **extent, dtype=dtype, device=torch.device("cpu"))
+        fold = SymmetricProjection(grid, **extent, dtype=dtype, device=torch.device("cpu"))
         found = fold.project(torch.from_numpy(image).to(dtype)).double().numpy()
         np.testing.assert_allclose(found, expected, atol=accuracy * np.abs(expected).max(), rtol=0)
-        if dtype == torch.float32 and center[0] > -10:  # a plan takes the product where that is less
+        if dtype == torch.float32 and center[0] > -10:  # an estimator takes the product where that is less
             assert fold.products < np.count_nonzero(r < 128) * basis.shape[1] / 1.5
     gram = gram_matrix(r[seen], azimuth[seen], **extent)
     np.testing.assert_allclose(gram, basis.T @ basis, atol=1e-13 * np.abs(gram).max() + 1e-14)
 
 
 def test_a_plan_projects_masked_images_whatever_it_chose():
-    """The plan picks fold or product by their cost; both meet blocks, mask and disk in the same way."""
+    """The estimator picks fold or product by their cost; both meet blocks, mask and disk in the same way."""
     rng = np.random.default_rng(0)
     for shape, radius in (((9, 11), 20.0), ((64, 60), 40.0)):
         mask = rng.random(shape) > 0.2
-        plan = FourierBessel(shape, 4.2, 5.9, radius, mask, n_radial=6, orders=(0, 1, 4))
+        estimator = FourierBessel(shape, 4.2, 5.9, radius, mask, n_radial=6, orders=(0, 1, 4))
         images = rng.random((3, *shape)) * 100
-        expected = plan.working_pixels(images).numpy() @ plan.basis().numpy()
-        projections = plan.project(images)
+        expected = estimator.working_pixels(images).numpy() @ estimator.basis().numpy()
+        projections = estimator.project(images)
         np.testing.assert_allclose(projections.values, expected, atol=1e-11 * np.abs(expected).max())
-        np.testing.assert_allclose(projections.energies, plan.working_pixels(images).square().sum(1))
-        assert projections.pixels == plan.fitted_pixels.sum()
+        np.testing.assert_allclose(projections.energies, estimator.working_pixels(images).square().sum(1))
+        assert projections.pixels == estimator.fitted_pixels.sum()
 
 
 def test_the_transform_of_what_is_seen_is_the_sum_over_pixels():
     """Σ I Ψ*, with Ψ from SciPy, at one n and m."""
     from scipy.special import jn_zeros, jv
 
-    plan = FourierBessel((20, 30), 11.3, 7.1, radius=25.0, n_radial=3, orders=(0, 4), downsample=1)
+    estimator = FourierBessel((20, 30), 11.3, 7.1, radius=25.0, n_radial=3, orders=(0, 4), downsample=1)
     image = np.random.default_rng(0).random((1, 20, 30))
     y, x = np.mgrid[:20, :30]
     r, phi = np.hypot(y - 7.1, x - 11.3), np.arctan2(y - 7.1, x - 11.3)
     zero = jn_zeros(4, 2)[-1]
     psi = jv(4, zero * r / 25) / np.sqrt(25**2 * jv(5, zero) ** 2 / 2) * np.exp(4j * phi) / np.sqrt(2 * np.pi)
-    expected = (image[0] * psi.conj())[plan.fitted_pixels].sum()
-    assert plan.transform(image)[0, 1, 1].item() == pytest.approx(expected, abs=1e-12)
+    expected = (image[0] * psi.conj())[estimator.fitted_pixels].sum()
+    assert estimator.transform(image)[0, 1, 1].item() == pytest.approx(expected, abs=1e-12)

@@ -68,8 +68,8 @@ def test_an_interrupted_fit_ends_with_the_weights_of_an_uninterrupted_one(weight
 
 
 def test_trained_weights_are_used_by_the_encoder_and_bound_to_their_settings(weights, work):
-    plan = FourierBessel.from_settings(SETTINGS, center_x=100.0, center_y=120.0)
-    found = UnrolledEncoder(plan, work / "weights.safetensors").estimate(torch.rand(3, 256, 256))
+    estimator = FourierBessel.from_settings(SETTINGS, center_x=100.0, center_y=120.0)
+    found = UnrolledEncoder(estimator, work / "weights.safetensors").estimate(torch.rand(3, 256, 256))
     assert found.shape == (3, 6, 2)
     assert load_weights(work / "weights.safetensors").sha256 == weights.sha256
     other = FourierBessel.from_settings(SETTINGS.changed(penalty=1e-3), center_x=100.0, center_y=120.0)
@@ -80,10 +80,12 @@ def test_trained_weights_are_used_by_the_encoder_and_bound_to_their_settings(wei
 @pytest.mark.parametrize("reading", ["per_sample", "unit_norm"])
 def test_the_excess_is_the_difference_of_objectives(reading):
     settings = SETTINGS.changed(reading=reading)
-    plan = FourierBessel.from_settings(settings, center_x=100.0, center_y=120.0)
-    projections = plan.project(torch.rand(3, 256, 256, generator=torch.Generator().manual_seed(0)).double())
-    solved = solve(plan, projections, settings)
-    quadratic = PenalisedFit(plan.gram, plan.fitted_count, settings).quadratic
+    estimator = FourierBessel.from_settings(settings, center_x=100.0, center_y=120.0)
+    projections = estimator.project(
+        torch.rand(3, 256, 256, generator=torch.Generator().manual_seed(0)).double()
+    )
+    solved = solve(estimator, projections, settings)
+    quadratic = PenalisedFit(estimator.gram, estimator.fitted_count, settings).quadratic
     lengths = 1.0 if reading == "per_sample" else projections.energies.sqrt()[:, None]
     energies = projections.energies / torch.as_tensor(lengths).reshape(-1).square()
     for a in (torch.zeros_like(solved.minimum), solved.minimum + 0.1 * solved.minimum.abs().mean()):

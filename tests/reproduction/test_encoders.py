@@ -52,8 +52,8 @@ def plan_and_frames(reading, seed):
     row = int(rng.integers(0, 250))
     mask[row : row + 5] = False
     settings = FourierBesselSettings(reading=reading, tolerance=1e-4)
-    plan = FourierBessel.from_settings(settings, center_x=x, center_y=y, mask=mask)
-    return plan, frames(x, y, seed=seed)
+    estimator = FourierBessel.from_settings(settings, center_x=x, center_y=y, mask=mask)
+    return estimator, frames(x, y, seed=seed)
 
 
 @pytest.fixture(scope="module", params=READINGS)
@@ -69,9 +69,9 @@ def small(reading=PenaltyReading.PER_SAMPLE, **changes):
     return FourierBessel.from_settings(settings, center_x=20.3, center_y=25.1)
 
 
-def untrained(plan):
-    weights = EncoderWeights(Layers.of_admm(3, n_radial=8, n_orders=2), plan.settings, {}, "0" * 64)
-    return UnrolledEncoder(plan, weights)
+def untrained(estimator):
+    weights = EncoderWeights(Layers.of_admm(3, n_radial=8, n_orders=2), estimator.settings, {}, "0" * 64)
+    return UnrolledEncoder(estimator, weights)
 
 
 KINDS = {"linear": LinearEncoder, "unrolled": untrained}
@@ -79,59 +79,59 @@ KINDS = {"linear": LinearEncoder, "unrolled": untrained}
 
 @pytest.mark.parametrize("c", [0.0, 0.5])
 def test_the_linear_encoder_is_regularised_least_squares(c):
-    plan = small(penalty=1e-3)
+    estimator = small(penalty=1e-3)
     images = frames(20.3, 25.1, size=48).astype(np.float64)
-    basis, pixels = plan.basis().numpy(), plan.working_pixels(images).numpy()
+    basis, pixels = estimator.basis().numpy(), estimator.working_pixels(images).numpy()
     ridge = pixels.shape[1] * 1e-3 * (0.2 + c * 0.8)
     expected = np.linalg.solve(basis.T @ basis + ridge * np.eye(basis.shape[1]), basis.T @ pixels.T).T
-    found = LinearEncoder(plan, ridge_of_l1=c).encode(plan.project(images))
+    found = LinearEncoder(estimator, ridge_of_l1=c).encode(estimator.project(images))
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-8, atol=1e-8 * np.abs(expected).max())
 
 
 def test_the_linear_encoder_in_the_unit_norm_reading_is_that_of_scaled_columns():
-    plan = small(PenaltyReading.UNIT_NORM)
+    estimator = small(PenaltyReading.UNIT_NORM)
     images = frames(20.3, 25.1, size=48).astype(np.float64)
-    basis, pixels = plan.basis().numpy(), plan.working_pixels(images).numpy()
+    basis, pixels = estimator.basis().numpy(), estimator.working_pixels(images).numpy()
     norms = np.linalg.norm(basis, axis=0)
     columns, lengths = basis / norms, np.linalg.norm(pixels, axis=1, keepdims=True)
     ridge = 1e-4 * (0.2 + 0.5 * 0.8)
     gram = columns.T @ columns + ridge * np.eye(len(norms))
     expected = np.linalg.solve(gram, columns.T @ (pixels / lengths).T).T * lengths / norms
-    found = LinearEncoder(plan, ridge_of_l1=0.5).encode(plan.project(images))
+    found = LinearEncoder(estimator, ridge_of_l1=0.5).encode(estimator.project(images))
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
 
 
 def test_the_linear_encoder_is_the_estimate_where_there_is_no_l1_term():
-    plan = small(l1_ratio=0.0)
+    estimator = small(l1_ratio=0.0)
     images = frames(20.3, 25.1, size=48)
-    exact = plan.estimate(images)
+    exact = estimator.estimate(images)
     np.testing.assert_allclose(
-        LinearEncoder(plan).estimate(images).numpy(), exact.numpy(), atol=1e-4 * float(exact.abs().max())
+        LinearEncoder(estimator).estimate(images).numpy(), exact.numpy(), atol=1e-4 * float(exact.abs().max())
     )
 
 
 def test_encoders_are_near_the_estimate_on_a_fresh_geometry(fresh):
-    plan, images = fresh
-    exact = plan.estimate(images)
+    estimator, images = fresh
+    exact = estimator.estimate(images)
     for encoder in (LinearEncoder, UnrolledEncoder):
-        distance = (encoder(plan).estimate(images) - exact).abs().square().sum((1, 2)).sqrt()
+        distance = (encoder(estimator).estimate(images) - exact).abs().square().sum((1, 2)).sqrt()
         error = distance / exact.abs().square().sum((1, 2)).sqrt()
-        assert float(error.max()) < LARGEST_ERROR[encoder, plan.settings.reading], encoder
+        assert float(error.max()) < LARGEST_ERROR[encoder, estimator.settings.reading], encoder
 
 
 @pytest.fixture(scope="module", params=[*((kind, reading) for kind in KINDS for reading in READINGS)])
 def encoded(request):
-    """A small plan and an encoder of it."""
+    """A small estimator and an encoder of it."""
     kind, reading = request.param
-    plan = small(reading)
-    return plan, KINDS[kind](plan)
+    estimator = small(reading)
+    return estimator, KINDS[kind](estimator)
 
 
 def test_shapes_types_and_errors_are_the_estimates(encoded):
-    plan, encoder = encoded
+    estimator, encoder = encoded
     images = frames(20.3, 25.1, size=48)
     for batch in (images, images.astype(np.float64), torch.from_numpy(images), images[:1].astype(np.uint8)):
-        expected, found = plan.estimate(batch), encoder.estimate(batch)
+        expected, found = estimator.estimate(batch), encoder.estimate(batch)
         assert (found.shape, found.dtype, found.device) == (expected.shape, expected.dtype, expected.device)
         assert not found.requires_grad
     empty = encoder.estimate(images[:0])
@@ -139,7 +139,7 @@ def test_shapes_types_and_errors_are_the_estimates(encoded):
     assert not encoder.estimate(np.zeros_like(images[:1])).abs().any()
     with pytest.raises(FrameError, match="shape"):
         encoder.estimate(images[:, :-1])
-    images[0][plan.fitted_pixels] = np.nan
+    images[0][estimator.fitted_pixels] = np.nan
     with pytest.raises(FrameError, match="not finite"):
         encoder.estimate(images)
 
@@ -154,11 +154,11 @@ def test_the_same_frames_give_the_same_coefficients_alone_or_in_company(encoded)
 
 @pytest.mark.parametrize("reading", READINGS)
 def test_whatever_the_parameters_the_minimum_stays_where_it_is(reading):
-    plan = small(reading)
+    estimator = small(reading)
     images = frames(20.3, 25.1, size=48).astype(np.float64)
-    projections = plan.project(images)
-    best = plan.solve_projected(projections, plan.settings.changed(tolerance=1e-14)).coefficients
-    problem = PenalisedFit(plan.gram, plan.fitted_count, plan.settings)
+    projections = estimator.project(images)
+    best = estimator.solve_projected(projections, estimator.settings.changed(tolerance=1e-14)).coefficients
+    problem = PenalisedFit(estimator.gram, estimator.fitted_count, estimator.settings)
     q, lengths = problem.scaled(projections)
     a = problem.in_units_of_the_problem(best, lengths)
     quadratic = problem.quadratic
@@ -177,10 +177,10 @@ def test_whatever_the_parameters_the_minimum_stays_where_it_is(reading):
 
 def test_untrained_layers_are_the_textbooks_admm():
     """Boyd et al. (2011), section 6.4, over-relaxed, with the ridge in the smooth part; written out in NumPy."""
-    plan = small()
+    estimator = small()
     images = frames(20.3, 25.1, size=48).astype(np.float64)
-    q = plan.project(images).values.numpy()
-    quadratic = PenalisedFit(plan.gram, plan.fitted_count, plan.settings).quadratic
+    q = estimator.project(images).values.numpy()
+    quadratic = PenalisedFit(estimator.gram, estimator.fitted_count, estimator.settings).quadratic
     gram, l1, l2 = quadratic.gram.numpy(), quadratic.l1, quadratic.l2
     largest = quadratic.largest_eigenvalue + l2
     rho = np.sqrt(l2 * largest)
@@ -215,9 +215,9 @@ def test_untrained_layers_are_the_textbooks_admm():
 )
 def test_settings_that_were_not_trained_for_are_refused(changes, message):
     settings = FourierBesselSettings(view_shape=(48, 48), radius=48.0, **changes)
-    plan = FourierBessel.from_settings(settings, center_x=20.0, center_y=20.0)
+    estimator = FourierBessel.from_settings(settings, center_x=20.0, center_y=20.0)
     with pytest.raises(SettingsError, match=f"trained for {message}; use FourierBessel.estimate"):
-        UnrolledEncoder(plan, load_weights(PenaltyReading.PER_SAMPLE))
+        UnrolledEncoder(estimator, load_weights(PenaltyReading.PER_SAMPLE))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ RADIUS = 60.0
 
 
 @pytest.fixture(scope="module")
-def plan():
+def estimator():
     """Off centre, with a gap."""
     mask = np.ones((48, 48), dtype=bool)
     mask[20:23] = False
@@ -89,26 +89,26 @@ def solved(design, target, *, penalty, l1_ratio, sweeps, tolerance=0.0):
         ).fit(design, target)
 
 
-def test_the_basis_is_that_of_equations_3_and_4_with_n_before_m(plan, psi):
-    np.testing.assert_allclose(complex_basis(plan), psi.reshape(len(psi), -1), atol=1e-8)
+def test_the_basis_is_that_of_equations_3_and_4_with_n_before_m(estimator, psi):
+    np.testing.assert_allclose(complex_basis(estimator), psi.reshape(len(psi), -1), atol=1e-8)
 
 
 @pytest.mark.parametrize("sweeps", [1, 20])
 @pytest.mark.parametrize(("penalty", "l1_ratio"), [(1e-4, 0.8), (3e-3, 0.3)])
 def test_per_sample_the_printed_form_is_scikit_learns_elastic_net_of_the_stacked_rows(
-    plan, image, psi, sweeps, penalty, l1_ratio
+    estimator, image, psi, sweeps, penalty, l1_ratio
 ):
     design, coefficients = printed_columns(psi)
-    target = np.concatenate([image[plan.fitted_pixels], np.zeros(len(psi))])
+    target = np.concatenate([image[estimator.fitted_pixels], np.zeros(len(psi))])
     reference = solved(design, target, penalty=penalty, l1_ratio=l1_ratio, sweeps=sweeps)
-    found = estimate_printed(plan, image, penalty, l1_ratio, sweeps=sweeps)
+    found = estimate_printed(estimator, image, penalty, l1_ratio, sweeps=sweeps)
     assert found.shape == (N_RADIAL, len(ORDERS))
     np.testing.assert_allclose(found, coefficients(reference.coef_), atol=1e-4)
 
 
 @pytest.mark.parametrize("sweeps", [1, 20])
-def test_in_unit_norm_rows_and_columns_are_scaled_and_the_penalty_is_not(plan, image, psi, sweeps):
-    pixels = image[plan.fitted_pixels]
+def test_in_unit_norm_rows_and_columns_are_scaled_and_the_penalty_is_not(estimator, image, psi, sweeps):
+    pixels = image[estimator.fitted_pixels]
     norm = np.linalg.norm(pixels)
     for columns, target, estimate in (
         (printed_columns, np.concatenate([pixels, 0 * pixels]), estimate_printed),
@@ -120,33 +120,35 @@ def test_in_unit_norm_rows_and_columns_are_scaled_and_the_penalty_is_not(plan, i
         reference = solved(
             design / norms, target / norm, penalty=1e-3 / len(target), l1_ratio=0.7, sweeps=sweeps
         )
-        found = estimate(plan, image, 1e-3, 0.7, reading=PenaltyReading.UNIT_NORM, sweeps=sweeps)
+        found = estimate(estimator, image, 1e-3, 0.7, reading=PenaltyReading.UNIT_NORM, sweeps=sweeps)
         np.testing.assert_allclose(found, coefficients(reference.coef_ / norms * norm), atol=1e-4)
 
 
-def test_per_sample_the_early_stopped_form_is_scikit_learns_elastic_net_of_the_real_basis(plan, image, psi):
+def test_per_sample_the_early_stopped_form_is_scikit_learns_elastic_net_of_the_real_basis(
+    estimator, image, psi
+):
     design, coefficients = hermitian_columns(psi)
-    reference = solved(design, image[plan.fitted_pixels], penalty=1e-4, l1_ratio=0.8, sweeps=20)
-    found = estimate_early_stopped(plan, image, reading="per_sample")
+    reference = solved(design, image[estimator.fitted_pixels], penalty=1e-4, l1_ratio=0.8, sweeps=20)
+    found = estimate_early_stopped(estimator, image, reading="per_sample")
     np.testing.assert_allclose(found, coefficients(reference.coef_), atol=1e-4)
 
 
 @pytest.mark.parametrize("reading", PenaltyReading)
-def test_after_enough_sweeps_the_early_stopped_form_is_the_plans_estimate(plan, image, reading):
-    found = estimate_early_stopped(plan, image, 1e-2, reading=reading, sweeps=20_000, tolerance=1e-14)
-    expected = plan.estimate(image[None], 1e-2, reading=reading, tolerance=1e-12)[0].numpy()
+def test_after_enough_sweeps_the_early_stopped_form_is_the_plans_estimate(estimator, image, reading):
+    found = estimate_early_stopped(estimator, image, 1e-2, reading=reading, sweeps=20_000, tolerance=1e-14)
+    expected = estimator.estimate(image[None], 1e-2, reading=reading, tolerance=1e-12)[0].numpy()
     np.testing.assert_allclose(found, expected, atol=1e-4 * abs(expected).max())
 
 
-def test_twenty_sweeps_converge_per_sample_and_end_early_in_unit_norm(plan, image):
+def test_twenty_sweeps_converge_per_sample_and_end_early_in_unit_norm(estimator, image):
     """Notes to the paper: per sample λ n is about 2, and well conditioned; in unit norm λ stands alone, and stiff."""
 
     def error(penalty, reading):
-        found = estimate_early_stopped(plan, image, penalty, reading=reading)
-        expected = plan.estimate(image[None], penalty, reading=reading, tolerance=1e-10)[0].numpy()
+        found = estimate_early_stopped(estimator, image, penalty, reading=reading)
+        expected = estimator.estimate(image[None], penalty, reading=reading, tolerance=1e-10)[0].numpy()
         return np.linalg.norm(found - expected) / np.linalg.norm(expected)
 
-    assert error(2 / plan.fitted_pixels.sum(), PenaltyReading.PER_SAMPLE) < 1e-4
+    assert error(2 / estimator.fitted_pixels.sum(), PenaltyReading.PER_SAMPLE) < 1e-4
     assert error(1e-4, PenaltyReading.UNIT_NORM) > 1e-2
 
 
@@ -155,25 +157,27 @@ def test_twenty_sweeps_converge_per_sample_and_end_early_in_unit_norm(plan, imag
 def test_functions_that_no_pixel_sees_and_blank_images_have_no_coefficients(estimate, reading):
     mask = np.zeros((64, 64), dtype=bool)
     mask[31:34, 31:34] = True  # J_20 is below 1e-30 there
-    plan = FourierBessel(
+    estimator = FourierBessel(
         (64, 64), 32.0, 32.0, radius=64.0, mask=mask, n_radial=3, orders=(0, 20), downsample=1
     )
-    found = estimate(plan, np.full((64, 64), 7.0), reading=reading)
+    found = estimate(estimator, np.full((64, 64), 7.0), reading=reading)
     assert found[:, 0].any()
     assert not found[:, 1].any()
-    assert not estimate(plan, np.zeros((64, 64)), reading=reading).any()
+    assert not estimate(estimator, np.zeros((64, 64)), reading=reading).any()
 
 
-def test_unit_norm_estimates_scale_with_the_image(plan, image):
+def test_unit_norm_estimates_scale_with_the_image(estimator, image):
     for estimate in (estimate_printed, estimate_early_stopped):
-        found = estimate(plan, image, reading="unit_norm")
-        np.testing.assert_allclose(estimate(plan, 1000 * image, reading="unit_norm"), 1000 * found, rtol=1e-8)
+        found = estimate(estimator, image, reading="unit_norm")
+        np.testing.assert_allclose(
+            estimate(estimator, 1000 * image, reading="unit_norm"), 1000 * found, rtol=1e-8
+        )
 
 
 @pytest.mark.parametrize("estimate", [estimate_printed, estimate_early_stopped])
-def test_wrong_images_and_settings_are_refused(plan, image, estimate):
+def test_wrong_images_and_settings_are_refused(estimator, image, estimate):
     with pytest.raises(FrameError, match="48"):
-        estimate(plan, np.zeros((48, 47)))
+        estimate(estimator, np.zeros((48, 47)))
     for arguments, message in (
         ({"penalty": -1.0}, r"penalty must be from 0 to 1e\+12, not -1\.0"),
         ({"l1_ratio": 1.5}, r"l1_ratio must be between 0 and 1, not 1\.5"),
@@ -183,4 +187,4 @@ def test_wrong_images_and_settings_are_refused(plan, image, estimate):
         ({"tolerance": -1e-3}, r"tolerance must be at least 0.* not -0\.001"),
     ):
         with pytest.raises(SettingsError, match=message):
-            estimate(plan, image, **arguments)
+            estimate(estimator, image, **arguments)

@@ -163,11 +163,11 @@ def test_the_inverse_is_the_sum_of_equation_6(r, azimuth, orders, seed):
 
 
 def test_the_synthesis_is_what_a_plan_reconstructs():
-    plan = FourierBessel((40, 50), 11.3, 27.1, radius=44.0, n_radial=6, orders=(0, 1, 4), downsample=2)
+    estimator = FourierBessel((40, 50), 11.3, 27.1, radius=44.0, n_radial=6, orders=(0, 1, 4), downsample=2)
     coefficients = hermitian((2, 6, 3), 0, (0, 1, 4))
-    images = synthesise(coefficients, *plan.grid.polar(), radius=22.0, orders=(0, 1, 4))
+    images = synthesise(coefficients, *estimator.grid.polar(), radius=22.0, orders=(0, 1, 4))
     assert images.shape == (2, 20, 25)
-    np.testing.assert_allclose(plan.reconstruct(coefficients).numpy(), images, atol=1e-7)
+    np.testing.assert_allclose(estimator.reconstruct(coefficients).numpy(), images, atol=1e-7)
 
 
 def test_points_and_batches_broadcast():

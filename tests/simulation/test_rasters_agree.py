@@ -13,7 +13,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 
 from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.simulation.beamline.experiment import draw_experiment
-from dvfb_stream.view import FULL_SCALE, MAXIMUM, ViewPlan
+from dvfb_stream.view import FULL_SCALE, MAXIMUM, ViewResampler
 
 EVEN = {"grazing": 0.0, "window": 0.0, "zingers": 0.0}
 """Without what hides or brightens single pixels."""
@@ -34,7 +34,7 @@ class Twice:
         settings = SimulationSettings(**chosen, raster="detector")
         self.whole = Simulator(seed, settings=settings).frame(index)
         self.direct = Simulator(seed, settings=SimulationSettings(**chosen)).frame(index)
-        self.plan = ViewPlan(self.whole.geometry)
+        self.plan = ViewResampler(self.whole.geometry)
         self.view = self.plan.view(self.whole.pixels)
         mask = self.direct.geometry.mask
         self.mask = np.ones((256, 256), dtype=bool) if mask is None else mask

@@ -14,7 +14,7 @@ from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.training import dataset as dataset_module
 from dvfb_stream.training.dataset import SimulatedDataset, build, default_simulation
 from dvfb_stream.training.epochs import FreshFrames
-from dvfb_stream.view import ViewPlan
+from dvfb_stream.view import ViewResampler
 
 
 def test_examples_are_the_views_coefficients_and_labels_of_the_simulators_frames(examples):
@@ -27,7 +27,7 @@ def test_examples_are_the_views_coefficients_and_labels_of_the_simulators_frames
         frame = frames[row]
         batch = examples.batch(np.array([place]))
         place += 1
-        view = ViewPlan(frame.geometry).view(frame.pixels)
+        view = ViewResampler(frame.geometry).view(frame.pixels)
         mask = batch.masks[0].numpy()
         # Frames of an experiment share the pixels that are valid in all of them.
         assert not (mask & ~view.mask).any()
@@ -42,7 +42,7 @@ def test_examples_are_the_views_coefficients_and_labels_of_the_simulators_frames
 def test_stored_coefficients_are_the_estimate_of_the_stored_view(examples):
     frame = next(iter(Simulator(1, settings=default_simulation()).frames(int(examples.rows[0]), 1 << 30)))
     batch = examples.batch(np.array([0]))
-    view = ViewPlan(frame.geometry).view(frame.pixels)
+    view = ViewResampler(frame.geometry).view(frame.pixels)
     plan = FourierBessel.from_settings(
         FourierBesselSettings(),
         shape=(256, 256),

@@ -32,7 +32,7 @@ from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import TITLES
 from dvfb_stream.profiles.scans import IMAGE_KEY, TRUTH_KEY, Scan
 from dvfb_stream.profiles.simulated_detector import UNKNOWN
-from dvfb_stream.view import ViewPlan
+from dvfb_stream.view import ViewResampler
 
 LABEL = "four_fold"
 """What the demo searches for."""
@@ -120,7 +120,7 @@ class Presentation:
         SettingsError
             When a file cannot be written.
         """
-        plan = ViewPlan(geometry)
+        plan = ViewResampler(geometry)
         runs: list[SheetRun] = []
         best, example = -1.0, None
         left = MOST_FRAMES_DRAWN
@@ -202,7 +202,7 @@ def _frames(run: Any, count: int) -> Iterator[NDArray[Any]]:
 
 
 def _sheet_frame(
-    plan: ViewPlan, pixels: NDArray[Any], row: dict[str, Any], truth: tuple[str, ...] | None
+    plan: ViewResampler, pixels: NDArray[Any], row: dict[str, Any], truth: tuple[str, ...] | None
 ) -> SheetFrame:
     if row["status"] == "ok":
         view = plan.view(pixels)

@@ -6,14 +6,16 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from dvfb_stream.errors import GeometryError, SettingsError
-from dvfb_stream.fbt import FourierBessel, FourierBesselSettings, PlanCache, complex_from_real
+from dvfb_stream.errors import SettingsError
+from dvfb_stream.fbt import FourierBesselSettings, complex_from_real
+from dvfb_stream.fourier_bessel_cache import FourierBesselCache
 from dvfb_stream.frames import Frame
-from dvfb_stream.view import VIEW_SIZE, View, ViewPlans
+from dvfb_stream.view import VIEW_SIZE, View, ViewResamplers
 
-PLAN_CACHE_BYTES = 256 << 20
+ESTIMATOR_BYTES = 256 << 20
 """A few geometries; files of one call mostly share one."""
 
 MOST_BYTES = 1 << 30
@@ -66,8 +68,10 @@ class Estimator:
                 "by fewer radial indices or orders"
             )
         self.settings = settings
-        self._views = ViewPlans()
-        self._plans = PlanCache(PLAN_CACHE_BYTES)
+        self._resamplers = ViewResamplers()
+        self._estimators = FourierBesselCache(
+            settings, self._resamplers, device=torch.device("cpu"), max_bytes=ESTIMATOR_BYTES
+        )
 
     def estimate(self, frame: Frame) -> Estimate:
         """Return the estimate of a frame.
@@ -79,9 +83,9 @@ class Estimator:
         GeometryError
             When no basis function reaches a valid pixel.
         """
-        view = self._views.get(frame.geometry).view(frame.pixels)
-        plan = self._plan(view, frame)
-        solution = plan.solve(view.image[None])
+        view = self._resamplers.get(frame.geometry).view(frame.pixels)
+        estimator = self._estimators.get(view, frame.geometry)
+        solution = estimator.solve(view.image[None])
         coefficients = complex_from_real(
             solution.coefficients, n_radial=self.settings.n_radial, orders=self.settings.orders
         )
@@ -90,35 +94,14 @@ class Estimator:
         objective = float(solution.objective[0])
         return Estimate(
             view=view,
-            fitted=np.kron(plan.fitted_pixels, block)[:rows, :columns] & view.mask,
-            fitted_working=plan.fitted_pixels,
-            radius=min(plan.grid.disk_radius() * self.settings.downsample, self.settings.radius),
+            fitted=np.kron(estimator.fitted_pixels, block)[:rows, :columns] & view.mask,
+            fitted_working=estimator.fitted_pixels,
+            radius=min(estimator.grid.disk_radius() * self.settings.downsample, self.settings.radius),
             coefficients=coefficients[0].cpu().numpy(),
-            recovered=plan.reconstruct(coefficients)[0].cpu().numpy(),
+            recovered=estimator.reconstruct(coefficients)[0].cpu().numpy(),
             residual=float(solution.unexplained[0]),
-            unknowns=plan.unknowns,
+            unknowns=estimator.unknowns,
             nonzero=int((solution.coefficients[0] != 0).sum()),
             iterations=solution.iterations,
             gap=float(solution.gap[0]) / objective if objective > 0 else 0.0,
         )
-
-    def _plan(self, view: View, frame: Frame) -> FourierBessel:
-        def build() -> FourierBessel:
-            return FourierBessel.from_settings(
-                self.settings,
-                shape=(view.mask.shape[0], view.mask.shape[1]),
-                center_x=view.center_x,
-                center_y=view.center_y,
-                mask=view.mask,
-            )
-
-        try:
-            return self._plans.get((view.center_x, view.center_y, np.packbits(view.mask).tobytes()), build)
-        except GeometryError as error:
-            # The plan speaks of view pixels; who gave the centre gave it in detector pixels.
-            geometry = frame.geometry
-            raise GeometryError(
-                f"the beam centre x={geometry.center_x:g}, y={geometry.center_y:g} (detector pixels) lies so far "
-                f"from the valid pixels that none is within the radius {self.settings.radius:g} (view pixels) of "
-                "the basis; check the centre and the mask, or ask for a larger radius"
-            ) from error

@@ -1,7 +1,7 @@
 """The elastic net (9): batches of frames that share a Gram matrix, solved to a certificate."""
 
+from dvfb_stream.fbt.elastic_net.penalty_scaling import PenalisedFit
 from dvfb_stream.fbt.elastic_net.problem import Certificate, Quadratic, Solution, certify
-from dvfb_stream.fbt.elastic_net.readings import PenalisedFit, projection_type
 from dvfb_stream.fbt.elastic_net.solve import solve
 
 __all__ = [
@@ -10,6 +10,5 @@ __all__ = [
     "Quadratic",
     "Solution",
     "certify",
-    "projection_type",
     "solve",
 ]

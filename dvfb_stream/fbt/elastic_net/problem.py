@@ -189,5 +189,5 @@ def _largest_eigenvalue(matrix: Tensor) -> float:
         return float(dense.max())
     from scipy.sparse.linalg import eigsh  # only some solvers need it
 
-    start = np.ones(len(dense))  # instead of a random vector: the same plan does the same steps
+    start = np.ones(len(dense))  # instead of a random vector: the same estimator does the same steps
     return float(eigsh(dense, k=1, v0=start, tol=1e-3, return_eigenvectors=False)[0])

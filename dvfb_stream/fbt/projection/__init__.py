@@ -1,6 +1,6 @@
 """From pixels to what the estimate needs of them: block averages, projections Uᵀy, the Gram matrix UᵀU."""
 
-from dvfb_stream.fbt.projection.folded import FoldedProjection
+from dvfb_stream.fbt.projection.fitted_basis import FittedBasis, Projections
 from dvfb_stream.fbt.projection.gram import gram_matrix
 from dvfb_stream.fbt.projection.pixels import (
     FittedPixels,
@@ -9,15 +9,14 @@ from dvfb_stream.fbt.projection.pixels import (
     block_sum,
     working_type,
 )
-from dvfb_stream.fbt.projection.plain import PlainProjection
-from dvfb_stream.fbt.projection.visible import Projections, VisibleBasis
+from dvfb_stream.fbt.projection.symmetric_projection import PlainProjection, SymmetricProjection
 
 __all__ = [
+    "FittedBasis",
     "FittedPixels",
-    "FoldedProjection",
     "PlainProjection",
     "Projections",
-    "VisibleBasis",
+    "SymmetricProjection",
     "WorkingGrid",
     "WorkingImages",
     "block_sum",

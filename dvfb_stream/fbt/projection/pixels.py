@@ -79,8 +79,8 @@ class FittedPixels:
         Working pixels and beam centre.
     valid
         (H, W) boolean, True = valid: the mask (12) on the window P of (7), in pixels of the image.
-    radius
-        a in working pixels: the support of (4).
+    disk
+        (rows, columns) boolean: the working pixels inside the disk (8) and the support of (4).
     downsample
         Side of the blocks that are averaged.
     device
@@ -103,31 +103,25 @@ class FittedPixels:
         self,
         grid: WorkingGrid,
         valid: NDArray[np.bool_],
+        disk: NDArray[np.bool_],
         *,
-        radius: float,
         downsample: int,
         device: torch.device,
     ) -> None:
         self.grid = grid
         self.shape = (int(valid.shape[0]), int(valid.shape[1]))
-        self._radius = radius
         self._downsample = downsample
-        self._device = device
+        self.device = device
         self._valid = torch.from_numpy(valid.copy()).to(device)
         self._counts = block_sum(self._valid.to(torch.float32), downsample)
-        r, _ = grid.polar()
-        self.fitted: NDArray[np.bool_] = (
-            (self._counts.cpu().numpy() > 0)  # mask (12), on the window P of (7)
-            & (r < grid.disk_radius())  # P_D of (8)
-            & (r < radius)  # support of (4)
-        )
+        self.fitted: NDArray[np.bool_] = disk & (self._counts.cpu().numpy() > 0)
         if not self.fitted.any():
             offset = (downsample - 1) / 2
             x, y = (centre * downsample + offset for centre in (grid.center_x, grid.center_y))
             raise GeometryError(
                 f"the beam centre x={x:g}, y={y:g} lies so far from the valid pixels of this {self.shape[1]} x "
-                f"{self.shape[0]} (width x height) image that none is within the radius {radius * downsample:g} of "
-                "the basis; check the centre and the mask"
+                f"{self.shape[0]} (width x height) image that none is within the radius of the basis; check the "
+                "centre and the mask"
             )
         self.count = int(np.count_nonzero(self.fitted))
         self._rows = torch.from_numpy(np.flatnonzero(self.fitted)).to(device)
@@ -158,9 +152,9 @@ class FittedPixels:
         return FittedPixels(
             self.grid,
             self._valid.cpu().numpy() & ~lost,
-            radius=self._radius,
+            self.fitted,
             downsample=self._downsample,
-            device=self._device,
+            device=self.device,
         )
 
     def checked(self, images: ArrayLike | Tensor) -> Tensor | NDArray[Any]:
@@ -173,7 +167,9 @@ class FittedPixels:
         """
         if not isinstance(images, Tensor):
             if isinstance(images, np.ma.MaskedArray):
-                raise FrameError("images are masked arrays; hand over their data, and the mask to the plan")
+                raise FrameError(
+                    "images are masked arrays; hand over their data, and the mask to the estimator"
+                )
             try:
                 images = np.asarray(images)
             except ValueError as error:  # images of different shapes in one list
@@ -193,7 +189,7 @@ class FittedPixels:
 
         What is computed from few stays in the processor's caches; new memory for many would cost more than the sums.
         """
-        at_once = CPU_BYTES if self._device.type == "cpu" else GPU_BYTES
+        at_once = CPU_BYTES if self.device.type == "cpu" else GPU_BYTES
         step = max(1, at_once // (4 * self.shape[0] * self.shape[1]))
         for first in range(0, max(1, len(images)), step):
             yield first, images[first : first + step]
@@ -214,7 +210,7 @@ class FittedPixels:
             When the shape or type is wrong, a valid pixel is not finite, or squares overflow. Pixels that are
             not valid may hold anything.
         """
-        tensor = _as_floating(self.checked(images), self._device)
+        tensor = _as_floating(self.checked(images), self.device)
         averages = self._weighted_sums(tensor)
         energies = energies_of(averages)
         # What is not finite, masked or not, shows in the sum of squares: nobody pays for looking at pixels twice
@@ -262,7 +258,7 @@ class FittedPixels:
         FrameError
             When a valid pixel is not finite.
         """
-        images = torch.where(self._valid, images, torch.zeros((), dtype=images.dtype, device=self._device))
+        images = torch.where(self._valid, images, torch.zeros((), dtype=images.dtype, device=self.device))
         bad = ~torch.isfinite(images)
         if bool(bad.any()):
             image, row, column = (int(i) for i in bad.nonzero()[0])

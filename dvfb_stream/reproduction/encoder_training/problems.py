@@ -64,11 +64,13 @@ class SolvedProblem:
         return error
 
 
-def solve(plan: FourierBessel, projections: Projections, settings: FourierBesselSettings) -> SolvedProblem:
-    """Return the problem of `settings` for what `plan` projected, solved in float64 to `TOLERANCES`."""
+def solve(
+    estimator: FourierBessel, projections: Projections, settings: FourierBesselSettings
+) -> SolvedProblem:
+    """Return the problem of `settings` for what `estimator` projected, solved in float64 to `TOLERANCES`."""
     exact = replace(projections, values=projections.values.double())
-    solution = plan.solve_projected(exact, settings.changed(tolerance=TOLERANCES[settings.reading]))
-    problem = PenalisedFit(plan.gram, plan.fitted_count, settings)
+    solution = estimator.solve_projected(exact, settings.changed(tolerance=TOLERANCES[settings.reading]))
+    problem = PenalisedFit(estimator.gram, estimator.fitted_count, settings)
     q, lengths = problem.scaled(exact)
     minimum = problem.in_units_of_the_problem(solution.coefficients, lengths)
     quadratic = problem.quadratic
@@ -153,7 +155,7 @@ def _solve(task: tuple[Path, int, int, int, FourierBesselSettings]) -> None:
         views = views_of(pixels, geometry, settings)
         if views is None:
             continue
-        solved = solve(views.plan, views.plan.project(views.images), settings)
+        solved = solve(views.estimator, views.estimator.project(views.images), settings)
         shown = solved.minimum.norm(dim=1) > 0  # a blank frame has nothing to learn from
         tensors = {
             "gram": solved.gram,

@@ -9,8 +9,8 @@ from torch import Tensor
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt.coefficients import complex_from_real
 from dvfb_stream.fbt.device import full_precision
-from dvfb_stream.fbt.elastic_net import PenalisedFit, projection_type
-from dvfb_stream.fbt.plan import FourierBessel
+from dvfb_stream.fbt.elastic_net import PenalisedFit
+from dvfb_stream.fbt.estimator import FourierBessel
 from dvfb_stream.fbt.projection import Projections, working_type
 from dvfb_stream.fbt.settings import PenaltyReading
 
@@ -29,17 +29,17 @@ class LinearEncoder:
 
     Parameters
     ----------
-    plan
+    estimator
         Of the geometry.
     penalty, l1_ratio, reading
-        As `FourierBessel.estimate` takes them; None: the plan's settings.
+        As `FourierBessel.estimate` takes them; None: the estimator's settings.
     ridge_of_l1
         c; None: the reading's, `RIDGE_OF_L1`.
 
     Attributes
     ----------
     settings
-        The plan's, with the penalties given.
+        The estimator's, with the penalties given.
 
     Raises
     ------
@@ -49,16 +49,16 @@ class LinearEncoder:
 
     def __init__(
         self,
-        plan: FourierBessel,
+        estimator: FourierBessel,
         penalty: float | None = None,
         l1_ratio: float | None = None,
         *,
         reading: PenaltyReading | str | None = None,
         ridge_of_l1: float | None = None,
     ) -> None:
-        self.settings = plan.settings.changed(penalty=penalty, l1_ratio=l1_ratio, reading=reading)
-        self._plan = plan
-        self._fit = PenalisedFit(plan.gram, plan.fitted_count, self.settings)
+        self.settings = estimator.settings.changed(penalty=penalty, l1_ratio=l1_ratio, reading=reading)
+        self._estimator = estimator
+        self._fit = PenalisedFit(estimator.gram, estimator.fitted_count, self.settings)
         c = RIDGE_OF_L1[self.settings.reading] if ridge_of_l1 is None else float(ridge_of_l1)
         self._ridge = c * self._fit.quadratic.l1
         if not 0 <= c < float("inf") or self._ridge + self._fit.quadratic.l2 <= 0:
@@ -69,14 +69,14 @@ class LinearEncoder:
 
     def estimate(self, images: ArrayLike | Tensor) -> Tensor:
         """Return coefficients; images, result and errors are those of `FourierBessel.estimate`."""
-        projections = self._plan.project(images, dtype=projection_type(self.settings))
-        unknowns = self.encode(projections).to(working_type(self._plan.checked(images)))
+        projections = self._estimator.project(images, reading=self.settings.reading)
+        unknowns = self.encode(projections).to(working_type(self._estimator.checked(images)))
         return complex_from_real(unknowns, n_radial=self.settings.n_radial, orders=self.settings.orders)
 
     @torch.no_grad()
     def encode(self, projections: Projections) -> Tensor:
         """Return the real unknowns, (B, J), of what `FourierBessel.project` returned."""
-        with full_precision(self._plan.device):
+        with full_precision(self._estimator.device):
             q, lengths = self._fit.scaled(projections)
             a = q @ self._fit.quadratic.inverse(self._ridge, q.dtype)
             return self._fit.in_units_of_the_image(a, lengths)

@@ -9,7 +9,7 @@ import torch
 from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.simulation.beamline.detectors import DETECTORS
 from dvfb_stream.simulation.beamline.experiment import WAVELENGTH, draw_experiment
-from dvfb_stream.view import ViewPlan
+from dvfb_stream.view import ViewResampler
 
 OPEN = {"window": 0.0, "masked_beamstop": 0.0, "grazing": 0.0}
 
@@ -20,7 +20,7 @@ def test_a_view_raster_is_the_view_of_the_detector(name, sideways):
     chosen = {**OPEN, "detectors": {name: 1.0}, "sideways": sideways}
     view = draw_experiment(3, 5, SimulationSettings(**chosen)).raster
     whole = draw_experiment(3, 5, SimulationSettings(**chosen, raster="detector")).raster
-    plan = ViewPlan(whole.geometry)
+    plan = ViewResampler(whole.geometry)
     assert (view.geometry.center_x, view.geometry.center_y) == pytest.approx((plan.center_x, plan.center_y))
     assert view.view_center == pytest.approx((plan.center_x, plan.center_y))
     mask = np.ones((256, 256), dtype=bool) if view.geometry.mask is None else view.geometry.mask

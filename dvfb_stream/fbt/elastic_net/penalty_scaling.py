@@ -15,14 +15,6 @@ UNSEEN = 1e-6
 at zero. Squared it is what rounding leaves of the Gram matrix, so that below it a norm would be one of noise."""
 
 
-def projection_type(settings: FourierBesselSettings) -> torch.dtype | None:
-    """Return the type in which images must be projected; None: their own will do.
-
-    In unit norm, functions of which the fitted pixels see little are scaled up, and float32's rounding with them.
-    """
-    return torch.float64 if settings.reading is PenaltyReading.UNIT_NORM else None
-
-
 class PenalisedFit:
     """(9) for one Gram matrix and one set of penalties.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -12,11 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from dvfb_stream.fbt.basis import real_basis
-from dvfb_stream.fbt.projection.folded import FoldedProjection
 from dvfb_stream.fbt.projection.gram import gram_matrix
-from dvfb_stream.fbt.projection.pixels import FittedPixels, WorkingGrid, energies_of
-from dvfb_stream.fbt.projection.plain import PlainProjection
-from dvfb_stream.fbt.settings import FourierBesselSettings
+from dvfb_stream.fbt.projection.pixels import FittedPixels, energies_of
+from dvfb_stream.fbt.projection.symmetric_projection import PlainProjection, SymmetricProjection
 
 CANCELLED = 1e-6
 """Share of a function's square on the fitted pixels that must be left for a difference of Gram matrices to do."""
@@ -37,61 +36,45 @@ class Projections:
         return len(self.values)
 
 
-class VisibleBasis:
+class _Extent(TypedDict):
+    radius: float
+    n_radial: int
+    orders: tuple[int, ...]
+
+
+class FittedBasis:
     """U, never written out: the real basis on the fitted pixels of a geometry. Threads may share it.
 
     Parameters
     ----------
-    settings
-        Radius, radial indices, orders and downsampling.
-    valid
-        (H, W) boolean, True = valid.
-    center_x, center_y
-        Direct beam in pixels of the images.
-    device
-        Where images are projected.
+    pixels
+        Those that are fitted, on the device where images are projected.
+    radius
+        a in working pixels.
+    n_radial, orders
+        Extent of the basis.
 
     Attributes
     ----------
-    grid
-        Working pixels and the beam centre among them.
-    pixels
-        Which of them are fitted.
     gram
         (J, J) UᵀU, float64.
-
-    Raises
-    ------
-    GeometryError
-        When no pixel is fitted.
     """
 
     def __init__(
-        self,
-        settings: FourierBesselSettings,
-        valid: NDArray[np.bool_],
-        *,
-        center_x: float,
-        center_y: float,
-        device: torch.device,
+        self, pixels: FittedPixels, *, radius: float, n_radial: int, orders: tuple[int, ...]
     ) -> None:
-        downsample = settings.downsample
-        self._device = device
-        self._radius = settings.radius / downsample
-        self._n_radial, self._orders = settings.n_radial, settings.orders
-        self.grid = WorkingGrid.of((valid.shape[0], valid.shape[1]), center_x, center_y, downsample)
-        self.pixels = FittedPixels(
-            self.grid, valid, radius=self._radius, downsample=downsample, device=device
-        )
+        self.pixels = pixels
+        self._extent = _Extent(radius=radius, n_radial=n_radial, orders=orders)
         self._lock = threading.Lock()
-        self._projections: dict[torch.dtype, FoldedProjection | PlainProjection] = {}
+        self._projections: dict[torch.dtype, SymmetricProjection | PlainProjection] = {}
         self._projection(torch.float32)
         self.gram = self._gram_of(self.pixels.fitted)
 
     @property
     def unknowns(self) -> int:
         """J, the number of real unknowns."""
-        return self._n_radial * (2 * len(self._orders) - (0 in self._orders))
+        orders = self._extent["orders"]
+        return self._extent["n_radial"] * (2 * len(orders) - (0 in orders))
 
     @property
     def nbytes(self) -> int:
@@ -100,7 +83,7 @@ class VisibleBasis:
         projections = tuple(self._projections.values())
         return self.gram.nbytes + self.pixels.nbytes + sum(part.nbytes for part in projections)
 
-    def without(self, lost: NDArray[np.bool_]) -> VisibleBasis:
+    def without(self, lost: NDArray[np.bool_]) -> FittedBasis:
         """Return the basis on what is left when further pixels, (H, W), are invalid.
 
         Raises
@@ -138,43 +121,27 @@ class VisibleBasis:
         """Return Σ a_j u_j on all working pixels, (B, rows, columns), of (B, J)."""
         return self._projection(unknowns.dtype).synthesise(unknowns)
 
-    def _projection(self, dtype: torch.dtype) -> FoldedProjection | PlainProjection:
+    def _projection(self, dtype: torch.dtype) -> SymmetricProjection | PlainProjection:
         """Return the fold, or the plain product where the grid is so small that this takes fewer multiplications."""
         with self._lock:
             if dtype not in self._projections:
-                chosen: FoldedProjection | PlainProjection = FoldedProjection(
-                    self.grid,
-                    radius=self._radius,
-                    n_radial=self._n_radial,
-                    orders=self._orders,
-                    dtype=dtype,
-                    device=self._device,
+                grid, device = self.pixels.grid, self.pixels.device
+                chosen: SymmetricProjection | PlainProjection = SymmetricProjection(
+                    grid, **self._extent, dtype=dtype, device=device
                 )
-                inside = self.grid.polar()[0] < self._radius
+                inside = grid.polar()[0] < self._extent["radius"]
                 if np.count_nonzero(inside) * self.unknowns < chosen.products:
-                    basis = torch.from_numpy(self._basis_on(inside)).to(self._device, dtype)
-                    places = torch.from_numpy(np.flatnonzero(inside)).to(self._device)
-                    chosen = PlainProjection(basis, places, self.grid.shape)
+                    basis = torch.from_numpy(self._basis_on(inside)).to(device, dtype)
+                    places = torch.from_numpy(np.flatnonzero(inside)).to(device)
+                    chosen = PlainProjection(basis, places, grid.shape)
                 self._projections[dtype] = chosen
             return self._projections[dtype]
 
     def _basis_on(self, pixels: NDArray[np.bool_]) -> NDArray[np.float64]:
-        r, azimuth = self.grid.polar()
-        return real_basis(
-            r[pixels],
-            azimuth[pixels],
-            radius=self._radius,
-            n_radial=self._n_radial,
-            orders=self._orders,
-        )
+        r, azimuth = self.pixels.grid.polar()
+        return real_basis(r[pixels], azimuth[pixels], **self._extent)
 
     def _gram_of(self, pixels: NDArray[np.bool_]) -> Tensor:
-        r, azimuth = self.grid.polar()
-        gram = gram_matrix(
-            r[pixels],
-            azimuth[pixels],
-            radius=self._radius,
-            n_radial=self._n_radial,
-            orders=self._orders,
-        )
-        return torch.from_numpy(gram).to(self._device)
+        r, azimuth = self.pixels.grid.polar()
+        gram = gram_matrix(r[pixels], azimuth[pixels], **self._extent)
+        return torch.from_numpy(gram).to(self.pixels.device)

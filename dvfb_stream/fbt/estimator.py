@@ -1,11 +1,9 @@
-"""The plan: all of the Fourier-Bessel estimate that depends on the geometry alone, computed once."""
+"""The estimator: all of the Fourier-Bessel estimate that depends on the geometry alone, computed once."""
 
 from __future__ import annotations
 
 import copy
 import math
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -15,11 +13,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.fbt.coefficients import complex_from_real, unknowns_of
+from dvfb_stream.fbt import algorithm1
+from dvfb_stream.fbt.coefficients import unknowns_of
 from dvfb_stream.fbt.device import find_device, full_precision
-from dvfb_stream.fbt.elastic_net import PenalisedFit, Solution, projection_type
-from dvfb_stream.fbt.projection import Projections, VisibleBasis, WorkingGrid, working_type
+from dvfb_stream.fbt.elastic_net import PenalisedFit, Solution
+from dvfb_stream.fbt.projection import Projections, WorkingGrid, working_type
 from dvfb_stream.fbt.settings import CentreRounding, FourierBesselSettings, PenaltyReading, Solver
 from dvfb_stream.frames import Geometry
 
@@ -28,7 +28,7 @@ MAX_ITERATIONS = 5000
 unit-norm reading, ill-conditioned by its nature, up to some thousands."""
 
 FITS_KEPT = 4
-"""Penalties for which a plan keeps what the solver derived from the Gram matrix: some 10 MB each."""
+"""Penalties for which an estimator keeps what the solver derived from the Gram matrix: some 10 MB each."""
 
 
 class FourierBessel:
@@ -62,20 +62,15 @@ class FourierBessel:
 
     Notes
     -----
-    With U the real orthonormal basis on the n fitted pixels, `estimate` minimises (9) as scikit-learn's
-    ``ElasticNet(alpha=penalty, l1_ratio=l1_ratio, fit_intercept=False)`` does::
-
-        1/(2n) ‖U a - I‖² + penalty · (l1_ratio ‖a‖₁ + ½ (1 - l1_ratio) ‖a‖²)
-
-    Threads may share a plan.
+    What `estimate` does, and what it minimises, is in `dvfb_stream.fbt.algorithm1`. Threads may share an estimator.
 
     Examples
     --------
-    >>> plan = FourierBessel(shape=(64, 64), center_x=31.5, center_y=31.5, radius=64.0, n_radial=5)
-    >>> coefficients = plan.estimate(np.ones((2, 64, 64), dtype=np.float32))
+    >>> estimator = FourierBessel(shape=(64, 64), center_x=31.5, center_y=31.5, radius=64.0, n_radial=5)
+    >>> coefficients = estimator.estimate(np.ones((2, 64, 64), dtype=np.float32))
     >>> coefficients.shape
     torch.Size([2, 5, 11])
-    >>> plan.reconstruct(coefficients).shape
+    >>> estimator.reconstruct(coefficients).shape
     torch.Size([2, 32, 32])
     """
 
@@ -91,7 +86,7 @@ class FourierBessel:
         downsample: int = 2,
         device: str | torch.device = "cpu",
     ) -> None:
-        # A geometry knows what no image can have; a plan differs from it in having a mask in any case.
+        # A geometry knows what no image can have.
         geometry = Geometry(shape=shape, center_x=center_x, center_y=center_y, mask=mask)
         self.settings = FourierBesselSettings(
             view_shape=geometry.shape,
@@ -103,15 +98,14 @@ class FourierBessel:
         self.shape = geometry.shape
         self.center_x, self.center_y = geometry.center_x, geometry.center_y
         self.device = find_device(device)
-        self._visible = VisibleBasis(
+        self._basis = algorithm1.see(
             self.settings,
             np.ones(self.shape, dtype=bool) if geometry.mask is None else geometry.mask,
             center_x=self.center_x,
             center_y=self.center_y,
             device=self.device,
         )
-        self._lock = threading.Lock()
-        self._fits: OrderedDict[tuple[PenaltyReading, float, float], PenalisedFit] = OrderedDict()
+        self._fits = _no_fits()
 
     @classmethod
     def from_settings(
@@ -124,7 +118,7 @@ class FourierBessel:
         mask: NDArray[np.bool_] | None = None,
         device: str | torch.device = "cpu",
     ) -> FourierBessel:
-        """Return the plan of `settings` for one geometry; penalties of `settings` become `estimate`'s defaults.
+        """Return the estimator of `settings` for one geometry; penalties of `settings` become `estimate`'s defaults.
 
         Parameters
         ----------
@@ -137,7 +131,7 @@ class FourierBessel:
         """
         if settings.center_rounding is CentreRounding.PIXEL and math.isfinite(center_x + center_y):
             center_x, center_y = math.floor(center_x + 0.5), math.floor(center_y + 0.5)
-        plan = cls(
+        estimator = cls(
             settings.view_shape if shape is None else shape,
             center_x,
             center_y,
@@ -148,8 +142,8 @@ class FourierBessel:
             settings.downsample,
             device,
         )
-        plan.settings = settings.changed(view_shape=plan.shape)
-        return plan
+        estimator.settings = settings.changed(view_shape=estimator.shape)
+        return estimator
 
     def __repr__(self) -> str:
         size = f"{self.shape[0]} x {self.shape[1]} pixels, centre ({self.center_x:g}, {self.center_y:g})"
@@ -159,35 +153,41 @@ class FourierBessel:
     @property
     def grid(self) -> WorkingGrid:
         """Working pixels and the beam centre among them."""
-        return self._visible.grid
+        return self._basis.pixels.grid
 
     @property
     def fitted_pixels(self) -> NDArray[np.bool_]:
         """(rows, columns) working pixels that enter the fit: valid, inside the disk (8) and the support of (4)."""
-        return self._visible.pixels.fitted.copy()
+        return self._basis.pixels.fitted.copy()
 
     @property
     def fitted_count(self) -> int:
         """n, the number of fitted pixels."""
-        return self._visible.pixels.count
+        return self._basis.pixels.count
 
     @property
     def unknowns(self) -> int:
         """J, the number of real unknowns."""
-        return self._visible.unknowns
+        return self._basis.unknowns
 
     @property
     def gram(self) -> Tensor:
-        """G = UᵀU over the fitted pixels, (J, J), float64; the plan's own, not to be written to."""
-        return self._visible.gram
+        """G = UᵀU over the fitted pixels, (J, J), float64; the estimator's own, not to be written to."""
+        return self._basis.gram
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the plan holds, shared parts included; grows as types and penalties are first used."""
-        return self._visible.nbytes + sum(fit.nbytes for fit in tuple(self._fits.values()))
+        """Bytes held, shared parts included; grows as types and penalties are first used."""
+        return self._basis.nbytes + sum(fit.nbytes for fit in self._fits.values())
+
+    def __repr__(self) -> str:
+        return (
+            f"FourierBessel(shape={self.shape}, center_x={self.center_x:g}, center_y={self.center_y:g}, "
+            f"{self.fitted_count} fitted pixels, {self.unknowns} unknowns, device={str(self.device)!r})"
+        )
 
     def without(self, lost: NDArray[np.bool_]) -> FourierBessel:
-        """Return the plan of the same images with further pixels invalid, sharing all that it can.
+        """Return the estimator of the same images with further pixels invalid, sharing all that it can.
 
         Where single frames lose pixels (overflow, a flickering module), the projection stays and the Gram matrix
         loses the working pixels that have no valid pixel left: as cheap as those are few.
@@ -202,56 +202,40 @@ class FourierBessel:
         GeometryError
             When the shape is wrong, or no fitted pixel is left.
         """
-        plan = copy.copy(self)
-        plan._visible = self._visible.without(lost)
-        plan._lock, plan._fits = threading.Lock(), OrderedDict()
-        return plan
+        estimator = copy.copy(self)
+        estimator._basis, estimator._fits = self._basis.without(lost), _no_fits()
+        return estimator
 
     def basis(self, dtype: torch.dtype = torch.float64) -> Tensor:
         """Return U, (n fitted pixels, J): the real orthonormal basis on the fitted pixels, row-major.
 
         Computed at each call: the estimate itself has no need of it.
         """
-        return torch.from_numpy(self._visible.matrix()).to(self.device, dtype)
+        return torch.from_numpy(self._basis.matrix()).to(self.device, dtype)
 
     def checked(self, images: ArrayLike | Tensor) -> Tensor | NDArray[Any]:
-        """Return the images as one array of the plan's shape, or raise the `FrameError` that `estimate` would."""
-        return self._visible.pixels.checked(images)
+        """Return the images as one array, or raise the `FrameError` that `estimate` would raise."""
+        return self._basis.pixels.checked(images)
 
+    @torch.no_grad()
     def working_pixels(self, images: ArrayLike | Tensor) -> Tensor:
         """Return the intensities that are fitted, (B, n): block averages over valid pixels, on the fitted pixels.
 
-        Parameters
-        ----------
-        images
-            (B, H, W), NumPy or torch, integer or floating. float64 stays float64, all else becomes float32.
-
-        Raises
-        ------
-        FrameError
-            When the shape is wrong, or a valid pixel is not finite; pixels under the mask may hold anything.
+        Parameters and errors are those of `estimate`. float64 stays float64, all else becomes float32.
         """
-        with torch.no_grad():
-            return self._visible.pixels.values(self._visible.pixels.averages(images).averages)
+        return self._basis.pixels.values(self._basis.pixels.averages(images).averages)
 
     @torch.no_grad()
-    def project(self, images: ArrayLike | Tensor, *, dtype: torch.dtype | None = None) -> Projections:
+    def project(
+        self, images: ArrayLike | Tensor, *, reading: PenaltyReading = PenaltyReading.PER_SAMPLE
+    ) -> Projections:
         """Return Uᵀy of the fitted pixels y of each image, with ‖y‖²: all that the estimate needs of the images.
 
-        Parameters
-        ----------
-        images
-            As `estimate` takes them.
-        dtype
-            Type of the products; None: float64 for float64, float32 for all else.
-
-        Raises
-        ------
-        FrameError
-            As `estimate` raises it.
+        Products are float64 for images in float64 and for the unit-norm reading, float32 for all else. Errors are
+        those of `estimate`.
         """
         with full_precision(self.device):
-            return self._visible.project(images, dtype)
+            return algorithm1.project(self._basis, images, reading)
 
     def transform(self, images: ArrayLike | Tensor) -> Tensor:
         """Return Σ I Ψ*_nm over the fitted pixels: the transform (5) of what is seen, by the sum over pixels.
@@ -259,7 +243,7 @@ class FourierBessel:
         On a full disk these are the coefficients, to the accuracy of the sum; with gaps `estimate` is what
         recovers them. Parameters, shape and errors are those of `estimate`.
         """
-        return self._complex(self.project(images).values)
+        return algorithm1.join(self.project(images).values, self.settings)
 
     def solve(
         self,
@@ -281,13 +265,9 @@ class FourierBessel:
         settings = self.settings.changed(
             penalty=penalty, l1_ratio=l1_ratio, reading=reading, solver=solver, tolerance=tolerance
         )
-        images = self._visible.pixels.checked(images)
-        solution = self.solve_projected(
-            self.project(images, dtype=projection_type(settings)),
-            settings,
-            max_iterations=max_iterations,
-            start=start,
-        )
+        images = self.checked(images)
+        projections = self.project(images, reading=settings.reading)
+        solution = self.solve_projected(projections, settings, max_iterations=max_iterations, start=start)
         return replace(solution, coefficients=solution.coefficients.to(working_type(images)))
 
     @torch.no_grad()
@@ -318,8 +298,8 @@ class FourierBessel:
                 raise SettingsError("start holds coefficients that are not finite; start without")
             first = first.expand(len(projections), -1)
         with full_precision(self.device):
-            return self._fit(settings).solve(
-                projections, settings, max_iterations=max_iterations, start=first
+            return algorithm1.solve(
+                self._fit(settings), projections, settings, max_iterations=max_iterations, start=first
             )
 
     def estimate(
@@ -341,7 +321,7 @@ class FourierBessel:
         images
             (B, H, W), NumPy or torch, integer or floating. float64 is solved in float64, all else in float32.
         penalty, l1_ratio
-            λ and α of (9); None: the plan's settings, 1e-4 and 0.8 unless stated.
+            λ and α of (9); None: the estimator's settings, 1e-4 and 0.8 unless stated.
         reading
             Scale of the penalty, `dvfb_stream.fbt.PenaltyReading`.
         solver
@@ -361,7 +341,7 @@ class FourierBessel:
         Returns
         -------
         Tensor
-            (B, n_radial, n_orders), complex64 or complex128, on the plan's device: [b, n-1, k] belongs to
+            (B, n_radial, n_orders), complex64 or complex128, on the estimator's device: [b, n-1, k] belongs to
             radial index n and order orders[k].
 
         Raises
@@ -381,7 +361,7 @@ class FourierBessel:
             max_iterations=max_iterations,
             start=start,
         )
-        return self._complex(solution.coefficients)
+        return algorithm1.join(solution.coefficients, self.settings)
 
     @torch.no_grad()
     def reconstruct(self, coefficients: Tensor | NDArray[Any]) -> Tensor:
@@ -404,11 +384,7 @@ class FourierBessel:
             When the shape is wrong.
         """
         with full_precision(self.device):
-            unknowns = self._unknowns(coefficients)
-            return self._visible.synthesise(unknowns)
-
-    def _complex(self, unknowns: Tensor) -> Tensor:
-        return complex_from_real(unknowns, n_radial=self.settings.n_radial, orders=self.settings.orders)
+            return self._basis.synthesise(self._unknowns(coefficients))
 
     def _unknowns(self, coefficients: Tensor | NDArray[Any]) -> Tensor:
         return unknowns_of(
@@ -417,10 +393,11 @@ class FourierBessel:
 
     def _fit(self, settings: FourierBesselSettings) -> PenalisedFit:
         """Return what the solver derives from G for one penalty, kept for those used last."""
-        key = (settings.reading, settings.penalty, settings.l1_ratio)
-        with self._lock:
-            fit = self._fits.pop(key, None) or PenalisedFit(self.gram, self.fitted_count, settings)
-            self._fits[key] = fit
-            while len(self._fits) > FITS_KEPT:
-                self._fits.popitem(last=False)
-            return fit
+        return self._fits.get_or_make(
+            (settings.reading, settings.penalty, settings.l1_ratio),
+            lambda: PenalisedFit(self.gram, self.fitted_count, settings),
+        )
+
+
+def _no_fits() -> BoundedCache[tuple[PenaltyReading, float, float], PenalisedFit]:
+    return BoundedCache(FITS_KEPT)

@@ -56,7 +56,7 @@ class _ParityClass:
     """(rank_y · rank_x, K), the functions on the skeleton."""
 
 
-class FoldedProjection:
+class SymmetricProjection:
     """Uᵀy and U a for all working pixels of a grid, in one floating type.
 
     Parameters
@@ -172,6 +172,53 @@ class FoldedProjection:
             )
         images = self._rows.T @ folded
         return torch.where(self._inside, images, torch.zeros((), dtype=images.dtype, device=images.device))
+
+
+class PlainProjection:
+    """Uᵀy and U a by the matrix U itself: the definition, and the choice where pixels are few.
+
+    Parameters
+    ----------
+    basis
+        (P, J) U on working pixels.
+    places
+        (P,) these pixels' places in a flattened image.
+    shape
+        (rows, columns) of the images.
+    """
+
+    def __init__(self, basis: Tensor, places: Tensor, shape: tuple[int, int]) -> None:
+        self._basis = basis
+        self._places = places
+        self._shape = shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self._basis.nbytes + self._places.nbytes
+
+    @property
+    def products(self) -> int:
+        """Multiplications that one image takes."""
+        return self._basis.numel()
+
+    def project(self, images: Tensor) -> Tensor:
+        """Return Uᵀy, (B, J), of (B, rows, columns) images that are zero where nothing is fitted."""
+        return self.unfold([self.fold(images)])
+
+    def fold(self, images: Tensor) -> list[Tensor]:
+        """Return the pixels that have a row in the basis, (B, P)."""
+        return [images.flatten(1)[:, self._places]]
+
+    def unfold(self, folded: Sequence[list[Tensor]]) -> Tensor:
+        """Return Uᵀy, (B, J), of what `fold` returned for all parts of a batch."""
+        return torch.cat([pixels for part in folded for pixels in part]) @ self._basis
+
+    def synthesise(self, unknowns: Tensor) -> Tensor:
+        """Return U a on all working pixels, (B, rows, columns), of (B, J)."""
+        images = unknowns.new_zeros(len(unknowns), self._shape[0] * self._shape[1])
+        images[:, self._places] = unknowns @ self._basis.T
+        return images.reshape(-1, *self._shape)
 
 
 def _tensor(values: NDArray[np.float64], dtype: torch.dtype, device: torch.device) -> Tensor:
