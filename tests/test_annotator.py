@@ -233,7 +233,7 @@ def test_frames_that_lose_pixels_of_their_own_share_the_geometrys_plan(tiny_bund
         frames.append(Frame(pixels, geometry))
     annotator = Annotator.load(tiny_bundle, device="cpu")
     together = annotator.annotate(frames)
-    held = {id(plan._visible._projections) for plan in annotator._plans._cache._plans.values()}
+    held = {id(each._basis._projections) for each in annotator._plans._kept.values()}
     assert len(held) == 1
     for frame, found in zip(frames, together, strict=True):
         lost = frame.pixels == 65535
