@@ -87,7 +87,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         part = slice(0, size)
         batch = (images[part], masks[part], coefficients[part])
         stages: dict[str, Callable[[], object]] = {
-            "view": lambda part=part: [views_plan.view(frame.pixels) for frame in taken[part]],
+            "view": lambda part=part: [resampler.view(frame.pixels) for frame in taken[part]],
             "coefficients": lambda part=part: plan.estimate(images[part]),
             "novelty_statistics": lambda part=part: statistics_of(images[part], masks[part]),
             "annotate": lambda part=part: annotator.annotate(taken[part]),
