@@ -180,12 +180,6 @@ class FourierBessel:
         """Bytes held, shared parts included; grows as types and penalties are first used."""
         return self._basis.nbytes + sum(fit.nbytes for fit in self._fits.values())
 
-    def __repr__(self) -> str:
-        return (
-            f"FourierBessel(shape={self.shape}, center_x={self.center_x:g}, center_y={self.center_y:g}, "
-            f"{self.fitted_count} fitted pixels, {self.unknowns} unknowns, device={str(self.device)!r})"
-        )
-
     def without(self, lost: NDArray[np.bool_]) -> FourierBessel:
         """Return the estimator of the same images with further pixels invalid, sharing all that it can.
 
