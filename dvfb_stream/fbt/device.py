@@ -51,15 +51,25 @@ def in_precision(precision: str, device: torch.device | str) -> torch.autocast:
 
 @functools.cache
 def _processor_has_bfloat16() -> bool:
-    # oneDNN, which convolves, may have been told to use less than there is: AVX2, AVX512_CORE_BF16, ...
-    allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT").upper()
-    if allowed != "DEFAULT" and not any(kind in allowed for kind in ("BF16", "FP16", "AMX", "AVX10")):
-        return False
     try:
-        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split())
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-    return not NATIVE_FLAGS.isdisjoint(flags)
+    return has_bfloat16(flags, os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT"))
+
+
+def has_bfloat16(flags: str, allowed: str) -> bool:
+    """Return whether bfloat16 is multiplied natively, from a processor's flags and what oneDNN may use of them.
+
+    Parameters
+    ----------
+    flags
+        As in /proc/cpuinfo.
+    allowed
+        As in ``ONEDNN_MAX_CPU_ISA``: DEFAULT, AVX2, AVX512_CORE_BF16, ... oneDNN is what convolves.
+    """
+    kinds = ("DEFAULT", "BF16", "FP16", "AMX", "AVX10")
+    return any(kind in allowed.upper() for kind in kinds) and not NATIVE_FLAGS.isdisjoint(flags.split())
 
 
 def full_precision(device: torch.device) -> torch.autocast:

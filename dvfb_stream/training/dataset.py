@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.labels import LABELS
+from dvfb_stream.process_pool import process_pool
 from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.simulation.identity import as_text, difference, identity_of
 from dvfb_stream.training.encoding import by_geometry, encode
@@ -127,17 +126,42 @@ def build(
     SettingsError
         When `folder` holds another dataset, or arrays that are too short or damaged.
     """
-    dataset._folder(folder)
-    wanted = range(dataset.blocks)
-    missing = [(folder, dataset, block) for block in wanted if not _marker(folder, block).exists()]
+    missing = _missing(folder, dataset)
     done = dataset.blocks - len(missing)
-    _opened(folder, dataset)  # refused now, not by a worker
     report(done, dataset.blocks)
     if missing:
-        # Not forked: a forked child of a process that has used torch's threads can hang.
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        with process_pool(processes) as pool:
             for finished, _ in enumerate(pool.map(_make_block, missing), start=1):
                 report(done + finished, dataset.blocks)
+    return _read(folder, dataset)
+
+
+def begin(folder: Path, dataset: SimulatedDataset, pool: Executor) -> Callable[[], Examples]:
+    """Have the blocks that `folder` does not have yet simulated; what is returned waits for them, then is as `build`.
+
+    Raises
+    ------
+    SettingsError
+        As `build`.
+    """
+    making: list[Future[None]] = [pool.submit(_make_block, task) for task in _missing(folder, dataset)]
+
+    def wait() -> Examples:
+        for block in making:
+            block.result()
+        return _read(folder, dataset)
+
+    return wait
+
+
+def _missing(folder: Path, dataset: SimulatedDataset) -> list[tuple[Path, SimulatedDataset, int]]:
+    dataset._folder(folder)
+    _opened(folder, dataset)  # refused now, not by a worker
+    blocks = range(dataset.blocks)
+    return [(folder, dataset, block) for block in blocks if not _marker(folder, block).exists()]
+
+
+def _read(folder: Path, dataset: SimulatedDataset) -> Examples:
     arrays = _opened(folder, dataset)
     taken = np.asarray(arrays["taken"][: dataset.blocks * FRAMES_PER_BLOCK])
     return Examples(
@@ -170,10 +194,6 @@ def _opened(folder: Path, dataset: SimulatedDataset, mode: Any = "r") -> dict[st
             )
         arrays[name] = array
     return arrays
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def _make_block(task: tuple[Path, SimulatedDataset, int]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Protocol
 
-from dvfb_stream.training.dataset import FRAMES_PER_BLOCK, SimulatedDataset, build
+from dvfb_stream.training.dataset import FRAMES_PER_BLOCK, SimulatedDataset, begin
 from dvfb_stream.training.examples import Examples
 
 
@@ -22,12 +22,9 @@ class EpochFrames(Protocol):
     def epoch(self, number: int) -> Examples:
         """Return the frames of an epoch, from 1."""
 
-    def close(self) -> None:
-        """Let go of what is open."""
-
 
 class FreshFrames:
-    """A stream from the simulator: new frames for every epoch, the next epoch's made while this one is fitted.
+    """New frames from the simulator for every epoch, the next epoch's made while this one is fitted.
 
     Parameters
     ----------
@@ -37,48 +34,34 @@ class FreshFrames:
         The first epoch's; later ones go on where it ends.
     epochs
         How many there are; nothing is made beyond the last.
-    processes
-        Simulating at a time.
+    pool
+        Where they are made. Who ends it ends what is being made for the next epoch.
     """
 
-    def __init__(self, folder: Path, dataset: SimulatedDataset, *, epochs: int, processes: int = 1) -> None:
-        self._folder = folder
-        self._epochs = epochs
-        self._dataset = dataset
-        self._processes = processes
-        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-        self._next: tuple[int, Future[None]] | None = None
+    def __init__(self, folder: Path, dataset: SimulatedDataset, *, epochs: int, pool: Executor) -> None:
+        self._folder, self._dataset, self._epochs, self._pool = folder, dataset, epochs, pool
+        self._next: tuple[int, Callable[[], Examples]] | None = None
 
     def __len__(self) -> int:
         return self._dataset.count
 
     def epoch(self, number: int) -> Examples:
         """Return the frames of an epoch, from 1; those of earlier epochs are deleted."""
-        if self._next is not None and self._next[0] == number:
-            self._next[1].result()
-        examples = build(self._place(number), self._of(number), processes=self._processes)
+        ahead = self._next
+        examples = (ahead[1] if ahead and ahead[0] == number else self._begin(number))()
         for old in self._folder.glob("epoch-*"):
             if old not in (self._place(number), self._place(number + 1)):
                 shutil.rmtree(old)
-        if number < self._epochs:
-            following = self._place(number + 1), self._of(number + 1), self._processes
-            self._next = number + 1, self._pool.submit(_prefetch, *following)
+        self._next = (number + 1, self._begin(number + 1)) if number < self._epochs else None
         return examples.in_memory()
 
-    def close(self) -> None:
-        """Stop making frames."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def _begin(self, number: int) -> Callable[[], Examples]:
+        whole = self._dataset.blocks * FRAMES_PER_BLOCK
+        start = self._dataset.start + (number - 1) * whole
+        return begin(self._place(number), replace(self._dataset, start=start), self._pool)
 
     def _place(self, number: int) -> Path:
         return self._folder / f"epoch-{number:04d}"
-
-    def _of(self, number: int) -> SimulatedDataset:
-        whole = self._dataset.blocks * FRAMES_PER_BLOCK
-        return replace(self._dataset, start=self._dataset.start + (number - 1) * whole)
-
-
-def _prefetch(folder: Path, dataset: SimulatedDataset, processes: int) -> None:
-    build(folder, dataset, processes=processes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +76,3 @@ class StoredFrames:
     def epoch(self, number: int) -> Examples:
         """Return the examples, whatever the epoch."""
         return self.examples
-
-    def close(self) -> None:
-        """Nothing is left open."""

@@ -9,6 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from dvfb_stream.models.calibration import fit_label, probabilities
 from dvfb_stream.models.networks import AnnotationNetwork
 from dvfb_stream.models.networks.cost import cost_of
 from dvfb_stream.models.novelty import Novelty, statistics_of
+from dvfb_stream.process_pool import process_pool
 from dvfb_stream.training.card import write_card
 from dvfb_stream.training.checkpoint import Epoch
 from dvfb_stream.training.dataset import FRAMES_PER_EXPERIMENT, SimulatedDataset, build
@@ -118,17 +120,7 @@ def train(
     checkpoint = work / recipe.name / "checkpoint.safetensors"
     recipe = dataclasses.replace(recipe, fitting=resolved(recipe.fitting, checkpoint, device))
     reports.say(f"{recipe.name}: fitting on {len(examples['train'])} frames in {recipe.fitting.precision}")
-    source: EpochFrames
-    if not recipe.fresh:
-        source = StoredFrames(examples["train"].in_memory())
-    else:
-        source = FreshFrames(
-            work / recipe.name / "frames",
-            _dataset(recipe, "train"),
-            epochs=recipe.fitting.epochs,
-            processes=processes,
-        )
-    try:
+    with _frames_of_epochs(recipe, examples["train"], work, processes) as source:
         network, history = fit(
             source,
             examples["validation"],
@@ -142,8 +134,6 @@ def train(
             on_step=reports.on_step,
             on_epoch=reports.on_epoch,
         )
-    finally:
-        source.close()
     return finish(
         recipe,
         network,
@@ -155,6 +145,16 @@ def train(
         device=device,
         reports=reports,
     )
+
+
+@contextmanager
+def _frames_of_epochs(recipe: Recipe, train: Examples, work: Path, processes: int) -> Iterator[EpochFrames]:
+    if not recipe.fresh:
+        yield StoredFrames(train.in_memory())
+        return
+    folder, epochs = work / recipe.name / "frames", recipe.fitting.epochs
+    with process_pool(processes) as pool:
+        yield FreshFrames(folder, _dataset(recipe, "train"), epochs=epochs, pool=pool)
 
 
 def simulate(

@@ -1,7 +1,6 @@
 """Which precision a device computes in: bfloat16 only where it multiplies it natively."""
 
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,9 +9,7 @@ import pytest
 import torch
 
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.fbt.device import NATIVE_FLAGS, PRECISIONS, find_precision, in_precision
-
-ASK = "from dvfb_stream.fbt.device import find_precision; print(find_precision('auto', 'cpu'))"
+from dvfb_stream.fbt.device import NATIVE_FLAGS, PRECISIONS, find_precision, has_bfloat16, in_precision
 
 
 def test_a_named_precision_is_taken_as_it_is_and_auto_is_decided():
@@ -42,15 +39,19 @@ def test_auto_is_what_linux_says_of_the_processor():
         assert find_precision("auto", "cpu") == ("bfloat16" if has else "float32")
 
 
-def test_auto_is_float32_where_onednn_may_use_avx2_only():
-    said = subprocess.run(
-        [sys.executable, "-c", ASK],
-        env={**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert said.stdout.strip() == "float32"
+@pytest.mark.parametrize(
+    ("allowed", "flags", "precision"),
+    [
+        ("DEFAULT", "fpu avx512_bf16", "bfloat16"),
+        ("DEFAULT", "fpu amx_bf16", "bfloat16"),
+        ("DEFAULT", "fpu avx2 avx512f", "float32"),
+        ("AVX2", "fpu amx_bf16", "float32"),
+        ("AVX512_CORE", "avx512_bf16", "float32"),
+        ("avx512_core_bf16", "avx512_bf16", "bfloat16"),
+    ],
+)
+def test_auto_asks_for_native_instructions_and_whether_they_may_be_used(allowed, flags, precision):
+    assert ("bfloat16" if has_bfloat16(flags, allowed) else "float32") == precision
 
 
 def test_auto_is_not_the_slow_one():

@@ -10,6 +10,7 @@ from dvfb_stream import Annotator, Frame
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import FourierBessel, FourierBesselSettings
 from dvfb_stream.labels import LABELS
+from dvfb_stream.process_pool import process_pool
 from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.training import dataset as dataset_module
 from dvfb_stream.training.dataset import SimulatedDataset, build, default_simulation
@@ -76,7 +77,7 @@ def test_what_is_made_is_not_made_again_and_what_is_missing_is(tmp_path, monkeyp
     np.testing.assert_array_equal(again.truth, labels)
     np.testing.assert_array_equal(again.images, images)
     # Complete: not even a process is started.
-    monkeypatch.setattr(dataset_module, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(dataset_module, "process_pool", None)
     assert len(build(tmp_path, dataclasses.replace(asked, count=100))) <= 100
 
 
@@ -109,12 +110,11 @@ def test_impossible_datasets_are_refused(wrong, message):
 
 
 def test_every_epoch_of_a_stream_has_the_simulators_next_frames(tmp_path):
-    stream = FreshFrames(tmp_path, SimulatedDataset(seed=9, count=100), epochs=2)
-    try:
+    with process_pool(1) as pool:
+        stream = FreshFrames(tmp_path, SimulatedDataset(seed=9, count=100), epochs=2, pool=pool)
         first, second = stream.epoch(1).truth.copy(), stream.epoch(2).truth.copy()
         assert not (tmp_path / "epoch-0001").exists()
-    finally:
-        stream.close()
+        assert not (tmp_path / "epoch-0003").exists()
     expected = Simulator(9, settings=default_simulation()).labels(0, 200).numpy()
     assert not np.array_equal(first, second[: len(first)])
     # Frames that no annotator would take are left out.

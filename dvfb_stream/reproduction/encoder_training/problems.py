@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -17,6 +15,7 @@ from torch import Tensor
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import FourierBessel, FourierBesselSettings, PenaltyReading, Projections
 from dvfb_stream.fbt.elastic_net import PenalisedFit
+from dvfb_stream.process_pool import process_pool
 from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.training.encoding import by_geometry, views_of
 
@@ -136,10 +135,7 @@ def build(
             _solve(task)
             report(done + finished, len(paths))
     else:
-        # Not forked: a forked child of a process that has used torch's threads can hang.
-        with ProcessPoolExecutor(
-            processes, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
+        with process_pool(processes) as pool:
             for finished, _ in enumerate(pool.map(_solve, missing), start=1):
                 report(done + finished, len(paths))
     return [problem for path in paths for problem in _read(path, _origin(seed, frames, settings))]
