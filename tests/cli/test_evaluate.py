@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import fabio.tifimage
 import numpy as np
@@ -37,6 +38,9 @@ def work(tmp_path_factory, frames_folder):
     for which in FRAMES:
         (folder / "frames" / which).symlink_to(frames_folder / which)
     for name, (image, coefficient) in NETWORKS.items():
+        if name in ("vgg16", "resnet50"):  # stood in for by a network that is fitted already
+            shutil.copytree(folder / "paper-image" / "bundle", folder / name / "bundle")
+            continue
         architecture = {"image": image, "coefficient": coefficient, "hidden": [8]}
         recipe = Recipe(
             name=name, purpose="for tests", architecture=architecture, fitting=FITTING, frames=FRAMES
@@ -119,13 +123,13 @@ def test_table_4_is_measured_on_domains_of_another_origin_and_drawn(dvfb, work, 
     monkeypatch.setattr(domains_module, "PENALTIES", (10.0,))
     monkeypatch.setattr(domains_module, "GAMMAS", (1.0,))
     out, figure = tmp_path / "table-4.json", tmp_path / "figure-6.png"
-    words = ("--table", 4, "--work", work, "--scale", 0.1, "--out", out, "--figure", figure)
+    words = ("--table", 4, "--work", work, "--scale", 0.06, "--out", out, "--figure", figure)
     done = dvfb("evaluate", *words, "--device", "cpu", "--processes", "1")
     assert done.status == 0, done.stderr
     results = json.loads(out.read_text())
     for name, found in results["domains"].items():
         assert set(found["methods"]) == set(paper.TABLE_4)
-        assert found["train_frames"] == pytest.approx(0.1 * domain(name, seed=0).train, abs=60)
+        assert found["train_frames"] == pytest.approx(0.06 * domain(name, seed=0).train, abs=60)
         assert set(found["positives"]) == set(found["labels"])
         for measured in found["methods"].values():
             assert 0 < measured["average_precision"]["mean"] <= 1

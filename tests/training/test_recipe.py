@@ -20,12 +20,17 @@ from dvfb_stream.training.__main__ import main
 
 FITTING = FittingSettings(epochs=2, batch_size=32, optimizer="adamw", learning_rate=1e-3, averaging=0.9)
 COMPACT = {"image": {"name": "compact"}, "coefficient": {"name": "compact"}, "hidden": [16], "heads": True}
+COEFFICIENT = {"image": None, "coefficient": {"name": "2conv"}, "hidden": [8]}
 FRAMES = {"train": 200, "validation": 200, "test": 200}
 RECIPE = Recipe(name="small", architecture=COMPACT, fitting=FITTING, frames=FRAMES)
 
 
 class InterruptedFitError(Exception):
     pass
+
+
+def interrupt(epoch):
+    raise InterruptedFitError
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +43,6 @@ def work(tmp_path_factory, frames_folder):
 @pytest.fixture(scope="module")
 def bundle_folder(work):
     """Trained with an interruption after the first epoch."""
-
-    def interrupt(epoch):
-        raise InterruptedFitError
-
     with pytest.raises(InterruptedFitError):
         train(RECIPE, work=work, reports=Reports(on_epoch=interrupt))
     train(RECIPE, work=work)
@@ -70,6 +71,27 @@ def test_an_interrupted_fit_ends_with_the_weights_of_an_uninterrupted_one(
     assert uninterrupted.identity.sha256 == Annotator.load(bundle_folder).identity.sha256
 
 
+@pytest.mark.parametrize("began_with", ["float32", "bfloat16"])
+def test_a_resumed_fit_keeps_the_precision_it_began_with(work, began_with, monkeypatch):
+    """Though another device would choose another: the bundle says which it was."""
+    name = f"in-{began_with}"
+    fitting = dataclasses.replace(FITTING, epochs=1, precision="auto")
+    other = "float32" if began_with == "bfloat16" else "bfloat16"
+    native = "dvfb_stream.fbt.device._processor_has_bfloat16"
+    monkeypatch.setattr(native, lambda: began_with == "bfloat16")
+    recipe = dataclasses.replace(RECIPE, name=name, fitting=fitting, architecture=COEFFICIENT)
+    with pytest.raises(InterruptedFitError):
+        train(recipe, work=work, reports=Reports(on_epoch=interrupt))
+    monkeypatch.setattr(native, lambda: began_with != "bfloat16")
+    said = []
+    resumed = train(recipe, work=work, reports=Reports(say=said.append))
+    assert resumed.description.training["fitting"]["precision"] == began_with
+    assert any(f"in {began_with}" in line for line in said)
+    asked = dataclasses.replace(recipe, fitting=dataclasses.replace(fitting, precision=other))
+    with pytest.raises(BundleError, match="checkpoint"):
+        train(asked, work=work)
+
+
 def test_a_checkpoint_of_other_settings_or_damaged_is_refused(bundle_folder, work):
     other = dataclasses.replace(RECIPE, fitting=dataclasses.replace(FITTING, batch_size=16))
     with pytest.raises(BundleError, match="checkpoint"):
@@ -83,22 +105,23 @@ def test_a_checkpoint_of_other_settings_or_damaged_is_refused(bundle_folder, wor
 
 @pytest.fixture
 def small_stages(monkeypatch):
-    """Presets of the paper's two stages, small enough for a test."""
-    image, coefficient = {"name": "alexnet", "side": 128}, {"name": "2conv"}
+    """Presets of the paper's two stages, small enough for a test: AlexNet on its smallest crop, a pass each."""
+    image, coefficient = {"name": "alexnet", "side": 67}, {"name": "2conv"}
+    once = dataclasses.replace(FITTING, epochs=1)
     recipes = {
-        "f": Recipe(
-            name="f", architecture={"image": image, "coefficient": None, "hidden": [8]}, fitting=FITTING
-        ),
-        "g": Recipe(
-            name="g", architecture={"image": None, "coefficient": coefficient, "hidden": [8]}, fitting=FITTING
-        ),
+        name: Recipe(
+            name=name,
+            architecture={"image": None, "coefficient": None, "hidden": [8], **views},
+            fitting=once,
+        )
+        for name, views in (("f", {"image": image}), ("g", {"coefficient": coefficient}))
     }
     monkeypatch.setattr(recipe_module, "preset", recipes.__getitem__)
     return Recipe(
         name="both",
         architecture={"image": image, "coefficient": coefficient, "hidden": [8, 8]},
         stages={"image": "f", "coefficient": "g"},
-        fitting=dataclasses.replace(FITTING, epochs=1),
+        fitting=once,
         frames=FRAMES,
     )
 
@@ -115,9 +138,11 @@ def test_the_second_stage_keeps_the_sub_networks_of_the_first(work, small_stages
     assert sum("first stage" in line for line in said) == 2
     facts = joint.description.training
     assert facts["stages"]["image"]["sha256"] == load_bundle(work / "f" / "bundle").identity.sha256
-    # What is finished is not fitted again.
+    # What is finished is not fitted again: nothing but the second stage is.
     said.clear()
-    train(dataclasses.replace(small_stages, name="again"), work=work, reports=Reports(say=said.append))
+    again = Reports(say=said.append, on_epoch=interrupt)
+    with pytest.raises(InterruptedFitError):
+        train(dataclasses.replace(small_stages, name="again"), work=work, reports=again)
     assert not any("first stage" in line for line in said)
 
 
@@ -125,6 +150,7 @@ def test_a_fit_without_progress_ends_early(work):
     stubborn = dataclasses.replace(
         RECIPE,
         name="stubborn",
+        architecture=COEFFICIENT,
         fitting=dataclasses.replace(FITTING, epochs=20, learning_rate=1e-8, averaging=0.0, patience=2),
     )
     history = train(stubborn, work=work).description.training["history"]
@@ -178,7 +204,7 @@ def test_several_processes_fit_one_network(work, frames_folder, tmp_path):
         "import torch\n"
         "from dvfb_stream.training import FittingSettings, Recipe, train\n"
         "torch.set_num_threads(1)\n"
-        f"recipe = Recipe(name='team', architecture={COMPACT!r}, frames={FRAMES!r},\n"
+        f"recipe = Recipe(name='team', architecture={COEFFICIENT!r}, frames={FRAMES!r},\n"
         "    fitting=FittingSettings(epochs=2, batch_size=32, optimizer='adamw', learning_rate=1e-3))\n"
         "if __name__ == '__main__':\n"
         "    train(recipe, work=Path(sys.argv[1]))\n"
@@ -195,4 +221,4 @@ def test_several_processes_fit_one_network(work, frames_folder, tmp_path):
     assert done.returncode == 0, done.stderr
     bundle = load_bundle(tmp_path / "team" / "bundle")
     assert len(bundle.description.training["history"]) == 2
-    assert np.isfinite(bundle.description.training["test"]["average_precision"]["joint"]["mean"])
+    assert np.isfinite(bundle.description.training["test"]["average_precision"]["coefficient"]["mean"])
