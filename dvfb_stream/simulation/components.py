@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dvfb_stream.simulation.beamline.raster import FOOTPRINT, PolarTable
 from dvfb_stream.simulation.draws import Reals
-from dvfb_stream.simulation.physics import rings
+from dvfb_stream.simulation.physics import intensities
 
 Integers = NDArray[np.int64]
 
@@ -127,6 +127,10 @@ class Drawn:
             )
         )
 
+    def record(self, name: str, frame: Integers, **values: Any) -> None:
+        """Keep parameters that were drawn; arguments as in `Record`."""
+        self.records.append(Record(name=name, frame=frame, values=values))
+
 
 def _plain(value: Any, index: int) -> Any:
     if not isinstance(value, np.ndarray):
@@ -150,7 +154,7 @@ def peaks(radius: Reals, width: Reals, height: Reals) -> Callable[[PolarTable], 
 
     def radial(table: PolarTable) -> Tensor:
         broadened = np.hypot(width, FOOTPRINT * table.step)
-        return on(table, height * width / broadened) * rings.gaussian_peak(
+        return on(table, height * width / broadened) * intensities.gaussian_peak(
             table.radii, center=on(table, radius), fwhm=on(table, broadened)
         )
 
@@ -161,7 +165,7 @@ def oriented(order: Integers, sharpness: Reals, phase: Reals) -> Callable[[Polar
     """Return Poisson kernels of the azimuth; order 0 is isotropic."""
 
     def angular(table: PolarTable) -> Tensor:
-        return rings.angular_profile(
+        return intensities.angular_profile(
             table.azimuths,
             order=on(table, np.maximum(order, 1)),
             sharpness=on(table, np.where(order > 0, sharpness, 0.0)),

@@ -18,8 +18,7 @@ from dvfb_stream.fbt import find_device
 from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import LABELS
 from dvfb_stream.simulation.beamline.experiment import Experiment, draw_experiment
-from dvfb_stream.simulation.beamline.exposure import poisson
-from dvfb_stream.simulation.beamline.speckle import speckle_field
+from dvfb_stream.simulation.beamline.exposure import poisson, speckle_field
 from dvfb_stream.simulation.beamline.surroundings import Surroundings, draw_surroundings
 from dvfb_stream.simulation.components import Drawn, Record
 from dvfb_stream.simulation.draws import Draws, Stream

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from dvfb_stream.simulation.beamline.detectors import DetectorModel
 from dvfb_stream.simulation.beamline.obstruction import Obstruction, draw_obstruction
-from dvfb_stream.simulation.beamline.raster import VIEW_PIXELS, Bins, GrazingIncidence, PolarTable, Raster
+from dvfb_stream.simulation.beamline.raster import VIEW_PIXELS, Bins, PolarTable, Raster
 from dvfb_stream.simulation.draws import Draws, Stream
-from dvfb_stream.simulation.physics.geometry import DetectorPose, q_of, two_theta_of
+from dvfb_stream.simulation.physics.geometry import DetectorPose, GrazingIncidence, q_of, two_theta_of
 from dvfb_stream.simulation.settings import DETECTOR, SimulationSettings
 
 ENERGY_KEV = 8.8984

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,7 @@ from torch import Tensor
 from dvfb_stream.frames import Geometry
 from dvfb_stream.simulation.beamline.detectors import DetectorModel, covered_lines
 from dvfb_stream.simulation.beamline.obstruction import Obstruction
-from dvfb_stream.simulation.physics import grazing
-from dvfb_stream.simulation.physics.geometry import DetectorPose
+from dvfb_stream.simulation.physics.geometry import DetectorPose, GrazingIncidence
 
 VIEW_PIXELS = 256
 """All lengths are in view pixels: 1/256 of the detector's longer side."""
@@ -30,29 +29,6 @@ LEAST_COVERAGE = 0.25 - 1e-5
 """Share of a view pixel's area that must be valid, as views ask for it (`dvfb_stream.view`)."""
 FOOTPRINT = 2.0 * math.sqrt(2.0 * math.log(2.0) / 12.0)
 """Full width at half maximum, in pixels, of the Gaussian that is as wide as a pixel: its variance is 1/12."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GrazingIncidence:
-    """A flat sample that the beam hits at a small angle; angles in radians."""
-
-    incidence: float
-    """Between beam and surface."""
-    critical: float
-    """Critical angle of total reflection, where the Yoneda line lies above the horizon."""
-    absorption: float
-    """β of the refractive index."""
-    normal: float
-    """Azimuth of the surface's normal on the detector; -π/2 is up."""
-
-    def transmission(self, two_theta: Tensor, azimuth: Tensor) -> Tensor:
-        """Return what the sample lets out towards a pixel: nothing below its horizon, most on the Yoneda line."""
-        exit_angle = grazing.exit_angle(two_theta, azimuth, incidence=self.incidence, normal=self.normal)
-        return grazing.transmission(exit_angle, critical_angle=self.critical, absorption=self.absorption)
-
-    def described(self) -> dict[str, float]:
-        """Return the parameters, JSON-ready."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dvfb_stream.simulation.beamline.experiment import Experiment
 from dvfb_stream.simulation.beamline.raster import PolarTable
-from dvfb_stream.simulation.components import Drawn, Integers, Record, Terms, on
+from dvfb_stream.simulation.components import Drawn, Integers, Terms, on
 from dvfb_stream.simulation.draws import Draws, Reals
 from dvfb_stream.simulation.physics import beamline
 from dvfb_stream.simulation.settings import SimulationSettings
@@ -72,12 +72,8 @@ def draw_surroundings(
     slope, direction = draws.normal(0.0, 0.1).clip(-0.4, 0.4), draws.uniform(0.0, 2.0 * np.pi)
     chosen = np.flatnonzero(there)
     drawn.terms += _background(chosen, height[chosen], slope[chosen], direction[chosen])
-    drawn.records.append(
-        Record(
-            name="background",
-            frame=chosen,
-            values={"height": height[chosen], "slope": slope[chosen], "direction": direction[chosen]},
-        )
+    drawn.record(
+        "background", chosen, height=height[chosen], slope=slope[chosen], direction=direction[chosen]
     )
     streaked = np.flatnonzero(draws.happens(settings.streaks))
     bright = level * 10.0 ** draws.uniform(-0.5, 1.5)
@@ -90,21 +86,17 @@ def draw_surroundings(
         length=length[streaked],
         height=bright[streaked],
     )
-    drawn.records.append(
-        Record(
-            name="slit_streak",
-            frame=streaked,
-            values={
-                "height": streaks.height,
-                "width": streaks.width,
-                "length": streaks.length,
-                "direction": streaks.direction,
-            },
-        )
+    drawn.record(
+        "slit_streak",
+        streaked,
+        height=streaks.height,
+        width=streaks.width,
+        length=streaks.length,
+        direction=streaks.direction,
     )
     zingers = np.where(draws.happens(settings.zingers), draws.integers(3, 40), 0)
     hit = np.flatnonzero(zingers)
-    drawn.records.append(Record(name="zingers", frame=hit, values={"count": zingers[hit]}))
+    drawn.record("zingers", hit, count=zingers[hit])
     return Surroundings(
         drawn=drawn, streaks=streaks, dark=dark, zingers=zingers, brightness=30.0 + 10.0 * level
     )

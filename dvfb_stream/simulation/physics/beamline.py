@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvfb_stream.simulation.physics.parameters import Parameter, like
+from dvfb_stream.simulation.physics import Parameter, like
 
 
 def gaussian_beam(radius: Tensor, *, sigma: Parameter, peak: Parameter) -> Tensor:

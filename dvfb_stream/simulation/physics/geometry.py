@@ -1,4 +1,4 @@
-"""A flat detector, tilted or not: at which angle each pixel sees the sample, and how much of it it sees.
+"""A flat detector, tilted or not: at which angle and how much each pixel sees; a flat sample at grazing incidence.
 
 Laboratory axes: x to the right and y down as on an untilted detector, z along the beam, the sample at 0.
 """
@@ -6,12 +6,12 @@ Laboratory axes: x to the right and y down as on an untilted detector, z along t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
-from dvfb_stream.simulation.physics.parameters import Parameter
+from dvfb_stream.simulation.physics import Parameter, like
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,3 +106,73 @@ def two_theta_of(q: Tensor, wavelength: Parameter) -> Tensor:
     Not a number beyond 4π / λ, where nothing scatters.
     """
     return 2.0 * torch.asin(q * wavelength / (4.0 * math.pi))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrazingIncidence:
+    """A flat sample that the beam hits at a small angle; angles in radians."""
+
+    incidence: float
+    """Between beam and surface."""
+    critical: float
+    """Critical angle of total reflection, where the Yoneda line lies above the horizon."""
+    absorption: float
+    """β of the refractive index."""
+    normal: float
+    """Azimuth of the surface's normal on the detector; -π/2 is up."""
+
+    def transmission(self, two_theta: Tensor, azimuth: Tensor) -> Tensor:
+        """Return what the sample lets out towards a pixel: nothing below its horizon, most on the Yoneda line."""
+        angle = exit_angle(two_theta, azimuth, incidence=self.incidence, normal=self.normal)
+        return transmission(angle, critical_angle=self.critical, absorption=self.absorption)
+
+    def described(self) -> dict[str, float]:
+        """Return the parameters, JSON-ready."""
+        return asdict(self)
+
+
+def exit_angle(two_theta: Tensor, azimuth: Tensor, *, incidence: Parameter, normal: Parameter) -> Tensor:
+    """Return the angle α_f between the scattered wave and the surface, radians, negative below the horizon.
+
+    sin α_f = cos α_i sin 2θ cos(χ - χn) - sin α_i cos 2θ, the component of the scattered direction along the
+    surface's normal, which leans towards the source by α_i. The direct beam is at -α_i, the horizon above it at
+    2θ = α_i and the specular reflection at 2θ = 2 α_i.
+
+    Parameters
+    ----------
+    two_theta, azimuth
+        2θ and χ of each pixel, radians.
+    incidence
+        α_i between the direct beam and the surface, radians.
+    normal
+        χn, the azimuth of the surface's normal on the detector, radians; -π/2 is up.
+    """
+    angle = like(incidence, two_theta)
+    sine = torch.cos(angle) * torch.sin(two_theta) * torch.cos(azimuth - normal)
+    return torch.asin((sine - torch.sin(angle) * torch.cos(two_theta)).clamp(-1.0, 1.0))
+
+
+def transmission(exit_angle: Tensor, *, critical_angle: Parameter, absorption: Parameter) -> Tensor:
+    """Return |t|², the intensity that a surface lets out at an angle, relative to no surface; 0 below the horizon.
+
+    The Fresnel coefficient of a wave that enters at α_f, by which reciprocity says how much leaves (Vineyard,
+    Phys. Rev. B 26 (1982) 4146; Sinha, Sirota, Garoff and Stanley, Phys. Rev. B 38 (1988) 2297):
+
+        t = 2 s / (s + √(s² - sin² α_c + 2iβ)),  s = sin α_f.
+
+    It is 1 far above the critical angle and peaks at it, at 4 without absorption: the Yoneda wing (Yoneda, Phys.
+    Rev. 131 (1963) 2010). The same holds of the incident wave, with α_i for α_f.
+
+    Parameters
+    ----------
+    exit_angle
+        α_f, radians.
+    critical_angle
+        α_c of total reflection, √(2δ) for the refractive index 1 - δ + iβ, radians.
+    absorption
+        β.
+    """
+    s = torch.sin(exit_angle).clamp(min=0.0)
+    critical = torch.sin(like(critical_angle, s))
+    inside = torch.sqrt((s - critical) * (s + critical) + 2j * like(absorption, s))
+    return torch.where(s > 0.0, 4.0 * s**2 / (s + inside).abs() ** 2, 0.0)

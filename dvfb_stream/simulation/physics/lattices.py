@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dvfb_stream.simulation.physics.parameters import Number, Parameter
+from dvfb_stream.simulation.physics import Number, Parameter
 
 SCHERRER_CONSTANT = 0.9
 """K for the full width at half maximum of grains of about the same extent everywhere (Patterson, 1939)."""
@@ -73,25 +73,6 @@ def face_centred_cubic(*, axis: str) -> Lattice:
     """
     vectors = [v for v in _MILLER if v[0] % 2 == v[1] % 2 == v[2] % 2]
     return _lattice("fcc", order=_ORDERS[axis], vectors=vectors, across=_FRAMES[axis], reach=2.7)
-
-
-def oblique(*, axis_ratio: float, angle: float) -> Lattice:
-    """Two-dimensional lattice without symmetry: rings at no simple ratio, as many substances show.
-
-    Parameters
-    ----------
-    axis_ratio
-        Length of the second reciprocal axis over that of the first.
-    angle
-        Between the reciprocal axes, radians.
-    """
-    vectors = [
-        (h + k * axis_ratio * math.cos(angle), k * axis_ratio * math.sin(angle), 0.0)
-        for h in range(-4, 5)
-        for k in range(-4, 5)
-        if h or k
-    ]
-    return _lattice("oblique", order=2, vectors=vectors, across=_FRAMES["001"], reach=3.0)
 
 
 Vector = tuple[float, float, float]

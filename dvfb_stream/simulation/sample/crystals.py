@@ -14,11 +14,16 @@ from torch import Tensor
 
 from dvfb_stream.simulation.beamline.experiment import Experiment
 from dvfb_stream.simulation.beamline.raster import PolarTable
-from dvfb_stream.simulation.components import Drawn, Integers, Record, Terms, on, peaks
+from dvfb_stream.simulation.components import Drawn, Integers, Terms, on, peaks
 from dvfb_stream.simulation.draws import Draws, Reals
-from dvfb_stream.simulation.physics import lattices, particles, rings
-from dvfb_stream.simulation.sample.places import MAX_ORDERS, draw_phase, draw_radius, ring_width
-from dvfb_stream.simulation.sample.wanted import Wanted
+from dvfb_stream.simulation.physics import intensities, lattices
+from dvfb_stream.simulation.sample.structure_request import (
+    MAX_ORDERS,
+    StructureRequest,
+    draw_phase,
+    draw_radius,
+    ring_width,
+)
 
 MIN_SPOT_FWHM = math.radians(1.6)
 """Narrower spots fall between the azimuthal samples."""
@@ -73,12 +78,12 @@ def _reflections() -> _Reflections:
 LATTICE_ODDS = (0.3, 0.2, 0.15, 0.1, 0.15, 0.1)
 
 
-def lattice(drawn: Drawn, wanted: Wanted) -> None:
+def lattice(drawn: Drawn, wanted: StructureRequest) -> None:
     """Draw nanoparticles on a lattice, as a powder or oriented."""
     _lattice("lattice", drawn, wanted)
 
 
-def distorted_lattice(drawn: Drawn, wanted: Wanted) -> None:
+def distorted_lattice(drawn: Drawn, wanted: StructureRequest) -> None:
     """Draw a lattice with disorder of the second kind: its reflections broaden with the square of their order."""
     _lattice("distorted_lattice", drawn, wanted)
 
@@ -86,7 +91,7 @@ def distorted_lattice(drawn: Drawn, wanted: Wanted) -> None:
 def _lattice(
     name: str,
     drawn: Drawn,
-    wanted: Wanted,
+    wanted: StructureRequest,
 ) -> None:
     """Draw I = P(q) S(q), S = 1 + G (Z0 - 1) (Yager et al., J. Appl. Cryst. 47 (2014) 118) around its reflections.
 
@@ -134,7 +139,7 @@ def _lattice(
 
     def disordered(table: PolarTable) -> Tensor:
         relative = table.radii / on(table, radius)
-        shape = particles.sphere_form_factor(relative, radius=on(table, particle)) / on(
+        shape = intensities.sphere_form_factor(relative, radius=on(table, particle)) / on(
             table, _form_factor_at_first(particle, spread)
         )
         lost = 1.0 - lattices.debye_waller(relative, displacement=on(table, np.sqrt(disorder)))
@@ -150,30 +155,26 @@ def _lattice(
     )
     drawn.terms.append(Terms(frame=frame, radial=disordered))
     q = experiment.q_of_radii(radius)
-    drawn.records.append(
-        Record(
-            name=name,
-            frame=frame,
-            values={
-                "lattice": np.array(known.names)[kind],
-                "oriented": oriented,
-                "order": order,
-                "radius": radius,
-                "q": q,
-                "width": width,
-                "grain_size": lattices.scherrer_fwhm(
-                    torch.from_numpy(experiment.q_of_radii(radius + width) - q)
-                ).numpy(),
-                "growth": growth,
-                "sharpness": np.where(oriented, sharpness, 0.0),
-                "phase": phase,
-                "disorder": disorder,
-                "particle_radius": particle / q,
-                "spread": spread,
-                "diffuse_share": between,
-                "height": level,
-            },
-        )
+    drawn.record(
+        name,
+        frame,
+        lattice=np.array(known.names)[kind],
+        oriented=oriented,
+        order=order,
+        radius=radius,
+        q=q,
+        width=width,
+        grain_size=lattices.scherrer_fwhm(
+            torch.from_numpy(experiment.q_of_radii(radius + width) - q)
+        ).numpy(),
+        growth=growth,
+        sharpness=np.where(oriented, sharpness, 0.0),
+        phase=phase,
+        disorder=disorder,
+        particle_radius=particle / q,
+        spread=spread,
+        diffuse_share=between,
+        height=level,
     )
 
 
@@ -182,14 +183,16 @@ def _form_factor(ratio: Reals, particle: Reals, spread: Reals) -> Reals:
     size, uneven = (torch.from_numpy(np.repeat(v, ratio.shape[1])) for v in (particle, spread))
     at = torch.from_numpy(ratio.reshape(-1))
     # One reflection a row: q R is all that counts.
-    shape = particles.polydisperse_sphere(torch.ones(1, dtype=torch.float64), radius=at * size, spread=uneven)
+    shape = intensities.polydisperse_sphere(
+        torch.ones(1, dtype=torch.float64), radius=at * size, spread=uneven
+    )
     result: Reals = shape.numpy().reshape(ratio.shape) / _form_factor_at_first(particle, spread)[:, None]
     return result
 
 
 def _form_factor_at_first(particle: Reals, spread: Reals) -> Reals:
     one = torch.ones(1, dtype=torch.float64)
-    shape = particles.polydisperse_sphere(
+    shape = intensities.polydisperse_sphere(
         one, radius=torch.from_numpy(particle), spread=torch.from_numpy(spread)
     )
     result: Reals = shape.numpy()[:, 0]
@@ -208,7 +211,7 @@ def _spots(
         share = 1.0 / np.maximum(count, 1)
         for spot in range(angles.shape[1]):
             there = np.where(order > 0, spot < count, spot == 0)
-            profile = rings.angular_profile(
+            profile = intensities.angular_profile(
                 table.azimuths,
                 order=on(table, np.maximum(order, 1)),
                 sharpness=on(table, np.where(order > 0, sharpness, 0.0)),
@@ -235,7 +238,7 @@ def _oblique_radii(draws: Draws, experiment: Experiment) -> Reals:
     return result
 
 
-def ad_hoc_rings(drawn: Drawn, wanted: Wanted) -> None:
+def ad_hoc_rings(drawn: Drawn, wanted: StructureRequest) -> None:
     """Draw isotropic rings of a powder at no simple ratio, of uneven strength."""
     draws, experiment, frame, structure, level = wanted
     radii = _oblique_radii(draws, experiment)
@@ -249,20 +252,12 @@ def ad_hoc_rings(drawn: Drawn, wanted: Wanted) -> None:
         radius=radii[row, number],
         width=width[row],
     )
-    drawn.records.append(
-        Record(
-            name="ad_hoc_rings",
-            frame=frame,
-            values={
-                "radii": radii,
-                "width": width,
-                "heights": np.where(np.isnan(radii), np.nan, heights),
-            },
-        )
+    drawn.record(
+        "ad_hoc_rings", frame, radii=radii, width=width, heights=np.where(np.isnan(radii), np.nan, heights)
     )
 
 
-def speckled_rings(drawn: Drawn, wanted: Wanted) -> None:
+def speckled_rings(drawn: Drawn, wanted: StructureRequest) -> None:
     """Draw the rings of a few crystalline grains, each with 2, 4 or 6 spots on every ring."""
     draws, experiment, frame, structure, level = wanted
     radii = _oblique_radii(draws, experiment)
@@ -281,7 +276,7 @@ def speckled_rings(drawn: Drawn, wanted: Wanted) -> None:
     def angular(table: PolarTable) -> Tensor:
         values = (order[row], phases, weights, spot)
         k, turned, weighted, fwhm = (on(table, value)[:, 0] for value in values)
-        return rings.grain_profile(table.azimuths, order=k, phases=turned, weights=weighted, fwhm=fwhm)
+        return intensities.grain_profile(table.azimuths, order=k, phases=turned, weights=weighted, fwhm=fwhm)
 
     terms = Terms(
         frame=frame[row],
@@ -295,16 +290,12 @@ def speckled_rings(drawn: Drawn, wanted: Wanted) -> None:
         width=width[row],
         order=order[row],
     )
-    drawn.records.append(
-        Record(
-            name="speckled_rings",
-            frame=frame,
-            values={
-                "radii": radii,
-                "width": width,
-                "order": order,
-                "grains": np.where(np.isnan(radii), np.nan, grains),
-                "heights": np.where(np.isnan(radii), np.nan, heights),
-            },
-        )
+    drawn.record(
+        "speckled_rings",
+        frame,
+        radii=radii,
+        width=width,
+        order=order,
+        grains=np.where(np.isnan(radii), np.nan, grains),
+        heights=np.where(np.isnan(radii), np.nan, heights),
     )

@@ -7,18 +7,17 @@ import torch
 from torch import Tensor
 
 from dvfb_stream.simulation.beamline.raster import PolarTable
-from dvfb_stream.simulation.components import Diffuse, Drawn, Pattern, Record, Terms, on, oriented, peaks
+from dvfb_stream.simulation.components import Diffuse, Drawn, Pattern, Terms, on, oriented, peaks
 from dvfb_stream.simulation.draws import Reals
-from dvfb_stream.simulation.physics import diffuse, fibres
-from dvfb_stream.simulation.sample.places import draw_radius, ring_width
-from dvfb_stream.simulation.sample.wanted import Wanted
+from dvfb_stream.simulation.physics import intensities
+from dvfb_stream.simulation.sample.structure_request import StructureRequest, draw_radius, ring_width
 
 MOST_LAYERS = 8
 PACKING = np.array([1.0, np.sqrt(3.0), 2.0])
 """Radii of the equatorial reflections of hexagonally packed fibrils over that of the first."""
 
 
-def fibre(drawn: Drawn, wanted: Wanted) -> None:
+def fibre(drawn: Drawn, wanted: StructureRequest) -> None:
     """Draw oriented fibres: diffuse scattering with a two-fold symmetry, reflections on the equator of some."""
     draws, experiment, frame, structure, level = wanted
     # Fibres are mounted upright or lying, hardly ever exactly; others lie as they lie.
@@ -36,14 +35,14 @@ def fibre(drawn: Drawn, wanted: Wanted) -> None:
 
     def streak(table: PolarTable) -> Tensor:
         across, along = _turned(table, axis)
-        line = fibres.layer_line(
+        line = intensities.layer_line(
             across,
             along,
             place=0.0,
             thickness=_each(table, thickness),
             misalignment=_each(table, misalignment),
         )
-        return _each(table, top) * diffuse.debye_bueche(across, length=1.0 / _each(table, decay)) * line
+        return _each(table, top) * intensities.debye_bueche(across, length=1.0 / _each(table, decay)) * line
 
     def lines(table: PolarTable) -> Tensor:
         def each(values: Reals) -> Tensor:
@@ -53,14 +52,14 @@ def fibre(drawn: Drawn, wanted: Wanted) -> None:
         result = torch.zeros_like(across)
         for number in range(1, MOST_LAYERS + 1):
             strength = np.where(number <= layers, height * share * np.exp(-damping * (number - 1)), 0.0)
-            result += each(strength) * fibres.layer_line(
+            result += each(strength) * intensities.layer_line(
                 across,
                 along,
                 place=each(number * spacing),
                 thickness=each(thickness),
                 misalignment=each(misalignment),
             )
-        profile = diffuse.ornstein_zernike(across, length=1.0 / each(extent))
+        profile = intensities.ornstein_zernike(across, length=1.0 / each(extent))
         # A molecule without matter on its axis scatters none along the meridian.
         off_axis = across**2 / (across**2 + each(0.5 * extent) ** 2)
         return result * torch.where(each(hollow) > 0.0, profile * off_axis, profile)
@@ -91,24 +90,20 @@ def fibre(drawn: Drawn, wanted: Wanted) -> None:
         order=order,
         textured=True,
     )
-    drawn.records.append(
-        Record(
-            name="fibre",
-            frame=frame,
-            values={
-                "order": 2,
-                "axis": axis,
-                "thickness": thickness,
-                "misalignment": misalignment,
-                "decay": decay,
-                "height": height,
-                "layers": layers,
-                "spacing": np.where(layers > 0, spacing, np.nan),
-                "radius": np.where(packed, radius, np.nan),
-                "q": np.where(packed, experiment.q_of_radii(radius), np.nan),
-                "width": np.where(packed, width, np.nan),
-            },
-        )
+    drawn.record(
+        "fibre",
+        frame,
+        order=2,
+        axis=axis,
+        thickness=thickness,
+        misalignment=misalignment,
+        decay=decay,
+        height=height,
+        layers=layers,
+        spacing=np.where(layers > 0, spacing, np.nan),
+        radius=np.where(packed, radius, np.nan),
+        q=np.where(packed, experiment.q_of_radii(radius), np.nan),
+        width=np.where(packed, width, np.nan),
     )
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from dvfb_stream.simulation.beamline.experiment import Experiment
 from dvfb_stream.simulation.components import Drawn, Integers
 from dvfb_stream.simulation.draws import Draws, Reals, Stream
-from dvfb_stream.simulation.sample import crystals, fibres, scattering, spheres, structures
-from dvfb_stream.simulation.sample.wanted import Wanted
+from dvfb_stream.simulation.sample import crystals, diffuse, fibres, structures
+from dvfb_stream.simulation.sample.structure_request import StructureRequest
 from dvfb_stream.simulation.settings import SimulationSettings
 
 MOST_STRUCTURES = 4
@@ -21,14 +21,14 @@ STRUCTURE_COLUMNS = 360
 """Random numbers of a structure; nine rings of 14 grains need most."""
 
 
-DrawStructure = Callable[[Drawn, Wanted], None]
+DrawStructure = Callable[[Drawn, StructureRequest], None]
 """Adds structures to what was drawn."""
 
 STRUCTURES: dict[str, DrawStructure] = {
     "symmetry_ring": structures.symmetry_ring,
     "symmetry_halo": structures.symmetry_halo,
     "symmetry_rings": structures.symmetry_rings,
-    "sphere": spheres.sphere,
+    "sphere": structures.sphere,
     "lattice": crystals.lattice,
     "distorted_lattice": crystals.distorted_lattice,
     "ad_hoc_rings": crystals.ad_hoc_rings,
@@ -74,10 +74,10 @@ def draw_sample(
         something, along = draws.happens(0.9), draws.happens(0.25)
         low_q, stretched = something & ~along, something & along
     for chosen, draw in (
-        (draws.happens(settings.parasitic) & structured, scattering.parasitic),
-        (low_q, scattering.isotropic_low_q),
-        (stretched, scattering.anisotropic_low_q),
-        (may_be_diffuse & draws.happens(settings.high_q), scattering.high_q),
+        (draws.happens(settings.parasitic) & structured, diffuse.parasitic),
+        (low_q, diffuse.isotropic_low_q),
+        (stretched, diffuse.anisotropic_low_q),
+        (may_be_diffuse & draws.happens(settings.high_q), diffuse.high_q),
     ):
         frame, own = np.flatnonzero(chosen), draws.apart(SCATTERING_COLUMNS)
         if len(frame):
@@ -96,5 +96,7 @@ def draw_sample(
     for number, name in enumerate(names):
         row = np.flatnonzero(kind == number)
         if len(row):
-            STRUCTURES[name](drawn, Wanted(own.chosen(row), experiment, frame[row], row, heights[row]))
+            STRUCTURES[name](
+                drawn, StructureRequest(own.chosen(row), experiment, frame[row], row, heights[row])
+            )
     return drawn

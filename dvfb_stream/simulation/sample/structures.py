@@ -1,4 +1,4 @@
-"""Draws textured rings and haloes: what has a preferred direction and no lattice."""
+"""Draws what has no lattice: textured rings and haloes, and the form factor of spheres."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ import torch
 from torch import Tensor
 
 from dvfb_stream.simulation.beamline.raster import PolarTable
-from dvfb_stream.simulation.components import Drawn, Record, Terms, on, oriented, peaks
+from dvfb_stream.simulation.components import Diffuse, Drawn, Maxima, Terms, on, oriented, peaks
 from dvfb_stream.simulation.draws import Reals
-from dvfb_stream.simulation.physics import rings
-from dvfb_stream.simulation.sample.places import MAX_ORDERS, draw_order, draw_phase, draw_radius, ring_width
-from dvfb_stream.simulation.sample.wanted import Wanted
+from dvfb_stream.simulation.physics import intensities
+from dvfb_stream.simulation.sample.structure_request import (
+    MAX_ORDERS,
+    StructureRequest,
+    draw_order,
+    draw_phase,
+    draw_radius,
+    ring_width,
+)
 
 
-def symmetry_ring(drawn: Drawn, wanted: Wanted) -> None:
+def symmetry_ring(drawn: Drawn, wanted: StructureRequest) -> None:
     """Draw one textured ring a frame."""
     _textured_rings("symmetry_ring", drawn, wanted, orders=1)
 
 
-def symmetry_rings(drawn: Drawn, wanted: Wanted) -> None:
+def symmetry_rings(drawn: Drawn, wanted: StructureRequest) -> None:
     """Draw textured rings at q0, 2 q0, 3 q0, ..., damped by disorder."""
     _textured_rings("symmetry_rings", drawn, wanted, orders=MAX_ORDERS)
 
@@ -27,7 +33,7 @@ def symmetry_rings(drawn: Drawn, wanted: Wanted) -> None:
 def _textured_rings(
     name: str,
     drawn: Drawn,
-    wanted: Wanted,
+    wanted: StructureRequest,
     *,
     orders: int,
 ) -> None:
@@ -56,30 +62,26 @@ def _textured_rings(
         order=order[row],
         textured=True,
     )
-    drawn.records.append(
-        Record(
-            name=name,
-            frame=frame,
-            values={
-                "radius": radius,
-                "q": experiment.q_of_radii(radius),
-                "width": width,
-                "order": order,
-                "sharpness": sharpness,
-                "phase": phase,
-                "disorder": disorder,
-                "height": level,
-            },
-        )
+    drawn.record(
+        name,
+        frame,
+        radius=radius,
+        q=experiment.q_of_radii(radius),
+        width=width,
+        order=order,
+        sharpness=sharpness,
+        phase=phase,
+        disorder=disorder,
+        height=level,
     )
 
 
-def symmetry_halo(drawn: Drawn, wanted: Wanted) -> None:
+def symmetry_halo(drawn: Drawn, wanted: StructureRequest) -> None:
     """Draw one broad oriented ring a frame."""
     _halo("symmetry_halo", drawn, wanted, isotropic=0.0)
 
 
-def coherent_halo(drawn: Drawn, wanted: Wanted) -> None:
+def coherent_halo(drawn: Drawn, wanted: StructureRequest) -> None:
     """Draw a halo broken into speckles by a coherent beam."""
     draws, frame = wanted.draws, wanted.frame
     contrast, grain = draws.uniform(0.05, 0.7), draws.uniform(2.0, 6.0)
@@ -101,7 +103,7 @@ def coherent_halo(drawn: Drawn, wanted: Wanted) -> None:
 def _halo(
     name: str,
     drawn: Drawn,
-    wanted: Wanted,
+    wanted: StructureRequest,
     *,
     isotropic: float,
     speckle: dict[str, Reals] | None = None,
@@ -125,25 +127,21 @@ def _halo(
         order=order,
         textured=True,
     )
-    drawn.records.append(
-        Record(
-            name=name,
-            frame=frame,
-            values={
-                "radius": radius,
-                "q": experiment.q_of_radii(radius),
-                "width": width,
-                "order": order,
-                "sharpness": np.where(order > 0, sharpness, 0.0),
-                "phase": phase,
-                "height": level,
-                **(speckle or {}),
-            },
-        )
+    drawn.record(
+        name,
+        frame,
+        radius=radius,
+        q=experiment.q_of_radii(radius),
+        width=width,
+        order=order,
+        sharpness=np.where(order > 0, sharpness, 0.0),
+        phase=phase,
+        height=level,
+        **speckle or {},
     )
 
 
-def mesostructure(drawn: Drawn, wanted: Wanted) -> None:
+def mesostructure(drawn: Drawn, wanted: StructureRequest) -> None:
     """Draw the correlation peak of a disordered mesophase, often oriented."""
     draws, experiment, frame, structure, level = wanted
     radius = draw_radius(draws, experiment, low=16.0, reach=0.6)
@@ -152,7 +150,7 @@ def mesostructure(drawn: Drawn, wanted: Wanted) -> None:
     sharpness, phase = draws.uniform(0.05, 0.5), draw_phase(draws)
 
     def peak(table: PolarTable) -> Tensor:
-        return on(table, level) * rings.correlation_peak(
+        return on(table, level) * intensities.correlation_peak(
             table.radii, center=on(table, radius), floor=on(table, floor)
         )
 
@@ -172,23 +170,101 @@ def mesostructure(drawn: Drawn, wanted: Wanted) -> None:
         directed,
         structure=structure,
         radius=radius,
-        width=radius * rings.correlation_peak_width(torch.from_numpy(floor)).numpy(),
+        width=radius * intensities.correlation_peak_width(torch.from_numpy(floor)).numpy(),
         order=order,
         textured=True,
     )
-    drawn.records.append(
-        Record(
-            name="mesostructure",
-            frame=frame,
-            values={
-                "radius": radius,
-                "q": experiment.q_of_radii(radius),
-                "width": drawn.maxima[-1].width,
-                "floor": floor,
-                "order": order,
-                "sharpness": np.where(order > 0, sharpness, 0.0),
-                "phase": phase,
-                "height": level,
-            },
-        )
+    drawn.record(
+        "mesostructure",
+        frame,
+        radius=radius,
+        q=experiment.q_of_radii(radius),
+        width=drawn.maxima[-1].width,
+        floor=floor,
+        order=order,
+        sharpness=np.where(order > 0, sharpness, 0.0),
+        phase=phase,
+        height=level,
     )
+
+
+MINIMA = np.array(
+    [
+        4.493409,
+        7.725252,
+        10.904122,
+        14.066194,
+        17.220755,
+        20.371303,
+        23.519452,
+        26.666054,
+        29.811599,
+        32.956389,
+    ]
+)
+"""q R where the form factor vanishes: the solutions of tan x = x."""
+FIRST_RING = 134.0
+"""Intensity at the centre over that of the first ring, of equal spheres."""
+
+
+def sphere(drawn: Drawn, wanted: StructureRequest) -> None:
+    """Draw the form factor of spheres: a central lobe, and rings between its minima."""
+    draws, experiment, frame, structure, level = wanted
+    first = draw_radius(draws, experiment, low=8.0, reach=0.3)
+    size = MINIMA[0] / experiment.q_of_radii(first)
+    spread = draws.uniform(0.01, 0.12)
+    height = np.minimum(FIRST_RING * level, 2e6)
+
+    def intensity(table: PolarTable) -> Tensor:
+        shape = intensities.polydisperse_sphere(
+            table.q, radius=on(table, size)[:, 0], spread=on(table, spread)[:, 0]
+        )
+        return on(table, height) * shape
+
+    whole = Terms(frame=frame, radial=intensity)
+    drawn.terms.append(whole)
+
+    table = experiment.view_table
+    curve = intensity(table)
+    spacing = float(table.radii[1])
+    minima = on(table, 1.0 / size) * torch.from_numpy(MINIMA).to(curve.device)  # (n, 10) in q
+    at = torch.searchsorted(table.q, minima).clamp(max=len(table.q) - 1)
+    before = torch.arange(len(table.q), device=curve.device) < at[:, :1]
+    drawn.diffuse.append(
+        Diffuse(intensity=Terms(frame=frame, radial=lambda _: torch.where(before, curve, 0.0)), rises=False)
+    )
+    rows, rings, excess = [], [], []
+    for ring in range(MAX_ORDERS):
+        low, high = at[:, ring], at[:, ring + 1]
+        inside = torch.nonzero(high < len(table.q) - 1)[:, 0]
+        if not len(inside):
+            break
+        rows.append(inside)
+        rings.append(torch.full_like(inside, ring))
+        excess.append(_above_the_line(curve[inside], low[inside], high[inside]))
+    if rows:
+        row, above = torch.cat(rows), torch.cat(excess)
+        top, tallest = above.argmax(dim=1), above.max(dim=1, keepdim=True).values
+        index = row.cpu().numpy()
+        drawn.maxima.append(
+            Maxima(
+                terms=Terms(frame=frame[index], radial=lambda _: above),
+                structure=structure[index],
+                radius=(spacing * top).double().cpu().numpy(),
+                width=(spacing * (above > 0.5 * tallest).sum(dim=1)).double().cpu().numpy(),
+                order=np.zeros(len(index), dtype=np.int64),
+                textured=np.zeros(len(index), dtype=np.bool_),
+            )
+        )
+    drawn.record("sphere", frame, sphere_radius=size, spread=spread, first_minimum=first, height=level)
+
+
+def _above_the_line(curve: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return what rises above the straight line, in log intensity, from one minimum to the next, (n, R)."""
+    index = torch.arange(curve.shape[1], device=curve.device)
+    share = (index - low[:, None]) / (high - low).clamp(min=1)[:, None]
+    logarithm = torch.log(curve.clamp(min=1e-30))
+    first, last = (logarithm.gather(1, at[:, None]) for at in (low, high))
+    line = torch.exp((1.0 - share) * first + share * last)
+    inside = (share >= 0.0) & (share <= 1.0)
+    return torch.where(inside, (curve - line).clamp(min=0.0), 0.0)

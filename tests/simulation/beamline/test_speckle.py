@@ -7,7 +7,7 @@ from scipy import stats
 
 from dvfb_stream.simulation import SimulationSettings
 from dvfb_stream.simulation.beamline.experiment import draw_experiment
-from dvfb_stream.simulation.beamline.speckle import speckle_field
+from dvfb_stream.simulation.beamline.exposure import speckle_field
 
 
 @pytest.fixture(scope="module")

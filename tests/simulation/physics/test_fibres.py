@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dvfb_stream.simulation.physics.fibres import layer_line
+from dvfb_stream.simulation.physics.intensities import layer_line
 
 ALONG = torch.linspace(-200.0, 200.0, 8001, dtype=torch.float64)
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvfb_stream.simulation.physics import grazing
+from dvfb_stream.simulation.physics import geometry
 
 UP = -0.5 * math.pi
 INCIDENCE = math.radians(0.2)
@@ -17,7 +17,7 @@ CRITICAL = math.radians(0.15)
 
 
 def angle_at(two_theta, azimuth, normal=UP):
-    found = grazing.exit_angle(
+    found = geometry.exit_angle(
         torch.tensor(two_theta, dtype=torch.float64),
         torch.tensor(azimuth, dtype=torch.float64),
         incidence=INCIDENCE,
@@ -53,7 +53,7 @@ def test_the_transmission_is_fresnels(angle, delta, beta):
     n = 1.0 - delta + 1j * beta
     inside = cmath.sqrt(n * n - math.cos(angle) ** 2)
     expected = abs(2.0 * math.sin(angle) / (math.sin(angle) + inside)) ** 2
-    found = grazing.transmission(
+    found = geometry.transmission(
         torch.tensor([angle], dtype=torch.float64), critical_angle=math.sqrt(2.0 * delta), absorption=beta
     )
     # sin² α_c + 2iβ stands for 1 - n², which differs by δ²: relatively by δ/2, and where the root vanishes (at the
@@ -64,23 +64,23 @@ def test_the_transmission_is_fresnels(angle, delta, beta):
 
 def test_the_yoneda_wing_peaks_at_the_critical_angle_and_ends_at_one():
     angles = torch.linspace(-0.01, 0.2, 2_100_001, dtype=torch.float64)
-    clear = grazing.transmission(angles, critical_angle=CRITICAL, absorption=0.0)
+    clear = geometry.transmission(angles, critical_angle=CRITICAL, absorption=0.0)
     assert float(angles[clear.argmax()]) == pytest.approx(CRITICAL, abs=2e-7)
     assert float(clear.max()) == pytest.approx(4.0, rel=0.02)
     assert float(clear[-1]) == pytest.approx(1.0, abs=1e-3)
     assert not clear[angles <= 0.0].any()
-    absorbing = grazing.transmission(angles, critical_angle=CRITICAL, absorption=3e-7)
+    absorbing = geometry.transmission(angles, critical_angle=CRITICAL, absorption=3e-7)
     assert 1.0 < float(absorbing.max()) < float(clear.max())
 
 
 def test_one_call_serves_several_surfaces():
     angles = torch.linspace(-0.01, 0.02, 50)
     critical, absorption = torch.tensor([[0.002], [0.004]]), torch.tensor([[1e-9], [1e-7]])
-    both = grazing.transmission(angles, critical_angle=critical, absorption=absorption)
+    both = geometry.transmission(angles, critical_angle=critical, absorption=absorption)
     assert both.shape == (2, 50)
     assert both.dtype == torch.float32
     for row in range(2):
-        alone = grazing.transmission(
+        alone = geometry.transmission(
             angles, critical_angle=float(critical[row]), absorption=float(absorption[row])
         )
         torch.testing.assert_close(both[row], alone)

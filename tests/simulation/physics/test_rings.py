@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvfb_stream.simulation.physics import rings
+from dvfb_stream.simulation.physics import intensities
 
 
 def circle(samples=5040):  # a multiple of every order, so that nothing is aliased to a foreign one
@@ -30,7 +30,7 @@ def foreign_harmonics(profile, order):
 def test_an_oriented_profile_repeats_k_times_and_has_the_harmonics_of_the_poisson_kernel(
     order, sharpness, phase
 ):
-    profile = rings.angular_profile(circle(), order=order, sharpness=sharpness, phase=phase)
+    profile = intensities.angular_profile(circle(), order=order, sharpness=sharpness, phase=phase)
     spectrum = np.fft.rfft(profile.numpy()) / len(profile)
     assert foreign_harmonics(profile, order) < 1e-9
     for harmonic in range(4):
@@ -40,8 +40,8 @@ def test_an_oriented_profile_repeats_k_times_and_has_the_harmonics_of_the_poisso
 
 def test_an_oriented_profile_has_a_maximum_at_its_phase_and_mirror_symmetry_about_it():
     offsets = torch.linspace(0.0, math.pi, 200, dtype=torch.float64)
-    left = rings.angular_profile(0.7 - offsets, order=4, sharpness=0.6, phase=0.7)
-    right = rings.angular_profile(0.7 + offsets, order=4, sharpness=0.6, phase=0.7)
+    left = intensities.angular_profile(0.7 - offsets, order=4, sharpness=0.6, phase=0.7)
+    right = intensities.angular_profile(0.7 + offsets, order=4, sharpness=0.6, phase=0.7)
     torch.testing.assert_close(left, right)
     assert left.argmax() == 0
 
@@ -49,7 +49,7 @@ def test_an_oriented_profile_has_a_maximum_at_its_phase_and_mirror_symmetry_abou
 @pytest.mark.parametrize("order", [2, 4, 6])
 def test_grains_keep_the_symmetry_of_their_crystal_and_the_mean_intensity(order):
     rng = np.random.default_rng(3)
-    profile = rings.grain_profile(
+    profile = intensities.grain_profile(
         circle(),
         order=order,
         phases=torch.from_numpy(rng.uniform(0, 2 * math.pi, 7)),
@@ -62,7 +62,7 @@ def test_grains_keep_the_symmetry_of_their_crystal_and_the_mean_intensity(order)
 
 def test_a_grain_has_the_width_it_was_given():
     azimuth = torch.linspace(-0.2, 0.2, 40001, dtype=torch.float64)
-    spot = rings.grain_profile(
+    spot = intensities.grain_profile(
         azimuth, order=4, phases=torch.zeros(1), weights=torch.ones(1), fwhm=math.radians(4.0)
     )
     above = azimuth[spot >= spot.max() / 2]
@@ -71,23 +71,23 @@ def test_a_grain_has_the_width_it_was_given():
 
 def test_a_ring_has_the_full_width_at_half_maximum_it_was_given():
     q = torch.linspace(0.0, 2.0, 200001, dtype=torch.float64)
-    above = q[rings.gaussian_peak(q, center=1.0, fwhm=0.3) >= 0.5]
+    above = q[intensities.gaussian_peak(q, center=1.0, fwhm=0.3) >= 0.5]
     assert float(above[-1] - above[0]) == pytest.approx(0.3, abs=1e-4)
 
 
 def test_orders_are_damped_like_a_debye_waller_factor():
     # exp(-s² q²) at 3 q0 over that at q0, with s² q0² = 0.1
-    assert rings.order_damping(3.0, disorder=0.1) == pytest.approx(math.exp(-0.1 * 9) / math.exp(-0.1))
+    assert intensities.order_damping(3.0, disorder=0.1) == pytest.approx(math.exp(-0.1 * 9) / math.exp(-0.1))
 
 
 @given(floor=st.floats(0.05, 0.3))
 def test_a_correlation_peak_has_its_height_place_floor_and_width(floor):
     q = torch.linspace(0.0, 3.0, 300001, dtype=torch.float64)
-    peak = rings.correlation_peak(q, center=1.0, floor=floor)
+    peak = intensities.correlation_peak(q, center=1.0, floor=floor)
     assert float(q[peak.argmax()]) == pytest.approx(1.0, abs=1e-4)
     assert float(peak[0]) == pytest.approx(floor)
     above = q[peak >= 0.5]
-    assert float(above[-1] - above[0]) == pytest.approx(rings.correlation_peak_width(floor), abs=1e-4)
+    assert float(above[-1] - above[0]) == pytest.approx(intensities.correlation_peak_width(floor), abs=1e-4)
 
 
 def column(*values):
@@ -98,24 +98,25 @@ def test_one_call_serves_several_rings():
     azimuth, q = circle(360), torch.linspace(0.0, 2.0, 300, dtype=torch.float64)
     order, sharpness, phase = column(2, 6, 4), column(0.9, 0.2, 0.0), column(0.1, 1.0, 2.0)
     center, fwhm, floor = column(0.5, 1.0, 1.5), column(0.01, 0.2, 0.6), column(0.1, 0.2, 0.3)
-    profiles = rings.angular_profile(azimuth, order=order, sharpness=sharpness, phase=phase)
-    peaks = rings.gaussian_peak(q, center=center, fwhm=fwhm)
-    correlations = rings.correlation_peak(q, center=center, floor=floor)
-    widths = rings.correlation_peak_width(floor)
+    profiles = intensities.angular_profile(azimuth, order=order, sharpness=sharpness, phase=phase)
+    peaks = intensities.gaussian_peak(q, center=center, fwhm=fwhm)
+    correlations = intensities.correlation_peak(q, center=center, floor=floor)
+    widths = intensities.correlation_peak_width(floor)
     for row in range(3):
         torch.testing.assert_close(
             profiles[row],
-            rings.angular_profile(
+            intensities.angular_profile(
                 azimuth, order=float(order[row]), sharpness=float(sharpness[row]), phase=float(phase[row])
             ),
         )
         torch.testing.assert_close(
-            peaks[row], rings.gaussian_peak(q, center=float(center[row]), fwhm=float(fwhm[row]))
+            peaks[row], intensities.gaussian_peak(q, center=float(center[row]), fwhm=float(fwhm[row]))
         )
         torch.testing.assert_close(
-            correlations[row], rings.correlation_peak(q, center=float(center[row]), floor=float(floor[row]))
+            correlations[row],
+            intensities.correlation_peak(q, center=float(center[row]), floor=float(floor[row])),
         )
-        assert float(widths[row]) == pytest.approx(rings.correlation_peak_width(float(floor[row])))
+        assert float(widths[row]) == pytest.approx(intensities.correlation_peak_width(float(floor[row])))
 
 
 def test_several_rings_may_have_different_numbers_of_grains():
@@ -123,15 +124,17 @@ def test_several_rings_may_have_different_numbers_of_grains():
     order, fwhm = torch.tensor([2, 6]), torch.tensor([0.05, 0.1], dtype=torch.float64)
     phases = torch.tensor([[0.1, 0.7, 9.9], [0.3, 0.2, 0.6]], dtype=torch.float64)
     weights = torch.tensor([[1.0, 2.0, 0.0], [0.5, 1.0, 1.5]], dtype=torch.float64)
-    both = rings.grain_profile(azimuth, order=order, phases=phases, weights=weights, fwhm=fwhm)
+    both = intensities.grain_profile(azimuth, order=order, phases=phases, weights=weights, fwhm=fwhm)
     assert both.shape == (2, 720)
-    first = rings.grain_profile(azimuth, order=2, phases=phases[0, :2], weights=weights[0, :2], fwhm=0.05)
-    second = rings.grain_profile(azimuth, order=6, phases=phases[1], weights=weights[1], fwhm=0.1)
+    first = intensities.grain_profile(
+        azimuth, order=2, phases=phases[0, :2], weights=weights[0, :2], fwhm=0.05
+    )
+    second = intensities.grain_profile(azimuth, order=6, phases=phases[1], weights=weights[1], fwhm=0.1)
     torch.testing.assert_close(both, torch.stack((first, second)))
 
 
 def test_a_ring_without_grains_is_dark():
-    nothing = rings.grain_profile(
+    nothing = intensities.grain_profile(
         circle(90), order=2, phases=torch.zeros(3), weights=torch.zeros(3), fwhm=0.1
     )
     assert not nothing.any()
@@ -140,18 +143,18 @@ def test_a_ring_without_grains_is_dark():
 def test_the_sharpest_profiles_hold_in_float32():
     # 4 ε of the argument, half of 20 turns of 2π, over the half-width of a spot, (1 - h) / (k √h).
     azimuth = circle(5000)
-    exact = rings.angular_profile(azimuth, order=20, sharpness=0.95, phase=3.0)
-    single = rings.angular_profile(azimuth.float(), order=20, sharpness=0.95, phase=3.0)
+    exact = intensities.angular_profile(azimuth, order=20, sharpness=0.95, phase=3.0)
+    single = intensities.angular_profile(azimuth.float(), order=20, sharpness=0.95, phase=3.0)
     torch.testing.assert_close(single.double(), exact, rtol=2e-3, atol=0.0)
     grains = {"order": 6, "phases": torch.tensor([0.1, 2.0]).double(), "weights": torch.ones(2).double()}
-    exact = rings.grain_profile(azimuth, **grains, fwhm=0.03)
+    exact = intensities.grain_profile(azimuth, **grains, fwhm=0.03)
     grains |= {"phases": grains["phases"].float(), "weights": grains["weights"].float()}
-    single = rings.grain_profile(azimuth.float(), **grains, fwhm=0.03)
+    single = intensities.grain_profile(azimuth.float(), **grains, fwhm=0.03)
     torch.testing.assert_close(single.double(), exact, rtol=0.0, atol=1e-3 * float(exact.max()))
 
 
 def test_orders_of_several_lattices_are_damped_in_one_call():
     ratio, disorder = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64), column(0.0, 0.1)
-    damping = rings.order_damping(ratio, disorder=disorder)
+    damping = intensities.order_damping(ratio, disorder=disorder)
     torch.testing.assert_close(damping[0], torch.ones(3, dtype=torch.float64))
     assert damping[1].tolist() == pytest.approx([1.0, math.exp(-0.3), math.exp(-0.8)])

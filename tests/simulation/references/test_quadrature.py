@@ -8,7 +8,7 @@ import torch
 from scipy.integrate import quad
 from scipy.special import spherical_jn
 
-from dvfb_stream.simulation.physics import lattices, particles, rings
+from dvfb_stream.simulation.physics import intensities, lattices
 
 
 def integral(function, low, high, **options):
@@ -27,7 +27,7 @@ def integral(function, low, high, **options):
 def test_an_oriented_profile_has_mean_one_and_the_harmonics_of_its_sharpness(order, sharpness):
     # Over one period, about its maximum. The tolerance is the quadrature's.
     def profile(azimuth):
-        return rings.angular_profile(azimuth, order=order, sharpness=sharpness, phase=0.0)
+        return intensities.angular_profile(azimuth, order=order, sharpness=sharpness, phase=0.0)
 
     half = math.pi / order
     for harmonic in range(4):
@@ -43,7 +43,9 @@ def test_grains_have_mean_one(order, fwhm):
     phases, weights = torch.tensor([0.1, 0.45]).double(), torch.tensor([1.0, 0.3]).double()
 
     def profile(azimuth):
-        return rings.grain_profile(azimuth[None], order=order, phases=phases, weights=weights, fwhm=fwhm)
+        return intensities.grain_profile(
+            azimuth[None], order=order, phases=phases, weights=weights, fwhm=fwhm
+        )
 
     period = 2.0 * math.pi / order
     mean = integral(profile, 0.0, period, points=[float(p) % period for p in phases]) / period
@@ -65,7 +67,7 @@ def test_unequal_spheres_are_the_average_of_spheres_over_their_radii(x, spread):
         quad(lambda s: weight(s) * form(abs(s)), low, high, **options)[0]
         / quad(weight, low, high, **options)[0]
     )
-    found = particles.polydisperse_sphere(torch.tensor([x], dtype=torch.float64), radius=1.0, spread=spread)
+    found = intensities.polydisperse_sphere(torch.tensor([x], dtype=torch.float64), radius=1.0, spread=spread)
     # Below 0.25 a series of four terms (2.8e-5 x⁸ and the growth of ⟨x¹⁴⟩ with the spread), above it a sum of
     # which 9 ε / x⁶ is rounding: both are worst there.
     assert float(found[0]) == pytest.approx(expected, rel=2e-8 if x < 1.0 else 1e-9)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from scipy.signal import find_peaks
 
-from dvfb_stream.simulation.physics import diffuse, lattices, particles
+from dvfb_stream.simulation.physics import intensities, lattices
 
 pytest.importorskip("sasmodels", reason="sasmodels is not installed; the extra `test` brings it")
 
@@ -61,7 +61,7 @@ def test_unequal_spheres_scatter_as_sasmodels_averages_them(intensity, spread):
         radius_pd_n=2001 if spread else 1,
         radius_pd_nsigma=8.0,
     )
-    found = particles.polydisperse_sphere(torch.from_numpy(q), radius=80.0, spread=spread).numpy()
+    found = intensities.polydisperse_sphere(torch.from_numpy(q), radius=80.0, spread=spread).numpy()
     # Equal spheres: zeros to the rounding of sin x - x cos x. Unequal ones: the closed form below x = 0.25 and the
     # reference's series each keep 8 digits.
     np.testing.assert_allclose(found, reference / reference[0], rtol=1e-7, atol=1e-15)
@@ -85,8 +85,8 @@ def test_a_spheroid_in_the_detector_plane_scatters_as_in_sasmodels(intensity, po
         phi=25.0,
     )
     # A spheroid is a sphere with q stretched: its contours are ellipses, as those of every stretched law.
-    stretched = diffuse.stretched(q, azimuth, aspect=equatorial / polar, phase=math.radians(25.0))
-    found = particles.sphere_form_factor(stretched, radius=math.sqrt(polar * equatorial))
+    stretched = intensities.stretched(q, azimuth, aspect=equatorial / polar, phase=math.radians(25.0))
+    found = intensities.sphere_form_factor(stretched, radius=math.sqrt(polar * equatorial))
     # The same formula in float64; absolute at its zeros.
     np.testing.assert_allclose(found.flatten().numpy(), reference / forward, rtol=1e-8, atol=1e-14)
 

@@ -11,7 +11,7 @@ from dvfb_stream.simulation.beamline.experiment import draw_experiment
 from dvfb_stream.simulation.components import Drawn
 from dvfb_stream.simulation.draws import Draws, Stream
 from dvfb_stream.simulation.sample.fibres import fibre
-from dvfb_stream.simulation.sample.wanted import Wanted
+from dvfb_stream.simulation.sample.structure_request import StructureRequest
 
 FIBRES = 20
 
@@ -21,9 +21,8 @@ def drawn():
     """Twenty fibres, the table they are drawn on, and what was told of them."""
     experiment = draw_experiment(1, 0, SimulationSettings(detectors={"ccd": 1.0}, wide_angle=0.0, tilted=0.0))
     result, rows = Drawn(), np.arange(FIBRES)
-    fibre(
-        result, Wanted(Draws(0, Stream.STRUCTURE, rows, 360), experiment, rows, rows, np.full(FIBRES, 100.0))
-    )
+    draws, level = Draws(0, Stream.STRUCTURE, rows, 360), np.full(FIBRES, 100.0)
+    fibre(result, StructureRequest(draws, experiment, rows, rows, level))
     return experiment.view_table, result, [result.records[0].row(row) for row in range(FIBRES)]
 
 

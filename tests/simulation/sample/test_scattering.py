@@ -10,7 +10,7 @@ from dvfb_stream.simulation import SimulationSettings
 from dvfb_stream.simulation.beamline.experiment import draw_experiment
 from dvfb_stream.simulation.components import Drawn
 from dvfb_stream.simulation.draws import Draws, Stream
-from dvfb_stream.simulation.sample.scattering import anisotropic_low_q
+from dvfb_stream.simulation.sample.diffuse import anisotropic_low_q
 
 LAWS = {"power_law_exponent", "ornstein_zernike_length", "debye_bueche_length", "guinier_radius_of_gyration"}
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from dvfb_stream.simulation.beamline.experiment import Experiment
 from dvfb_stream.simulation.beamline.raster import PolarTable
-from dvfb_stream.simulation.components import Diffuse, Drawn, Integers, Pattern, Record, Terms, on
+from dvfb_stream.simulation.components import Diffuse, Drawn, Integers, Pattern, Terms, on
 from dvfb_stream.simulation.draws import Draws, Reals
-from dvfb_stream.simulation.physics import diffuse
+from dvfb_stream.simulation.physics import intensities
 
 LAWS = ("power_law", "ornstein_zernike", "debye_bueche", "guinier")
 MOST = 1e7
@@ -41,10 +41,10 @@ class _LowQ:
 
     def _laws(self, q: Tensor, column: Callable[[Reals], Tensor]) -> list[Tensor]:
         shapes = [
-            diffuse.power_law(q / self.reference, exponent=column(self.exponent)),
-            diffuse.ornstein_zernike(q, length=column(self.lengths[:, 0])),
-            diffuse.debye_bueche(q, length=column(self.lengths[:, 1])),
-            diffuse.guinier(q, radius_of_gyration=column(self.gyration)),
+            intensities.power_law(q / self.reference, exponent=column(self.exponent)),
+            intensities.ornstein_zernike(q, length=column(self.lengths[:, 0])),
+            intensities.debye_bueche(q, length=column(self.lengths[:, 1])),
+            intensities.guinier(q, radius_of_gyration=column(self.gyration)),
         ]
         return [shape.expand(len(self.exponent), -1) for shape in shapes]
 
@@ -77,7 +77,7 @@ def isotropic_low_q(
     terms = Terms(frame=frame, radial=lambda table: laws.at(table.q, table))
     drawn.terms.append(terms)
     drawn.diffuse.append(Diffuse(intensity=terms, rises=False))
-    drawn.records.append(Record(name="low_q", frame=frame, values=laws.parameters()))
+    drawn.record("low_q", frame, **laws.parameters())
 
 
 def anisotropic_low_q(
@@ -93,7 +93,7 @@ def anisotropic_low_q(
         q = torch.from_numpy(experiment.q_of_radii(radii.clamp(min=0.25).numpy())).to(table.q)
         radial = laws.at(q, table)
         coarse = table.azimuths[::COARSE]
-        stretched = diffuse.stretched(
+        stretched = intensities.stretched(
             table.radii[None, None, :],
             coarse[None, :, None],
             aspect=on(table, aspect)[:, :, None],
@@ -111,13 +111,7 @@ def anisotropic_low_q(
     pattern = Pattern(frame=frame, full=full)
     drawn.patterns.append(pattern)
     drawn.diffuse.append(Diffuse(intensity=pattern, rises=False, order=2))
-    drawn.records.append(
-        Record(
-            name="anisotropic_low_q",
-            frame=frame,
-            values={"order": 2, "aspect": aspect, "phase": phase, **laws.parameters()},
-        )
-    )
+    drawn.record("anisotropic_low_q", frame, order=2, aspect=aspect, phase=phase, **laws.parameters())
 
 
 def parasitic(drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integers, level: Reals) -> None:
@@ -127,15 +121,13 @@ def parasitic(drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integer
     height = level * 10.0 ** draws.uniform(-1.2, 0.5)
 
     def radial(table: PolarTable) -> Tensor:
-        shape = diffuse.power_law((table.q / edge).clamp(min=0.5), exponent=on(table, exponent))
+        shape = intensities.power_law((table.q / edge).clamp(min=0.5), exponent=on(table, exponent))
         return on(table, height) * shape
 
     terms = Terms(frame=frame, radial=radial)
     drawn.terms.append(terms)
     drawn.diffuse.append(Diffuse(intensity=terms, rises=False))
-    drawn.records.append(
-        Record(name="parasitic", frame=frame, values={"exponent": exponent, "height": height})
-    )
+    drawn.record("parasitic", frame, exponent=exponent, height=height)
 
 
 def high_q(drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integers, level: Reals) -> None:
@@ -145,10 +137,8 @@ def high_q(drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integers, 
     height = level * 10.0 ** draws.uniform(-0.6, 0.6)
     terms = Terms(
         frame=frame,
-        radial=lambda table: on(table, height) * diffuse.high_q_rise(table.q, length=on(table, length)),
+        radial=lambda table: on(table, height) * intensities.high_q_rise(table.q, length=on(table, length)),
     )
     drawn.terms.append(terms)
     drawn.diffuse.append(Diffuse(intensity=terms, rises=True))
-    drawn.records.append(
-        Record(name="high_q", frame=frame, values={"length": length, "rise": rise, "height": height})
-    )
+    drawn.record("high_q", frame, length=length, rise=rise, height=height)

@@ -1,12 +1,31 @@
-"""Draws what every structure has: the place of its first maximum and the order of its symmetry."""
+"""What is asked of those who draw structures, and the draws that every structure has: first maximum and symmetry."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.simulation.beamline.experiment import Experiment
+from dvfb_stream.simulation.components import Integers
 from dvfb_stream.simulation.draws import Draws, Reals
+
+
+class StructureRequest(NamedTuple):
+    """Structures of one kind that frames of an experiment show, a row each, (n,)."""
+
+    draws: Draws
+    """Random numbers, a row a structure."""
+    experiment: Experiment
+    """Of all frames."""
+    frame: Integers
+    """Position of each one's frame in the batch."""
+    structure: Integers
+    """A number of its own."""
+    level: Reals
+    """About its height, counts a detector pixel."""
+
 
 CANDIDATES = 12
 MIN_FWHM = 1.1
