@@ -20,8 +20,7 @@ import torch
 
 from benchmarks.command import run
 from dvfb_stream.models.networks.cost import cost_of
-from dvfb_stream.training.dataset import SimulatedDataset, build
-from dvfb_stream.training.epochs import StoredFrames
+from dvfb_stream.training.dataset import SimulatedDataset, StoredFrames, build
 from dvfb_stream.training.fitting import fit
 from dvfb_stream.training.presets import PAPER_FRAMES, SEEDS, preset
 
@@ -43,7 +42,6 @@ def variants() -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
         "no heads of the views": ({"heads": False}, {}),
         "asymmetric loss": ({}, {"loss": "asymmetric"}),
         "without symmetries": ({}, {"symmetries": False}),
-        "turned by up to 10 degrees": ({}, {"rotation": 10.0}),
         "float32": ({}, {"precision": "float32"}),
     }
 

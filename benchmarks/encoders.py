@@ -44,8 +44,8 @@ from dvfb_stream.reproduction.encoder_training.problems import TOLERANCES, solve
 from dvfb_stream.reproduction.encoders import EncoderWeights, LinearEncoder, UnrolledEncoder, load_weights
 from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.training.dataset import FRAMES_PER_EXPERIMENT
-from dvfb_stream.training.encoding import by_geometry, views_of
 from dvfb_stream.training.evaluation import average_precision
+from dvfb_stream.training.examples import by_geometry, views_of
 from dvfb_stream.training.presets import SEEDS
 
 Encode = Callable[[Projections], Tensor]

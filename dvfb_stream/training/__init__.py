@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from dvfb_stream.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from dvfb_stream.training.presets import PRESETS, Recipe, preset
+    from dvfb_stream.training.presets import PRESETS, FittingSettings, Recipe, preset
     from dvfb_stream.training.recipe import Reports, train
-    from dvfb_stream.training.settings import FittingSettings
 
 __all__ = ["PRESETS", "FittingSettings", "Recipe", "Reports", "preset", "train"]
 

@@ -1,13 +1,17 @@
-"""What changes a frame and keeps its labels, done to view and coefficients alike."""
+"""What changes a frame and keeps its labels, done to view and coefficients alike, or to pixels and geometry."""
 
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
 from dvfb_stream.fbt import rotate
+from dvfb_stream.frames import Frame, Geometry
 
 SYMMETRIES = 8
 
@@ -45,30 +49,55 @@ def transform(
     return images, masks, coefficients.resolve_conj()
 
 
-def turn(
-    angle: float, images: Tensor, masks: Tensor, coefficients: Tensor, *, orders: tuple[int, ...]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Turn a batch by any angle: the pixels about the middle of the view, the coefficients by a phase.
+Number = TypeVar("Number", bound=np.generic)
 
-    What the turned corners uncover is invalid. The coefficients are those of the whole view, corners included, so
-    that the two views of a frame agree up to what is seen in the corners: meant for small angles.
+TURNS = (0, 4, 2, 6, 1, 5, 3, 7)
+"""The symmetries of the square in the order in which they are taken: no change, mirror image, half turn, ..."""
+
+MOST_COPIES = 4096
+"""Frames and copies that heads are fitted to. Copies help where frames are few; an SVM's time grows with the square
+of their number."""
+
+
+def copies_of(frames: int) -> tuple[int, ...]:
+    """Return which symmetries to take of so many frames, the frame as it is being the first."""
+    return TURNS[: max(1, min(len(TURNS), MOST_COPIES // max(frames, 1)))]
+
+
+def turned(frame: Frame, symmetry: int) -> Frame:
+    """Return a frame under one of the eight symmetries of the square, its beam centre and mask along with it.
 
     Parameters
     ----------
-    angle
-        Radians, from +x to +y.
-    images, masks, coefficients, orders
-        As `transform`.
+    frame
+        Left as it is; the pixels returned are a view of its own.
+    symmetry
+        0 to 7: quarter turns from +x to +y, from 4 on after a mirror image left to right, as in
+        `dvfb_stream.training.augmentation.transform`.
     """
-    cos, sin = math.cos(angle), math.sin(angle)
-    # Each new pixel looks back along the turn, in coordinates from -1 to 1.
-    back = torch.tensor([[cos, sin, 0.0], [-sin, cos, 0.0]], device=images.device)
-    grid = nn.functional.affine_grid(
-        back.expand(len(images), 2, 3), [len(images), 1, *images.shape[1:]], align_corners=False
+    geometry = frame.geometry
+    if symmetry == 0:
+        return frame
+    rows, columns = geometry.shape
+    x, y = geometry.center_x, geometry.center_y
+    if symmetry >= 4:
+        x = columns - 1 - x
+    for _ in range(symmetry % 4):
+        # A quarter turn takes +x to +y: the new column counts from the far end of the old rows.
+        x, y, rows, columns = rows - 1 - y, x, columns, rows
+    return Frame(
+        _turned(np.asarray(frame.pixels), symmetry),
+        Geometry(
+            shape=(rows, columns),
+            center_x=x,
+            center_y=y,
+            mask=None if geometry.mask is None else _turned(geometry.mask, symmetry),
+        ),
+        frame.origin,
     )
-    valid = masks.to(images.dtype)
-    both = torch.stack([images * valid, valid], dim=1)
-    turned = nn.functional.grid_sample(both, grid, padding_mode="zeros", align_corners=False)
-    masks = turned[:, 1] > 0.5
-    images = torch.where(masks, turned[:, 0] / turned[:, 1].clamp_min(0.5), 0.0)
-    return images, masks, rotate(coefficients, angle, orders=orders)
+
+
+def _turned(values: NDArray[Number], symmetry: int) -> NDArray[Number]:
+    if symmetry >= 4:
+        values = values[:, ::-1]
+    return np.rot90(values, symmetry % 4, axes=(1, 0))

@@ -1,12 +1,13 @@
-"""Simulated frames as the networks are shown them, computed once and kept in memory-mapped arrays."""
+"""Simulated frames as the networks are shown them: computed once and kept, or new ones for every epoch of a fit."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -18,8 +19,7 @@ from dvfb_stream.labels import LABELS
 from dvfb_stream.process_pool import process_pool
 from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.simulation.identity import as_text, difference, identity_of
-from dvfb_stream.training.encoding import by_geometry, encode
-from dvfb_stream.training.examples import Examples
+from dvfb_stream.training.examples import Examples, by_geometry, encode
 from dvfb_stream.view import VIEW_SIZE
 
 FRAMES_PER_BLOCK = 100
@@ -215,3 +215,68 @@ def _make_block(task: tuple[Path, SimulatedDataset, int]) -> None:
     for array in arrays.values():
         array.flush()  # type: ignore[attr-defined]
     _marker(folder, block).touch()
+
+
+class EpochFrames(Protocol):
+    """What a fit takes its frames from."""
+
+    def __len__(self) -> int:
+        """Frames an epoch, at least about."""
+
+    def epoch(self, number: int) -> Examples:
+        """Return the frames of an epoch, from 1."""
+
+
+class FreshFrames:
+    """New frames from the simulator for every epoch, the next epoch's made while this one is fitted.
+
+    Parameters
+    ----------
+    folder
+        Room for two epochs' frames.
+    dataset
+        The first epoch's; later ones go on where it ends.
+    epochs
+        How many there are; nothing is made beyond the last.
+    pool
+        Where they are made. Who ends it ends what is being made for the next epoch.
+    """
+
+    def __init__(self, folder: Path, dataset: SimulatedDataset, *, epochs: int, pool: Executor) -> None:
+        self._folder, self._dataset, self._epochs, self._pool = folder, dataset, epochs, pool
+        self._next: tuple[int, Callable[[], Examples]] | None = None
+
+    def __len__(self) -> int:
+        return self._dataset.count
+
+    def epoch(self, number: int) -> Examples:
+        """Return the frames of an epoch, from 1; those of earlier epochs are deleted."""
+        ahead = self._next
+        examples = (ahead[1] if ahead and ahead[0] == number else self._begin(number))()
+        for old in self._folder.glob("epoch-*"):
+            if old not in (self._place(number), self._place(number + 1)):
+                shutil.rmtree(old)
+        self._next = (number + 1, self._begin(number + 1)) if number < self._epochs else None
+        return examples.in_memory()
+
+    def _begin(self, number: int) -> Callable[[], Examples]:
+        whole = self._dataset.blocks * FRAMES_PER_BLOCK
+        start = self._dataset.start + (number - 1) * whole
+        return begin(self._place(number), replace(self._dataset, start=start), self._pool)
+
+    def _place(self, number: int) -> Path:
+        return self._folder / f"epoch-{number:04d}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFrames:
+    """The same examples for every epoch."""
+
+    examples: Examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def epoch(self, number: int) -> Examples:
+        """Return the examples, whatever the epoch."""
+        return self.examples

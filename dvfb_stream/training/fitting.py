@@ -20,14 +20,13 @@ from torch.optim.swa_utils import AveragedModel
 from dvfb_stream.errors import BundleError, SettingsError
 from dvfb_stream.fbt.device import find_precision, in_precision
 from dvfb_stream.models.networks import AnnotationNetwork, Inputs, build_network
-from dvfb_stream.training.augmentation import SYMMETRIES, transform, turn
+from dvfb_stream.training.augmentation import SYMMETRIES, transform
 from dvfb_stream.training.checkpoint import Epoch, FitState, read_state
+from dvfb_stream.training.dataset import EpochFrames
 from dvfb_stream.training.distributed import Team, own_device, team
-from dvfb_stream.training.epochs import EpochFrames
 from dvfb_stream.training.evaluation import mean_average_precision, predict
 from dvfb_stream.training.examples import Batch, Examples
-from dvfb_stream.training.losses import label_loss
-from dvfb_stream.training.settings import FittingSettings
+from dvfb_stream.training.presets import FittingSettings
 
 MILESTONES = (0.6, 0.85)
 """Shares of the fit after which the learning rate falls to a tenth."""
@@ -275,9 +274,6 @@ class _Fit:
                 for part in zip(*(view.chunk(2) for view in views), strict=True)
             ]
             views = tuple(torch.cat(parts) for parts in zip(*halves, strict=True))  # type: ignore[assignment]
-        if settings.rotation:
-            angle = math.radians(settings.rotation) * float(torch.rand(()) * 2 - 1)
-            views = turn(angle, *views, orders=self._orders)
         inputs = self._network.prepare(*views)
         with in_precision(settings.precision, self._device):
             heads = self._model(inputs)
@@ -355,3 +351,32 @@ def rate(schedule: str, done: float) -> float:
     if done < 0.1:
         return 0.1 + 0.9 * done / 0.1
     return 0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))
+
+
+NEGATIVE_FOCUS = 4.0
+"""γ₋ of the asymmetric loss."""
+MARGIN = 0.05
+"""Probability up to which a negative costs nothing."""
+
+
+def label_loss(logits: Tensor, truth: Tensor, kind: str) -> Tensor:
+    """Return the loss, summed over labels and averaged over frames as (11) prints it.
+
+    Parameters
+    ----------
+    logits, truth
+        (B, L); truth 0 or 1.
+    kind
+        ``bce``: (11). ``asymmetric``: negatives p are weighted by max(p - 0.05, 0)⁴, positives not at all.
+
+    References
+    ----------
+    Ridnik et al. (2021), Asymmetric loss for multi-label classification, ICCV.
+    """
+    if kind == "bce":
+        return nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="sum") / len(logits)
+    stated = torch.sigmoid(logits)
+    shifted = (stated - MARGIN).clamp_min(0.0)
+    positive = truth * nn.functional.logsigmoid(logits)
+    negative = (1.0 - truth) * torch.log((1.0 - shifted).clamp_min(1e-8)) * shifted.pow(NEGATIVE_FOCUS)
+    return -(positive + negative).sum() / len(logits)

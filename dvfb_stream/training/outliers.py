@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.simulation import Simulator
 from dvfb_stream.training.dataset import FRAMES_PER_EXPERIMENT, default_simulation
-from dvfb_stream.training.encoding import Encoded, by_geometry, encode
+from dvfb_stream.training.examples import Encoded, by_geometry, encode
 
 Counts = NDArray[np.float64]
 

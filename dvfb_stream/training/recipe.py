@@ -30,11 +30,16 @@ from dvfb_stream.models.novelty import Novelty, statistics_of
 from dvfb_stream.process_pool import process_pool
 from dvfb_stream.training.card import write_card
 from dvfb_stream.training.checkpoint import Epoch
-from dvfb_stream.training.dataset import FRAMES_PER_EXPERIMENT, SimulatedDataset, build
-from dvfb_stream.training.encoding import Encoded
-from dvfb_stream.training.epochs import EpochFrames, FreshFrames, StoredFrames
+from dvfb_stream.training.dataset import (
+    FRAMES_PER_EXPERIMENT,
+    EpochFrames,
+    FreshFrames,
+    SimulatedDataset,
+    StoredFrames,
+    build,
+)
 from dvfb_stream.training.evaluation import average_precision, expected_calibration_error, predict
-from dvfb_stream.training.examples import Examples, join
+from dvfb_stream.training.examples import Encoded, Examples, join
 from dvfb_stream.training.fitting import fit, resolved
 from dvfb_stream.training.outliers import OUTLIERS, encoded_outliers
 from dvfb_stream.training.presets import SEEDS, Recipe, preset

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import expit
 
 from dvfb_stream.labels import LABELS
-from dvfb_stream.training.calibration import SCALINGS, compare_calibrations
+from dvfb_stream.training.evaluation import SCALINGS, compare_calibrations
 
 
 def drawn(truth_of, seed, count=6000):

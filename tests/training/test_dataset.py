@@ -13,8 +13,7 @@ from dvfb_stream.labels import LABELS
 from dvfb_stream.process_pool import process_pool
 from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.training import dataset as dataset_module
-from dvfb_stream.training.dataset import SimulatedDataset, build, default_simulation
-from dvfb_stream.training.epochs import FreshFrames
+from dvfb_stream.training.dataset import FreshFrames, SimulatedDataset, build, default_simulation
 from dvfb_stream.view import ViewResampler
 
 

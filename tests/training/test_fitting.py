@@ -6,8 +6,7 @@ import torch
 
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.training import FittingSettings
-from dvfb_stream.training.fitting import _moving_average, rate
-from dvfb_stream.training.losses import label_loss
+from dvfb_stream.training.fitting import _moving_average, label_loss, rate
 
 
 def test_the_one_cycle_rises_and_falls():
@@ -55,7 +54,8 @@ def test_young_averages_forget_faster():
         ({"loss": "focal"}, "loss must be one of"),
         ({"epochs": 0}, "at least 1 epoch"),
         ({"learning_rate": float("nan")}, "learning_rate must lie from"),
-        ({"rotation": 90.0}, "rotation must lie from 0 to 45"),
+        ({"clip": -1.0}, "clip must lie from 0 to"),
+        ({"precision": "half"}, "precision must be one of auto, float32, bfloat16, not 'half'"),
     ],
 )
 def test_settings_out_of_range_are_refused(wrong, message):

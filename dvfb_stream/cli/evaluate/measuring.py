@@ -16,8 +16,12 @@ from dvfb_stream.fbt import log_scale, normalise
 from dvfb_stream.models import Bundle, load_bundle
 from dvfb_stream.models.calibration import probabilities
 from dvfb_stream.reproduction.linear_svm import fit_linear_svms
-from dvfb_stream.training.calibration import compare_calibrations
-from dvfb_stream.training.evaluation import average_precision, expected_calibration_error, predict
+from dvfb_stream.training.evaluation import (
+    average_precision,
+    compare_calibrations,
+    expected_calibration_error,
+    predict,
+)
 from dvfb_stream.training.examples import Examples
 
 TABLE_PRESETS: Mapping[int, Mapping[str, str]] = {

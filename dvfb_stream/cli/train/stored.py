@@ -22,8 +22,7 @@ from dvfb_stream.cli.simulate.layout import (
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.frames import Geometry
-from dvfb_stream.training.encoding import Encoded, encode
-from dvfb_stream.training.examples import Examples, join
+from dvfb_stream.training.examples import Encoded, Examples, encode, join
 
 
 def read_dataset(path: Path, cache: Path, fbt: FourierBesselSettings) -> Examples:

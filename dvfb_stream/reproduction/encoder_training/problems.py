@@ -17,7 +17,7 @@ from dvfb_stream.fbt import FourierBessel, FourierBesselSettings, PenaltyReading
 from dvfb_stream.fbt.elastic_net import PenalisedFit
 from dvfb_stream.process_pool import process_pool
 from dvfb_stream.simulation import SimulationSettings, Simulator
-from dvfb_stream.training.encoding import by_geometry, views_of
+from dvfb_stream.training.examples import by_geometry, views_of
 
 TOLERANCES = {PenaltyReading.PER_SAMPLE: 1e-9, PenaltyReading.UNIT_NORM: 1e-6}
 """Of the minima that are learned from: a hundredth, or less, of the excess that any encoder leaves."""

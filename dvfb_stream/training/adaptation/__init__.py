@@ -2,7 +2,7 @@
 
 from dvfb_stream.training.adaptation.bundle import save_adapted
 from dvfb_stream.training.adaptation.heads import Adaptation, LabelledFeatures, LabelOutcome, adapt
-from dvfb_stream.training.adaptation.turned import copies_of, turned
+from dvfb_stream.training.augmentation import copies_of, turned
 
 __all__ = [
     "Adaptation",
