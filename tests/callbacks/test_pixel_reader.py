@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +26,11 @@ class Inbox:
     def __init__(self):
         self.got = {}
         self.order = []
+        self._arrived = defaultdict(threading.Event)
+
+    def has(self, key):
+        """An event that is set when it is there."""
+        return self._arrived[key]
 
     def taking(self, name):
         def deliver(position, found):
@@ -30,6 +38,7 @@ class Inbox:
             assert key not in self.got, "delivered twice"
             self.got[key] = (None, found.reason) if isinstance(found, NotRead) else (found, "")
             self.order.append(key)
+            self._arrived[key].set()
 
         return deliver
 
@@ -333,12 +342,9 @@ def test_a_growing_file_is_read_as_it_grows(tmp_path):
     for number in range(len(frames)):
         reference = Hdf5Frame(path, "entry/data", number, Expected((8, 9), np.dtype("u2")))
         reader.submit(Stored([reference]), inbox.taking(number))
-    import subprocess
-    import sys
-
     np.save(tmp_path / "frames.npy", frames)
     writer = f"""
-import h5py, numpy as np, time
+import h5py, numpy as np, sys
 frames = np.load({str(tmp_path / "frames.npy")!r})
 with h5py.File({path!r}, "w", libver="latest") as file:
     data = file.create_dataset("entry/data", shape=(0, 8, 9), maxshape=(None, 8, 9), chunks=(1, 8, 9), dtype="u2")
@@ -347,9 +353,14 @@ with h5py.File({path!r}, "w", libver="latest") as file:
         data.resize(number + 1, axis=0)
         data[number] = frame
         data.flush()
-        time.sleep(0.02)
+        sys.stdin.readline()
 """
-    subprocess.run([sys.executable, "-c", writer], check=True)
+    with subprocess.Popen([sys.executable, "-c", writer], stdin=subprocess.PIPE, text=True) as writing:
+        for number in range(len(frames)):
+            # The next is written when this one has been read.
+            assert inbox.has(number).wait(10)
+            writing.stdin.write("\n")
+            writing.stdin.flush()
     assert reader.drain(15)
     assert inbox.order == list(range(12))
     for number, frame in enumerate(frames):

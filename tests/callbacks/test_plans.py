@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 
 import h5py
 import numpy as np
@@ -79,11 +78,13 @@ def test_a_scan_without_the_label_comes_to_its_end(RE, live, camera, motor):
 
 
 def test_an_annotation_that_does_not_come_is_given_up(RE, camera, annotator):
+    late = threading.Event()
+
     class Slow:
         identity = annotator.identity
 
         def annotate(self, frames):
-            time.sleep(0.5)
+            assert late.wait(10)
             return annotator.annotate(frames)
 
     result = []
@@ -94,7 +95,8 @@ def test_an_annotation_that_does_not_come_is_given_up(RE, camera, annotator):
         def plan():
             yield from bps.trigger_and_read([camera])
             result.append((yield from newest_annotation(live, "camera", timeout=0.05)))
-            result.append((yield from newest_annotation(live, "camera", timeout=5.0)))
+            late.set()
+            result.append((yield from newest_annotation(live, "camera", timeout=10.0)))
 
         RE(plan())
     assert result[0] is None

@@ -1,5 +1,6 @@
 """``dvfb simulate``: what it writes is what the simulator makes, however often it is interrupted."""
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -9,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import h5py
 import hdf5plugin  # noqa: F401 - lets h5py read the pixels
@@ -76,13 +76,20 @@ def command(path, small, *, count, seed=2):
     ]
 
 
+def ends_or(process, condition):
+    """Wait until a process has ended or a condition holds."""
+    while not condition():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.005)
+            return
+
+
 def test_killed_at_any_moment_and_called_again_it_ends_with_the_same_bytes(dvfb, tmp_path, small):
     path, parts = tmp_path / "broken.h5", tmp_path / "broken.h5.parts"
     kept = 0
     for wanted in (1, 2):
         process = subprocess.Popen(command(path, small, count=800), stdout=subprocess.DEVNULL)
-        while process.poll() is None and len(list(parts.glob("*-*.h5"))) < wanted:
-            time.sleep(0.005)
+        ends_or(process, lambda wanted=wanted: len(list(parts.glob("*-*.h5"))) >= wanted)
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not path.exists()
@@ -164,8 +171,7 @@ def test_a_full_disk_is_said_in_one_line_and_loses_nothing(dvfb, begun, tmp_path
 def test_interrupted_by_hand_it_says_what_is_kept(tmp_path, small, hears_interrupts):
     words = command(tmp_path / "frames.h5", small, count=100_000)
     process = subprocess.Popen(words, stderr=subprocess.PIPE, preexec_fn=hears_interrupts)
-    while process.poll() is None and not list((tmp_path / "frames.h5.parts").glob("*-*.h5")):
-        time.sleep(0.005)
+    ends_or(process, lambda: list((tmp_path / "frames.h5.parts").glob("*-*.h5")))
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1].decode().splitlines()
     assert process.returncode == 130

@@ -104,13 +104,17 @@ def test_no_more_is_kept_than_stated_and_a_new_detector_takes_the_place_of_the_o
     assert memory.idle_bytes <= 3 * SIZE
 
 
+def wait_for(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.001)
+
+
 def test_some_is_ready_before_it_is_asked_for_until_it_is_closed():
     memory = FrameMemory(ahead=3)
     held = [memory.copy(image(1))]
-    deadline = time.monotonic() + 10
-    while memory.idle_bytes < 3 * SIZE and time.monotonic() < deadline:
-        time.sleep(0.001)
-    assert memory.idle_bytes == 3 * SIZE
+    wait_for(lambda: memory.idle_bytes == 3 * SIZE)
     held += [memory.copy(image(n)) for n in range(5)]
     memory.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "dvfb-memory"]
@@ -120,8 +124,9 @@ def test_some_is_ready_before_it_is_asked_for_until_it_is_closed():
 
 def test_no_more_is_made_ready_than_is_kept():
     memory = FrameMemory(SIZE, ahead=3)
-    memory.copy(image(1))
-    time.sleep(0.05)
+    held = memory.copy(image(1))
+    wait_for(lambda: memory.idle_bytes == SIZE)
+    del held
     memory.close()
     assert memory.idle_bytes <= SIZE
 
