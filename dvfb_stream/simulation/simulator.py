@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import find_device
 from dvfb_stream.frames import Geometry
@@ -141,7 +141,7 @@ class Simulator:
         self.seed = int(seed)
         self.settings = SimulationSettings() if settings is None else settings
         self.device = find_device(device)
-        self._experiments: OrderedDict[int, Experiment] = OrderedDict()
+        self._experiments: BoundedCache[int, Experiment] = BoundedCache(EXPERIMENTS_KEPT)
 
     def frame(self, index: int) -> SimulatedFrame:
         """Return frame `index` (0 or more).
@@ -205,14 +205,9 @@ class Simulator:
             start = end
 
     def _experiment(self, number: int) -> Experiment:
-        experiment = self._experiments.get(number)
-        if experiment is None:
-            experiment = draw_experiment(self.seed, number, self.settings).to(self.device)
-            self._experiments[number] = experiment
-            if len(self._experiments) > EXPERIMENTS_KEPT:
-                self._experiments.popitem(last=False)
-        self._experiments.move_to_end(number)
-        return experiment
+        return self._experiments.get_or_make(
+            number, lambda: draw_experiment(self.seed, number, self.settings).to(self.device)
+        )
 
     def _batch(self, experiment: Experiment, start: int, stop: int) -> SimulatedBatch:
         scene = _Scene(self.seed, experiment, np.arange(start, stop), self.settings)

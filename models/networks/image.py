@@ -69,7 +69,7 @@ class AlexNet(nn.Module):
         for _ in range(3):
             extent = (extent - 4) // 2 + 1
         if extent < 1 or side > VIEW_SIDE:
-            raise ValueError(f"AlexNet needs crops of 67 to {VIEW_SIDE} pixels, not {side}")
+            raise ValueError(f"AlexNet needs crops of 95 to {VIEW_SIDE} pixels, not {side}")
         self.features = 256 * extent**2
 
     def prepare(self, images: Tensor, masks: Tensor) -> Tensor:

@@ -12,15 +12,20 @@ import torch
 
 from dvfb_stream import Annotator
 from dvfb_stream.errors import BundleError, SettingsError
+from dvfb_stream.fbt import FourierBesselSettings
+from dvfb_stream.fbt.device import find_precision
 from dvfb_stream.labels import LABELS
 from dvfb_stream.models import build_network, load_bundle
 from dvfb_stream.training import PRESETS, FittingSettings, Recipe, Reports, preset, train
 from dvfb_stream.training import recipe as recipe_module
 from dvfb_stream.training.__main__ import main
+from dvfb_stream.training.dataset import StoredFrames
+from dvfb_stream.training.fitting import fit, resolved
 
 FITTING = FittingSettings(epochs=2, batch_size=32, optimizer="adamw", learning_rate=1e-3, averaging=0.9)
 COMPACT = {"image": {"name": "compact"}, "coefficient": {"name": "compact"}, "hidden": [16], "heads": True}
-COEFFICIENT = {"image": None, "coefficient": {"name": "2conv"}, "hidden": [8]}
+COEFFICIENT = {"image": None, "coefficient": {"name": "compact"}, "hidden": [8]}
+ORDERS = FourierBesselSettings().orders
 FRAMES = {"train": 200, "validation": 200, "test": 200}
 RECIPE = Recipe(name="small", architecture=COMPACT, fitting=FITTING, frames=FRAMES)
 
@@ -71,25 +76,38 @@ def test_an_interrupted_fit_ends_with_the_weights_of_an_uninterrupted_one(
     assert uninterrupted.identity.sha256 == Annotator.load(bundle_folder).identity.sha256
 
 
-@pytest.mark.parametrize("began_with", ["float32", "bfloat16"])
-def test_a_resumed_fit_keeps_the_precision_it_began_with(work, began_with, monkeypatch):
-    """Though another device would choose another: the bundle says which it was."""
-    name = f"in-{began_with}"
-    fitting = dataclasses.replace(FITTING, epochs=1, precision="auto")
-    other = "float32" if began_with == "bfloat16" else "bfloat16"
+def test_a_resumed_fit_keeps_the_precision_it_began_with(examples, tmp_path, monkeypatch):
+    """Though another device would choose another."""
     native = "dvfb_stream.fbt.device._processor_has_bfloat16"
-    monkeypatch.setattr(native, lambda: began_with == "bfloat16")
-    recipe = dataclasses.replace(RECIPE, name=name, fitting=fitting, architecture=COEFFICIENT)
-    with pytest.raises(InterruptedFitError):
-        train(recipe, work=work, reports=Reports(on_epoch=interrupt))
-    monkeypatch.setattr(native, lambda: began_with != "bfloat16")
-    said = []
-    resumed = train(recipe, work=work, reports=Reports(say=said.append))
-    assert resumed.description.training["fitting"]["precision"] == began_with
-    assert any(f"in {began_with}" in line for line in said)
-    asked = dataclasses.replace(recipe, fitting=dataclasses.replace(fitting, precision=other))
-    with pytest.raises(BundleError, match="checkpoint"):
-        train(asked, work=work)
+    for began_with, other in (("float32", "bfloat16"), ("bfloat16", "float32")):
+        checkpoint = tmp_path / began_with
+        fitting = FittingSettings(epochs=1, batch_size=8)
+
+        def fitted(fitting, checkpoint=checkpoint):
+            some = examples.first(8)
+            architecture = {**COEFFICIENT, "hidden": [4]}
+            fit(
+                StoredFrames(some),
+                some,
+                architecture=architecture,
+                orders=ORDERS,
+                settings=fitting,
+                checkpoint=checkpoint,
+            )
+
+        monkeypatch.setattr(native, lambda has=began_with == "bfloat16": has)
+        fitted(fitting)
+        monkeypatch.setattr(native, lambda has=began_with != "bfloat16": has)
+        assert resolved(fitting, checkpoint, "cpu").precision == began_with
+        assert resolved(fitting, tmp_path / "anew", "cpu").precision == other
+        fitted(fitting)
+        with pytest.raises(BundleError, match="checkpoint"):
+            fitted(dataclasses.replace(fitting, precision=other))
+
+
+def test_a_bundle_says_in_which_precision_it_was_fitted(bundle_folder):
+    facts = json.loads((bundle_folder / "model.json").read_text())["training"]
+    assert facts["fitting"]["precision"] == find_precision("auto", "cpu")
 
 
 def test_a_checkpoint_of_other_settings_or_damaged_is_refused(bundle_folder, work):
@@ -106,7 +124,7 @@ def test_a_checkpoint_of_other_settings_or_damaged_is_refused(bundle_folder, wor
 @pytest.fixture
 def small_stages(monkeypatch):
     """Presets of the paper's two stages, small enough for a test: AlexNet on its smallest crop, a pass each."""
-    image, coefficient = {"name": "alexnet", "side": 67}, {"name": "2conv"}
+    image, coefficient = {"name": "alexnet", "side": 95}, {"name": "compact"}
     once = dataclasses.replace(FITTING, epochs=1)
     recipes = {
         name: Recipe(

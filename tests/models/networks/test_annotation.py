@@ -82,8 +82,8 @@ def test_cost_counts_the_layers_that_judge_a_frame():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"image": {"name": "alexnet", "side": 60}}, "crops of 67 to 256 pixels, not 60"),
-        ({"image": {"name": "alexnet", "side": 500}}, "crops of 67 to 256 pixels, not 500"),
+        ({"image": {"name": "alexnet", "side": 94}}, "crops of 95 to 256 pixels, not 94"),
+        ({"image": {"name": "alexnet", "side": 500}}, "crops of 95 to 256 pixels, not 500"),
         ({"coefficient": {"name": "3conv"}}, "no sub-network '3conv'"),
         ({"hidden": 256}, "describe no network"),
     ],
