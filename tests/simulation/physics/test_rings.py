@@ -75,11 +75,6 @@ def test_a_ring_has_the_full_width_at_half_maximum_it_was_given():
     assert float(above[-1] - above[0]) == pytest.approx(0.3, abs=1e-4)
 
 
-def test_orders_are_damped_like_a_debye_waller_factor():
-    # exp(-s² q²) at 3 q0 over that at q0, with s² q0² = 0.1
-    assert intensities.order_damping(3.0, disorder=0.1) == pytest.approx(math.exp(-0.1 * 9) / math.exp(-0.1))
-
-
 @given(floor=st.floats(0.05, 0.3))
 def test_a_correlation_peak_has_its_height_place_floor_and_width(floor):
     q = torch.linspace(0.0, 3.0, 300001, dtype=torch.float64)
@@ -151,10 +146,3 @@ def test_the_sharpest_profiles_hold_in_float32():
     grains |= {"phases": grains["phases"].float(), "weights": grains["weights"].float()}
     single = intensities.grain_profile(azimuth.float(), **grains, fwhm=0.03)
     torch.testing.assert_close(single.double(), exact, rtol=0.0, atol=1e-3 * float(exact.max()))
-
-
-def test_orders_of_several_lattices_are_damped_in_one_call():
-    ratio, disorder = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64), column(0.0, 0.1)
-    damping = intensities.order_damping(ratio, disorder=disorder)
-    torch.testing.assert_close(damping[0], torch.ones(3, dtype=torch.float64))
-    assert damping[1].tolist() == pytest.approx([1.0, math.exp(-0.3), math.exp(-0.8)])
