@@ -118,7 +118,7 @@ def listed(partitions: Collection[TopicPartition]) -> str:
 
 
 class Assignment(AsyncConsumerRebalanceListener):  # type: ignore[misc]
-    """The partitions that are ours now, each with its open runs; commits when one is revoked.
+    """The partitions that are ours now, each with its offsets; commits when one is revoked.
 
     kafka-python tells it of rebalances on its network thread, while the consumer's thread may be in the middle
     of a batch. So a partition begins paused: the consumer's thread resumes it between two batches, and no
@@ -156,11 +156,11 @@ class Assignment(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         """Commit what is stored of `revoked`; their open runs are the next owner's, from their start."""
         gone = self._take_away(revoked)
         offsets = {
-            partition: offset for partition, runs in gone.items() if (offset := runs.end()) is not None
+            partition: offset for partition, theirs in gone.items() if (offset := theirs.end()) is not None
         }
         deadline = time.monotonic() + self._patience
-        for partition, runs in gone.items():
-            if not runs.settle(max(0.0, deadline - time.monotonic())):
+        for partition, theirs in gone.items():
+            if not theirs.settle(max(0.0, deadline - time.monotonic())):
                 logger.warning(
                     "a write of %s outlasts its revocation: rows may be stored twice", listed([partition])
                 )
@@ -176,8 +176,8 @@ class Assignment(AsyncConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
         """Forget `lost`; they belong to somebody else already, so nothing may be committed for them."""
-        for runs in self._take_away(lost).values():
-            runs.end()
+        for theirs in self._take_away(lost).values():
+            theirs.end()
         logger.warning("lost: %s; another daemon has them, or will", listed(lost))
 
     def _take_away(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, PartitionOffsets]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,6 @@ from dvfb_stream.kafka.consumer import (
     offsets_to_commit,
     open_consumer,
 )
-from dvfb_stream.kafka.partition_offsets import Verdict
 from dvfb_stream.kafka.partition_pipeline import PartitionPipeline, SharedAnnotator
 from dvfb_stream.kafka.settings import DaemonSettings
 from dvfb_stream.kafka.sinks import StorageError
@@ -52,13 +52,11 @@ class DaemonStats:
     """Kafka records read."""
     refused: int
     """Messages among them that could not be decoded; skipped."""
-    unknown_run: int
-    """Documents whose run's start was not read, or whose run was stored or given up before; skipped."""
-    no_run: int
-    """Documents that do not say which run they belong to; skipped."""
-    repeated_starts: int
-    """Second start documents of open runs; skipped."""
-    given_up_runs: int
+    rejected_documents: int
+    """Documents that no run could take: their run's start was not read, they came too late, or are malformed."""
+    repeated: int
+    """Documents that brought nothing new: they had come before."""
+    abandoned_runs: int
     """Runs let go because they were silent for `max_open_run_age` without being stored."""
     open_runs: int
     """Runs begun and not stored; a restart reads on at the oldest one's start."""
@@ -74,8 +72,8 @@ class DaemonStats:
     def __str__(self) -> str:
         return (
             f"{self.messages} messages, {self.frames} frames, {self.stored_runs} runs stored, {self.open_runs} open; "
-            f"skipped: {self.refused} undecodable, {self.unknown_run} of unknown runs, {self.no_run} of no run, "
-            f"{self.repeated_starts} repeated starts; {self.given_up_runs} runs given up; "
+            f"skipped: {self.refused} undecodable, {self.rejected_documents} of no known run, "
+            f"{self.repeated} repeated; {self.abandoned_runs} runs abandoned; "
             f"{self.commits} commits, {self.failed_commits} failed"
         )
 
@@ -110,16 +108,16 @@ class Daemon:
     ) -> None:
         self._settings = settings
         self._annotator = SharedAnnotator(annotator)
-        self._sinks_for_lane = sinks_for_partition
+        self._sinks_for_partition = sinks_for_partition
         self._detectors = detectors or None
         self._stopping = threading.Event()
         self.metrics = Metrics()
-        """What all lanes count and time."""
-        self._lanes: dict[TopicPartition, PartitionPipeline] = {}
+        """What all pipelines count and time."""
+        self._pipelines: dict[TopicPartition, PartitionPipeline] = {}
         self._committed: dict[TopicPartition, int] = {}
-        self._verdicts = dict.fromkeys(Verdict, 0)
-        self._messages = self._refused = self._given_up = self._commits = self._failed_commits = 0
-        self._closed_frames = self._closed_runs = 0
+        self._messages = self._refused = self._abandoned = self._commits = self._failed_commits = 0
+        self._closed: Counter[str] = Counter()
+        """What the pipelines counted of partitions that were taken away."""
         self._next_commit = self._next_report = 0.0
 
     def stop(self) -> None:
@@ -150,7 +148,7 @@ class Daemon:
         except KafkaError as error:
             raise BrokerError(f"the Kafka cluster refuses us: {type(error).__name__}: {error}") from error
         finally:
-            for partition in list(self._lanes):
+            for partition in list(self._pipelines):
                 self._close(partition)
             # Tells the group that we leave, so that others need not wait for the session to time out.
             consumer.close(autocommit=False, timeout_ms=milliseconds(_COMMIT_SECONDS))
@@ -158,17 +156,16 @@ class Daemon:
 
     def stats(self) -> DaemonStats:
         """Return what was done so far. For the thread of `run`, and for others once it is over."""
-        lanes = [lane.stats() for lane in self._lanes.values()]
+        counted = sum((_counted(pipeline) for pipeline in self._pipelines.values()), self._closed)
         return DaemonStats(
             messages=self._messages,
             refused=self._refused,
-            unknown_run=self._verdicts[Verdict.UNKNOWN_RUN],
-            no_run=self._verdicts[Verdict.NO_RUN],
-            repeated_starts=self._verdicts[Verdict.REPEATED_START],
-            given_up_runs=self._given_up,
-            open_runs=sum(len(lane.runs) for lane in self._lanes.values()),
-            stored_runs=self._closed_runs + sum(stats.stored_runs for stats in lanes),
-            frames=self._closed_frames + sum(stats.frames for stats in lanes),
+            rejected_documents=counted["rejected_documents"],
+            repeated=counted["repeated"],
+            abandoned_runs=self._abandoned,
+            open_runs=sum(len(pipeline.offsets) for pipeline in self._pipelines.values()),
+            stored_runs=counted["stored_runs"],
+            frames=counted["frames"],
             commits=self._commits,
             failed_commits=self._failed_commits,
         )
@@ -177,13 +174,13 @@ class Daemon:
         self._follow(assignment)
         self._pause(consumer)
         for partition, records in consumer.poll(timeout_ms=milliseconds(_POLL_SECONDS)).items():
-            # Without a lane: assigned while we polled and still paused, so these were read under an ownership
+            # Without a pipeline: assigned while we polled and still paused, so these were read under an ownership
             # before, and will be read again.
-            if (lane := self._lanes.get(partition)) is not None:
+            if (pipeline := self._pipelines.get(partition)) is not None:
                 for record in records:
-                    self._read(partition, lane, record)
+                    self._read(partition, pipeline, record)
         self._raise_failures()
-        self._give_up()
+        self._abandon_silent()
         now = time.monotonic()
         if now >= self._next_commit:
             self._commit(consumer)
@@ -193,71 +190,62 @@ class Daemon:
             self._next_report = now + _REPORT_SECONDS
 
     def _follow(self, assignment: Assignment) -> None:
-        """Open and close lanes as partitions come and go; between two polls, so that no record is in hand."""
+        """Open and close pipelines as partitions come and go; between two polls, so that no record is in hand."""
         owned = assignment.owned()
-        for partition, lane in list(self._lanes.items()):
-            if owned.get(partition) is not lane.runs:
+        for partition, pipeline in list(self._pipelines.items()):
+            if owned.get(partition) is not pipeline.offsets:
                 self._close(partition)
-        for partition, runs in owned.items():
-            if partition not in self._lanes:
-                self._lanes[partition] = PartitionPipeline(
+        for partition, offsets in owned.items():
+            if partition not in self._pipelines:
+                self._pipelines[partition] = PartitionPipeline(
                     self._annotator,
-                    sinks=self._sinks_for_lane(),
+                    sinks=self._sinks_for_partition(),
                     detectors=self._detectors,
                     root_map=self._settings.root_map,
                     metrics=self.metrics,
-                    runs=runs,
+                    offsets=offsets,
                     limits=self._settings.limits,
                 )
 
     def _pause(self, consumer: Any) -> None:
-        """Fetch from partitions whose lane has room, and from no other; heartbeats and polls go on."""
+        """Fetch from partitions whose pipeline has room, and from no other; heartbeats and polls go on."""
         paused = consumer.paused()
-        for partition, lane in self._lanes.items():
-            if lane.runs.ended:
+        for partition, pipeline in self._pipelines.items():
+            if pipeline.offsets.ended:
                 continue
-            if lane.is_full and partition not in paused:
+            if pipeline.is_full and partition not in paused:
                 consumer.pause(partition)
-            elif partition in paused and not lane.is_full:
+            elif partition in paused and not pipeline.is_full:
                 consumer.resume(partition)
 
-    def _read(self, partition: TopicPartition, lane: PartitionPipeline, record: Any) -> None:
+    def _read(self, partition: TopicPartition, pipeline: PartitionPipeline, record: Any) -> None:
         self._messages += 1
         try:
             name, doc = decode(record.value, max_bytes=self._settings.kafka.max_message_bytes)
         except MessageError as error:
-            lane.runs.skip(record.offset)
+            pipeline.skip(record.offset)
             self._refused += 1
             if self._refused <= _REFUSALS_LOGGED:
                 logger.warning("skipping %s offset %d: %s", listed([partition]), record.offset, error)
             if self._refused == _REFUSALS_LOGGED:
                 logger.warning("further messages that cannot be decoded are only counted")
             return
-        verdict = lane.put(record.offset, name, doc, size=len(record.value))
-        self._verdicts[verdict] += 1
-        if verdict not in (Verdict.FEED, Verdict.NOT_OURS) and self._verdicts[verdict] == 1:
-            logger.warning(
-                "skipping %s offset %d, a %s document: %s; further ones are only counted",
-                listed([partition]),
-                record.offset,
-                name,
-                _WHY[verdict],
-            )
+        pipeline.put(record.offset, name, doc, size=len(record.value))
 
     def _raise_failures(self) -> None:
-        for partition, lane in self._lanes.items():
-            if lane.failure is not None:
+        for partition, pipeline in self._pipelines.items():
+            if pipeline.failure is not None:
                 raise StorageError(
-                    f"rows of {listed([partition])} could not be stored: {type(lane.failure).__name__}: "
-                    f"{(str(lane.failure).splitlines() or [''])[0]}; nothing after them was committed: "
+                    f"rows of {listed([partition])} could not be stored: {type(pipeline.failure).__name__}: "
+                    f"{(str(pipeline.failure).splitlines() or [''])[0]}; nothing after them was committed: "
                     "start the daemon again when this is cured, and it goes on where it was"
-                ) from lane.failure
+                ) from pipeline.failure
 
-    def _give_up(self) -> None:
+    def _abandon_silent(self) -> None:
         limit = self._settings.limits.max_open_run_age
-        for partition, lane in self._lanes.items():
-            for uid in lane.runs.give_up(limit):
-                self._given_up += 1
+        for partition, pipeline in self._pipelines.items():
+            for uid in pipeline.offsets.abandon_silent(limit):
+                self._abandoned += 1
                 logger.error(
                     "giving up run %s of %s: no document for %g s, and not stored; its analysis run has no stop",
                     uid,
@@ -266,12 +254,12 @@ class Daemon:
                 )
 
     def _commit(self, consumer: Any) -> None:
-        ends = {partition: lane.runs.committable() for partition, lane in self._lanes.items()}
+        ends = {partition: pipeline.offsets.committable() for partition, pipeline in self._pipelines.items()}
         offsets = {
             partition: offset
             for partition, offset in ends.items()
             if offset is not None
-            and not self._lanes[partition].runs.ended
+            and not self._pipelines[partition].offsets.ended
             and self._committed.get(partition) != offset
         }
         if not offsets:
@@ -289,24 +277,21 @@ class Daemon:
     def _drain(self) -> None:
         deadline = time.monotonic() + self._settings.limits.drain_timeout
         logger.info("stopping: finishing what is in hand")
-        for partition, lane in self._lanes.items():
-            if not lane.drain(max(0.0, deadline - time.monotonic())) and lane.failure is None:
+        for partition, pipeline in self._pipelines.items():
+            if not pipeline.drain(max(0.0, deadline - time.monotonic())) and pipeline.failure is None:
                 logger.warning(
                     "%s was not finished in time; its open runs will be read again", listed([partition])
                 )
         self._raise_failures()
 
     def _close(self, partition: TopicPartition) -> None:
-        lane = self._lanes.pop(partition)
+        pipeline = self._pipelines.pop(partition)
         self._committed.pop(partition, None)
-        lane.close(timeout=0.0)
-        stats = lane.stats()
-        self._closed_frames += stats.frames
-        self._closed_runs += stats.stored_runs
+        pipeline.close(timeout=0.0)
+        self._closed += _counted(pipeline)
 
 
-_WHY = {
-    Verdict.REPEATED_START: "its run is open already",
-    Verdict.UNKNOWN_RUN: "the start of its run was not read, or the run was finished or given up before",
-    Verdict.NO_RUN: "it does not say which run it belongs to",
-}
+def _counted(pipeline: PartitionPipeline) -> Counter[str]:
+    stats = pipeline.stats()
+    names = ("frames", "stored_runs", "rejected_documents", "repeated")
+    return Counter({name: getattr(stats, name) for name in names})

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-Deliver = Callable[[str, dict[str, Any]], None]
+Deliver = Callable[[int, str, dict[str, Any]], None]
 
 
 class DocumentFeed:
@@ -22,8 +22,8 @@ class DocumentFeed:
     Parameters
     ----------
     deliver
-        Called as ``deliver(name, doc)`` from the thread, in the order of `put`; may block. An exception from
-        it ends the thread: see `failure`.
+        Called as ``deliver(offset, name, doc)`` from the thread, in the order of `put`; may block. An exception
+        from it ends the thread: see `failure`.
     max_bytes
         Message bytes at which the queue counts as full. It takes what it is given all the same: the caller
         stops fetching, and what was fetched already must go somewhere.
@@ -33,8 +33,9 @@ class DocumentFeed:
         self._deliver = deliver
         self._max_bytes = max_bytes
         self._changed = threading.Condition()
-        self._queue: deque[tuple[str, dict[str, Any], int]] = deque()
+        self._queue: deque[tuple[int, str, dict[str, Any], int]] = deque()
         self._bytes = 0
+        self._busy = False
         self._closed = False
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="dvfb-document-feed", daemon=True)
@@ -52,20 +53,19 @@ class DocumentFeed:
         with self._changed:
             return self._failure
 
-    def put(self, name: str, doc: dict[str, Any], *, size: int) -> None:
-        """Queue a document of `size` message bytes."""
+    def put(self, offset: int, name: str, doc: dict[str, Any], *, size: int) -> None:
+        """Queue a document of `size` message bytes that was read at `offset`."""
         with self._changed:
             if not self._closed:
-                self._queue.append((name, doc, size))
+                self._queue.append((offset, name, doc, size))
                 self._bytes += size
                 self._changed.notify_all()
 
     def drain(self, timeout: float) -> bool:
         """Wait until all was handed over, at most `timeout` seconds; return whether it was."""
         with self._changed:
-            return (
-                self._changed.wait_for(lambda: self._closed or self._bytes == 0, timeout) and not self._closed
-            )
+            self._changed.wait_for(lambda: self._closed or not (self._queue or self._busy), timeout)
+            return not (self._closed or self._queue or self._busy)
 
     def close(self) -> None:
         """Hand nothing over any more; what is queued is dropped. Does not wait for a document in progress."""
@@ -78,9 +78,10 @@ class DocumentFeed:
                 self._changed.wait_for(lambda: self._queue or self._closed)
                 if self._closed:
                     return
-                name, doc, size = self._queue.popleft()
+                offset, name, doc, size = self._queue.popleft()
+                self._busy = True
             try:
-                self._deliver(name, doc)
+                self._deliver(offset, name, doc)
             # The pipeline refuses bad documents by itself, so what it raises is an error of ours or of the
             # machine. It must stop the daemon: a document that was not handed over is a row that is missing.
             except Exception as error:  # noqa: BLE001
@@ -91,6 +92,7 @@ class DocumentFeed:
             with self._changed:
                 # Counted until handed over: a frame that the pipeline cannot take yet still fills the queue.
                 self._bytes = max(0, self._bytes - size)
+                self._busy = False
                 self._changed.notify_all()
 
     def _shut(self) -> None:

@@ -1,67 +1,72 @@
 """What one partition's documents go through while the partition is ours: queue, pipeline, sinks.
 
-Each partition has its own lane, so that one which is taken away can be cut off at once and for good, whatever
+Each partition has its own, so that one which is taken away can be cut off at once and for good, whatever
 is under way in it, while the others go on. Whoever owns it next begins with the open runs' start documents.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.callbacks import AnnotationPipeline, GeometryProvider, PipelineStats, Sink
+from dvfb_stream.frame_annotator import FrameAnnotator, StageReport, SupportsAnnotate, as_frame_annotator
 from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.kafka.feed import DocumentFeed
-from dvfb_stream.kafka.partition_offsets import PartitionOffsets, Verdict
+from dvfb_stream.kafka.partition_offsets import PartitionOffsets
 from dvfb_stream.kafka.settings import LimitSettings
-from dvfb_stream.kafka.wire_format import json_ready
 from dvfb_stream.metrics import Metrics
-from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate
-
-logger = logging.getLogger(__name__)
+from dvfb_stream.worker import FullQueuePolicy
 
 
-class SharedAnnotator:
-    """An annotator that several lanes use, one at a time; it offers what the annotator offers.
+class SharedAnnotator(FrameAnnotator):
+    """An annotator that the pipelines of several partitions use, one at a time.
 
-    `prepare` takes no turn: it may run on every lane while one annotates.
+    `prepare` takes no turn: it may run in every pipeline while one annotates.
     """
 
     def __init__(self, annotator: SupportsAnnotate) -> None:
-        self._annotator = annotator
+        self._annotator = as_frame_annotator(annotator)
         self._turn = threading.Lock()
-        # Only what is there: a worker looks for each of them.
-        for name in ("provenance", "prepare", "report_stages"):
-            if hasattr(annotator, name):
-                setattr(self, name, getattr(annotator, name))
-        for name in ("annotate_prepared", "fall_back"):
-            if hasattr(annotator, name):
-                setattr(self, name, self._in_turn(getattr(annotator, name)))
 
     @property
     def identity(self) -> ModelIdentity:
-        """Which model annotates."""
+        """See `FrameAnnotator`, as for all below."""
         return self._annotator.identity
 
     @property
     def prepares_ahead(self) -> bool:
         """Whether it pays to prepare frames on a thread of their own."""
-        return bool(getattr(self._annotator, "prepares_ahead", False))
+        return self._annotator.prepares_ahead
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what every result needs beside it to be traced."""
+        return self._annotator.provenance()
 
     def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
         """Return one annotation per frame, in their order."""
         with self._turn:
             return self._annotator.annotate(frames)
 
-    def _in_turn(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
-            with self._turn:
-                return method(*arguments)
+    def prepare(self, frame: Frame) -> Any:
+        """Return what `annotate_prepared` takes of a frame."""
+        return self._annotator.prepare(frame)
 
-        return call
+    def annotate_prepared(self, prepared: Sequence[Any]) -> list[Annotation]:
+        """Return one annotation for each of what `prepare` returned, in their order."""
+        with self._turn:
+            return self._annotator.annotate_prepared(prepared)
+
+    def fall_back(self) -> str | None:
+        """Compute on another device from now on, and return its name."""
+        with self._turn:
+            return self._annotator.fall_back()
+
+    def report_stages(self, report: StageReport | None) -> None:
+        """From now on call `report` after each stage of each batch: pipelines share what it counts in."""
+        self._annotator.report_stages(report)
 
 
 class PartitionPipeline:
@@ -70,19 +75,19 @@ class PartitionPipeline:
     Parameters
     ----------
     annotator
-        Shared with the other lanes.
+        Shared with the pipelines of other partitions.
     sinks
-        This lane's own.
+        This one's own.
     detectors
         Geometry by data key.
-    runs
-        The partition's open runs. Once they have ended, no sink is called any more.
+    offsets
+        The partition's. Once they have ended, no sink is called any more.
     limits
         What bounds memory.
     root_map
         Other places for the folders that documents name.
     metrics
-        Shared with the other lanes.
+        Shared with the other pipelines.
     """
 
     def __init__(
@@ -91,12 +96,12 @@ class PartitionPipeline:
         *,
         sinks: Sequence[Sink],
         detectors: Mapping[str, Geometry | GeometryProvider] | None,
-        runs: PartitionOffsets,
+        offsets: PartitionOffsets,
         limits: LimitSettings,
         root_map: Mapping[str, str] | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        self.runs = runs
+        self.offsets = offsets
         self._sink_failure: Exception | None = None
         self._pipeline = AnnotationPipeline(
             annotator,
@@ -107,13 +112,13 @@ class PartitionPipeline:
             max_wait=limits.max_wait,
             max_frames=limits.max_frames,
             max_bytes=limits.max_frame_bytes,
-            on_run_stored=runs.stored,
+            on_run_stored=offsets.stored,
             on_sink_failure=self._remember,
             root_map=root_map,
             patience=limits.patience,
             metrics=metrics,
         )
-        self._feed = DocumentFeed(self._pipeline, max_bytes=limits.max_document_bytes)
+        self._feed = DocumentFeed(self._take, max_bytes=limits.max_document_bytes)
 
     @property
     def is_full(self) -> bool:
@@ -125,16 +130,13 @@ class PartitionPipeline:
         """What a sink raised, or the pipeline: the rows after it are not stored, and never will be here."""
         return self._sink_failure or self._feed.failure
 
-    def put(self, offset: int, name: str, doc: dict[str, Any], *, size: int) -> Verdict:
-        """Take note of a document read at `offset`, and send it on its way if it belongs to an open run."""
-        verdict = self.runs.read(offset, name, doc)
-        if verdict is Verdict.FEED:
-            if name == "start":
-                # Analysis runs copy some of it, and catalogs keep JSON: an array that somebody put under
-                # `sample_name` must not look like a sink that has failed.
-                doc = json_ready(doc)
-            self._feed.put(name, doc, size=size)
-        return verdict
+    def put(self, offset: int, name: str, doc: dict[str, Any], *, size: int) -> None:
+        """Send a document that was read at `offset` on its way."""
+        self._feed.put(offset, name, doc, size=size)
+
+    def skip(self, offset: int) -> None:
+        """Pass over a record that is no document, once those before it have been taken."""
+        self._feed.put(offset, "", {}, size=0)
 
     def drain(self, timeout: float) -> bool:
         """Wait until the sinks have the rows of all documents put so far; return whether it came in time."""
@@ -144,7 +146,7 @@ class PartitionPipeline:
         """Cut off the sinks and end the threads, waiting at most `timeout` seconds for what is under way."""
         # First of all: a closing pipeline gives the frames in its queue rows that say so, and a stored row
         # is never written again.
-        self.runs.end()
+        self.offsets.end()
         self._feed.close()
         self._pipeline.close(timeout)
 
@@ -152,8 +154,12 @@ class PartitionPipeline:
         """Return what the pipeline counted."""
         return self._pipeline.stats()
 
+    def _take(self, offset: int, name: str, doc: dict[str, Any]) -> None:
+        run = self._pipeline.take(name, doc) if name else ""
+        self.offsets.taken(offset, name, run)
+
     def _while_ours(self, sink: Sink) -> Sink:
-        return lambda name, doc: self.runs.write(lambda: sink(name, doc))
+        return lambda name, doc: self.offsets.write(lambda: sink(name, doc))
 
     def _remember(self, error: Exception) -> None:
         if self._sink_failure is None:

@@ -135,7 +135,7 @@ class TopicSink:
 
 
 class ConfiguredSinks:
-    """The sinks of a configuration: what all lanes share, and what each has of its own.
+    """The sinks of a configuration: what all partitions share, and what each has of its own.
 
     A context manager: leaving it closes what is shared.
 
@@ -160,7 +160,7 @@ class ConfiguredSinks:
             raise
 
     def for_partition(self) -> Sequence[Sink]:
-        """Return the sinks of a new lane: a catalog sink of its own, which knows no run yet, and the rest."""
+        """Return the sinks of a new pipeline: a catalog sink of its own, which knows no run yet, and the rest."""
         own: list[Sink] = [_tiled_sink(self._tiled)] if self._tiled is not None else []
         return [*own, *self._shared]
 

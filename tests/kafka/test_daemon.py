@@ -3,12 +3,21 @@
 import threading
 
 import msgpack
+import numpy as np
 import pytest
 
 from dvfb_stream.catalog import TiledSink, find_runs, read_annotations
 from dvfb_stream.kafka.consumer import BrokerError
 from dvfb_stream.kafka.sinks import StorageError
-from tests.kafka.conftest import BrightnessAnnotator, RawRun, Recorder, eventually, frames_of, quick_group
+from tests.kafka.conftest import (
+    SHAPE,
+    BrightnessAnnotator,
+    RawRun,
+    Recorder,
+    eventually,
+    frames_of,
+    quick_group,
+)
 
 
 def rows(catalog, run):
@@ -105,12 +114,61 @@ def test_documents_of_a_run_whose_start_was_never_read_are_skipped(topic, start_
     eventually(lambda: committed(topic) == last + 1)
     assert sink.frames() == frames_of(new)
     daemon.stop()
-    assert daemon.stats().unknown_run == len(old.documents) - 1
+    assert daemon.stats().rejected_documents == len(old.documents) - 1
+
+
+def test_a_descriptor_that_comes_before_its_start_costs_no_row(topic, start_daemon):
+    run = RawRun([1, 2, 3])
+    start, descriptor, *others = run.documents
+    first, *_ = topic.send(descriptor, start, *others[:-1])
+    sink = Recorder()
+    daemon = start_daemon(sink)
+    eventually(lambda: len(sink.of("event")) == 3)
+    eventually(lambda: committed(topic) == first)  # a restart finds the descriptor, too
+    daemon.stop()
+    *_, last = topic.send(others[-1])
+    again = Recorder()
+    start_daemon(again)
+    eventually(lambda: committed(topic) == last + 1)
+    assert again.frames() == frames_of(run)
+
+
+def test_frames_in_files_are_read_where_the_root_map_says(topic, start_daemon, tmp_path):
+    run = RawRun([0, 0, 0])
+    frames = [np.full(SHAPE, value, np.uint16) for value in (7, 8, 9)]
+    run.brightness = [7, 8, 9]
+    resource = {
+        "uid": "r", "run_start": run.uid, "spec": "NPY_SEQ", "root": "/ioc", "resource_path": "scan",
+        "resource_kwargs": {}, "path_semantics": "posix",
+    }  # fmt: skip
+    run.descriptor[1]["data_keys"]["image"]["external"] = "FILESTORE:"
+    documents = [run.start, run.descriptor, ("resource", resource)]
+    for number, frame in enumerate(frames):
+        np.save(tmp_path / f"scan_{number}.npy", frame)
+        datum = {"datum_id": f"r/{number}", "resource": "r", "datum_kwargs": {"index": number}}
+        name, event = run.events[number]
+        filled = {"data": {"image": datum["datum_id"]}, "filled": {"image": False}}
+        documents += [("datum", datum), (name, event | filled)]
+    *_, last = topic.send(*documents, run.stop)
+    sink = Recorder()
+    start_daemon(sink, root_map={"/ioc": str(tmp_path)})
+    eventually(lambda: committed(topic) == last + 1)
+    assert sink.frames() == frames_of(run)
+
+
+def test_documents_that_came_twice_are_counted_once(topic, start_daemon):
+    run = RawRun([1, 2])
+    start, descriptor, first, second, stop = run.documents
+    *_, last = topic.send(start, descriptor, first, start, first, second, stop)
+    sink = Recorder()
+    daemon = start_daemon(sink)
+    eventually(lambda: committed(topic) == last + 1)
+    assert sink.frames() == frames_of(run)
+    daemon.stop()
+    assert (daemon.stats().repeated, daemon.stats().rejected_documents) == (2, 0)
 
 
 def test_strange_start_documents_are_no_reason_to_stop(topic, catalog, start_daemon):
-    import numpy as np
-
     run = RawRun([1], sample_name={"spectrum": np.array([1.0, np.nan]), "z": 1 + 2j, "n": np.int64(3)})
     *_, last = topic.send(*run.documents)
     start_daemon(TiledSink(catalog))
@@ -129,7 +187,7 @@ def test_the_consumer_pauses_and_goes_on_polling_while_the_annotator_is_busy(top
         limits={"max_frames": 2, "batch_size": 1, "max_document_bytes": 2000},
     )
     try:
-        polls = count_polls_with_a_full_lane(daemon.daemon)
+        polls = count_polls_with_a_full_queue(daemon.daemon)
         eventually(lambda: len(polls) > 5)
         assert daemon.stats().messages < last / 2
         assert committed(topic) in (None, 0)
@@ -139,12 +197,12 @@ def test_the_consumer_pauses_and_goes_on_polling_while_the_annotator_is_busy(top
     assert sink.frames() == frames_of(runs[0]) + frames_of(runs[1])
 
 
-def count_polls_with_a_full_lane(daemon):
+def count_polls_with_a_full_queue(daemon):
     polls, step = [], daemon._step
 
     def counted(consumer, assignment):
         step(consumer, assignment)
-        if any(lane.is_full for lane in daemon._lanes.values()):
+        if any(pipeline.is_full for pipeline in daemon._pipelines.values()):
             polls.append(1)
 
     daemon._step = counted
@@ -179,7 +237,7 @@ def test_a_run_that_never_stops_is_given_up_after_a_while(topic, start_daemon, c
     daemon = start_daemon(Recorder(), limits={"max_open_run_age": 0.3})
     eventually(lambda: committed(topic) == last + 1)
     daemon.stop()
-    assert daemon.stats().given_up_runs == 1
+    assert daemon.stats().abandoned_runs == 1
     assert f"giving up run {run.uid}" in caplog.text
 
 

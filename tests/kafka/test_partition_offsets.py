@@ -1,4 +1,4 @@
-"""A partition is never committed past the start of a run that is not stored."""
+"""A partition is never committed past the first document of a run that is not stored."""
 
 import threading
 
@@ -7,7 +7,8 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from dvfb_stream.kafka.partition_offsets import PartitionOffsets, Verdict
+from dvfb_stream.callbacks.runs import RunTracker
+from dvfb_stream.kafka.partition_offsets import PartitionOffsets
 
 
 def start(uid):
@@ -15,67 +16,109 @@ def start(uid):
 
 
 def descriptor(uid):
-    return "descriptor", {"uid": f"descriptor of {uid}", "run_start": uid}
+    return "descriptor", {"uid": f"descriptor of {uid}", "run_start": uid, "data_keys": {}}
 
 
 def event(uid):
-    return "event", {"uid": "e", "descriptor": f"descriptor of {uid}"}
+    return "event", {"uid": "e", "descriptor": f"descriptor of {uid}", "data": {}}
 
 
 def stop(uid):
     return "stop", {"uid": "s", "run_start": uid}
 
 
+class Partition:
+    """Offsets as the pipeline feeds them: the tracker says which run a document belongs to."""
+
+    def __init__(self, **settings):
+        self.offsets = PartitionOffsets(**settings)
+        self.tracker = RunTracker({})
+
+    def take(self, offset, name, doc):
+        self.offsets.taken(offset, name, self.tracker.take(name, doc).run_uid)
+
+    def take_all(self, *documents):
+        for offset, document in enumerate(documents, start=100):
+            self.take(offset, *document)
+
+    def store(self, uid):
+        """All rows are written: the pipeline forgets the run, and says that it is stored."""
+        run = self.tracker._runs.get(uid)
+        if run is not None:
+            self.tracker.finish(run.progress)
+        self.offsets.stored(uid)
+
+    @property
+    def committable(self):
+        return self.offsets.committable()
+
+
 @pytest.fixture
-def runs():
-    return PartitionOffsets()
+def partition():
+    return Partition()
 
 
-def read_all(runs, *documents):
-    return [runs.read(offset, *document) for offset, document in enumerate(documents, start=100)]
+def test_before_the_first_record_there_is_nothing_to_commit(partition):
+    assert partition.committable is None
 
 
-def test_before_the_first_record_there_is_nothing_to_commit(runs):
-    assert runs.committable() is None
+def test_an_open_run_holds_the_commit_at_its_start_until_it_is_stored(partition):
+    partition.take_all(start("a"), descriptor("a"), event("a"), stop("a"))
+    assert partition.committable == 100
+    partition.store("a")
+    assert partition.committable == 104
 
 
-def test_an_open_run_holds_the_commit_at_its_start_until_it_is_stored(runs):
-    assert set(read_all(runs, start("a"), descriptor("a"), event("a"), stop("a"))) == {Verdict.FEED}
-    assert runs.committable() == 100
-    runs.stored("a")
-    assert runs.committable() == 104
+def test_the_oldest_of_several_open_runs_holds_the_commit(partition):
+    partition.take_all(start("a"), start("b"), stop("a"), start("c"))
+    partition.store("b")
+    assert partition.committable == 100
+    partition.store("a")
+    assert partition.committable == 103
 
 
-def test_the_oldest_of_several_open_runs_holds_the_commit(runs):
-    read_all(runs, start("a"), start("b"), stop("a"), start("c"))
-    runs.stored("b")
-    assert runs.committable() == 100
-    runs.stored("a")
-    assert runs.committable() == 103
+def test_a_repeated_start_keeps_the_first_one_s_offset(partition):
+    partition.take_all(start("a"), start("a"))
+    assert partition.tracker.repeated == 1
+    assert partition.committable == 100
 
 
-def test_a_repeated_start_keeps_the_first_one_s_offset(runs):
-    assert read_all(runs, start("a"), start("a"))[1] is Verdict.REPEATED_START
-    assert runs.committable() == 100
+def test_a_run_that_was_stored_may_come_again(partition):
+    partition.take_all(start("a"), stop("a"))
+    partition.store("a")
+    partition.take(102, *start("a"))
+    assert partition.committable == 102
 
 
-def test_a_run_that_was_stored_may_come_again(runs):
-    read_all(runs, start("a"), stop("a"))
-    runs.stored("a")
-    assert runs.read(102, *start("a")) is Verdict.FEED
-    assert runs.committable() == 102
+def test_documents_that_come_again_between_the_stop_and_the_last_row_hold_back_nothing(partition):
+    documents = start("a"), descriptor("a"), stop("a")
+    partition.take_all(*documents, *documents)
+    partition.store("a")
+    assert partition.committable == 106
+    assert len(partition.offsets) == 0
 
 
-def test_documents_of_runs_whose_start_was_not_read_hold_back_nothing(runs):
-    verdicts = read_all(runs, descriptor("a"), event("a"), stop("a"))
-    assert set(verdicts) == {Verdict.UNKNOWN_RUN}
-    assert runs.committable() == 103
+def test_a_descriptor_before_its_start_holds_the_commit_at_itself(partition):
+    partition.take_all(stop("other"), descriptor("a"), start("a"), event("a"), stop("a"))
+    assert partition.committable == 101
+    assert partition.tracker.rejected == 1  # the stop
+    partition.store("a")
+    assert partition.committable == 105
 
 
-def test_late_documents_of_a_stored_run_are_unknown(runs):
-    read_all(runs, start("a"), descriptor("a"), stop("a"))
-    runs.stored("a")
-    assert runs.read(103, *event("a")) is Verdict.UNKNOWN_RUN
+def test_documents_of_runs_whose_start_was_not_read_hold_back_nothing_once_they_stopped(partition):
+    partition.take_all(descriptor("a"), event("a"), stop("a"), event("a"))
+    assert partition.tracker.rejected == 4
+    assert partition.committable == 104
+    assert len(partition.offsets) == 0
+
+
+def test_late_documents_of_a_stored_run_belong_to_none(partition):
+    partition.take_all(start("a"), descriptor("a"), stop("a"))
+    partition.store("a")
+    partition.take(103, *event("a"))
+    partition.take(104, *descriptor("a"))
+    assert partition.committable == 105
 
 
 @pytest.mark.parametrize(
@@ -83,110 +126,108 @@ def test_late_documents_of_a_stored_run_are_unknown(runs):
     [("start", {}), ("start", {"uid": 3}), ("start", {"uid": ""}), ("event", {}), ("event", {"descriptor": [1]}),
      ("stop", {"run_start": None}), ("datum", {}), ("bulk_events", {"x": []})],
 )  # fmt: skip
-def test_documents_that_name_no_run_are_skipped(runs, document):
-    assert runs.read(5, *document) is Verdict.NO_RUN
-    assert runs.committable() == 6
+def test_documents_that_name_no_run_are_skipped(partition, document):
+    partition.take(5, *document)
+    assert partition.committable == 6
+    assert partition.tracker.rejected == 1
 
 
-def test_a_message_that_is_no_document_is_passed_over(runs):
-    runs.skip(7)
-    assert runs.committable() == 8
+def test_a_message_that_is_no_document_is_passed_over(partition):
+    partition.offsets.taken(7, "", "")
+    assert partition.committable == 8
 
 
-def test_references_lead_through_resources_and_stream_data(runs):
-    verdicts = read_all(
-        runs,
-        start("a"),
-        descriptor("a"),
-        ("resource", {"uid": "r", "run_start": "a"}),
-        ("datum", {"datum_id": "r/0", "resource": "r"}),
-        ("stream_resource", {"uid": "sr", "run_start": "a"}),
-        ("stream_datum", {"uid": "sr/0", "stream_resource": "sr", "descriptor": "descriptor of a"}),
-        ("event_page", {"descriptor": "descriptor of a"}),
-    )
-    assert set(verdicts) == {Verdict.FEED}
+def test_after_the_partition_is_taken_away_nothing_counts(partition):
+    partition.take_all(start("a"), stop("a"), start("b"))
+    assert partition.offsets.end() == 100
+    partition.store("a")
+    partition.store("b")
+    partition.offsets.taken(200, "", "")
+    partition.take(201, *start("c"))
+    assert partition.committable == 100
 
 
-def test_after_the_partition_is_taken_away_nothing_counts(runs):
-    read_all(runs, start("a"), stop("a"), start("b"))
-    assert runs.end() == 100
-    runs.stored("a")
-    runs.stored("b")
-    runs.skip(200)
-    assert runs.read(201, *start("c")) is Verdict.NOT_OURS
-    assert runs.committable() == 100
-
-
-def test_a_silent_run_is_given_up_and_lets_the_commit_go():
+def test_a_silent_run_is_abandoned_and_lets_the_commit_go():
     now = [0.0]
-    runs = PartitionOffsets(clock=lambda: now[0])
-    runs.read(1, *start("silent"))
-    runs.read(2, *start("alive"))
-    runs.read(3, *descriptor("alive"))
+    partition = Partition(clock=lambda: now[0])
+    partition.take(1, *start("silent"))
+    partition.take(2, *descriptor("joined in the middle"))
+    partition.take(3, *start("alive"))
+    partition.take(4, *descriptor("alive"))
     now[0] = 90.0
-    runs.read(4, *event("alive"))
+    partition.take(5, *event("alive"))
     now[0] = 101.0
-    assert runs.give_up(100.0) == ["silent"]
-    assert runs.committable() == 2
-    assert runs.read(5, *stop("silent")) is Verdict.UNKNOWN_RUN
+    assert partition.offsets.abandon_silent(100.0) == ["silent", "joined in the middle"]
+    assert partition.committable == 3
 
 
-def test_whoever_ends_it_can_wait_for_a_write_under_way(runs):
+def test_whoever_ends_it_can_wait_for_a_write_under_way(partition):
     writing, go_on, written = threading.Event(), threading.Event(), []
+    offsets = partition.offsets
 
     def write():
         writing.set()
         go_on.wait(10)
         written.append("first")
 
-    thread = threading.Thread(target=lambda: runs.write(write))
+    thread = threading.Thread(target=lambda: offsets.write(write))
     thread.start()
     assert writing.wait(10)
-    runs.end()
-    assert not runs.settle(0.01)
+    offsets.end()
+    assert not offsets.settle(0.01)
     go_on.set()
-    assert runs.settle(10)
+    assert offsets.settle(10)
     thread.join(10)
-    runs.write(lambda: written.append("second"))
+    offsets.write(lambda: written.append("second"))
     assert written == ["first"]
 
 
-class Partition(RuleBasedStateMachine):
-    """The rule, in its plainest form: re-reading from the committed offset meets every start not stored."""
+class Commits(RuleBasedStateMachine):
+    """The rule, in its plainest form: whoever reads on from the committed offset meets each run not stored whole."""
 
     def __init__(self):
         super().__init__()
-        self.runs = PartitionOffsets()
+        self.partition = Partition()
         self.log = []
         self.open = {}
 
     uids = st.sampled_from("abcd")
 
     @rule(uid=uids, kind=st.sampled_from([start, descriptor, event, stop]))
-    def read(self, uid, kind):
-        if kind is start:
-            self.open.setdefault(uid, len(self.log))
-        self.runs.read(len(self.log), *kind(uid))
+    def take(self, uid, kind):
+        known, _ = self.open.get(uid, (None, False))
+        waits = kind is descriptor and known is None and not self.is_over(uid)
+        if known is None and (kind is start or waits):
+            self.open[uid] = len(self.log), False
+        elif kind is stop and known is not None:
+            if uid in self.partition.tracker._runs:
+                self.open[uid] = known, True
+            else:
+                del self.open[uid]  # its start was never read
+        self.partition.take(len(self.log), *kind(uid))
         self.log.append(uid)
+
+    def is_over(self, uid):
+        return uid in self.partition.tracker._ended
 
     @rule()
     def poison(self):
-        self.runs.skip(len(self.log))
+        self.partition.offsets.taken(len(self.log), "", "")
         self.log.append(None)
 
-    @precondition(lambda self: self.open)
+    @precondition(lambda self: any(stopped for _, stopped in self.open.values()))
     @rule(data=st.data())
     def store(self, data):
-        uid = data.draw(st.sampled_from(sorted(self.open)))
-        self.runs.stored(uid)
+        uid = data.draw(st.sampled_from(sorted(uid for uid, (_, stopped) in self.open.items() if stopped)))
+        self.partition.store(uid)
         del self.open[uid]
 
     @invariant()
-    def no_open_start_is_passed(self):
-        expected = min(self.open.values(), default=len(self.log)) if self.log else None
-        assert self.runs.committable() == expected
-        assert len(self.runs) == len(self.open)
+    def nothing_of_an_open_run_is_passed(self):
+        first = min((offset for offset, _ in self.open.values()), default=len(self.log))
+        assert self.partition.committable == (first if self.log else None)
+        assert len(self.partition.offsets) == len(self.open)
 
 
-TestPartition = Partition.TestCase
-TestPartition.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestCommits = Commits.TestCase
+TestCommits.settings = settings(max_examples=50, stateful_step_count=20, deadline=None)
