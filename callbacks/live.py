@@ -25,7 +25,7 @@ from dvfb_stream.isolation.files_process import FilesProcess
 from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate
-from dvfb_stream.worker.ending import SECONDS_AT_EXIT, seconds_for_rows
+from dvfb_stream.worker.shutdown import SECONDS_AT_EXIT, seconds_for_rows
 
 SECONDS_WITHOUT_A_ROW = 60.0
 """`__exit__` stops waiting if no row arrives for so long: a late file takes 30 s, a Tiled retry 45 s."""

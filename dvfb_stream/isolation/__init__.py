@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dvfb_stream.failures import Cause
 from dvfb_stream.isolation.annotator_process import AnnotatorProcess
-from dvfb_stream.isolation.service import Service
-from dvfb_stream.isolation.service_process import Ask, Companion
+from dvfb_stream.isolation.messages import Service
+from dvfb_stream.isolation.service_process import Ask, ServiceProcess
 
-__all__ = ["AnnotatorProcess", "Ask", "Cause", "Companion", "Service"]
+__all__ = ["AnnotatorProcess", "Ask", "Service", "ServiceProcess"]

@@ -1,8 +1,8 @@
-"""The far end: makes one service, answers request after request, ends with the process that has started it.
+"""The far end: makes one service, handles request after request, ends with the process that has started it.
 
     python -m dvfb_stream.isolation CONNECTION MEMORY
 
-with the descriptors of a connection and of shared memory; a `Companion` starts it.
+with the descriptors of a connection and of shared memory; a `ServiceProcess` starts it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from typing import Any
 from dvfb_stream.errors import DvfbError
 from dvfb_stream.failures import failure_of
 from dvfb_stream.isolation.frame_memory import MappedFrames
-from dvfb_stream.isolation.messages import Kind, receive, send
-from dvfb_stream.isolation.service import Service
+from dvfb_stream.isolation.messages import Kind, Service, receive, send
 
 logger = logging.getLogger(__name__)
 
@@ -45,21 +44,21 @@ def _serve(connection: Connection, memory: int) -> None:
     os.nice(int(setup["niceness"]))
     taken = MappedFrames(memory, mmap.ACCESS_WRITE).array(setup["taken"])
     try:
-        service = _made(setup["service"], memory, setup["settings"])
-        introduction = service.introduction()
+        module, _, name = setup["service"].partition(":")
+        service: Service = getattr(importlib.import_module(module), name)(memory, **setup["settings"])
+        description = service.describe()
     except Exception as error:  # noqa: BLE001 - raised again where the service is asked for
-        send(connection, Kind.FAILED, _described(error))
+        send(connection, Kind.FAILED, _as_json(error))
         return
-    send(connection, Kind.READY, introduction)
+    send(connection, Kind.READY, description)
     requests: Queue[Mapping[str, Any] | None] = Queue()
-    listening = Thread(target=_listen, args=(connection, service, requests), daemon=True)
-    listening.start()
+    Thread(target=_listen, args=(connection, service, requests), daemon=True).start()
     while (request := requests.get()) is not None:
         taken[0] = 1
         try:
-            answer = service.answer(request)
+            answer = service.handle(request)
         except Exception as error:  # noqa: BLE001 - likewise
-            send(connection, Kind.FAILED, _described(error))
+            send(connection, Kind.FAILED, _as_json(error))
         else:
             send(connection, Kind.DONE, answer)
 
@@ -73,30 +72,20 @@ def _listen(connection: Connection, service: Service, requests: Queue[Mapping[st
                 if os.getppid() != parent:
                     return
             message = receive(connection)
-            if message.kind is Kind.NOTE:
-                _hear(service, message.content)
-            else:
+            if message.kind is Kind.REQUEST:
                 requests.put(message.content)
+                continue
+            try:
+                service.notify(message.content)
+            except Exception:
+                logger.exception("a note is lost; the request that it helps with can do without")
     except (EOFError, OSError):
         return
     finally:
         requests.put(None)
 
 
-def _hear(service: Service, note: Mapping[str, Any]) -> None:
-    try:
-        service.hear(note)
-    except Exception:
-        logger.exception("a note is lost; the request that it helps with can do without")
-
-
-def _made(name: str, memory: int, settings: Mapping[str, Any]) -> Service:
-    module, _, within = name.partition(":")
-    made: Service = getattr(importlib.import_module(module), within)(memory, **settings)
-    return made
-
-
-def _described(error: Exception) -> dict[str, Any]:
+def _as_json(error: Exception) -> dict[str, Any]:
     """Return an error as JSON. What it means is decided here, where an exception of torch's still is what it is."""
     known = isinstance(error, DvfbError)
     if not known:

@@ -13,12 +13,12 @@ from dvfb_stream import errors
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.errors import DvfbError
 from dvfb_stream.failures import Cause, ReportedFailureError
+from dvfb_stream.frame_annotator import FrameAnnotator, StageReport
 from dvfb_stream.frames import Frame
 from dvfb_stream.isolation.frame_memory import FrameMemory
-from dvfb_stream.isolation.service_process import Companion
-from dvfb_stream.isolation.shared_batches import BatchWriter, annotation_from
+from dvfb_stream.isolation.service_process import ServiceProcess
+from dvfb_stream.isolation.shared_batches import BatchWriter, annotation_from_json
 from dvfb_stream.metrics import Metrics, Stage
-from dvfb_stream.worker.interface import StageReport
 
 SECONDS_TO_ANSWER = 120.0
 """A batch takes a tenth of a second, and the first of a geometry one more. What takes so long is stuck."""
@@ -33,7 +33,7 @@ class PreparedThere:
     """Its pixels lie in the memory that both see, and must not be used again before it is annotated."""
 
 
-class AnnotatorProcess:
+class AnnotatorProcess(FrameAnnotator):
     """Annotates in a process of its own, at a lower priority, and starts it again when it ends.
 
     Made for the process in which a RunEngine runs plans: Python runs one thread at a time there, and an annotator in
@@ -41,8 +41,8 @@ class AnnotatorProcess:
     memory is exhausted, its device is lost, a library brings it down) costs rows or time, and not the plan.
 
     Pixels lie in memory that both processes see; annotations come back as JSON. The process is started, and
-    the model loaded, while this is made; how it goes on, see `Companion`. If what is loaded when it is started again
-    is another model, that is refused.
+    the model loaded, while this is made; how it goes on, see `ServiceProcess`. While it starts again, calls raise
+    `Failure.NOT_READY`, for which a `Worker` lets frames wait. Should another model be loaded then, that is refused.
 
     `annotate` and `annotate_prepared` are for one thread at a time, `prepare` for another meanwhile; `close` may be
     called from any, and makes what is under way raise.
@@ -83,7 +83,7 @@ class AnnotatorProcess:
         self._factory = factory
         self._settings = dict(settings)
         self._report: StageReport | None = None
-        self._companion = Companion(
+        self._process = ServiceProcess(
             f"{__package__}.annotator_service:AnnotatorService",
             {"factory": factory, "settings": self._settings},
             memory=memory,
@@ -94,15 +94,15 @@ class AnnotatorProcess:
         )
         self._batches = BatchWriter(memory)
         try:
-            introduction = self._companion.start()
+            description = self._process.start()
         except BaseException as error:
-            self._companion.close()
+            self._process.close()
             if isinstance(error, ReportedFailureError):
                 raise _as_there(error) from None
             raise
-        self._identity = ModelIdentity(**introduction["identity"])
-        self._provenance: dict[str, Any] = introduction["provenance"]
-        self._prepares_ahead: bool = introduction["prepares_ahead"]
+        self._identity = ModelIdentity(**description["identity"])
+        self._provenance: dict[str, Any] = description["provenance"]
+        self._prepares_ahead: bool = description["prepares_ahead"]
         # Guards the next two.
         self._numbering = threading.Lock()
         self._next_number = 0
@@ -133,7 +133,7 @@ class AnnotatorProcess:
     @property
     def pid(self) -> int | None:
         """Of the process; None while there is none."""
-        return self._companion.pid
+        return self._process.pid
 
     def provenance(self) -> dict[str, Any]:
         """Return what the annotator says of itself."""
@@ -160,7 +160,7 @@ class AnnotatorProcess:
         with self._numbering:
             there = self._there[self._next_number] = PreparedThere(self._next_number, placed)
             self._next_number += 1
-        self._companion.tell({"number": there.number, "batch": self._batches.described([there.frame])})
+        self._process.notify({"number": there.number, "batch": self._batches.as_json([there.frame])})
         return there
 
     def annotate_prepared(self, prepared: Sequence[PreparedThere]) -> list[Annotation]:
@@ -180,14 +180,14 @@ class AnnotatorProcess:
         return self._annotated([self._batches.placed(frame) for frame in frames], [])
 
     def _annotated(self, frames: Sequence[Frame], numbers: Sequence[int]) -> list[Annotation]:
-        with self._companion.asking() as ask:
-            batch = self._batches.described(frames)
+        with self._process.asking() as ask:
+            batch = self._batches.as_json(frames)
             answer = ask({"batch": batch, "numbers": numbers, "oldest": self._oldest()})
         if self._report is not None:
             for stage, seconds in answer["stages"]:
                 self._report(Stage(stage), seconds)
         return [
-            annotation_from(told, model=self._identity, origin=frame.origin)
+            annotation_from_json(told, model=self._identity, origin=frame.origin)
             for told, frame in zip(answer["annotations"], frames, strict=True)
         ]
 
@@ -200,17 +200,17 @@ class AnnotatorProcess:
         """Annotate on the CPU from now on, in a new process: the lost device goes with the old one."""
         if self._settings.get("device") != "cpu":
             self._settings = {**self._settings, "device": "cpu"}
-            self._companion.settings = {"factory": self._factory, "settings": self._settings}
+            self._process.settings = {"factory": self._factory, "settings": self._settings}
             self._prepares_ahead = False
-            self._companion.end()
+            self._process.end()
         return "cpu"
 
     def close(self) -> None:
         """End the process. What it is at is given up."""
-        self._companion.close()
+        self._process.close()
 
-    def _check_identity(self, introduction: Mapping[str, Any]) -> None:
-        identity = ModelIdentity(**introduction["identity"])
+    def _check_identity(self, description: Mapping[str, Any]) -> None:
+        identity = ModelIdentity(**description["identity"])
         if identity != self._identity:
             raise ReportedFailureError(
                 f"the model was {self._identity} and is {identity} now: close the annotator and make it anew",

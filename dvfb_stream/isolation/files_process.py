@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from dvfb_stream.errors import FrameError, NotThereYetError
 from dvfb_stream.failures import Cause, ReportedFailureError
 from dvfb_stream.files.references import FrameReference, as_json
-from dvfb_stream.isolation import Companion
 from dvfb_stream.isolation.frame_memory import FrameMemory
+from dvfb_stream.isolation.service_process import ServiceProcess
 from dvfb_stream.metrics import Metrics
 
 SECONDS_TO_READ = 10.0
@@ -49,7 +49,7 @@ class FilesProcess:
         metrics: Metrics | None = None,
     ) -> None:
         self._memory = FrameMemory() if memory is None else memory
-        self._companion = Companion(
+        self._process = ServiceProcess(
             f"{__package__}.files_service:FilesService",
             {"max_open": MAX_OPEN},
             memory=self._memory,
@@ -75,14 +75,14 @@ class FilesProcess:
     @property
     def pid(self) -> int | None:
         """Of the process; None while there is none."""
-        return self._companion.pid
+        return self._process.pid
 
     def read(self, reference: FrameReference, run: str) -> NDArray[Any]:
         """See `FrameReader`."""
         path, expected = reference.path, reference.expected
         request = {"do": "read", "frame": as_json(reference), "run": run, "place": None}
         try:
-            with self._companion.asking() as ask:
+            with self._process.asking() as ask:
                 shape, dtype = expected.shape, expected.dtype
                 if shape is None or dtype is None:
                     found = ask(request)
@@ -101,18 +101,18 @@ class FilesProcess:
 
     def release(self, run: str) -> None:
         """See `FrameReader`."""
-        if not self._companion.is_running:
+        if not self._process.is_running:
             self._open_files = 0  # nothing is open in a process that has ended
             return
         try:
-            with self._companion.asking() as ask:
+            with self._process.asking() as ask:
                 self._open_files = ask({"do": "release", "run": run})["open_files"]
         except ReportedFailureError:
             self._open_files = 0
 
     def close(self) -> None:
         """See `FrameReader`."""
-        self._companion.close()
+        self._process.close()
         self._open_files = 0
 
 

@@ -31,14 +31,14 @@ class FilesService:
         # The frame that was read last, where its place is asked for next: and what was asked for.
         self._kept: tuple[Mapping[str, Any], NDArray[Any]] | None = None
 
-    def introduction(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Return nothing: there is nothing to know of it."""
         return {}
 
-    def hear(self, note: Mapping[str, Any]) -> None:
+    def notify(self, note: Mapping[str, Any]) -> None:
         """Make nothing of it: nobody sends any."""
 
-    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def handle(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Read a frame into its place, or say which place it needs; or close what is open for a run."""
         answer: dict[str, Any] = {}
         if request["do"] == "release":

@@ -7,9 +7,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+
+
+class Service(Protocol):
+    """What a process does for the one that has started it; made as ``Service(memory, **settings)``."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return what it says of itself once it is ready; JSON-ready.
+
+        ``device``, unless it is the CPU: where it computes, which is lost when it does not answer.
+        """
+        ...
+
+    def notify(self, note: Mapping[str, Any]) -> None:
+        """Take note of what is to be known before a request; on another thread, while a request is handled.
+
+        What it raises is logged, and the note is lost.
+        """
+        ...
+
+    def handle(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what is asked for; JSON-ready. May raise: the request has failed then."""
+        ...
 
 
 class Kind(StrEnum):
@@ -18,7 +40,7 @@ class Kind(StrEnum):
     SETUP = "setup"
     """To the process: which service, and its settings. Answered by `READY` or `FAILED`."""
     READY = "ready"
-    """The service is there, and what it says of itself."""
+    """The service is there, and how it describes itself."""
     NOTE = "note"
     """To the process, which does not answer: what helps with a request to come."""
     REQUEST = "request"

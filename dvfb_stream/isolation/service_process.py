@@ -34,9 +34,12 @@ LONGEST_PAUSE = 60.0
 """Seconds between attempts to start a process that does not start; one second at first, then twice as many each
 time. Meanwhile requests fail at once, and say why."""
 
+_BY_SOMEBODY = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+"""Signals that a person or the system sends, and that no request brings about."""
+
 
 class Ask(Protocol):
-    """Sends a request and returns the answer; see `Companion.asking`."""
+    """Sends a request and returns the answer; see `ServiceProcess.asking`."""
 
     def __call__(self, request: Mapping[str, Any], held: Sequence[object] = ()) -> Mapping[str, Any]:
         """Ask.
@@ -52,19 +55,18 @@ class Ask(Protocol):
         Raises
         ------
         ReportedFailureError
-            See `Companion.asking`.
+            See `ServiceProcess.asking`.
         """
         ...
 
 
-class Companion:
-    """A process of this project's own that answers requests, at a lower priority, and is started again when it ends.
+class ServiceProcess:
+    """A process of this project's own that handles requests, at a lower priority, and is started again when it ends.
 
     Life: `start`, or the first request, starts it. When it ends during a request, that request fails, and the next
     starts it again; when it ended before, nothing is lost. A process that does not answer within `answer_within` is
-    ended; one that the system cannot end yet is left to it, and what was lent to it is kept until then. It ends
-    with `close`, and when the process that has started it ends, however it does. Ctrl-C does not reach
-    it.
+    ended; one that the system cannot end yet is left to it, and what was lent to it is kept until then. It ends with
+    `close`, and when the process that has started it ends, however it does. Ctrl-C does not reach it.
 
     Requests come one at a time; `close` may be called from any thread, and makes the request under way fail.
 
@@ -81,7 +83,7 @@ class Companion:
     answer_within
         Seconds.
     on_restart
-        Called with the introduction of the service when it was started again. May raise: then it is ended.
+        Called with the description of the service when it was started again. May raise: then it is ended.
     metrics
         Restarts are counted in it.
 
@@ -104,7 +106,7 @@ class Companion:
         memory: FrameMemory,
         called: str,
         answer_within: float,
-        on_restart: Callable[[Mapping[str, Any]], None] = lambda introduction: None,
+        on_restart: Callable[[Mapping[str, Any]], None] = lambda description: None,
         metrics: Metrics | None = None,
     ) -> None:
         if not answer_within > 0:
@@ -118,16 +120,14 @@ class Companion:
         self._answer_within = answer_within
         self._on_restart = on_restart
         self._metrics = Metrics() if metrics is None else metrics
+        self._asking = threading.Lock()  # guards those up to the next lock
         self._was_started = False
-        self._why, self._pause, self._start_after = "", 0.0, 0.0
+        self._not_started: ReportedFailureError | None = None  # why not, the last time
+        self._pause, self._start_after = 0.0, 0.0
         self._device = "cpu"
         self._held: Sequence[object] = ()  # by the request under way
-        self._given_up: list[
-            tuple[Child, Sequence[object]]
-        ] = []  # what the system could not end yet, and what it has
-        self._asking = threading.Lock()
-        # Guards the next two.
-        self._changing = threading.Lock()
+        self._cannot_end: list[tuple[Child, Sequence[object]]] = []  # yet; and what was lent to it
+        self._changing = threading.Lock()  # guards the next two
         self._child: Child | None = None
         self._closed = False
 
@@ -144,7 +144,7 @@ class Companion:
             return self._child is not None and self._child.is_running
 
     def start(self) -> Mapping[str, Any]:
-        """Start the process and return the introduction of its service.
+        """Start the process and return the description of its service.
 
         Raises
         ------
@@ -161,7 +161,8 @@ class Companion:
         Raises
         ------
         ReportedFailureError
-            When the service raised, or the process ended, did not answer in time, or could not be started.
+            When the service raised, or the process ended, did not answer in time, or could not be started: that is
+            `Failure.NOT_READY`, unless its device is lost or `on_restart` raised.
         """
         with self._asking:
             self._check_open()
@@ -171,7 +172,7 @@ class Companion:
                 if self._closed:
                     self._let_go()  # who closed it may not have waited
 
-    def tell(self, note: Mapping[str, Any]) -> None:
+    def notify(self, note: Mapping[str, Any]) -> None:
         """Send what helps with a request to come; lost where there is no process. Any thread, while one is asking."""
         with self._changing:
             child = self._child
@@ -212,11 +213,11 @@ class Companion:
             self._held = ()
         if answer is None:
             raise ReportedFailureError(
-                f"the process of {self._called} ends before it takes a request", cause=Cause.NOT_STARTED
+                f"the process of {self._called} ends before it takes a request",
+                Failure.NOT_READY,
+                cause=Cause.NOT_STARTED,
             )
-        if answer.kind is not Kind.DONE:
-            raise _reported(answer)
-        return answer.content
+        return _content(answer, Kind.DONE)
 
     def _answered(self, request: Mapping[str, Any]) -> Message | None:
         """Return the answer to a request; None if the process had ended before, which is not the request's doing."""
@@ -236,9 +237,13 @@ class Companion:
         """Return the process, started where there is none."""
         if self._child is None or not self._child.is_running:
             self._let_go()
-            if time.monotonic() < self._start_after:
-                raise ReportedFailureError(
-                    f"{self._why}; it is tried again within {self._pause:g} s", cause=Cause.NOT_STARTED
+            left = self._start_after - time.monotonic()
+            if self._not_started is not None and left > 0:
+                raise self._does_not_start(
+                    f"the process of {self._called} does not start: {self._not_started}; it is tried again within "
+                    f"{self._pause:g} s",
+                    self._not_started,
+                    retry_after=left,
                 )
             self._start()
         assert self._child is not None
@@ -246,31 +251,34 @@ class Companion:
 
     def _start(self) -> Mapping[str, Any]:
         try:
-            introduction = self._introduced()
+            description = self._described()
             if self._was_started:
                 logger.warning("the process of %s was started again", self._called)
                 self._metrics.add(catalogue.RESTARTS)
-                self._on_restart(introduction)
+                self._on_restart(description)
         except DvfbError as error:
             self._let_go()
             self._check_open()
-            self._why = f"the process of {self._called} does not start: {error}"
             self._pause = min(max(1.0, 2.0 * self._pause), LONGEST_PAUSE)
             self._start_after = time.monotonic() + self._pause
-            raise ReportedFailureError(
-                str(error),
-                failure_of(error),
-                cause=Cause.NOT_STARTED,
-                error=error.error if isinstance(error, ReportedFailureError) else type(error).__name__,
-            ) from error
+            self._not_started = self._does_not_start(str(error), error, retry_after=self._pause)
+            raise self._not_started from error
         self._was_started = True
-        self._pause = 0.0
-        return introduction
+        self._not_started, self._pause = None, 0.0
+        return description
 
-    def _introduced(self) -> Mapping[str, Any]:
-        """Start the process, and return what it says when it is ready."""
+    def _does_not_start(self, message: str, error: DvfbError, *, retry_after: float) -> ReportedFailureError:
+        return ReportedFailureError(
+            message,
+            failure_of(error),
+            cause=Cause.NOT_STARTED,
+            error=error.error if isinstance(error, ReportedFailureError) else type(error).__name__,
+            retry_after=retry_after,
+        )
+
+    def _described(self) -> Mapping[str, Any]:
+        """Start the process, and return how it describes itself when it is ready."""
         self._device = "cpu"  # as long as it is not known
-        child = self._begun()
         setup = {
             "service": self._service,
             "settings": self.settings,
@@ -278,20 +286,24 @@ class Companion:
             "taken": self._memory.place_of(self._taken),
         }
         try:
-            child.send(Kind.SETUP, setup)
-            answer = self._answer(child, SECONDS_TO_START)
-        except (EOFError, OSError) as error:
-            raise self._ended(child) from error
-        if answer.kind is not Kind.READY:
-            raise _reported(answer)
-        self._device = str(answer.content.get("device", "cpu"))
-        return answer.content
+            child = self._begun()
+            try:
+                child.send(Kind.SETUP, setup)
+                description = _content(self._answer(child, SECONDS_TO_START), Kind.READY)
+            except (EOFError, OSError) as error:
+                raise self._ended(child) from error
+        except ReportedFailureError as error:
+            if error.failure is not Failure.DEVICE:  # which another device may do without
+                error.failure = Failure.NOT_READY  # whatever was asked for has nothing to do with it
+            raise
+        self._device = str(description.get("device", "cpu"))
+        return description
 
     def _begun(self) -> Child:
-        for child, held in self._given_up.copy():
+        for child, held in self._cannot_end.copy():
             if not child.is_running:
                 child.end()
-                self._given_up.remove((child, held))
+                self._cannot_end.remove((child, held))
         with self._changing:
             self._check_open()
             self._child = Child.begin(self._memory.file)
@@ -323,20 +335,19 @@ class Companion:
         self._let_go()
         if self._closed:
             return self._was_closed()
+        failure, cause = Failure.OTHER, Cause.ENDED
         if status == -signal.SIGKILL:
             # Nobody but the system's killer for want of memory ends a process so by itself.
-            return ReportedFailureError(
-                f"the process of {self._called} was killed: the system may be out of memory",
-                Failure.MEMORY,
-                cause=Cause.KILLED,
-            )
-        if status is None:
-            how = "its connection and was ended"
+            failure, cause, how = Failure.MEMORY, Cause.KILLED, "was killed: the system may be out of memory"
+        elif status is None:
+            how = "ended its connection and was ended"
         elif status < 0:
-            how = f"by the signal {signal.Signals(-status).name}"
+            how = f"ended by the signal {signal.Signals(-status).name}"
+            if -status in _BY_SOMEBODY:
+                failure, cause = Failure.NOT_READY, Cause.KILLED
         else:
-            how = f"with exit status {status}"
-        return ReportedFailureError(f"the process of {self._called} ended {how}", cause=Cause.ENDED)
+            how = f"ended with exit status {status}"
+        return ReportedFailureError(f"the process of {self._called} {how}", failure, cause=cause)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -351,11 +362,13 @@ class Companion:
             child, self._child = self._child, None
         if child is not None and not child.end():
             logger.warning("the process %d of %s does not end yet", child.process.pid, self._called)
-            self._given_up.append((child, self._held))
+            self._cannot_end.append((child, self._held))
 
 
-def _reported(answer: Message) -> ReportedFailureError:
+def _content(answer: Message, wanted: Kind) -> Mapping[str, Any]:
     content = answer.content
-    return ReportedFailureError(
-        content["message"], Failure(content["failure"]), cause=Cause.RAISED, error=content["error"]
-    )
+    if answer.kind is not wanted:
+        raise ReportedFailureError(
+            content["message"], Failure(content["failure"]), cause=Cause.RAISED, error=content["error"]
+        )
+    return content

@@ -49,17 +49,17 @@ class BatchWriter:
             raise FrameError(f"pixels must be integer or floating: {error}") from error
         return frame if pixels is frame.pixels else Frame(pixels, frame.geometry, frame.origin)
 
-    def described(self, frames: Sequence[Frame]) -> dict[str, Any]:
+    def as_json(self, frames: Sequence[Frame]) -> dict[str, Any]:
         """Return what `BatchReader.read` needs to know of placed frames; true as long as they are held."""
         return {
-            "geometries": {frame.geometry.digest: self._described(frame.geometry) for frame in frames},
+            "geometries": {frame.geometry.digest: self._geometry_as_json(frame.geometry) for frame in frames},
             "frames": [
                 {"geometry": frame.geometry.digest, "pixels": self._memory.place_of(frame.pixels)}
                 for frame in frames
             ],
         }
 
-    def _described(self, geometry: Geometry) -> dict[str, Any]:
+    def _geometry_as_json(self, geometry: Geometry) -> dict[str, Any]:
         place = None
         if geometry.mask is not None:
             with self._lock:
@@ -114,7 +114,7 @@ class BatchReader:
         self._geometries.move_to_end(digest)
 
 
-def described(annotation: Annotation) -> dict[str, Any]:
+def as_json(annotation: Annotation) -> dict[str, Any]:
     """Return an annotation as JSON, without what is known where it was asked for: model and origin."""
     return {
         "status": annotation.status.value,
@@ -126,6 +126,8 @@ def described(annotation: Annotation) -> dict[str, Any]:
     }
 
 
-def annotation_from(told: Mapping[str, Any], *, model: ModelIdentity, origin: Origin | None) -> Annotation:
-    """Return the annotation that `described` has described."""
+def annotation_from_json(
+    told: Mapping[str, Any], *, model: ModelIdentity, origin: Origin | None
+) -> Annotation:
+    """Return the annotation that `as_json` has described."""
     return Annotation(**{**told, "labels": tuple(told["labels"])}, model=model, origin=origin)

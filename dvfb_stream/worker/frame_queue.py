@@ -1,22 +1,45 @@
-"""The frames that were taken in and have no row yet: bounded, and sorted by geometry into batches."""
+"""The worker's state: which frames are held, who is let in, and which batch is due. One lock guards all of it."""
 
 from __future__ import annotations
 
+import logging
 import math
+import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 
-from dvfb_stream.annotations import Annotation
+from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.frames import Frame
-from dvfb_stream.worker.batching import Pace
+from dvfb_stream.worker.batch import Pace
+from dvfb_stream.worker.policy import FullQueuePolicy, Sampler, Source, sampling_interval
+from dvfb_stream.worker.preparation import Preparation
+from dvfb_stream.worker.stats import DropReason, Tally
+
+logger = logging.getLogger(__name__)
 
 Deliver = Callable[[Annotation], None]
+
+Keep = Callable[[Frame], Frame]
+"""Makes of a frame that is let in one that may be kept: with pixels that nobody else writes to."""
+
+
+class State(Enum):
+    """Of a queue; it only goes on to the next."""
+
+    OPEN = "open"
+    """Frames are let in."""
+    CLOSED = "closed"
+    """No frame is let in; those that are held are annotated."""
+    ENDED = "ended"
+    """No batch is begun any more, and none waits for an annotator that is not ready."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """A frame that was taken in and has no row yet."""
+    """A frame that was let in and has no row yet."""
 
     number: int
     """Running number of admission: the order in which `drain` and ageing look at frames."""
@@ -24,92 +47,190 @@ class Entry:
     deliver: Deliver
     n_bytes: int
     admitted_at: float
-    """Monotonic clock, seconds."""
+    """On the queue's clock, seconds."""
     not_before: float
     """When work on it may begin, unless its batch is full or somebody waits for it; likewise."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a frame was not let in."""
+
+    status: Status
+    """Of its row."""
+    reason: str
+
+
+_TOO_LATE = Refusal(Status.FAILED, "the worker was closed before the frame came")
+
+
 class FrameQueue:
-    """Frames held: those that wait, by geometry, and those that were taken. Not locked: its worker does that.
+    """Frames held, bounded in number and bytes: those that wait, by geometry, and those in the batch in work.
 
     Parameters
     ----------
     max_frames, max_bytes
-        Bounds of what is held, those being annotated included.
+        Bounds of what is held. A frame that alone exceeds `max_bytes` is let in when nothing else is held.
     max_wait
         Longest time that a frame waits for others of its geometry, seconds.
+    policy
+        What becomes of frames for which there is no room.
+    tally
+        Told of frames let in, refused and finished, in one moment with what happens to them here.
+    preparation
+        Told of frames that were let in and of those that have their row.
+    clock
+        Seconds, monotonic.
     """
 
-    def __init__(self, *, max_frames: int, max_bytes: int, max_wait: float) -> None:
-        self.max_frames = max_frames
-        self.max_bytes = max_bytes
+    def __init__(
+        self,
+        *,
+        max_frames: int,
+        max_bytes: int,
+        max_wait: float,
+        policy: FullQueuePolicy,
+        tally: Tally,
+        preparation: Preparation | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._max_frames = max_frames
+        self._max_bytes = max_bytes
+        self._policy = policy
+        self._tally = tally
+        self._preparation = preparation
+        self._clock = clock
+        self._changed = threading.Condition(threading.Lock())  # guards the rest
+        self._state = State.OPEN
         self._pace = Pace(max_wait)
+        self._sampler = Sampler()
         self._waiting: dict[str, deque[Entry]] = {}  # by the geometry's digest
-        self._held: dict[int, int] = {}  # bytes by number, hence oldest first
-        self._bytes = 0
-        self._next_number = 0
+        self._held: dict[int, Entry] = {}  # by number, hence oldest first
+        self._last_number = -1
+        # Room that is taken, by what is held and by frames that are being copied.
+        self._frames = self._bytes = 0
+        self._submitters_waiting = 0
+        self._drain_up_to = -1
 
-    def __len__(self) -> int:
-        return len(self._held)
+    # -- by whoever submits --------------------------------------------------------------------------------
 
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of the pixels held."""
-        return self._bytes
+    def admit(
+        self,
+        frame: Frame,
+        deliver: Deliver,
+        *,
+        wait: bool | None = None,
+        keep: Keep | None = None,
+        head_start: float = 0.0,
+    ) -> Refusal | None:
+        """Let a frame in, when there is room or as the policy has it; return why not, or None where it was let in.
 
-    @property
-    def fill(self) -> float:
-        """Share of the bounds that is taken; above 1 where a single frame exceeds them."""
-        return max(len(self._held) / self.max_frames, self._bytes / self.max_bytes)
-
-    @property
-    def last_number(self) -> int:
-        """Number of the frame taken in last; -1 before the first."""
-        return self._next_number - 1
-
-    def has_room(self, n_bytes: int) -> bool:
-        """Return whether a frame of `n_bytes` may come in: one that exceeds the bounds may when nothing is held."""
-        if not self._held:
-            return True
-        return len(self._held) < self.max_frames and self._bytes + n_bytes <= self.max_bytes
-
-    def add(self, frame: Frame, deliver: Deliver, n_bytes: int, now: float, head_start: float = 0.0) -> Entry:
-        """Take a frame in; whoever brings it has `head_start` seconds before work on it begins."""
-        entry = Entry(self._next_number, frame, deliver, n_bytes, now, now + head_start)
-        geometry = frame.geometry.digest
-        self._next_number += 1
-        self._pace.arrived(geometry, now)
-        self._held[entry.number] = n_bytes
-        self._bytes += n_bytes
-        self._waiting.setdefault(geometry, deque()).append(entry)
-        return entry
-
-    def take(self, now: float, limit: int, *, drain_up_to: int, hurry: bool) -> list[Entry] | float:
-        """Return the batch that is due and has the oldest frame; or the time at which there will be one.
-
-        Parameters
-        ----------
-        now
-            On the clock of `add`.
-        limit
-            Most frames in a batch.
-        drain_up_to
-            Frames up to this number are due.
-        hurry
-            Whether all are due.
+        `keep` is called outside the lock: room is reserved before, and given back if `keep` raises or the queue was
+        closed meanwhile. Parameters as in `Worker.submit`.
         """
-        due, wake = None, math.inf
+        n_bytes, source = int(frame.pixels.nbytes), Source.of(frame.origin)
+        refusal = self._reserve(n_bytes, source, wait=wait)
+        if refusal is not None:
+            return refusal
+        kept, reason = frame, ""
+        try:
+            kept = frame if keep is None else keep(frame)
+        except Exception as error:  # memory that cannot be had, for one; it costs this frame
+            logger.exception("the frame %s cannot be kept", frame.origin)
+            reason = f"the frame could not be kept: {type(error).__name__}: {error}"
+        with self._changed:
+            if reason or self._state is not State.OPEN:
+                self._give_back(n_bytes)
+                self._tally.refused()
+                return Refusal(Status.FAILED, reason) if reason else _TOO_LATE
+            now = self._clock()
+            self._last_number += 1
+            entry = Entry(self._last_number, kept, deliver, n_bytes, now, now + head_start)
+            geometry = frame.geometry.digest
+            self._pace.arrived(geometry, now)
+            self._held[entry.number] = entry
+            self._waiting.setdefault(geometry, deque()).append(entry)
+            self._tally.let_in(n_bytes)
+            if self._preparation is not None:
+                self._preparation.add(entry.number, kept)
+            self._changed.notify_all()
+            return None
+
+    def _reserve(self, n_bytes: int, source: Source | None, *, wait: bool | None) -> Refusal | None:
+        """Take room for a frame; return why it gets none, or None where it does."""
+        waits = self._policy is FullQueuePolicy.BLOCK if wait is None else wait
+        with self._changed:
+            if waits:
+                self._wait_for_room(n_bytes)
+            if self._state is not State.OPEN:
+                self._tally.refused()
+                return _TOO_LATE
+            fill = max(self._frames / self._max_frames, self._bytes / self._max_bytes)
+            samples = self._policy is FullQueuePolicy.SAMPLE and not waits
+            interval = sampling_interval(fill) if samples else 1
+            if not self._sampler.is_due(source, interval):
+                why = DropReason.SAMPLED_OUT
+                said = f"sampled out, one frame in {interval} was let in while the queue was {fill:.0%} full"
+            elif not self._has_room(n_bytes):
+                why = DropReason.QUEUE_FULL
+                said = f"the queue was full ({self._max_frames} frames, {self._max_bytes} bytes at most)"
+            else:
+                self._sampler.let_in(source)
+                self._frames += 1
+                self._bytes += n_bytes
+                return None
+            self._sampler.left_out(source)
+            self._tally.dropped(why, source)
+            return Refusal(Status.DROPPED, said)
+
+    def _wait_for_room(self, n_bytes: int) -> None:
+        self._submitters_waiting += 1
+        try:
+            self._changed.notify_all()  # no batch waits for more frames while somebody waits for room
+            self._changed.wait_for(lambda: self._state is not State.OPEN or self._has_room(n_bytes))
+        finally:
+            self._submitters_waiting -= 1
+
+    def _has_room(self, n_bytes: int) -> bool:
+        if not self._frames:
+            return True
+        return self._frames < self._max_frames and self._bytes + n_bytes <= self._max_bytes
+
+    def _give_back(self, n_bytes: int) -> None:
+        self._frames -= 1
+        self._bytes -= n_bytes
+        self._changed.notify_all()
+
+    # -- by the thread that annotates ----------------------------------------------------------------------
+
+    def next_batch(self, limit: Callable[[], int]) -> list[Entry]:
+        """Wait for a batch that is due and take it; empty when there will be none any more."""
+        with self._changed:
+            while self._state is State.OPEN or (self._state is State.CLOSED and self._held):
+                found = self._take(limit())
+                if isinstance(found, list):
+                    return found
+                self._changed.wait(None if found == math.inf else found - self._clock())
+            return []
+
+    def take(self, limit: int) -> list[Entry] | float:
+        """Take the batch that is due and has the oldest frame; or return the time at which one will be due."""
+        with self._changed:
+            return self._take(limit)
+
+    def _take(self, limit: int) -> list[Entry] | float:
+        now, due, wake = self._clock(), None, math.inf
+        hurry = self._state is not State.OPEN or self._submitters_waiting
         for geometry, group in self._waiting.items():
             oldest = group[0]
-            if (
+            closes = now
+            # Where nobody can add to the batch now, waiting would only hold up who submits.
+            if not (
                 hurry
                 or len(group) >= limit
-                or oldest.number <= drain_up_to
-                # Nobody can add to the batch now: waiting would only hold up who submits.
-                or not self.has_room(oldest.n_bytes)
+                or oldest.number <= self._drain_up_to
+                or not self._has_room(oldest.n_bytes)
             ):
-                closes = now
-            else:
                 closes = self._pace.closes_at(geometry, limit - len(group), oldest.admitted_at)
                 closes = max(closes, oldest.not_before)
             if closes > now:
@@ -121,18 +242,53 @@ class FrameQueue:
         batch = [due.popleft() for _ in range(min(limit, len(due)))]
         if not due:
             del self._waiting[batch[0].frame.geometry.digest]
+        self._tally.batch(len(batch), now - batch[0].admitted_at)
         return batch
 
-    def remove(self, entry: Entry) -> None:
+    def finish(self, entry: Entry, annotation: Annotation) -> None:
         """Hold a frame no longer: it has its row."""
-        self._bytes -= self._held.pop(entry.number)
+        if self._preparation is not None:
+            self._preparation.forget(entry.number)
+        with self._changed:
+            del self._held[entry.number]
+            self._give_back(entry.n_bytes)
+            self._tally.finished(annotation, entry.n_bytes)
+
+    def pause(self, seconds: float) -> bool:
+        """Wait that long; False, and at once, when the queue has ended: nobody waits for rows any more."""
+        with self._changed:
+            return not self._changed.wait_for(lambda: self._state is State.ENDED, seconds)
+
+    # -- by whoever waits, closes or asks --------------------------------------------------------------------
+
+    def drain(self, timeout: float | None) -> bool:
+        """Wait until the frames let in before have their rows; return whether that came in time."""
+        with self._changed:
+            last = self._last_number
+            self._drain_up_to = last
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: next(iter(self._held), last + 1) > last, timeout)
+
+    def close(self) -> None:
+        """Let no further frame in, and nobody wait for room."""
+        with self._changed:
+            if self._state is State.OPEN:
+                self._state = State.CLOSED
+                self._changed.notify_all()
+
+    def end(self) -> None:
+        """Let no further frame in and begin no further batch; what is held stays without a row."""
+        with self._changed:
+            self._state = State.ENDED
+            self._changed.notify_all()
 
     def abandon(self) -> list[Entry]:
-        """Return all that wait, oldest first; nobody else will get them. They stay held."""
-        entries = [entry for group in self._waiting.values() for entry in group]
-        self._waiting.clear()
+        """End, and return all that wait, oldest first. Whoever calls gives them their rows, and calls `finish`."""
+        self.end()
+        with self._changed:
+            entries = [entry for group in self._waiting.values() for entry in group]
+            self._waiting.clear()
         return sorted(entries, key=lambda entry: entry.number)
 
-    def holds_up_to(self, number: int) -> bool:
-        """Return whether a frame of this number or below is held."""
-        return next(iter(self._held), number + 1) <= number
+    def __len__(self) -> int:
+        return len(self._held)

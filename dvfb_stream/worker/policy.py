@@ -1,11 +1,11 @@
-"""Who is let in when frames come faster than they are annotated."""
+"""Who is let in when frames come faster than they are annotated. Pure."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from enum import Enum
 from typing import NamedTuple
 
+from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Origin
 
@@ -81,7 +81,7 @@ class Sampler:
     """Tells whose turn it is, source by source; remembers `SOURCES_REMEMBERED` of them."""
 
     def __init__(self) -> None:
-        self._left_out: OrderedDict[Source | None, int] = OrderedDict()
+        self._left_out = BoundedCache[Source | None, int](SOURCES_REMEMBERED)
 
     def is_due(self, source: Source | None, interval: int) -> bool:
         """Return whether the next frame of `source` is let in: its first, and each `interval` after the last."""
@@ -89,15 +89,9 @@ class Sampler:
 
     def let_in(self, source: Source | None) -> None:
         """Begin to count anew: a frame of `source` was let in."""
-        self._remember(source, 0)
+        self._left_out.put(source, 0)
 
     def left_out(self, source: Source | None) -> None:
         """Count a frame of `source` that was not let in."""
         # One that is not remembered is due, and stays so.
-        self._remember(source, self._left_out.get(source, LONGEST_INTERVAL) + 1)
-
-    def _remember(self, source: Source | None, count: int) -> None:
-        self._left_out[source] = count
-        self._left_out.move_to_end(source)
-        if len(self._left_out) > SOURCES_REMEMBERED:
-            self._left_out.popitem(last=False)
+        self._left_out.put(source, self._left_out.get(source, LONGEST_INTERVAL) + 1)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from dvfb_stream.frame_annotator import FrameAnnotator
 from dvfb_stream.frames import Frame
-from dvfb_stream.worker.interface import SupportsPrepare
 
 
 class Preparation:
@@ -24,15 +24,10 @@ class Preparation:
     most_ahead
         Frames that may be prepared and without a row, those in work included. What `prepare` returned is held besides
         the pixels.
-
-    Attributes
-    ----------
-    annotator
-        As given.
     """
 
-    def __init__(self, annotator: SupportsPrepare, *, most_ahead: int) -> None:
-        self.annotator = annotator
+    def __init__(self, annotator: FrameAnnotator, *, most_ahead: int) -> None:
+        self._annotator = annotator
         self._most_ahead = most_ahead
         self._changed = threading.Condition()
         self._frames: dict[int, Frame] = {}  # by number, hence oldest first
@@ -109,7 +104,7 @@ class Preparation:
         return (
             bool(self._unclaimed)
             and len(self._prepared) < self._most_ahead
-            and self.annotator.prepares_ahead  # no more, once it has fallen back to the CPU
+            and self._annotator.prepares_ahead  # no more, once it has fallen back to the CPU
         )
 
     def _claim(self, number: int) -> tuple[Frame, Future[Any]] | None:
@@ -130,6 +125,6 @@ class Preparation:
 
     def _prepare(self, frame: Frame, future: Future[Any]) -> None:
         try:
-            future.set_result(self.annotator.prepare(frame))
+            future.set_result(self._annotator.prepare(frame))
         except BaseException as error:  # noqa: BLE001 - raised again where the frame's batch is annotated
             future.set_exception(error)

@@ -1,9 +1,9 @@
-"""What a worker counts: for its stats, of one moment, and for the metrics."""
+"""What a worker counts: for its stats, which are of one moment, and for the metrics."""
 
 from __future__ import annotations
 
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dvfb_stream.annotations import Annotation
+from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.metrics import Metrics, Stage, catalogue
 from dvfb_stream.worker.policy import SOURCES_REMEMBERED, Source
 
@@ -24,22 +25,12 @@ class DropReason(Enum):
     """There was room, kept for frames further on in the scan (`FullQueuePolicy.SAMPLE`)."""
 
 
-def full_reason(max_frames: int, max_bytes: int) -> str:
-    """Return the reason in the row of a frame that a full queue refused."""
-    return f"the queue was full ({max_frames} frames, {max_bytes} bytes at most)"
-
-
-def sampled_reason(fill: float, interval: int) -> str:
-    """Return the reason in the row of a frame that was sampled out."""
-    return f"sampled out, one frame in {interval} was let in while the queue was {fill:.0%} full"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStats:
     """What became of the frames so far; `received` is always the sum of the next three and `queued_frames`."""
 
     received: int
-    """Frames submitted and either taken in or refused; one that still waits for room is not counted yet."""
+    """Frames submitted and either let in or refused; not yet one that waits for room or is being copied."""
     annotated: int
     """Frames with probabilities."""
     failed: int
@@ -78,29 +69,22 @@ class WorkerStats:
 
 
 class Tally:
-    """The counts of one worker. What is counted here is added to the metrics as well.
+    """The counts of one worker; any thread. What is counted here is added to the metrics as well."""
 
-    Parameters
-    ----------
-    lock
-        The worker's, reentrant: what changes the queue and what counts it happen in one moment.
-    metrics
-        Added to.
-    """
-
-    def __init__(self, lock: threading.Condition, metrics: Metrics) -> None:
-        self._lock = lock
+    def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._received = self._annotated = self._failed = self._batches = self._undelivered = 0
-        self._halvings = self._fallbacks = 0
-        self._device = ""
+        self._lock = (
+            threading.Lock()
+        )  # guards the rest; whoever has it waits for nothing but the metrics' own
+        self._counts: Counter[str] = Counter()  # by the field of `WorkerStats`
         self._by_reason = Counter(dict.fromkeys(DropReason, 0))
-        self._by_source: OrderedDict[Source | None, int] = OrderedDict()
+        self._by_source = BoundedCache[Source | None, int](SOURCES_REMEMBERED)
+        self._device = ""
 
     def let_in(self, n_bytes: int) -> None:
-        """Count a frame that was taken in."""
+        """Count a frame that was let in."""
         with self._lock:
-            self._received += 1
+            self._counts.update(received=1, queued_frames=1, queued_bytes=n_bytes)
             self._metrics.add(catalogue.RECEIVED)
             self._metrics.change(catalogue.QUEUE_FRAMES, 1)
             self._metrics.change(catalogue.QUEUE_BYTES, n_bytes)
@@ -108,52 +92,45 @@ class Tally:
     def dropped(self, reason: DropReason, source: Source | None) -> None:
         """Count a frame that was not let in."""
         with self._lock:
-            self._received += 1
+            self._counts["received"] += 1
             self._by_reason[reason] += 1
-            self._by_source[source] = self._by_source.get(source, 0) + 1
-            self._by_source.move_to_end(source)
-            if len(self._by_source) > SOURCES_REMEMBERED:
-                self._by_source.popitem(last=False)
+            self._by_source.put(source, self._by_source.get(source, 0) + 1)
             self._metrics.add(catalogue.RECEIVED)
             self._metrics.add(catalogue.DROPPED, 1, reason.value)
 
-    def came_too_late(self) -> None:
-        """Count a frame that came after the worker was closed."""
+    def refused(self) -> None:
+        """Count a frame that could not be kept, or came after the worker was closed."""
         with self._lock:
-            self._received += 1
-            self._failed += 1
+            self._counts.update(received=1, failed=1)
             self._metrics.add(catalogue.RECEIVED)
             self._metrics.add(catalogue.FAILED)
 
     def finished(self, annotation: Annotation, n_bytes: int) -> None:
         """Count a frame that has its row."""
         with self._lock:
-            if annotation.ok:
-                self._annotated += 1
-                self._metrics.add(catalogue.ANNOTATED)
-            else:
-                self._failed += 1
-                self._metrics.add(catalogue.FAILED)
+            self._counts["annotated" if annotation.ok else "failed"] += 1
+            self._counts.subtract(queued_frames=1, queued_bytes=n_bytes)
+            self._metrics.add(catalogue.ANNOTATED if annotation.ok else catalogue.FAILED)
             self._metrics.change(catalogue.QUEUE_FRAMES, -1)
             self._metrics.change(catalogue.QUEUE_BYTES, -n_bytes)
 
     def undelivered(self) -> None:
         """Count an annotation that its receiver refused."""
         with self._lock:
-            self._undelivered += 1
+            self._counts["undelivered"] += 1
             self._metrics.add(catalogue.UNDELIVERED)
 
     def batch(self, frames: int, waited: float) -> None:
         """Count a batch that was taken, whose oldest frame had waited so many seconds."""
         with self._lock:
-            self._batches += 1
+            self._counts["batches"] += 1
             self._metrics.observe(catalogue.BATCH_FRAMES, frames)
             self._metrics.observe(catalogue.BATCH_WAIT_SECONDS, waited)
 
     def halved(self) -> None:
         """Count a batch that did not fit into memory."""
         with self._lock:
-            self._halvings += 1
+            self._counts["halvings"] += 1
             self._metrics.add(catalogue.HALVINGS)
 
     def fell_back(self, device: str) -> bool:
@@ -162,7 +139,7 @@ class Tally:
             if device == self._device:
                 return False
             self._device = device
-            self._fallbacks += 1
+            self._counts["fallbacks"] += 1
             self._metrics.add(catalogue.FALLBACKS)
             return True
 
@@ -170,22 +147,25 @@ class Tally:
         """Count the duration of a stage; in the metrics alone."""
         self._metrics.observe(catalogue.STAGE_SECONDS, seconds, stage)
 
-    def stats(self, *, queued_frames: int, queued_bytes: int, batch_limit: int) -> WorkerStats:
-        """Return the counts as they are."""
+    def stats(self, *, batch_limit: int) -> WorkerStats:
+        """Return the counts, all of one moment."""
         with self._lock:
+            counts = self._counts
             return WorkerStats(
-                received=self._received,
-                annotated=self._annotated,
-                failed=self._failed,
+                received=counts["received"],
+                annotated=counts["annotated"],
+                failed=counts["failed"],
                 dropped=self._by_reason.total(),
-                queued_frames=queued_frames,
-                queued_bytes=queued_bytes,
-                batches=self._batches,
-                undelivered=self._undelivered,
+                queued_frames=counts["queued_frames"],
+                queued_bytes=counts["queued_bytes"],
+                batches=counts["batches"],
+                undelivered=counts["undelivered"],
                 dropped_by_reason=MappingProxyType(dict(self._by_reason)),
-                dropped_by_source=MappingProxyType(dict(self._by_source)),
+                dropped_by_source=MappingProxyType(
+                    dict(zip(self._by_source.keys(), self._by_source.values(), strict=True))
+                ),
                 batch_limit=batch_limit,
-                halvings=self._halvings,
-                fallbacks=self._fallbacks,
+                halvings=counts["halvings"],
+                fallbacks=counts["fallbacks"],
                 device=self._device,
             )

@@ -14,16 +14,15 @@ from typing import Self
 
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.errors import SettingsError
+from dvfb_stream.frame_annotator import SupportsAnnotate, as_frame_annotator
 from dvfb_stream.frames import Frame
 from dvfb_stream.metrics import Metrics
-from dvfb_stream.worker.attempts import Attempts
-from dvfb_stream.worker.batching import BatchLimit
-from dvfb_stream.worker.ending import seconds_left
-from dvfb_stream.worker.frame_queue import Deliver, Entry, FrameQueue
-from dvfb_stream.worker.intake import Intake, Keep
-from dvfb_stream.worker.interface import ReportsStages, SupportsAnnotate, SupportsPrepare
+from dvfb_stream.worker.batch import BatchLimit
+from dvfb_stream.worker.batch_retry import BatchRetry
+from dvfb_stream.worker.frame_queue import Deliver, Entry, FrameQueue, Keep
 from dvfb_stream.worker.policy import FullQueuePolicy
 from dvfb_stream.worker.preparation import Preparation
+from dvfb_stream.worker.shutdown import seconds_left
 from dvfb_stream.worker.stats import Tally, WorkerStats
 
 logger = logging.getLogger(__name__)
@@ -32,7 +31,7 @@ logger = logging.getLogger(__name__)
 class Worker:
     """Annotates submitted frames in batches on one daemon thread of its own.
 
-    Life of a frame: `submit` takes it in, or applies `policy` where there is no room. Then `deliver` is called with
+    Life of a frame: `submit` lets it in, or applies `policy` where there is no room. Then `deliver` is called with
     the frame's annotation, **exactly once** for every submitted frame:
 
     - from the worker's thread, in the order of submission within one geometry;
@@ -48,30 +47,30 @@ class Worker:
     scan, and the first of any, go at once. No batch waits while somebody drains or waits for room, or when no further
     frame would be let in. Of several batches that are due, the one with the oldest frame goes first.
 
-    Ahead: where it pays to prepare frames one by one (`SupportsPrepare`), a second daemon thread does that for
-    those that wait, oldest first, while the first annotates: up to two batches, that in work included.
+    Ahead: an annotator that `prepares_ahead` has waiting frames prepared by a second daemon thread, oldest first,
+    while the first annotates: up to two batches, that in work included.
 
-    Failures: see `Attempts`. A frame that fails costs its own row, exhausted memory makes batches smaller for a
-    while, and after the device is lost, an annotator that can fall back does (`SupportsFallBack`).
+    Failures: see `BatchRetry`. A frame that fails costs its own row, exhausted memory makes batches smaller for a
+    while, after the device is lost the annotator falls back where it can, and while its process starts again, frames
+    wait in the queue.
 
     Bounds: the frames held, those being annotated included, are at most `max_frames` and at most `max_bytes` of
     pixels, which are not copied. A frame that alone exceeds `max_bytes` is let in when nothing else is held.
 
-    Ends: `drain` waits until all frames taken in so far have their rows and leaves the worker open. `close` lets no
+    Ends: `drain` waits until all frames let in so far have their rows and leaves the worker open. `close` lets no
     further frame in, annotates what is held, and fails what its `timeout` did not suffice for. A thread stuck inside
     the annotator cannot be stopped: the frames of that one batch get their rows when it returns, whoever has closed
     the worker since, and however often. The threads are daemons: a process that ends without `close`, or is killed,
-    abandons what is held; but the end of the process waits for the batch in work, within `ending.SECONDS_AT_EXIT`.
+    abandons what is held; but the end of the process waits for the batch in work, within `shutdown.SECONDS_AT_EXIT`.
 
     Every method may be called from any thread; `close` and `drain` any number of times, and from `atexit`: they start
-    no thread. Where waiting would be for themselves they return at once: called by `deliver`, and by the handler of a
-    signal that interrupts `submit` in the act of taking a frame in. `close` has then let the last frame in, and those
-    that are held are still annotated.
+    no thread. Called by `deliver`, on the worker's own thread, they do not wait.
 
     Parameters
     ----------
     annotator
-        What annotates; `annotate` is called from the worker's thread alone.
+        What annotates, a `FrameAnnotator` or any object with `identity` and `annotate`; `annotate` is called from the
+        worker's thread alone.
     batch_size
         Most frames in one batch.
     max_wait
@@ -86,7 +85,7 @@ class Worker:
     Raises
     ------
     SettingsError
-        When a bound is not positive.
+        When a bound is not positive, or `annotator` is none.
     """
 
     def __init__(
@@ -101,28 +100,34 @@ class Worker:
         metrics: Metrics | None = None,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("max_frames", max_frames), ("max_bytes", max_bytes)):
-            if value < 1:
+            if not value >= 1:
                 raise SettingsError(f"{name} must be at least 1, not {value}")
         if not 0 <= max_wait < math.inf:
             raise SettingsError(f"max_wait must be 0 s or more, not {max_wait}")
+        annotator = as_frame_annotator(annotator)
         self._identity = annotator.identity
         self._pid = os.getpid()
-        # Guards what is shared. Reentrant, as the handler of a signal may interrupt the thread that holds it.
-        self._changed = threading.Condition(threading.RLock())
-        self._queue = FrameQueue(max_frames=max_frames, max_bytes=max_bytes, max_wait=max_wait)
-        self._limit = BatchLimit(batch_size)
-        self._tally = Tally(self._changed, Metrics() if metrics is None else metrics)
-        self._drain_up_to = -1
-        self._rests = False
-        if metrics is not None and isinstance(annotator, ReportsStages):
+        self._tally = Tally(Metrics() if metrics is None else metrics)
+        if metrics is not None:
             annotator.report_stages(self._tally.took)
-        ahead: Preparation | None = None
-        if isinstance(annotator, SupportsPrepare) and annotator.prepares_ahead:
-            ahead = Preparation(annotator, most_ahead=2 * batch_size)
-        self._preparation = ahead
-        self._attempts = Attempts(annotator, preparation=ahead, limit=self._limit, tally=self._tally)
-        self._intake = Intake(
-            self._changed, queue=self._queue, tally=self._tally, policy=policy, preparation=ahead
+        self._preparation = (
+            Preparation(annotator, most_ahead=2 * batch_size) if annotator.prepares_ahead else None
+        )
+        self._queue = FrameQueue(
+            max_frames=max_frames,
+            max_bytes=max_bytes,
+            max_wait=max_wait,
+            policy=policy,
+            tally=self._tally,
+            preparation=self._preparation,
+        )
+        self._limit = BatchLimit(batch_size)
+        self._retry = BatchRetry(
+            annotator,
+            preparation=self._preparation,
+            limit=self._limit,
+            tally=self._tally,
+            pause=self._queue.pause,
         )
         self._thread = threading.Thread(target=self._work, name="dvfb-worker", daemon=True)
         self._thread.start()
@@ -137,7 +142,7 @@ class Worker:
         keep: Keep | None = None,
         head_start: float = 0.0,
     ) -> None:
-        """Take `frame` in; `deliver` gets its annotation, exactly once. Never raises.
+        """Let `frame` in; `deliver` gets its annotation, exactly once. Never raises.
 
         Parameters
         ----------
@@ -150,12 +155,13 @@ class Worker:
             which is to block under `FullQueuePolicy.BLOCK` only. Where that is not to block, a frame for which there
             is no room is dropped.
         keep
-            Called with the frame, before this returns, if it is let in; what it returns is annotated in its place: a
-            frame whose pixels are a copy. What is dropped costs no copy. Must not raise.
+            Called with the frame, before this returns, if there is room for it; what it returns is annotated in its
+            place: a frame whose pixels are a copy. What is dropped costs no copy. If it raises, the frame fails.
+            Other threads submit and annotate meanwhile.
         head_start
             Seconds that who submits has the processor to himself: an idle worker begins with the frame only then.
         """
-        refusal = self._intake.take_in(frame, deliver, wait=wait, keep=keep, head_start=head_start)
+        refusal = self._queue.admit(frame, deliver, wait=wait, keep=keep, head_start=head_start)
         if refusal is not None:
             annotation = Annotation(
                 status=refusal.status, reason=refusal.reason, model=self._identity, origin=frame.origin
@@ -163,7 +169,7 @@ class Worker:
             self._hand_over(frame, deliver, annotation)
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until every frame taken in before this call has its row; return whether that came in time.
+        """Wait until every frame let in before this call has its row; return whether that came in time.
 
         Batches do not wait for more frames meanwhile. Frames submitted during the call do not prolong it.
 
@@ -172,13 +178,7 @@ class Worker:
         timeout
             Seconds; None: as long as it takes.
         """
-        with self._changed:
-            last = self._queue.last_number
-            self._drain_up_to = max(self._drain_up_to, last)
-            self._changed.notify_all()
-            if self._is_waited_for():
-                return not self._queue.holds_up_to(last)
-            return self._changed.wait_for(lambda: not self._queue.holds_up_to(last), timeout)
+        return self._queue.drain(0.0 if self._is_own_thread else timeout)
 
     def close(self, timeout: float | None = None) -> None:
         """Let no further frame in, give every held frame its row, and end the threads.
@@ -186,29 +186,21 @@ class Worker:
         What is not annotated within `timeout` seconds fails, and its row says so. With None, waits as long as it
         takes.
         """
-        self._intake.close()
-        if self._is_waited_for():
+        self._queue.close()
+        if self._is_own_thread:
             return
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        if self.drain(timeout):
+        if self._queue.drain(timeout):
             self._thread.join(None if timeout is None else max(0.0, deadline - time.monotonic()))
             return
-        with self._changed:
-            abandoned = self._queue.abandon()
+        abandoned = self._queue.abandon()
         if abandoned:
             logger.warning("closing after %s s: %d frames are not annotated", timeout, len(abandoned))
-        reason = f"the worker was closed and {timeout} s did not suffice to annotate the frame"
-        for entry in abandoned:
-            self._finish(entry, Annotation.failed(reason, model=self._identity, origin=entry.frame.origin))
+        self._fail(abandoned, f"the worker was closed and {timeout} s did not suffice to annotate the frame")
 
     def stats(self) -> WorkerStats:
         """Return what became of the frames so far, all numbers of one moment."""
-        with self._changed:
-            return self._tally.stats(
-                queued_frames=len(self._queue),
-                queued_bytes=self._queue.n_bytes,
-                batch_limit=self._limit.frames,
-            )
+        return self._tally.stats(batch_limit=self._limit.frames)
 
     def __enter__(self) -> Self:
         return self
@@ -226,18 +218,17 @@ class Worker:
         if os.getpid() != self._pid:
             return
         deadline = time.monotonic() + timeout
-        with self._changed:
-            self._rests = True
-            self._changed.notify_all()
+        self._queue.end()
         self._thread.join(timeout)
         if self._preparation is not None:
             self._preparation.close(max(0.0, deadline - time.monotonic()))
 
-    def _is_waited_for(self) -> bool:
-        """Whether the thread that calls must return before anything else can happen."""
-        return self._intake.is_interrupted or threading.current_thread() is self._thread
+    @property
+    def _is_own_thread(self) -> bool:
+        """Whether `deliver` calls: it would wait for itself."""
+        return threading.current_thread() is self._thread
 
-    # -- annotating, on the worker's thread --------------------------------------------------------------
+    # -- annotating, on the worker's thread ----------------------------------------------------------------
 
     def _work(self) -> None:
         while self._work_off_one_batch():
@@ -247,42 +238,24 @@ class Worker:
 
     def _work_off_one_batch(self) -> bool:
         # A function of its own, so that no local name keeps pixels alive while the thread waits for more.
-        batch = self._next_batch()
+        batch = self._queue.next_batch(lambda: self._limit.frames)
         without_row = {entry.number: entry for entry in batch}
         try:
-            for entry, annotation in self._attempts.annotated(batch) if batch else ():
+            for entry, annotation in self._retry.annotated(batch) if batch else ():
                 del without_row[entry.number]
                 self._finish(entry, annotation)
         except BaseException as error:  # a fault of ours must not end the thread that serves all the others
             logger.exception("a batch of %d frames could not be worked off", len(batch))
-            reason = f"{type(error).__name__}: {error}"
-            for entry in without_row.values():
-                self._finish(
-                    entry, Annotation.failed(reason, model=self._identity, origin=entry.frame.origin)
-                )
+            self._fail(list(without_row.values()), f"{type(error).__name__}: {error}")
         return bool(batch)
 
-    def _next_batch(self) -> list[Entry]:
-        """Wait for a batch that is due and take it; empty once the worker is closed and nothing is held."""
-        with self._changed:
-            while not self._rests and (not self._intake.is_closed or len(self._queue)):
-                now = time.monotonic()
-                hurry = self._intake.is_closed or self._intake.keeps_waiting
-                due = self._queue.take(now, self._limit.frames, drain_up_to=self._drain_up_to, hurry=hurry)
-                if isinstance(due, list):
-                    self._tally.batch(len(due), now - due[0].admitted_at)
-                    return due
-                self._changed.wait(None if due == math.inf else due - now)
-            return []
+    def _fail(self, entries: list[Entry], reason: str) -> None:
+        for entry in entries:
+            self._finish(entry, Annotation.failed(reason, model=self._identity, origin=entry.frame.origin))
 
     def _finish(self, entry: Entry, annotation: Annotation) -> None:
         self._hand_over(entry.frame, entry.deliver, annotation)
-        if self._preparation is not None:
-            self._preparation.forget(entry.number)
-        with self._changed:
-            self._queue.remove(entry)
-            self._tally.finished(annotation, entry.n_bytes)
-            self._changed.notify_all()
+        self._queue.finish(entry, annotation)
 
     def _hand_over(self, frame: Frame, deliver: Deliver, annotation: Annotation) -> None:
         try:

@@ -116,9 +116,9 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from conftest import SHAPE, BrightnessAnnotator, RawDocuments
 from dvfb_stream.callbacks import LiveAnnotator
 from dvfb_stream.frames import Geometry
-from dvfb_stream.worker import ending
+from dvfb_stream.worker import shutdown
 
-ending.SECONDS_AT_EXIT, ending.SECONDS_TO_REST = 1.0, 0.5
+shutdown.SECONDS_AT_EXIT, shutdown.SECONDS_TO_REST = 1.0, 0.5
 detectors = {{"image": Geometry(shape=SHAPE, center_x=0, center_y=0)}}
 reached = threading.Event()
 

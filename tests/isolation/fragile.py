@@ -39,17 +39,30 @@ class Grief(IntEnum):
     """On any device but the CPU."""
     MEMORY = 1007
     """In batches of more than one."""
+    GATE = 1008
+    """Waits until somebody has opened the gate's file and closed it again."""
 
 
 class Fragile:
-    """Its version is what a file says when it is made, where one is named."""
+    """Its version is what a file says when it is made, where one is named; another file counts how often it is."""
 
-    def __init__(self, device: str = "cuda", version_file: str = "", refuse: str = "") -> None:
+    def __init__(
+        self,
+        device: str = "cuda",
+        version_file: str = "",
+        refuse: str = "",
+        starts_file: str = "",
+        gate_file: str = "",
+    ) -> None:
+        if starts_file:
+            with open(starts_file, "a") as starts:
+                starts.write(".")
         if refuse:
             raise {"bundle": BundleError, "value": ValueError}[refuse](f"refused for the sake of {refuse}")
         version = Path(version_file).read_text() if version_file else "1"
         self.identity = ModelIdentity(name="fragile", version=version, sha256="0" * 64)
         self.device = device
+        self.gate_file = gate_file
 
     def provenance(self) -> dict[str, object]:
         return {"labels": ["rings"], "thresholds": {"rings": 0.5}}
@@ -79,6 +92,8 @@ class Fragile:
                 os.kill(os.getpid(), signal.SIGKILL)
             case Grief.HANG:
                 threading.Event().wait()
+            case Grief.GATE:
+                Path(self.gate_file).read_text()
             case Grief.VALUE_ERROR:
                 raise ValueError("not of value")
             case Grief.FRAME_ERROR:
@@ -123,15 +138,15 @@ class Obedient:
     def __init__(self, memory: int) -> None:
         self._heard: list[Any] = []
 
-    def introduction(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         return {}
 
-    def hear(self, note: Mapping[str, Any]) -> None:
+    def notify(self, note: Mapping[str, Any]) -> None:
         if "error" in note:
             raise OSError(note["error"])
         self._heard.append(note["say"])
 
-    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def handle(self, request: Mapping[str, Any]) -> dict[str, Any]:
         match request["do"]:
             case "raise":
                 raise FrameError("as told")

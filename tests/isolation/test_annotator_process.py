@@ -199,6 +199,46 @@ def test_a_frame_that_brings_the_process_down_costs_its_own_row(start, inbox):
     assert restarts(metrics) >= 1
 
 
+def test_three_kills_cost_no_frame_that_waits(start, inbox, tmp_path):
+    """While the process cannot even be started again, for a while, as where its model lies on a slow file server."""
+    version, starts = tmp_path / "version", tmp_path / "starts"
+    version.write_text("1")
+    process = start(version_file=str(version), starts_file=str(starts))
+    with Worker(process, batch_size=4, max_wait=0) as worker:
+        index = 0
+        for _ in range(3):
+            version.unlink()
+            tried = len(starts.read_text())
+            os.kill(process.pid, signal.SIGKILL)
+            for _ in range(20):
+                worker.submit(frame(index, index), inbox)
+                index += 1
+            wait_for(lambda tried=tried: len(starts.read_text()) > tried)
+            version.write_text("1")
+            assert worker.drain(PATIENCE)
+        assert worker.stats().dropped == 0
+    assert inbox.indices == list(range(60))
+    assert [annotation.reason for annotation in inbox.annotations if not annotation.ok] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_frame_that_is_alone_in_a_process_that_somebody_ends_is_tried_again(start, inbox, tmp_path, number):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    process = start(gate_file=str(gate))
+    with Worker(process, batch_size=1) as worker:
+        worker.submit(frame(Grief.GATE, 0), inbox)
+        worker.submit(frame(7, 1), inbox)
+        with gate.open("w"):  # opens when the frame is there, and lets it go when it is closed
+            os.kill(process.pid, number)
+            wait_for(lambda pid=process.pid: process.pid != pid)
+        with gate.open("w"):
+            pass
+        assert worker.drain(PATIENCE)
+    assert inbox.indices == [0, 1]
+    assert all(annotation.ok for annotation in inbox.annotations)
+
+
 def test_a_lost_device_goes_with_its_process_and_the_cpu_takes_over(start, inbox):
     process = start(device="cuda")
     first = process.pid
@@ -284,8 +324,8 @@ def test_frames_that_are_prepared_and_dropped_are_let_go_there():
     service = AnnotatorService(memory.file, "fragile:Diligent", {})
     frames = [batches.placed(frame(value)) for value in range(5)]
     for number, one in enumerate(frames):
-        service.hear({"number": number, "batch": batches.described([one])})
-    service.answer({"batch": batches.described(frames[3:4]), "numbers": [3], "oldest": 3})
+        service.notify({"number": number, "batch": batches.as_json([one])})
+    service.handle({"batch": batches.as_json(frames[3:4]), "numbers": [3], "oldest": 3})
     wait_for(lambda: [ready.frame.pixels[0, 0] for ready in Diligent.ready] == [4.0])
 
 

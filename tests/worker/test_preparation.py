@@ -10,7 +10,7 @@ from typing import Any
 
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.frames import Frame
-from dvfb_stream.worker import SupportsPrepare, Worker
+from dvfb_stream.worker import Worker
 
 from .conftest import PATIENCE, Echo, frame, index_of
 
@@ -55,7 +55,6 @@ class Diligent(Echo):
 def test_while_a_batch_is_annotated_the_next_is_prepared_and_no_more(inbox):
     annotator = Diligent()
     annotator.expected = 4
-    assert isinstance(annotator, SupportsPrepare)
     with Worker(annotator, batch_size=2) as worker:
         worker.submit(frame(0), inbox)
         assert annotator.reached.wait(PATIENCE)

@@ -315,3 +315,72 @@ def test_a_frame_that_cannot_be_kept_is_refused_and_has_its_row(inbox):
     assert failed.reason == "the frame could not be kept: MemoryError: no room"
     stats = worker.stats()
     assert (stats.received, stats.annotated, stats.failed, stats.queued_frames) == (3, 2, 1, 0)
+
+
+def test_while_a_frame_is_copied_others_are_submitted_counted_and_annotated(inbox):
+    copying, go_on = threading.Event(), threading.Event()
+
+    def slowly(borrowed):
+        copying.set()
+        assert go_on.wait(PATIENCE)
+        return borrowed
+
+    with Worker(Echo(), max_frames=2, policy=FullQueuePolicy.DROP_NEWEST) as worker:
+        copier = in_thread(lambda: worker.submit(frame(0), inbox, keep=slowly))
+        assert copying.wait(PATIENCE)
+        worker.submit(frame(1), inbox)
+        assert worker.drain(PATIENCE)
+        assert inbox.indices == [1]
+        stats = worker.stats()
+        assert (stats.received, stats.annotated, stats.queued_frames) == (1, 1, 0)
+        go_on.set()
+        copier.join(PATIENCE)
+        assert worker.drain(PATIENCE)
+    assert inbox.indices == [1, 0]
+
+
+def test_a_frame_that_is_copied_has_its_room(inbox):
+    copying, go_on = threading.Event(), threading.Event()
+
+    def slowly(borrowed):
+        copying.set()
+        assert go_on.wait(PATIENCE)
+        return borrowed
+
+    annotator = Gated()
+    with Worker(annotator, max_frames=2, policy=FullQueuePolicy.DROP_NEWEST) as worker:
+        copier = in_thread(lambda: worker.submit(frame(0), inbox, keep=slowly))
+        assert copying.wait(PATIENCE)
+        for index in (1, 2):
+            worker.submit(frame(index), inbox)
+        assert [annotation.status for annotation in inbox.annotations] == [Status.DROPPED]
+        assert inbox.indices == [2]
+        go_on.set()
+        copier.join(PATIENCE)
+        assert worker.stats().queued_frames == 2
+        annotator.gate.set()
+
+
+def test_a_frame_that_was_being_copied_when_the_worker_was_closed_came_too_late(inbox):
+    worker = Worker(Echo())
+
+    def closing(borrowed):
+        worker.close(PATIENCE)
+        return borrowed
+
+    worker.submit(frame(0), inbox, keep=closing)
+    (annotation,) = inbox.annotations
+    assert annotation.reason == "the worker was closed before the frame came"
+    stats = worker.stats()
+    assert (stats.received, stats.failed, stats.queued_frames, stats.queued_bytes) == (1, 1, 0, 0)
+
+
+def test_room_is_given_back_where_a_frame_cannot_be_kept(inbox):
+    def keep(borrowed):
+        raise MemoryError("no room")
+
+    with Worker(Echo(), max_frames=1) as worker:
+        worker.submit(frame(0), inbox, keep=keep)
+        worker.submit(frame(1), inbox)
+        assert worker.drain(PATIENCE)
+    assert inbox.indices == [0, 1]

@@ -1,9 +1,10 @@
-"""How large a batch may be, and when it has waited long enough."""
+"""How large a batch may be, and when it has waited long enough. Pure: the clock is given."""
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+
+from dvfb_stream.bounded_cache import BoundedCache
 
 _PATIENCE = 16
 """Batches in a row, each as large as the limit, before a larger one is tried: some seconds of a loaded worker."""
@@ -22,8 +23,7 @@ class BatchLimit:
     """Most frames in a batch: `most`, less after memory was exhausted, and back again with care.
 
     A batch that did not fit halves the limit. After `_PATIENCE` batches in a row, each as large as the limit, it
-    grows by a quarter. Each time that such a growth turns out to be too much, the patience doubles. Used by one
-    thread.
+    grows by a quarter. Each growth that turns out to be too much doubles the patience. Used by one thread.
     """
 
     def __init__(self, most: int) -> None:
@@ -59,9 +59,9 @@ class BatchLimit:
 class Pace:
     """How fast frames of each geometry come, and until when it pays to wait for more of them.
 
-    A batch that is not full waits as long as it can be expected to fill before its oldest frame has waited
-    `max_wait`, judged by the time between the last frames of its geometry, and by the silence since: of a slow scan
-    every frame goes at once, and a burst that has ended waits a fraction of `max_wait` for what does not come.
+    A batch waits as long as it can be expected to fill before its oldest frame has waited `max_wait`, judged by the
+    time between the last frames of its geometry and by the silence since. So every frame of a slow scan goes at once,
+    and a burst that has ended waits a fraction of `max_wait` for what does not come.
 
     Parameters
     ----------
@@ -71,17 +71,14 @@ class Pace:
 
     def __init__(self, max_wait: float) -> None:
         self._max_wait = max_wait
-        self._arrivals: OrderedDict[str, tuple[float, float]] = OrderedDict()  # last, mean gap
+        self._arrivals = BoundedCache[str, tuple[float, float]](_GEOMETRIES_REMEMBERED)  # last, mean gap
 
     def arrived(self, geometry: str, now: float) -> None:
         """Take note of a frame of the geometry with that digest."""
         # A pause as long as max_wait or longer means the same: no batch fills. Nothing is known of the first frame.
         last, gap = self._arrivals.get(geometry, (-math.inf, self._max_wait))
         gap += (min(now - last, self._max_wait) - gap) / _MEMORY_OF_PACE
-        self._arrivals[geometry] = (now, gap)
-        self._arrivals.move_to_end(geometry)
-        if len(self._arrivals) > _GEOMETRIES_REMEMBERED:
-            self._arrivals.popitem(last=False)
+        self._arrivals.put(geometry, (now, gap))
 
     def closes_at(self, geometry: str, missing: int, oldest: float) -> float:
         """Return when a batch that nobody adds to should go, on the clock of its frames.

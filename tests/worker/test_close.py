@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from dvfb_stream.frames import Frame
 from dvfb_stream.worker import FullQueuePolicy, Worker
 
 from .conftest import PATIENCE, Echo, Gated, frame, in_thread
@@ -70,47 +69,6 @@ def test_whatever_a_receiver_raises_the_others_get_their_rows(inbox, kind):
     assert inbox.indices == [1]
 
 
-def interrupting(one: Frame, handler) -> Frame:
-    """Return a frame that calls `handler` when its geometry is looked at: while it is being taken in."""
-
-    class Geometry:
-        @property
-        def digest(self):
-            if handlers:
-                handlers.pop()()
-            return one.geometry.digest
-
-    handlers = [handler]
-    return Frame(one.pixels, Geometry(), one.origin)  # type: ignore[arg-type]
-
-
-def test_a_handler_that_interrupts_a_submission_closes_without_waiting(inbox):
-    """The submission that was interrupted goes on behind the handler, and its frame is annotated."""
-    worker, drained = Worker(Echo(), batch_size=1), []
-
-    def handler():
-        worker.close()
-        drained.append(worker.drain())
-        worker.close(timeout=1.0)
-
-    worker.submit(frame(0), inbox)
-    worker.submit(interrupting(frame(1), handler), inbox)
-    worker.close()
-    worker.submit(frame(2), inbox)
-    assert inbox.indices == [0, 1, 2]
-    assert [annotation.ok for annotation in inbox.annotations] == [True, True, False]
-    assert worker.stats().queued_frames == 0
-    assert len(drained) == 1
-
-
-def test_a_handler_that_interrupts_who_waits_for_room_closes_and_waits(inbox):
-    """In a process of its own: the handler runs in the main thread, which waits inside `submit`."""
-    done = subprocess.run(
-        [sys.executable, "-c", WAITS_FOR_ROOM], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stdout.split()) == (0, ["0", "ok", "1", "failed"]), done.stderr
-
-
 def test_closing_at_exit_annotates_what_is_held():
     done = subprocess.run(
         [sys.executable, "-c", AT_EXIT], capture_output=True, text=True, timeout=60, check=False
@@ -120,7 +78,7 @@ def test_closing_at_exit_annotates_what_is_held():
 
 def test_a_process_that_ends_without_closing_abandons_what_is_held():
     source = AT_EXIT.replace(
-        "atexit.register(worker.close)", "dvfb_stream.worker.ending.SECONDS_AT_EXIT = 0.1"
+        "atexit.register(worker.close)", "dvfb_stream.worker.shutdown.SECONDS_AT_EXIT = 0.1"
     )
     done = subprocess.run(
         [sys.executable, "-c", source.replace("gate.set()", "")],
@@ -158,36 +116,11 @@ _STAND_INS = f"""
 import sys, threading
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from conftest import Gated, frame
-import dvfb_stream.worker.ending
+import dvfb_stream.worker.shutdown
 from dvfb_stream.worker import Worker
 annotator = Gated()
 gate = annotator.gate
 """
-
-WAITS_FOR_ROOM = (
-    _STAND_INS
-    + """
-import signal
-worker = Worker(annotator, batch_size=1, max_frames=1)
-tell = lambda a: print(a.origin.index, a.status, flush=True)
-
-def handler(number, where):
-    gate.set()
-    worker.close()
-
-signal.signal(signal.SIGUSR1, handler)
-worker.submit(frame(0), tell)
-assert annotator.reached.wait(10)
-
-def interrupt():
-    while not worker._intake.keeps_waiting:
-        pass
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
-
-threading.Thread(target=interrupt, daemon=True).start()
-worker.submit(frame(1), tell)
-"""
-)
 
 IN_WORK = (
     _STAND_INS

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from dvfb_stream.errors import DvfbError
-from dvfb_stream.failures import ReportedFailureError
-from dvfb_stream.isolation import Cause, Companion, child_process
+from dvfb_stream.failures import Cause, ReportedFailureError
+from dvfb_stream.isolation import ServiceProcess, child_process
 from dvfb_stream.isolation.frame_memory import FrameMemory
 
 PATIENCE = 30.0
@@ -29,30 +29,30 @@ def memory():
 
 @pytest.fixture
 def make(memory):
-    """Make companions of `Obedient`, and close them afterwards."""
+    """Make processs of `Obedient`, and close them afterwards."""
     made = []
 
-    def make(answer_within: float = PATIENCE) -> Companion:
+    def make(answer_within: float = PATIENCE) -> ServiceProcess:
         made.append(
-            Companion(
+            ServiceProcess(
                 "fragile:Obedient", {}, memory=memory, called="the obedient", answer_within=answer_within
             )
         )
         return made[-1]
 
     yield make
-    for companion in made:
-        companion.close()
+    for process in made:
+        process.close()
 
 
-def asked(companion: Companion, do: str = "", held=()):
-    with companion.asking() as ask:
+def asked(process: ServiceProcess, do: str = "", held=()):
+    with process.asking() as ask:
         return ask({"do": do}, held)
 
 
-def failed(companion: Companion, do: str = "", held=()) -> ReportedFailureError:
+def failed(process: ServiceProcess, do: str = "", held=()) -> ReportedFailureError:
     with pytest.raises(ReportedFailureError) as raised:
-        asked(companion, do, held)
+        asked(process, do, held)
     return raised.value
 
 
@@ -66,43 +66,43 @@ def failed(companion: Companion, do: str = "", held=()) -> ReportedFailureError:
     ],
 )
 def test_it_is_said_how_a_request_came_to_fail(make, do, cause, error):
-    companion = make(answer_within=0.5 if do == "hang" else PATIENCE)
-    failure = failed(companion, do)
+    process = make(answer_within=0.5 if do == "hang" else PATIENCE)
+    failure = failed(process, do)
     assert (failure.cause, failure.error) == (cause, error)
-    assert asked(companion) == {"heard": []}
+    assert asked(process) == {"heard": []}
 
 
 def test_a_note_that_cannot_be_heard_is_lost_and_nothing_else(make):
-    companion = make()
-    companion.start()
-    pid = companion.pid
-    companion.tell({"error": "for the sake of the note"})
-    companion.tell({"say": "afterwards"})
-    assert asked(companion) == {"heard": ["afterwards"]}
-    assert companion.pid == pid
+    process = make()
+    process.start()
+    pid = process.pid
+    process.notify({"error": "for the sake of the note"})
+    process.notify({"say": "afterwards"})
+    assert asked(process) == {"heard": ["afterwards"]}
+    assert process.pid == pid
 
 
 def test_it_runs_from_the_first_request_until_it_ends(make):
-    companion = make()
-    assert not companion.is_running
-    asked(companion)
-    assert companion.is_running
-    failed(companion, "exit")
-    assert not companion.is_running
-    asked(companion)
-    companion.close()
-    assert not companion.is_running
+    process = make()
+    assert not process.is_running
+    asked(process)
+    assert process.is_running
+    failed(process, "exit")
+    assert not process.is_running
+    asked(process)
+    process.close()
+    assert not process.is_running
 
 
 def test_it_can_be_closed_where_sigterm_is_ignored(make):
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        companion, failures = make(), []
-        companion.start()
-        thread = threading.Thread(target=lambda: failures.append(failed(companion, "hang")))
+        process, failures = make(), []
+        process.start()
+        thread = threading.Thread(target=lambda: failures.append(failed(process, "hang")))
         thread.start()
         started = time.monotonic()
-        companion.close()
+        process.close()
         thread.join(PATIENCE)
         assert time.monotonic() - started < child_process.SECONDS_TO_END
         assert [failure.cause for failure in failures] == [Cause.CLOSED]
@@ -111,13 +111,13 @@ def test_it_can_be_closed_where_sigterm_is_ignored(make):
 
 
 def test_closing_frees_who_tells_what_nobody_hears(make):
-    companion = make()
-    companion.start()
-    os.kill(companion.pid, signal.SIGSTOP)
-    teller = threading.Thread(target=companion.tell, args=({"say": "x" * (1 << 24)},), daemon=True)
+    process = make()
+    process.start()
+    os.kill(process.pid, signal.SIGSTOP)
+    teller = threading.Thread(target=process.notify, args=({"say": "x" * (1 << 24)},), daemon=True)
     teller.start()
     teller.join(0.2)
-    companion.close()
+    process.close()
     teller.join(PATIENCE)
     assert not teller.is_alive()
 
@@ -126,38 +126,38 @@ def test_what_cannot_be_ended_is_left_and_what_was_lent_to_it_is_not_used_again(
     # As a process that waits for a file server: the signal is sent, and nothing comes of it for now.
     monkeypatch.setattr(child_process, "SECONDS_TO_END", 0.1)
     monkeypatch.setattr(subprocess.Popen, "kill", lambda process: None)
-    companion = make(answer_within=0.5)
-    companion.start()
-    stuck = companion.pid
+    process = make(answer_within=0.5)
+    process.start()
+    stuck = process.pid
     pixels = memory.shared((600, 600), np.float64)
     place = memory.place_of(pixels)
-    assert failed(companion, "hang", [pixels]).cause is Cause.TIMED_OUT
+    assert failed(process, "hang", [pixels]).cause is Cause.TIMED_OUT
     del pixels
     gc.collect()
     other = memory.shared((600, 600), np.float64)
     assert memory.place_of(other) != place
-    assert asked(companion) == {"heard": []}
-    assert companion.pid != stuck
+    assert asked(process) == {"heard": []}
+    assert process.pid != stuck
 
     monkeypatch.undo()
     os.kill(stuck, signal.SIGKILL)
     os.waitid(os.P_PID, stuck, os.WEXITED | os.WNOWAIT)
-    companion.end()
-    asked(companion)
+    process.end()
+    asked(process)
     gc.collect()
     assert memory.place_of(memory.shared((600, 600), np.float64)) == place
 
 
 def test_closing_does_not_wait_for_ever_for_what_cannot_be_ended(make, monkeypatch):
     monkeypatch.setattr("dvfb_stream.isolation.service_process.SECONDS_TO_CLOSE", 0.1)
-    companion = make()
-    companion.start()
-    with companion.asking():
-        closing = threading.Thread(target=companion.close, daemon=True)
+    process = make()
+    process.start()
+    with process.asking():
+        closing = threading.Thread(target=process.close, daemon=True)
         closing.start()
         closing.join(PATIENCE)
         assert not closing.is_alive()
-    assert companion.pid is None
+    assert process.pid is None
 
 
 def test_paths_that_are_no_strings_do_not_keep_it_from_starting(make, monkeypatch, tmp_path):
@@ -169,19 +169,19 @@ def test_paths_that_are_no_strings_do_not_keep_it_from_starting(make, monkeypatc
     ("executable", "error"), [("/nowhere/python", "FileNotFoundError"), ("/", "PermissionError")]
 )
 def test_what_the_system_does_not_start_is_tried_again_later(make, monkeypatch, executable, error):
-    companion = make()
+    process = make()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "executable", executable)
-        failure = failed(companion)
+        failure = failed(process)
         assert failure.cause is Cause.NOT_STARTED
         assert error in str(failure)
-        failure = failed(companion)
+        failure = failed(process)
         assert failure.cause is Cause.NOT_STARTED
         assert "it is tried again within 1 s" in str(failure)
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            assert asked(companion) == {"heard": []}
+            assert asked(process) == {"heard": []}
             return
         except ReportedFailureError:
             assert time.monotonic() < deadline

@@ -8,22 +8,43 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvfb_stream.worker.batching import BatchLimit, Pace
+from dvfb_stream.annotations import Annotation, Status
+from dvfb_stream.metrics import Metrics
+from dvfb_stream.worker import FullQueuePolicy
+from dvfb_stream.worker.batch import BatchLimit, Pace
 from dvfb_stream.worker.frame_queue import FrameQueue
+from dvfb_stream.worker.stats import Tally
 
-from .conftest import BYTES, TALL, WIDE, frame
+from .conftest import IDENTITY, TALL, WIDE, frame
 
 
-def queue_of(*, max_wait=1.0, max_frames=100, max_bytes=1 << 20):
-    return FrameQueue(max_frames=max_frames, max_bytes=max_bytes, max_wait=max_wait)
+class Queue(FrameQueue):
+    """On a clock that the test sets."""
+
+    def __init__(self, *, max_wait=1.0, max_frames=100):
+        self.now = 0.0
+        super().__init__(
+            max_frames=max_frames,
+            max_bytes=1 << 20,
+            max_wait=max_wait,
+            policy=FullQueuePolicy.DROP_NEWEST,
+            tally=Tally(Metrics()),
+            clock=lambda: self.now,
+        )
 
 
 def add(queue, index, now, geometry=WIDE):
-    return queue.add(frame(index, geometry), lambda annotation: None, BYTES, now)
+    queue.now = now
+    assert queue.admit(frame(index, geometry), lambda annotation: None) is None
 
 
-def take(queue, now, limit=4, *, drain_up_to=-1, hurry=False):
-    return queue.take(now, limit, drain_up_to=drain_up_to, hurry=hurry)
+def take(queue, now, limit=4):
+    queue.now = now
+    return queue.take(limit)
+
+
+def finish(queue, entry):
+    queue.finish(entry, Annotation.failed("done", model=IDENTITY))
 
 
 def numbers(batch):
@@ -31,17 +52,18 @@ def numbers(batch):
 
 
 def test_of_a_slow_scan_every_frame_goes_at_once():
-    queue = queue_of(max_wait=1.0)
+    queue = Queue(max_wait=1.0)
     for index in range(10):
         add(queue, index, now=0.5 * index)
         assert numbers(take(queue, now=0.5 * index)) == [index]
 
 
 def test_of_a_fast_scan_a_batch_that_will_fill_is_waited_for():
-    queue = queue_of(max_wait=1.0)
+    queue = Queue(max_wait=1.0)
     for index in range(20):  # every 10 ms: the pace is learned
         add(queue, index, now=0.01 * index)
-    while numbers(take(queue, now=0.2, hurry=True))[-1] < 19:
+    queue.drain(0)
+    while numbers(take(queue, now=0.2))[-1] < 19:
         pass
     add(queue, 20, now=0.2)
     wake = take(queue, now=0.2)
@@ -53,7 +75,7 @@ def test_of_a_fast_scan_a_batch_that_will_fill_is_waited_for():
 
 
 def test_a_burst_that_has_ended_waits_a_fraction_for_what_does_not_come():
-    queue = queue_of(max_wait=1.0)
+    queue = Queue(max_wait=1.0)
     for index in range(23):
         add(queue, index, now=0.001 * index)
     assert len(take(queue, now=0.022, limit=20)) == 20
@@ -63,7 +85,7 @@ def test_a_burst_that_has_ended_waits_a_fraction_for_what_does_not_come():
 
 
 def test_without_waiting_whatever_is_there_goes():
-    queue = queue_of(max_wait=0.0)
+    queue = Queue(max_wait=0.0)
     for index in range(3):
         add(queue, index, now=0.0)
     assert numbers(take(queue, now=0.0)) == [0, 1, 2]
@@ -76,7 +98,7 @@ def test_without_waiting_whatever_is_there_goes():
 )
 def test_no_frame_waits_longer_than_it_may_and_the_oldest_goes_first(arrivals, limit, max_wait):
     """An idle worker, which wakes when it is told to and at each arrival."""
-    queue, now, taken, wake = queue_of(max_wait=max_wait), 0.0, [], math.inf
+    queue, now, taken, wake = Queue(max_wait=max_wait), 0.0, [], math.inf
 
     def work():
         nonlocal wake
@@ -85,7 +107,7 @@ def test_no_frame_waits_longer_than_it_may_and_the_oldest_goes_first(arrivals, l
             assert 1 <= len(found) <= limit
             for entry in found:
                 assert now - entry.admitted_at <= max_wait + 1e-9
-                queue.remove(entry)
+                finish(queue, entry)
             taken.extend(found)
         wake = found
         assert wake > now
@@ -105,19 +127,20 @@ def test_no_frame_waits_longer_than_it_may_and_the_oldest_goes_first(arrivals, l
     for geometry in (WIDE, TALL):
         own = [entry.number for entry in taken if entry.frame.geometry == geometry]
         assert own == sorted(own)
-    assert len(queue) == queue.n_bytes == 0
+    assert len(queue) == 0
 
 
 def test_who_drains_and_a_queue_without_room_wait_for_no_batch():
-    queue = queue_of(max_wait=100.0, max_frames=30)
+    queue = Queue(max_wait=100.0, max_frames=30)
     for index in range(25):
         add(queue, index, now=0.0)
     assert len(take(queue, now=0.0, limit=20)) == 20
     assert not isinstance(take(queue, now=0.0, limit=20), list)
-    assert numbers(take(queue, now=0.0, limit=20, drain_up_to=20)) == [20, 21, 22, 23, 24]
+    assert not queue.drain(0)
+    assert numbers(take(queue, now=0.0, limit=20)) == [20, 21, 22, 23, 24]
     for index in range(25, 30):
         add(queue, index, now=0.0)
-    assert not queue.has_room(BYTES)
+    assert queue.admit(frame(30), lambda annotation: None).status is Status.DROPPED
     assert len(take(queue, now=0.0, limit=20)) == 5
 
 

@@ -10,7 +10,7 @@ STAND_INS = f"""
 import os, sys, threading, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from conftest import Gated, frame
-from dvfb_stream.worker import Worker, ending
+from dvfb_stream.worker import Worker, shutdown
 
 began = time.monotonic()
 def stuck():
@@ -35,10 +35,10 @@ def test_all_that_end_with_a_process_share_one_deadline():
     said = end_of("""
 import atexit
 clock = [0.0]
-ending.time = type("Clock", (), {"monotonic": lambda: clock[0]})
+shutdown.time = type("Clock", (), {"monotonic": lambda: clock[0]})
 def after(seconds):
     clock[0] += seconds
-    return round(ending.seconds_for_rows(), 3), round(ending.seconds_left(), 3)
+    return round(shutdown.seconds_for_rows(), 3), round(shutdown.seconds_left(), 3)
 clock[0] = 1000.0
 print(after(0.0), after(3.0), after(6.0), after(5.0))
 """)
@@ -47,7 +47,7 @@ print(after(0.0), after(3.0), after(6.0), after(5.0))
 
 def test_workers_that_are_stuck_do_not_add_up():
     said = end_of("""
-ending.SECONDS_AT_EXIT = 0.5
+shutdown.SECONDS_AT_EXIT = 0.5
 import atexit
 atexit._clear()
 workers = [stuck() for _ in range(4)]
@@ -68,7 +68,7 @@ if child == 0:
     sys.exit(7)
 began = time.monotonic()
 _, status = os.waitpid(child, 0)
-print(os.waitstatus_to_exitcode(status), time.monotonic() - began < ending.SECONDS_AT_EXIT / 2, flush=True)
+print(os.waitstatus_to_exitcode(status), time.monotonic() - began < shutdown.SECONDS_AT_EXIT / 2, flush=True)
 os._exit(0)
 """)
     assert said.strip() == "7 True"
