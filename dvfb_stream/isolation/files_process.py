@@ -65,7 +65,7 @@ class FilesProcess:
         Starting one holds Python's lock for up to 90 ms: here rather than at a scan's first frame.
         """
         with suppress(ReportedFailureError):
-            self._companion.start()
+            self._process.start()
 
     @property
     def open_files(self) -> int:

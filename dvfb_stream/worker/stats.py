@@ -109,7 +109,7 @@ class Tally:
         """Count a frame that has its row."""
         with self._lock:
             self._counts["annotated" if annotation.ok else "failed"] += 1
-            self._counts.subtract(queued_frames=1, queued_bytes=n_bytes)
+            self._counts.subtract({"queued_frames": 1, "queued_bytes": n_bytes})
             self._metrics.add(catalogue.ANNOTATED if annotation.ok else catalogue.FAILED)
             self._metrics.change(catalogue.QUEUE_FRAMES, -1)
             self._metrics.change(catalogue.QUEUE_BYTES, -n_bytes)

@@ -38,17 +38,23 @@ def validated(returned: Any, frames: Sequence[Frame]) -> list[Annotation]:
 def _validated(annotation: Any, frame: Frame) -> Annotation:
     if not isinstance(annotation, Annotation):
         raise AnnotatorOutputError(f"the annotator returned {_shown(annotation)} where an annotation was due")
-    scores, labels = annotation.scores, annotation.labels
+    scores: Any = annotation.scores
+    labels: Any = annotation.labels
+    reason: Any = annotation.reason
     if annotation.status is Status.DROPPED:
         wrong = f"the status {_shown(annotation.status)}"
-    elif not isinstance(annotation.reason, str):
-        wrong = f"the reason {_shown(annotation.reason)}, which is no text"
+    elif not isinstance(reason, str):
+        wrong = f"the reason {_shown(reason)}, which is no text"
     elif not isinstance(labels, list | tuple) or not _are_texts(labels):
         wrong = f"the labels {_shown(labels)}, not a tuple of texts"
     elif not isinstance(scores, Mapping) or not _are_texts(scores):
         wrong = f"the scores {_shown(scores)}, not those of labels"
     else:
-        numbers = {**scores, "fit_residual": annotation.fit_residual, "novelty": annotation.novelty}
+        numbers: dict[str, Any] = {
+            **scores,
+            "fit_residual": annotation.fit_residual,
+            "novelty": annotation.novelty,
+        }
         wrong = ", ".join(
             f"{name} = {_shown(value)}, which is no finite number or NaN"
             for name, value in numbers.items()
