@@ -90,12 +90,7 @@ class BinnedEvaluation:
         """Return counts a pixel of all terms and patterns of `count` frames, (count, SECTORS, B)."""
         sums = torch.zeros(count, *self.bins.seen.shape, dtype=torch.float64, device=self.bins.seen.device)
         rows = _Rows(
-            terms,
-            count,
-            radial=self.radial,
-            angular=self.sectors,
-            azimuths=SECTORS,
-            dtype=torch.float64,
+            terms, count, radial=self.radial, angular=self.sectors, azimuths=SECTORS, dtype=torch.float64
         )
         for position in range(count):
             rows.put_into(sums[position], position)

@@ -157,9 +157,7 @@ class _Fit:
         network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = network
         self._averaged = AveragedModel(
-            network,
-            multi_avg_fn=_moving_average(settings.averaging),
-            use_buffers=True,
+            network, multi_avg_fn=_moving_average(settings.averaging), use_buffers=True
         )
         self._optimizer = _optimizer(network, settings)
         self._state = FitState(network, self._averaged, {}, self._optimizer)
@@ -170,9 +168,7 @@ class _Fit:
             )
 
     def run(
-        self,
-        on_step: Callable[[int, int, int, float], None],
-        on_epoch: Callable[[Epoch], None],
+        self, on_step: Callable[[int, int, int, float], None], on_epoch: Callable[[Epoch], None]
     ) -> tuple[AnnotationNetwork, list[Epoch]]:
         settings = self._settings
         history: list[Epoch] = []
@@ -322,10 +318,7 @@ def _optimizer(network: nn.Module, settings: FittingSettings) -> torch.optim.Opt
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(learned, settings.learning_rate, weight_decay=settings.weight_decay)
     return torch.optim.SGD(
-        learned,
-        settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
+        learned, settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
 
 

@@ -218,11 +218,7 @@ _RECIPES = (
     Recipe(
         name="vgg16",
         purpose="peer: VGG-16 with batch normalisation on the image alone (Table 4)",
-        architecture={
-            "image": {"name": "vgg16", "side": 112},
-            "coefficient": None,
-            "hidden": [4096, 4096],
-        },
+        architecture={"image": {"name": "vgg16", "side": 112}, "coefficient": None, "hidden": [4096, 4096]},
         frames=PEER_FRAMES,
         fitting=dataclasses.replace(_PAPER_FITTING, epochs=2),
     ),

@@ -84,9 +84,7 @@ class DetectorModel:
     @property
     def sideways(self) -> DetectorModel:
         """The same detector, mounted a quarter turn on."""
-        return DetectorModel(
-            **{field.name: _turned(getattr(self, field.name)) for field in fields(self)},
-        )
+        return DetectorModel(**{field.name: _turned(getattr(self, field.name)) for field in fields(self)})
 
     @property
     def valid_rows(self) -> NDArray[np.bool_]:

@@ -110,13 +110,8 @@ def _background(frame: Integers, height: Reals, slope: Reals, direction: Reals) 
         return on(table, height * slope) * rising
 
     return [
+        Terms(frame=frame, radial=lambda table: on(table, height).expand(-1, len(table.radii))),
         Terms(
-            frame=frame,
-            radial=lambda table: on(table, height).expand(-1, len(table.radii)),
-        ),
-        Terms(
-            frame=frame,
-            radial=tilt,
-            angular=lambda table: torch.cos(table.azimuths - on(table, direction)),
+            frame=frame, radial=tilt, angular=lambda table: torch.cos(table.azimuths - on(table, direction))
         ),
     ]

@@ -88,11 +88,7 @@ def distorted_lattice(drawn: Drawn, wanted: StructureRequest) -> None:
     _lattice("distorted_lattice", drawn, wanted)
 
 
-def _lattice(
-    name: str,
-    drawn: Drawn,
-    wanted: StructureRequest,
-) -> None:
+def _lattice(name: str, drawn: Drawn, wanted: StructureRequest) -> None:
     """Draw I = P(q) S(q), S = 1 + G (Z0 - 1) (Yager et al., J. Appl. Cryst. 47 (2014) 118) around its reflections.
 
     Each is as high as its multiplicity, the particles' form factor P and the Debye-Waller factor G make it, and as
@@ -246,12 +242,7 @@ def ad_hoc_rings(drawn: Drawn, wanted: StructureRequest) -> None:
     heights = level[:, None] * draws.lognormal(0.0, 0.6, count=MAX_ORDERS)
     row, number = np.nonzero(radii < 2.0 * len(experiment.bins.coverage))
     terms = Terms(frame=frame[row], radial=peaks(radii[row, number], width[row], heights[row, number]))
-    drawn.add_maxima(
-        terms,
-        structure=structure[row],
-        radius=radii[row, number],
-        width=width[row],
-    )
+    drawn.add_maxima(terms, structure=structure[row], radius=radii[row, number], width=width[row])
     drawn.record(
         "ad_hoc_rings", frame, radii=radii, width=width, heights=np.where(np.isnan(radii), np.nan, heights)
     )
@@ -279,16 +270,10 @@ def speckled_rings(drawn: Drawn, wanted: StructureRequest) -> None:
         return intensities.grain_profile(table.azimuths, order=k, phases=turned, weights=weighted, fwhm=fwhm)
 
     terms = Terms(
-        frame=frame[row],
-        radial=peaks(radii[row, number], width[row], heights[row, number]),
-        angular=angular,
+        frame=frame[row], radial=peaks(radii[row, number], width[row], heights[row, number]), angular=angular
     )
     drawn.add_maxima(
-        terms,
-        structure=structure[row],
-        radius=radii[row, number],
-        width=width[row],
-        order=order[row],
+        terms, structure=structure[row], radius=radii[row, number], width=width[row], order=order[row]
     )
     drawn.record(
         "speckled_rings",

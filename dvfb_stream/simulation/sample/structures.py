@@ -30,13 +30,7 @@ def symmetry_rings(drawn: Drawn, wanted: StructureRequest) -> None:
     _textured_rings("symmetry_rings", drawn, wanted, orders=MAX_ORDERS)
 
 
-def _textured_rings(
-    name: str,
-    drawn: Drawn,
-    wanted: StructureRequest,
-    *,
-    orders: int,
-) -> None:
+def _textured_rings(name: str, drawn: Drawn, wanted: StructureRequest, *, orders: int) -> None:
     draws, experiment, frame, structure, level = wanted
     radius = draw_radius(draws, experiment, reach=0.75 if orders == 1 else 0.45)
     width = np.minimum(ring_width(radius, draws.log_uniform(0.01, 0.2)), 0.28 * radius)
@@ -91,13 +85,7 @@ def coherent_halo(drawn: Drawn, wanted: StructureRequest) -> None:
     drawn.speckles |= {
         int(position): (float(contrast[row]), float(grain[row])) for row, position in enumerate(frame)
     }
-    _halo(
-        "coherent_halo",
-        drawn,
-        wanted,
-        isotropic=0.2,
-        speckle={"contrast": contrast, "grain": grain},
-    )
+    _halo("coherent_halo", drawn, wanted, isotropic=0.2, speckle={"contrast": contrast, "grain": grain})
 
 
 def _halo(
@@ -119,14 +107,7 @@ def _halo(
         angular=oriented(order, sharpness, phase),
         speckled=speckle is not None,
     )
-    drawn.add_maxima(
-        terms,
-        structure=structure,
-        radius=radius,
-        width=width,
-        order=order,
-        textured=True,
-    )
+    drawn.add_maxima(terms, structure=structure, radius=radius, width=width, order=order, textured=True)
     drawn.record(
         name,
         frame,

@@ -4,12 +4,4 @@ from dvfb_stream.training.adaptation.bundle import save_adapted
 from dvfb_stream.training.adaptation.heads import Adaptation, LabelledFeatures, LabelOutcome, adapt
 from dvfb_stream.training.augmentation import copies_of, turned
 
-__all__ = [
-    "Adaptation",
-    "LabelOutcome",
-    "LabelledFeatures",
-    "adapt",
-    "copies_of",
-    "save_adapted",
-    "turned",
-]
+__all__ = ["Adaptation", "LabelOutcome", "LabelledFeatures", "adapt", "copies_of", "save_adapted", "turned"]

@@ -186,11 +186,7 @@ def adapt(
 
 
 def _held_out_decisions(
-    features: NDArray[np.float32],
-    frames: int,
-    known: NDArray[np.int64],
-    truth: NDArray[np.bool_],
-    seed: int,
+    features: NDArray[np.float32], frames: int, known: NDArray[np.int64], truth: NDArray[np.bool_], seed: int
 ) -> NDArray[np.float64]:
     """Return the decision of each known frame as it is, by a head that has seen neither it nor its copies."""
     decisions = np.empty(len(known))
@@ -218,11 +214,7 @@ def _certainty(
 
 
 def _fitted(
-    features: NDArray[np.float32],
-    frames: int,
-    which: NDArray[np.int64],
-    truth: NDArray[np.bool_],
-    seed: int,
+    features: NDArray[np.float32], frames: int, which: NDArray[np.int64], truth: NDArray[np.bool_], seed: int
 ) -> _Head:
     """Choose C and γ on frames as they are, and fit to them and their copies."""
     found = fit_kernel_svms(
