@@ -82,12 +82,12 @@ def test_going_round_more_geometries_than_fit_still_finds_some(nbytes, held, geo
     """The least recently used one of a loop is the next one needed: that rule alone would find none."""
     stream = Stream(int(nbytes * (held + 0.5)))
     seen, built = {}, 0
-    for x in list(range(geometries)) * 30:
+    for x in list(range(geometries)) * 12:
         estimator = stream.get(float(x))
         built += seen.get(x) is not estimator
         seen[x] = estimator
         assert stream.cache.nbytes <= stream.cache.max_bytes
-    assert 1 - built / (geometries * 30) > found
+    assert 1 - built / (geometries * 12) > found
 
 
 def test_a_build_that_fails_leaves_nothing_behind_and_speaks_of_detector_pixels():

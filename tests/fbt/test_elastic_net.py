@@ -53,7 +53,7 @@ def objective(columns, target, a, alpha, l1_ratio):
     return misfit + alpha * (l1_ratio * np.abs(a).sum() + 0.5 * (1 - l1_ratio) * (a**2).sum())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     penalty=st.sampled_from([1e-5, 1e-4, 1e-3, 1e-1, 10.0]),
