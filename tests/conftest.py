@@ -16,66 +16,44 @@ import pytest
 
 from dvfb_stream.annotations import Annotation
 
-
-SLOW_FIXTURES = {
-    "dvfb_process",
-    "examples",
-    "frames_folder",
-    "live_server",
-    "real_frames",
-    "server",
-    "tiled_server",
-}
+SLOW_FIXTURES = {"dvfb_process", "examples", "frames_folder", "real_frames", "tiled_server"}
 """What takes a server, a process or hundreds of simulated frames."""
-SLOW_FILES = (
-    # Fits, and measurements of them.
-    *(
-        "training/test_recipe",
-        "training/adaptation",
-        "cli/test_adaptation",
-        "cli/test_evaluate",
-        "cli/test_measure",
-    ),
-    *("cli/test_novelty", "cli/test_train", "cli/test_tables", "reproduction", "models/test_default_bundle"),
-    # Processes, real writers and sessions.
-    *("cli/test_demo", "cli/test_outputs", "cli/test_search", "cli/test_signals", "cli/test_simulate"),
-    *("cli/test_start_up", "cli/test_terminal", "cli/test_text", "callbacks/test_annotate_in"),
-    *(
-        "callbacks/test_databroker",
-        "callbacks/test_leaving",
-        "callbacks/test_plans",
-        "callbacks/test_real_writers",
-    ),
-    *(
-        "catalog",
-        "isolation",
-        "profiles",
-        "test_package",
-        "test_benchmarks",
-        "worker/test_ends",
-        "worker/test_shutdown",
-    ),
-    # Numbers by the million, against references that take their time.
-    *("cli/test_figures", "cli/test_annotate_figures", "fbt/test_elastic_net", "fbt/test_estimate"),
-    *(
-        "fbt/test_hostile_input",
-        "fbt/test_independent_references",
-        "test_annotator",
-        "test_fourier_bessel_cache",
-    ),
-    *("simulation/beamline", "simulation/references", "simulation/sample", "simulation/test_rasters_agree"),
-    *("simulation/test_simulator", "simulation/test_visibility", "simulation/test_settings"),
-)
-"""As measured: a test in them takes more than a second."""
+# First fits and measurements of them; then processes, real writers and sessions; then numbers by the million, beside
+# references that take their time.
+SLOW_PLACES = """
+    training/test_recipe training/adaptation cli/test_adaptation cli/test_evaluate cli/test_measure cli/test_novelty
+    cli/test_train cli/test_tables reproduction models/test_default_bundle
+
+    cli/test_demo cli/test_outputs cli/test_search cli/test_signals cli/test_simulate cli/test_start_up
+    cli/test_terminal cli/test_text callbacks/test_annotate_in callbacks/test_databroker callbacks/test_leaving
+    callbacks/test_plans callbacks/test_real_writers catalog isolation profiles test_package test_benchmarks
+    worker/test_ends worker/test_shutdown
+
+    cli/test_figures cli/test_annotate_figures fbt/test_elastic_net fbt/test_estimate fbt/test_hostile_input
+    fbt/test_independent_references test_annotator test_fourier_bessel_cache simulation/beamline
+    simulation/references simulation/sample simulation/test_rasters_agree simulation/test_simulator
+    simulation/test_visibility simulation/test_settings
+"""
+"""Beginnings of the paths of files with tests that take more than a second, as measured."""
+
+
+def _is_slow(path):
+    here = Path(__file__).parent
+    return path.is_relative_to(here) and path.relative_to(here).as_posix().startswith(
+        tuple(SLOW_PLACES.split())
+    )
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Import no slow file where none is asked for: what they import takes as long as the others' tests."""
+    return True if "not slow" in config.option.markexpr and _is_slow(collection_path) else None
 
 
 def pytest_collection_modifyitems(items):
     """Give markers that follow from what a test uses and where it is, and skip what this machine cannot do."""
-    here = Path(__file__).parent
     needs_gpu = []
     for item in items:
-        where = item.path.relative_to(here).as_posix()
-        if where.startswith(SLOW_FILES) or not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+        if _is_slow(item.path) or not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
         if "bootstrap_servers" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.kafka)
