@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bluesky_tiled_plugins import TiledWriter
 
+from dvfb_stream.bounded_cache import BoundedCache, Evict
 from dvfb_stream.catalog.connection import check_container
 from dvfb_stream.catalog.resumed import ResumedContainer
 from dvfb_stream.catalog.search import annotations_table
@@ -64,9 +64,10 @@ class TiledSink:
         check_container(client)
         self._client = client
         self._batch_size = batch_size
-        self._max_open_runs = max_open_runs
-        self._open: OrderedDict[str, _OpenRun] = OrderedDict()
-        self._run_of_descriptor: dict[str, str] = {}
+        self._open: BoundedCache[str, _OpenRun] = BoundedCache(
+            max_open_runs, evict=Evict.OLDEST_PUT, on_evict=self._warn_of_the_oldest
+        )
+        self._run_of_descriptor: BoundedCache[str, str] = BoundedCache(max_open_runs, evict=Evict.OLDEST_PUT)
 
     def __call__(self, name: str, doc: dict[str, Any]) -> None:
         """Store one document of an analysis run.
@@ -78,24 +79,25 @@ class TiledSink:
         Exception
             What Tiled's client raises.
         """
-        uid = self._run_of(name, doc)
+        uid, run = self._run_of(name, doc)
         try:
-            self._store(uid, name, doc)
+            if run is None:
+                self._begin(uid, doc)
+            else:
+                self._store(uid, run, name, doc)
         except Exception:
             # Rows may be missing now. Nothing more is written, least of all the stop.
-            self._forget(uid)
+            self._open.pop(uid)
             raise
 
-    def _store(self, uid: str, name: str, doc: dict[str, Any]) -> None:
+    def _store(self, uid: str, run: _OpenRun, name: str, doc: dict[str, Any]) -> None:
         if name == "start":
-            self._begin(uid, doc)
-            return
-        run = self._open[uid]
+            return  # delivered again while open: its rows are known by their frames
         if name == "descriptor":
             if doc["uid"] == run.descriptor_uid:
                 return  # delivered again; TiledWriter would write each row as often as it saw the descriptor
             run.descriptor_uid = doc["uid"]
-            self._run_of_descriptor[doc["uid"]] = uid
+            self._run_of_descriptor.put(doc["uid"], uid)
         if name == "event":
             frame = doc["data"]["frame"]
             if frame in run.frames:
@@ -104,54 +106,47 @@ class TiledSink:
         if run.writer is not None:
             run.writer(name, doc)
         if name == "stop":
-            self._forget(uid)
+            self._open.pop(uid)
 
     def _begin(self, uid: str, doc: dict[str, Any]) -> None:
-        if uid in self._open:
-            return  # delivered again while open: its rows are known by their frames
         stored = self._client.get(uid)
-        if stored is None:
-            self._open[uid] = _OpenRun(writer=self._writer(), frames=set())
-        elif stored.metadata.get("stop"):
+        run = _OpenRun(writer=self._writer(), frames=set())
+        if stored is not None and stored.metadata.get("stop"):
             logger.info("analysis run %s is stored already", uid)
-            self._open[uid] = _OpenRun(writer=None, frames=set())
-        else:
+            run.writer = None
+        elif stored is not None:
             table = annotations_table(stored)
-            frames = set() if table is None else {int(frame) for frame in table.read(["frame"])["frame"]}
-            logger.info("analysis run %s is stored in part: %d frames are there", uid, len(frames))
-            self._open[uid] = _OpenRun(writer=self._writer(), frames=frames)
+            if table is not None:
+                run.frames.update(int(frame) for frame in table.read(["frame"])["frame"])
+            logger.info("analysis run %s is stored in part: %d frames are there", uid, len(run.frames))
         if stored is not None:
             _warn_of_what_stays(stored, doc)
-        writer = self._open[uid].writer
-        if writer is not None:
-            writer("start", doc)
-        if len(self._open) > self._max_open_runs:
-            oldest = next(iter(self._open))
-            logger.warning("more than %d runs are open; %s stays incomplete", self._max_open_runs, oldest)
-            self._forget(oldest)
+        if run.writer is not None:
+            run.writer("start", doc)
+        self._open.put(uid, run)
 
     def _writer(self) -> TiledWriter:
         # Our documents are well-formed by construction; normalising would copy and validate every row.
         return TiledWriter(ResumedContainer(self._client), normalizer=None, batch_size=self._batch_size)
 
-    def _run_of(self, name: str, doc: Mapping[str, Any]) -> str:
+    def _run_of(self, name: str, doc: Mapping[str, Any]) -> tuple[str, _OpenRun | None]:
+        """Return the uid of a document's run, and the run unless this is the start of one that is not open."""
         match name:
             case "start":
-                return str(doc["uid"])
+                uid = doc["uid"]
             case "descriptor" | "stop":
                 uid = doc["run_start"]
             case "event":
                 uid = self._run_of_descriptor.get(doc["descriptor"])
             case _:
                 raise DvfbError(f"an analysis run has no documents of the kind {name!r}")
-        if uid not in self._open:
+        run = self._open.get(uid)
+        if run is None and name != "start":
             raise DvfbError(f"a document ({name}) came for the run {uid!r}, which is not open in this sink")
-        return str(uid)
+        return uid, run
 
-    def _forget(self, uid: str) -> None:
-        run = self._open.pop(uid, None)
-        if run is not None:
-            self._run_of_descriptor.pop(run.descriptor_uid, None)
+    def _warn_of_the_oldest(self, uid: str, run: _OpenRun) -> None:
+        logger.warning("more than %d runs are open; %s stays incomplete", self._open.max_entries, uid)
 
 
 def _warn_of_what_stays(stored: Any, start: Mapping[str, Any]) -> None:
