@@ -190,19 +190,32 @@ class RawRun:
         new = [event for event in events if not self._is_repeated(event.get("uid"))]
         if not new:
             raise RepeatedError("it came before")
-        counts = dict(self._counts)
-        found = [frames for event in new for frames in self._of_event(event, counts)]
+        counts, found = dict(self._counts), list[FrameSequence]()
+        come: list[tuple[Descriptor, RawEvent, int]] = []
+        for event in new:
+            descriptor, number = self._descriptor(event), _seq_num(event.get("seq_num"))
+            come.append((descriptor, _raw_event(event, descriptor), number))
+            found += self._of_event(event, *come[-1], counts)
         if (total := sum(frames.count for frames in found)) > MAX_FRAMES_IN_A_DOCUMENT:
             raise DocumentError(f"a document with {total} frames is not believed")
         self._counts = counts
-        for event in new:
-            self._remember(event)
+        for descriptor, raw_event, number in come:
+            if raw_event.uid:
+                self._events.taken.put(raw_event.uid, self._delivery)
+            if descriptor.has_streams and number:
+                self._events.of_streams.put((descriptor.uid, number), raw_event)
         return found
 
-    def _of_event(self, event: Document, counts: dict[tuple[str, str], int]) -> Iterator[FrameSequence]:
-        descriptor = self._descriptor(event)
-        filled = event.get("filled")
-        for key, value in mapping(event, "data").items():
+    def _of_event(
+        self,
+        doc: Document,
+        descriptor: Descriptor,
+        event: RawEvent,
+        seq_num: int,
+        counts: dict[tuple[str, str], int],
+    ) -> Iterator[FrameSequence]:
+        filled = doc.get("filled")
+        for key, value in mapping(doc, "data").items():
             if not descriptor.is_image(key, value):
                 continue
             pixels: Sequence[NDArray[Any]] | FileFrames = ()
@@ -230,22 +243,13 @@ class RawRun:
                 count,
                 pixels,
                 reason=reason,
-                event=_text_or_nothing(event.get("uid")),
-                time=moment(event, default=descriptor.time),
-                seq_num=_seq_num(event.get("seq_num")),
+                event=event.uid,
+                time=event.time,
+                seq_num=seq_num,
             )
 
     def _is_repeated(self, uid: object) -> bool:
         return isinstance(uid, str) and self._events.taken.get(uid) == self._delivery
-
-    def _remember(self, event: Document) -> None:
-        uid, descriptor = _text_or_nothing(event.get("uid")), self._descriptor(event)
-        if uid:
-            self._events.taken.put(uid, self._delivery)
-        seq_num = _seq_num(event.get("seq_num"))
-        if descriptor.has_streams and seq_num:
-            found = RawEvent(uid, moment(event, default=descriptor.time))
-            self._events.of_streams.put((descriptor.uid, seq_num), found)
 
     # -- frames that stream datums announce ----------------------------------------------------------------
 
@@ -401,5 +405,6 @@ def _seq_num(value: object) -> int:
     return number if number is not None and 0 < number < 1 << 62 else 0
 
 
-def _text_or_nothing(value: object) -> str:
-    return value if isinstance(value, str) else ""
+def _raw_event(doc: Document, descriptor: Descriptor) -> RawEvent:
+    uid = doc.get("uid")
+    return RawEvent(uid if isinstance(uid, str) else "", moment(doc, default=descriptor.time))

@@ -109,9 +109,15 @@ def test_a_long_run_does_not_wait_for_a_lost_document_until_its_end(
     monkeypatch.setattr("dvfb_stream.callbacks.raw_run.ANNOUNCED_AHEAD", 5)
     docs, pipeline = streamed(), make_pipeline()
     send(pipeline, [docs.raw.start(), docs.descriptor(), docs.resource(), docs.datum(0, 2)])
-    send(pipeline, [docs.datum(start, start + 2) for start in (4, 6, 8)])
+    send(pipeline, [docs.datum(4, 6), docs.datum(6, 8)])
     assert pipeline.wait(PATIENCE)
-    assert values(recorder.rows()) == [0, 1, None, None, 4, 5, 6, 7, 8, 9]
+    assert values(recorder.rows()) == [0, 1]
+    send(pipeline, [docs.datum(8, 9)])
+    assert pipeline.wait(PATIENCE)
+    assert values(recorder.rows()) == [0, 1, None, None, 4, 5, 6, 7, 8]
+    send(pipeline, [docs.datum(2, 4), docs.raw.stop()])  # too late: they have their rows
+    assert pipeline.wait(PATIENCE)
+    assert (recorder.of("stop")[0]["summary"]["frames"], pipeline.stats().repeated) == (9, 1)
 
 
 def test_a_gap_of_more_frames_than_a_document_may_announce_is_not_believed(make_pipeline, recorder, streamed):
@@ -217,8 +223,8 @@ def test_a_stop_whose_start_did_not_come_waits_for_nothing_and_nothing_waits_for
     start, *others = raw.whole(10, 20)
     send(pipeline, others)
     assert (pipeline.stats().waiting, pipeline.stats().rejected_documents) == (0, len(others))
-    send(pipeline, [raw.frame(30)])
-    assert (pipeline.stats().waiting, pipeline.stats().rejected_documents) == (0, len(others) + 1)
+    send(pipeline, [raw.frame(30), raw.descriptor(stream="late")])
+    assert (pipeline.stats().waiting, pipeline.stats().rejected_documents) == (0, len(others) + 2)
     send(pipeline, [start, *others])
     assert pipeline.wait(PATIENCE)
     assert values(recorder.rows()) == [10, 20]
