@@ -31,6 +31,9 @@ NOVELTY_PREFIX = "novelty_score."
 HEADS_PREFIX = "heads_of_frames."
 """Those of kernel heads, likewise."""
 
+BRANCHES, STORED_BRANCHES = "branches.", "views."
+"""What the tensors of a network's branches begin with, in the network and in the weights file of `FORMAT`."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
@@ -99,7 +102,8 @@ def save_bundle(
 ) -> Bundle:
     """Write a bundle into `folder`, made if need be, and return it as read back."""
     tensors: dict[str, Tensor] = {
-        key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
+        _renamed(key, BRANCHES, STORED_BRANCHES): value.detach().cpu().contiguous()
+        for key, value in network.state_dict().items()
     }
     tensors |= {NOVELTY_PREFIX + key: value for key, value in novelty.tensors().items()}
     described_heads: dict[str, dict[str, float]] = {}
@@ -166,7 +170,9 @@ def load_bundle(folder: Path) -> Bundle:
         )
         heads = _heads_of(description, tensors)
         network = build_network(description.architecture)
-        network.load_state_dict(tensors)
+        network.load_state_dict(
+            {_renamed(key, STORED_BRANCHES, BRANCHES): tensor for key, tensor in tensors.items()}
+        )
     except BundleError as error:
         raise BundleError(f"{folder}: the architecture in model.json is none: {error}") from error
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, SettingsError) as error:
@@ -187,6 +193,10 @@ def load_bundle(folder: Path) -> Bundle:
             f"{folder}: the heads compare {heads.support.shape[1]} features, but the network has {network.hidden}"
         )
     return Bundle(description, network.eval(), novelty, heads)
+
+
+def _renamed(key: str, old: str, new: str) -> str:
+    return new + key.removeprefix(old) if key.startswith(old) else key
 
 
 def _heads_of(description: BundleDescription, tensors: dict[str, Tensor]) -> KernelHeads | None:

@@ -151,7 +151,7 @@ class _Fit:
         network = build_network(architecture)
         for view, weights in start.items():
             _take(network, view, weights)
-        self._frozen = [network.views[view] for view in start]
+        self._frozen = [network.branches[view] for view in start]
         for part in self._frozen:
             part.requires_grad_(requires_grad=False)
         network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -279,10 +279,10 @@ class _Fit:
 
 
 def _take(network: AnnotationNetwork, view: str, weights: Mapping[str, Tensor]) -> None:
-    if view not in network.views:
+    if view not in network.branches:
         raise BundleError(f"the network has no {view} network to take weights into")
     try:
-        network.views[view].load_state_dict(weights)
+        network.branches[view].load_state_dict(weights)
     except RuntimeError as error:
         raise BundleError(f"the weights of the first stage do not fit the {view} network: {error}") from error
 

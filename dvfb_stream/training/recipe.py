@@ -235,7 +235,7 @@ def _kept(recipe: Recipe) -> dict[str, int]:
 
 
 def _weights_of(stage: Bundle, view: str) -> Mapping[str, Tensor]:
-    return stage.network.views[view].state_dict()
+    return stage.network.branches[view].state_dict()
 
 
 def finish(

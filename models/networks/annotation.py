@@ -66,19 +66,19 @@ class AnnotationNetwork(nn.Module):
         heads: bool = False,
     ) -> None:
         super().__init__()
-        views: dict[str, nn.Module] = {}
+        branches: dict[str, nn.Module] = {}
         if image is not None:
-            views["image"] = _build(IMAGE_NETWORKS, image)
+            branches["image"] = _build(IMAGE_NETWORKS, image)
         if coefficient is not None:
-            views["coefficient"] = _build(COEFFICIENT_NETWORKS, coefficient)
-        if not views:
+            branches["coefficient"] = _build(COEFFICIENT_NETWORKS, coefficient)
+        if not branches:
             raise ValueError("a network needs an image network, a coefficient network, or both")
         hidden = tuple(hidden)
         if not hidden or min(hidden) < 1:
             raise ValueError(f"hidden must name the width of at least one layer, not {hidden}")
-        self.views = nn.ModuleDict(views)
+        self.branches = nn.ModuleDict(branches)
         self.hidden = hidden[0]
-        widths = {view: int(network.features) for view, network in views.items()}  # type: ignore[arg-type]
+        widths = {view: int(network.features) for view, network in branches.items()}  # type: ignore[arg-type]
         self.first = nn.Linear(sum(widths.values()), hidden[0])
         later: list[nn.Module] = [nn.Dropout(dropout)]
         for before, after in itertools.pairwise(hidden):
@@ -99,9 +99,9 @@ class AnnotationNetwork(nn.Module):
     @property
     def coefficient_shape(self) -> tuple[int, int] | None:
         """(n_radial, n_orders) that g takes; None without g."""
-        if "coefficient" not in self.views:
+        if "coefficient" not in self.branches:
             return None
-        shape: tuple[int, int] = self.views["coefficient"].shape  # type: ignore[assignment]
+        shape: tuple[int, int] = self.branches["coefficient"].shape  # type: ignore[assignment]
         return shape
 
     def prepare(self, images: Tensor, masks: Tensor, coefficients: Tensor) -> Inputs:
@@ -119,18 +119,18 @@ class AnnotationNetwork(nn.Module):
         arguments = {"image": (images, masks), "coefficient": (coefficients,)}
         prepared = {
             view: network.prepare(*arguments[view]).contiguous(memory_format=torch.channels_last)  # type: ignore[operator]
-            for view, network in self.views.items()
+            for view, network in self.branches.items()
         }
         return Inputs(prepared.get("image"), prepared.get("coefficient"))
 
     def features(self, inputs: Inputs) -> dict[str, Tensor]:
         """Return the features of each view, (B, width) each."""
         taken = inputs._asdict()
-        return {view: network(taken[view]) for view, network in self.views.items()}
+        return {view: network(taken[view]) for view, network in self.branches.items()}
 
     def judge(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return logits, (B, 10), and activations of the first fully connected layer, of each view's features."""
-        hidden = torch.relu(self.first(torch.cat([features[view] for view in self.views], dim=1)))
+        hidden = torch.relu(self.first(torch.cat([features[view] for view in self.branches], dim=1)))
         return self.later(hidden), hidden
 
     def all_logits(self, inputs: Inputs) -> tuple[dict[str, Tensor], Tensor]:
@@ -146,7 +146,7 @@ class AnnotationNetwork(nn.Module):
     @property
     def output(self) -> str:
         """Name of the network's own output."""
-        return "joint" if len(self.views) == 2 else next(iter(self.views))
+        return "joint" if len(self.branches) == 2 else next(iter(self.branches))
 
     def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Return logits, (B, 10), and the activations of the first fully connected layer, (B, hidden)."""

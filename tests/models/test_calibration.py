@@ -40,6 +40,23 @@ def test_the_high_precision_threshold_is_precise_and_no_laxer():
     assert fitted.high_precision >= fitted.threshold
 
 
+def test_the_high_precision_threshold_of_an_easy_label_is_that_of_best_f1():
+    """With five of a hundred negatives accepted, too, it would still be precise, but laxer."""
+    decisions = np.concatenate([np.linspace(1, 2, 100), np.linspace(-2, -1, 100)])
+    fitted = fit_label(decisions, decisions > 0)
+    assert fitted.high_precision == fitted.threshold
+    assert fitted.threshold == probabilities([[1.0]], [fitted])[0, 0]
+
+
+def test_a_precision_of_fewer_than_ten_frames_means_nothing():
+    rng = np.random.default_rng(5)
+    decisions = np.concatenate([rng.normal(size=500), [20.0] * 9])
+    truth = np.concatenate([rng.random(500) < 0.3, np.ones(9, dtype=bool)])
+    assert fit_label(decisions, truth).high_precision is None
+    decisions, truth = np.append(decisions, 20.0), np.append(truth, True)
+    assert fit_label(decisions, truth).high_precision is not None
+
+
 def test_a_label_that_is_never_precise_has_no_such_threshold():
     rng = np.random.default_rng(4)
     fitted = fit_label(rng.normal(size=2000), rng.random(2000) < 0.3)

@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score
 
 from dvfb_stream import Annotator, Frame, Geometry
 from dvfb_stream.labels import LABELS
-from dvfb_stream.models import find_bundle
+from dvfb_stream.models import find_bundle, load_bundle, save_bundle
 from dvfb_stream.simulation import SimulationSettings, Simulator
 
 UNSEEN_SEED = 20181
@@ -22,6 +22,19 @@ def annotator():
 
 def test_it_weighs_at_most_16_mebibytes():
     assert (find_bundle("default") / "weights.safetensors").stat().st_size <= 16 * 2**20
+
+
+def test_it_is_written_as_it_was_read(tmp_path):
+    """Names of tensors in the weights file are those of its format, whatever the network calls its parts."""
+    folder, bundle = find_bundle("default"), load_bundle(find_bundle("default"))
+    d = bundle.description
+    save_bundle(
+        tmp_path, name=d.name, version=d.version, network=bundle.network, architecture=d.architecture,
+        calibrations=dict(zip(d.labels, bundle.calibrations, strict=True)), novelty=bundle.novelty, view=d.view,
+        fbt=bundle.fbt_settings, training=d.training, card="",
+    )  # fmt: skip
+    for name in ("weights.safetensors", "model.json"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_its_card_states_the_average_precision_that_was_measured():

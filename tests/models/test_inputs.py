@@ -62,3 +62,13 @@ def test_a_blank_frame_stays_blank():
     assert not log_coefficients(none).any()
     blank = torch.full((1, 256, 256), 7.0)
     assert float(standardised_crop(blank, blank > 0, 227, training=False).abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize(("level", "odd", "expected"), [(10.0, 255.0, 8.0), (200.0, 1.0, -8.0)])
+def test_one_odd_pixel_is_cut_at_eight_deviations(level, odd, expected):
+    """Alone among 227 x 227 it lies 227 deviations off, and would outshout the pattern."""
+    view = torch.full((1, 256, 256), level)
+    view[0, 128, 128] = odd
+    crop = standardised_crop(view, view > 0, 227, training=False)
+    assert float(crop[0, 0, 128 - 14, 128 - 14]) == expected
+    assert float(crop.abs().max()) == 8.0

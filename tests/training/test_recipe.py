@@ -149,8 +149,8 @@ def test_the_second_stage_keeps_the_sub_networks_of_the_first(work, small_stages
     joint = train(small_stages, work=work, reports=Reports(say=said.append))
     for view, stage in (("image", "f"), ("coefficient", "g")):
         alone = load_bundle(work / stage / "bundle")
-        for key, value in alone.network.views[view].state_dict().items():
-            assert torch.equal(joint.network.views[view].state_dict()[key], value), key
+        for key, value in alone.network.branches[view].state_dict().items():
+            assert torch.equal(joint.network.branches[view].state_dict()[key], value), key
     fresh = build_network(small_stages.architecture)
     assert not torch.equal(joint.network.first.weight, fresh.first.weight)
     assert sum("first stage" in line for line in said) == 2
@@ -206,7 +206,7 @@ def test_every_preset_describes_a_network(name):
     recipe = preset(name)
     with torch.device("meta"):
         network = build_network(recipe.architecture)
-    assert set(recipe.stages) <= set(network.views)
+    assert set(recipe.stages) <= set(network.branches)
     for view, stage in recipe.stages.items():
         assert preset(stage).architecture[view] == recipe.architecture[view]
     assert recipe.purpose

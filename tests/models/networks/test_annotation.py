@@ -24,10 +24,10 @@ def _sizes(module, kind):
 
 def test_alexnet_is_as_the_authors_set_it():
     network = build_network({"image": {"name": "alexnet"}, "coefficient": None, "hidden": [4000, 4000]})
-    assert _sizes(network.views["image"], torch.nn.Conv2d) == [
+    assert _sizes(network.branches["image"], torch.nn.Conv2d) == [
         (96, 1, 11, 11), (192, 96, 5, 5), (384, 192, 3, 3), (256, 384, 3, 3), (256, 256, 3, 3),
     ]  # fmt: skip
-    assert network.views["image"].convolutions[0].stride == (4, 4)
+    assert network.branches["image"].convolutions[0].stride == (4, 4)
     # 227 → 55 → 26 → 26 → 12 → 12 → 5 along a side, poolings of 4 x 4 at stride 2.
     assert _sizes(network, torch.nn.Linear) == [(4000, 256 * 5 * 5), (4000, 4000), (10, 4000)]
 
@@ -45,8 +45,8 @@ def test_alexnet_is_as_the_authors_set_it():
 )
 def test_coefficient_networks_are_as_the_authors_set_them(name, convolutions, features):
     network = build_network({"image": None, "coefficient": {"name": name}, "hidden": [256, 256]})
-    assert _sizes(network.views["coefficient"], torch.nn.Conv2d) == convolutions
-    assert network.views["coefficient"].features == features
+    assert _sizes(network.branches["coefficient"], torch.nn.Conv2d) == convolutions
+    assert network.branches["coefficient"].features == features
     logits, hidden = network.eval()(network.prepare(*_frames(2)))
     assert logits.shape == (2, 10)
     assert hidden.shape == (2, 256)
