@@ -19,12 +19,13 @@ from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats, fr
 from dvfb_stream.callbacks.writer import Sink
 from dvfb_stream.errors import SettingsError, check_at_least
 from dvfb_stream.files.references import FrameReader
+from dvfb_stream.frame_annotator import SupportsAnnotate
 from dvfb_stream.frames import Geometry
 from dvfb_stream.isolation import AnnotatorProcess
 from dvfb_stream.isolation.files_process import FilesProcess
 from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.metrics import Metrics
-from dvfb_stream.worker import FullQueuePolicy, SupportsAnnotate
+from dvfb_stream.worker import FullQueuePolicy
 from dvfb_stream.worker.shutdown import SECONDS_AT_EXIT, seconds_for_rows
 
 SECONDS_WITHOUT_A_ROW = 60.0

@@ -6,7 +6,7 @@ import copy
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +19,14 @@ from dvfb_stream.annotations import Annotation, ModelIdentity, Status
 from dvfb_stream.errors import BundleError, FrameError, GeometryError, SettingsError
 from dvfb_stream.fbt import FourierBessel, complex_from_real, find_device
 from dvfb_stream.fourier_bessel_cache import FourierBesselCache
+from dvfb_stream.frame_annotator import FrameAnnotator, StageReport
 from dvfb_stream.frames import Frame, listed, pixels_of
+from dvfb_stream.gpu_transfer import GpuTransfer, Transfer
 from dvfb_stream.labels import LABELS, close_under_implication
 from dvfb_stream.metrics import Stage
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
 from dvfb_stream.models.calibration import OPERATING_POINTS, probabilities
 from dvfb_stream.models.novelty import novelty_inputs
-from dvfb_stream.uploads import Upload, Uploads
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE, View, ViewResamplers
 
 PLAN_CACHE_BYTES = 1 << 30
@@ -46,7 +47,7 @@ class Prepared:
     frame: Frame
     view: View | FrameError | GeometryError
     """Or the reason why it has none."""
-    upload: Upload | None = None
+    transfer: Transfer | None = None
     """The view on the device, where it is copied ahead."""
 
 
@@ -85,7 +86,7 @@ class _Inferred:
     activations: NDArray[np.float32]
 
 
-class Annotator:
+class Annotator(FrameAnnotator):
     """Annotates frames with one model on one device.
 
     For one thread at a time, with one exception: `prepare` may be called by others meanwhile.
@@ -148,8 +149,8 @@ class Annotator:
         self._plans = FourierBesselCache(
             self._fbt, self._views, device=self.device, max_bytes=plan_cache_bytes
         )
-        self._report: Callable[[Stage, float], None] | None = None
-        self._uploads: Uploads | None = None
+        self._report: StageReport | None = None
+        self._transfer: GpuTransfer | None = None
 
     @classmethod
     def load(
@@ -231,16 +232,16 @@ class Annotator:
         except (FrameError, GeometryError) as error:
             return Prepared(frame, error)
         self._took(Stage.VIEW, started)
-        uploads = self._uploads
-        return Prepared(frame, view, None if uploads is None else uploads.upload(view))
+        gpu = self._transfer
+        return Prepared(frame, view, None if gpu is None else gpu.copy(view))
 
     def copy_ahead(self) -> None:
-        """From now on let `prepare` copy views to the GPU as well, while it computes; see `Uploads` for its price.
+        """From now on `prepare` copies views to the GPU as well, while it computes, if there is one.
 
-        Where it computes on the CPU, nothing changes.
+        `GpuTransfer` says what that costs.
         """
         if self.device.type == "cuda":
-            self._uploads = Uploads(self.device)
+            self._transfer = GpuTransfer(self.device)
 
     @property
     def prepares_ahead(self) -> bool:
@@ -268,17 +269,11 @@ class Annotator:
             self.device = torch.device("cpu")
             self._network = self._bundle.network.eval()
             self._plans = self._plans.on(self.device)
-            self._uploads = None
+            self._transfer = None
         return str(self.device)
 
-    def report_stages(self, report: Callable[[Stage, float], None] | None) -> None:
-        """From now on call `report` with the seconds of each view, and of estimate and network for each batch.
-
-        Parameters
-        ----------
-        report
-            Called from the thread that did the work; None: nobody.
-        """
+    def report_stages(self, report: StageReport | None) -> None:
+        """Report each view, and estimate and network of each batch, from the thread that did the work."""
         self._report = report
 
     def features(self, frames: Sequence[Frame]) -> Features:
@@ -364,9 +359,9 @@ class Annotator:
 
     def _on_device(self, prepared: Sequence[Prepared]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the images and masks of views, (B, rows, columns) each."""
-        uploads = [one.upload for one in prepared if one.upload is not None]
-        if self._uploads is not None and len(uploads) == len(prepared):
-            return self._uploads.batch(uploads)
+        transfers = [one.transfer for one in prepared if one.transfer is not None]
+        if self._transfer is not None and len(transfers) == len(prepared):
+            return self._transfer.batch(transfers)
         views = [one.view for one in prepared if isinstance(one.view, View)]
         images = torch.from_numpy(np.stack([view.image for view in views])).to(self.device)
         return images, torch.from_numpy(np.stack([view.mask for view in views])).to(self.device)

@@ -15,10 +15,10 @@ from ophyd.sim import SynAxis
 from dvfb_stream.callbacks import LiveAnnotator, Sink
 from dvfb_stream.catalog import TiledSink
 from dvfb_stream.errors import DvfbError
+from dvfb_stream.frame_annotator import SupportsAnnotate
 from dvfb_stream.profiles.catalogs import last_scan_id
 from dvfb_stream.profiles.exposures import SAMPLES, Exposures, SimulatedExposures
 from dvfb_stream.profiles.simulated_detector import SimulatedDetector
-from dvfb_stream.worker import SupportsAnnotate
 
 IMAGE_KEY = "det_image"
 """Data key of the frames of `run_scans`."""

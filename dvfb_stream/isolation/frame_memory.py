@@ -9,7 +9,7 @@ import os
 import tempfile
 import threading
 import weakref
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.frames import NUMBER_KINDS
 
 SMALL = 1 << 18
@@ -339,7 +340,7 @@ class FrameMemory:
 
 
 class MappedFrames:
-    """Finds arrays that lie in the `FrameMemory` of another process.
+    """Finds arrays that lie in the `FrameMemory` of another process; for any thread.
 
     Parameters
     ----------
@@ -352,18 +353,14 @@ class MappedFrames:
     def __init__(self, file: int, access: int = mmap.ACCESS_READ) -> None:
         self._file = file
         self._access = access
-        self._mapped: OrderedDict[tuple[int, int], mmap.mmap] = OrderedDict()  # by offset and size
+        self._mapped = BoundedCache[tuple[int, int], mmap.mmap](_EXTENTS_MAPPED)  # by offset and size
 
     def array(self, place: Place) -> NDArray[Any]:
         """Return the array at a place, where it lies; it is what it is as long as the other process holds it."""
         offset, size = place["extent"]
-        memory = self._mapped.get((offset, size))
-        if memory is None:
-            while len(self._mapped) >= _EXTENTS_MAPPED:
-                self._mapped.popitem(last=False)
-            memory = mmap.mmap(self._file, size, access=self._access, offset=offset)
-            self._mapped[offset, size] = memory
-        self._mapped.move_to_end((offset, size))
+        memory = self._mapped.get_or_make(
+            (offset, size), lambda: mmap.mmap(self._file, size, access=self._access, offset=offset)
+        )
         return np.ndarray(tuple(place["shape"]), np.dtype(place["dtype"]), memory, place["offset"])
 
 

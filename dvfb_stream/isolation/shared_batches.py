@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import FrameError
-from dvfb_stream.frames import Frame, Geometry, Origin
+from dvfb_stream.frames import Frame, Geometry, Origin, pixels_of
 from dvfb_stream.isolation.frame_memory import FrameMemory, MappedFrames
 
 _GEOMETRIES_KEPT = 64
@@ -32,8 +31,7 @@ class BatchWriter:
 
     def __init__(self, memory: FrameMemory) -> None:
         self._memory = memory
-        self._lock = threading.Lock()
-        self._masks: OrderedDict[str, NDArray[Any]] = OrderedDict()  # by the geometry's digest
+        self._masks = BoundedCache[str, NDArray[Any]](_MASKS_KEPT)  # by the geometry's digest
 
     def placed(self, frame: Frame) -> Frame:
         """Return a frame whose pixels lie in the memory: itself, if they do.
@@ -41,10 +39,10 @@ class BatchWriter:
         Raises
         ------
         FrameError
-            When pixels are no numbers.
+            When it is no frame, or its pixels are no numbers.
         """
         try:
-            pixels = self._memory.with_place(frame.pixels)
+            pixels = self._memory.with_place(pixels_of(frame))
         except TypeError as error:
             raise FrameError(f"pixels must be integer or floating: {error}") from error
         return frame if pixels is frame.pixels else Frame(pixels, frame.geometry, frame.origin)
@@ -52,23 +50,20 @@ class BatchWriter:
     def as_json(self, frames: Sequence[Frame]) -> dict[str, Any]:
         """Return what `BatchReader.read` needs to know of placed frames; true as long as they are held."""
         return {
-            "geometries": {frame.geometry.digest: self._geometry_as_json(frame.geometry) for frame in frames},
+            "geometries": {frame.geometry.digest: self._geometry(frame.geometry) for frame in frames},
             "frames": [
                 {"geometry": frame.geometry.digest, "pixels": self._memory.place_of(frame.pixels)}
                 for frame in frames
             ],
         }
 
-    def _geometry_as_json(self, geometry: Geometry) -> dict[str, Any]:
+    def _geometry(self, geometry: Geometry) -> dict[str, Any]:
+        mask = geometry.mask
         place = None
-        if geometry.mask is not None:
-            with self._lock:
-                if geometry.digest not in self._masks:
-                    self._masks[geometry.digest] = self._memory.with_place(geometry.mask)
-                    if len(self._masks) > _MASKS_KEPT:
-                        self._masks.popitem(last=False)
-                self._masks.move_to_end(geometry.digest)
-                place = self._memory.place_of(self._masks[geometry.digest])
+        if mask is not None:
+            place = self._memory.place_of(
+                self._masks.get_or_make(geometry.digest, lambda: self._memory.with_place(mask))
+            )
         return {
             "shape": geometry.shape,
             "center_x": geometry.center_x,
@@ -88,30 +83,26 @@ class BatchReader:
 
     def __init__(self, memory: int) -> None:
         self._arrays = MappedFrames(memory)
-        self._lock = threading.Lock()
-        self._geometries: OrderedDict[str, Geometry] = OrderedDict()
+        self._geometries = BoundedCache[str, Geometry](_GEOMETRIES_KEPT)  # by digest
 
     def read(self, batch: Mapping[str, Any]) -> list[Frame]:
         """Return the frames, without origin, their pixels where they lie; they are the writer's after the batch."""
-        with self._lock:
-            for digest, told in batch["geometries"].items():
-                self._learn(digest, told)
-            return [
-                Frame(self._arrays.array(told["pixels"]), self._geometries[told["geometry"]])
-                for told in batch["frames"]
-            ]
+        geometries = {
+            digest: self._geometries.get_or_make(digest, lambda told=told: self._geometry(told))
+            for digest, told in batch["geometries"].items()
+        }
+        return [
+            Frame(self._arrays.array(told["pixels"]), geometries[told["geometry"]])
+            for told in batch["frames"]
+        ]
 
-    def _learn(self, digest: str, told: Mapping[str, Any]) -> None:
-        if digest not in self._geometries:
-            self._geometries[digest] = Geometry(
-                shape=tuple(told["shape"]),
-                center_x=told["center_x"],
-                center_y=told["center_y"],
-                mask=None if told["mask"] is None else self._arrays.array(told["mask"]),
-            )
-            if len(self._geometries) > _GEOMETRIES_KEPT:
-                self._geometries.popitem(last=False)
-        self._geometries.move_to_end(digest)
+    def _geometry(self, told: Mapping[str, Any]) -> Geometry:
+        return Geometry(
+            shape=tuple(told["shape"]),
+            center_x=told["center_x"],
+            center_y=told["center_y"],
+            mask=None if told["mask"] is None else self._arrays.array(told["mask"]),
+        )
 
 
 def as_json(annotation: Annotation) -> dict[str, Any]:

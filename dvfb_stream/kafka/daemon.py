@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dvfb_stream.callbacks import GeometryProvider, Sink
+from dvfb_stream.frame_annotator import SupportsAnnotate
 from dvfb_stream.frames import Geometry
 from dvfb_stream.kafka.consumer import (
     Assignment,
@@ -30,7 +31,6 @@ from dvfb_stream.kafka.settings import DaemonSettings
 from dvfb_stream.kafka.sinks import StorageError
 from dvfb_stream.kafka.wire_format import MessageError, decode
 from dvfb_stream.metrics import Metrics
-from dvfb_stream.worker import SupportsAnnotate
 
 logger = logging.getLogger(__name__)
 

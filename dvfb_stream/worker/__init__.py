@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dvfb_stream.frame_annotator import SupportsAnnotate
 from dvfb_stream.worker.policy import FullQueuePolicy, Source
 from dvfb_stream.worker.stats import DropReason, WorkerStats
 from dvfb_stream.worker.worker import Worker
 
-__all__ = ["DropReason", "FullQueuePolicy", "Source", "SupportsAnnotate", "Worker", "WorkerStats"]
+__all__ = ["DropReason", "FullQueuePolicy", "Source", "Worker", "WorkerStats"]

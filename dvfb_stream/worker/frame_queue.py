@@ -128,7 +128,10 @@ class FrameQueue:
         `keep` is called outside the lock: room is reserved before, and given back if `keep` raises or the queue was
         closed meanwhile. Parameters as in `Worker.submit`.
         """
-        n_bytes, source = int(frame.pixels.nbytes), Source.of(frame.origin)
+        n_bytes = int(
+            getattr(frame.pixels, "nbytes", 0)
+        )  # of what is no array, the annotator says so in its row
+        geometry, source = frame.geometry.digest, Source.of(frame.origin)
         refusal = self._reserve(n_bytes, source, wait=wait)
         if refusal is not None:
             return refusal
@@ -146,7 +149,6 @@ class FrameQueue:
             now = self._clock()
             self._last_number += 1
             entry = Entry(self._last_number, kept, deliver, n_bytes, now, now + head_start)
-            geometry = frame.geometry.digest
             self._pace.arrived(geometry, now)
             self._held[entry.number] = entry
             self._waiting.setdefault(geometry, deque()).append(entry)

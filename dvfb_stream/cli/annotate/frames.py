@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.cli.frame_files import Events, Failures, FramePlace, FrameRead, read_all
 from dvfb_stream.files import Detector
+from dvfb_stream.frame_annotator import SupportsAnnotate
 from dvfb_stream.frames import Frame
-from dvfb_stream.worker import SupportsAnnotate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

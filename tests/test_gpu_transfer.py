@@ -17,7 +17,7 @@ def frames(count: int) -> list[Frame]:
 def test_on_a_cpu_nothing_is_copied_ahead(tiny_bundle):
     annotator = Annotator.load(tiny_bundle, device="cpu")
     annotator.copy_ahead()
-    assert [annotator.prepare(frame).upload for frame in frames(2)] == [None, None]
+    assert [annotator.prepare(frame).transfer for frame in frames(2)] == [None, None]
 
 
 @pytest.mark.gpu
@@ -25,6 +25,6 @@ def test_annotations_of_views_copied_ahead_are_those_of_views_copied_in_turn(tin
     in_turn, ahead = (Annotator.load(tiny_bundle, device="cuda") for _ in range(2))
     ahead.copy_ahead()
     prepared = [ahead.prepare(frame) for frame in frames(40)]
-    assert all(one.upload is not None and one.upload.image.device.type == "cuda" for one in prepared)
+    assert all(one.transfer is not None and one.transfer.image.device.type == "cuda" for one in prepared)
     for found, expected in zip(ahead.annotate_prepared(prepared), in_turn.annotate(frames(40)), strict=True):
         assert found.scores == pytest.approx(expected.scores, abs=1e-6)

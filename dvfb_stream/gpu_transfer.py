@@ -11,7 +11,7 @@ from dvfb_stream.view import View
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Upload:
+class Transfer:
     """A view that is being copied, or has been."""
 
     image: torch.Tensor
@@ -22,8 +22,8 @@ class Upload:
     """After which both are there."""
 
 
-class Uploads:
-    """Copies views to one CUDA device; `upload` may be called by several threads, while another computes.
+class GpuTransfer:
+    """Copies views to one CUDA device; `copy` may be called by several threads, while another computes.
 
     Only for a process that may end with its device: pinned memory is freed by way of events on the device, which a
     lost one does not take, and torch ends the process then.
@@ -38,24 +38,22 @@ class Uploads:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def upload(self, view: View) -> Upload:
+    def copy(self, view: View) -> Transfer:
         """Begin to copy a view, and return at once."""
         with torch.cuda.stream(self._stream):
             image, mask = (
                 torch.from_numpy(array).pin_memory().to(self._device, non_blocking=True)
                 for array in (view.image, view.mask)
             )
-            return Upload(image, mask, self._stream.record_event())
+            return Transfer(image, mask, self._stream.record_event())
 
-    def batch(self, uploads: Sequence[Upload]) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch(self, transfers: Sequence[Transfer]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return images and masks of a batch, (B, rows, columns) each; the device waits for them, not the caller."""
         current = torch.cuda.current_stream(self._device)
-        for upload in uploads:
-            current.wait_event(upload.copied)
-            for tensor in (upload.image, upload.mask):
-                tensor.record_stream(
-                    current
-                )  # what was made on one stream is not used again before the other is done
-        return torch.stack([upload.image for upload in uploads]), torch.stack(
-            [upload.mask for upload in uploads]
-        )
+        for transfer in transfers:
+            current.wait_event(transfer.copied)
+            for tensor in (transfer.image, transfer.mask):
+                # What was made on one stream is not used again before the other is done.
+                tensor.record_stream(current)
+        images = torch.stack([transfer.image for transfer in transfers])
+        return images, torch.stack([transfer.mask for transfer in transfers])
