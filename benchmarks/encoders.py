@@ -117,19 +117,19 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 continue
             sys.stderr.write(f"experiment {experiment + 1} of {options.geometries}\n")
             used += 1
-            timed = timed or (views.plan, views.images)
-            projections = views.plan.project(views.images)
-            solved = solve(views.plan, projections, settings)
-            problem = PenalisedFit(views.plan.gram, views.plan.fitted_count, settings)
+            timed = timed or (views.estimator, views.images)
+            projections = views.estimator.project(views.images)
+            solved = solve(views.estimator, projections, settings)
+            problem = PenalisedFit(views.estimator.gram, views.estimator.fitted_count, settings)
             _, lengths = problem.scaled(projections)
             shown = solved.minimum.norm(dim=1) > 0
             best = problem.in_units_of_the_image(solved.minimum, lengths.double())
             masks = torch.from_numpy(views.mask).expand(len(views.images), -1, -1)
-            for name, (products, encode) in methods(views.plan, settings, weights).items():
+            for name, (products, encode) in methods(views.estimator, settings, weights).items():
                 a = encode(projections)
                 quality = results.setdefault(name, Quality())
                 if name == "estimate":
-                    products = views.plan.solve_projected(projections, settings).iterations
+                    products = views.estimator.solve_projected(projections, settings).iterations
                 quality.products.append(products)
                 scaled = problem.in_units_of_the_problem(a.double(), lengths.double())
                 quality.excess.append(solved.excess(scaled)[shown])

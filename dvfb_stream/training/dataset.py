@@ -23,11 +23,11 @@ from dvfb_stream.training.examples import Examples, by_geometry, encode
 from dvfb_stream.view import VIEW_SIZE
 
 FRAMES_PER_BLOCK = 100
-"""Made and stored at a time: two experiments, hence two plans."""
+"""Made and stored at a time: two experiments, hence two estimators."""
 
 FRAMES_PER_EXPERIMENT = 50
 """Frames that share centre and mask. Half the simulator's default: twice the geometries to learn from, at the price
-of twice the plans."""
+of twice the estimators."""
 
 
 def default_simulation() -> SimulationSettings:

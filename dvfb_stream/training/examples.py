@@ -24,13 +24,13 @@ from dvfb_stream.view import VIEW_SIZE, ViewResampler
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GeometryViews:
-    """Views of frames that share a geometry, and the plan that estimates their coefficients."""
+    """Views of frames that share a geometry, and the estimator of their coefficients."""
 
     images: torch.Tensor
     """(B, 256, 256) float32 views."""
     mask: NDArray[np.bool_]
     """(256, 256), True = valid in all of them."""
-    plan: FourierBessel
+    estimator: FourierBessel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +64,7 @@ def views_of(
     geometry: Geometry,
     settings: FourierBesselSettings,
 ) -> GeometryViews | None:
-    """Return views and plan of frames of one geometry, or None where no annotator would take them.
+    """Return views and estimator of frames of one geometry, or None where no annotator would take them.
 
     Dead pixels and overflows may differ between frames; the estimate takes those valid in all.
 
@@ -78,19 +78,19 @@ def views_of(
         Of the Fourier-Bessel estimate.
     """
     try:
-        plan = ViewResampler(geometry)
-        views = [plan.view(frame) for frame in pixels]
+        resampler = ViewResampler(geometry)
+        views = [resampler.view(frame) for frame in pixels]
         common = np.logical_and.reduce([view.mask for view in views])
-        fourier_bessel = FourierBessel.from_settings(
+        estimator = FourierBessel.from_settings(
             settings,
             shape=(VIEW_SIZE, VIEW_SIZE),
-            center_x=plan.center_x,
-            center_y=plan.center_y,
+            center_x=resampler.center_x,
+            center_y=resampler.center_y,
             mask=common,
         )
     except (FrameError, GeometryError):
         return None
-    return GeometryViews(torch.from_numpy(np.stack([view.image for view in views])), common, fourier_bessel)
+    return GeometryViews(torch.from_numpy(np.stack([view.image for view in views])), common, estimator)
 
 
 def encode(
@@ -104,7 +104,7 @@ def encode(
         return None
     masks = np.broadcast_to(np.packbits(views.mask, axis=-1), (len(pixels), VIEW_SIZE, VIEW_SIZE // 8))
     images = np.where(views.mask, views.images.numpy(), 0).astype(np.float16)
-    return Encoded(images, masks, views.plan.estimate(views.images).numpy())
+    return Encoded(images, masks, views.estimator.estimate(views.images).numpy())
 
 
 MEMORY_SHARE = 1 / 3

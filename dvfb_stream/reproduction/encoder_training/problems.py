@@ -151,7 +151,7 @@ def _solve(task: tuple[Path, int, int, int, FourierBesselSettings]) -> None:
         views = views_of(pixels, geometry, settings)
         if views is None:
             continue
-        solved = solve(views.plan, views.plan.project(views.images), settings)
+        solved = solve(views.estimator, views.estimator.project(views.images), settings)
         shown = solved.minimum.norm(dim=1) > 0  # a blank frame has nothing to learn from
         tensors = {
             "gram": solved.gram,
