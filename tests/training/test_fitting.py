@@ -38,6 +38,24 @@ def test_easy_negatives_cost_nothing_in_the_asymmetric_loss():
     assert float(wrong) == pytest.approx(np.log1p(np.exp(2.0)), rel=1e-6)
 
 
+def test_the_asymmetric_loss_is_that_of_its_source():
+    """Ridnik et al. (2021), equation 7: no focus on positives, a focus of 4 on negatives and a margin of 0.05."""
+    rng = np.random.default_rng(1)
+    logits, truth = rng.normal(0.0, 2.0, (7, 10)), rng.random((7, 10)) < 0.3
+    stated = 1 / (1 + np.exp(-logits))
+    shifted = np.maximum(stated - 0.05, 0.0)
+    expected = -np.sum(np.where(truth, np.log(stated), shifted**4 * np.log(1 - shifted))) / 7
+    loss = label_loss(torch.from_numpy(logits), torch.from_numpy(truth).double(), "asymmetric")
+    assert float(loss) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_first_steps_of_an_average_are_their_mean_almost():
+    """(1 + n) / (10 + n) of what was is kept after n steps: tensorflow's rule for a young average."""
+    update, averaged = _moving_average(0.999), [torch.zeros(1)]
+    update(averaged, [torch.ones(1)], torch.tensor(8))
+    assert float(averaged[0]) == pytest.approx(0.5)
+
+
 def test_young_averages_forget_faster():
     update = _moving_average(0.999)
     averaged = [torch.zeros(1)]
