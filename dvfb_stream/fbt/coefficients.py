@@ -177,7 +177,7 @@ def with_negative_orders(coefficients: Tensor, *, orders: Sequence[int]) -> tupl
     SettingsError
         When coefficients and orders do not belong together or an order is negative.
     """
-    _check_hermitian(coefficients, orders)
+    check_hermitian(coefficients, orders)
     columns = {}
     for column, order in enumerate(orders):
         values = coefficients[..., column]
@@ -187,69 +187,15 @@ def with_negative_orders(coefficients: Tensor, *, orders: Sequence[int]) -> tupl
     return torch.stack([columns[order] for order in both], dim=-1), both
 
 
-def hermitian_from_printed(coefficients: Tensor, *, orders: Sequence[int]) -> Tensor:
-    """Return the Hermitian coefficients that those of Algorithm 1 as printed estimate.
-
-    The printed form fits I by ΨA over m >= 0 with complex A, and asks Im ΨA = 0 of as many rows again. Without the
-    orders below zero it cannot fit I; the two requests meet half way, at A = P_nm of (5), where Re ΨA holds order 0
-    and half of all above. So it estimates the Hermitian coefficients themselves, not twice them: what is
-    left to do is to drop the imaginary part of m = 0, and to sum A with its negative orders instead of Re ΨA.
-
-    Parameters
-    ----------
-    coefficients
-        (..., n_radial, n_orders), complex, of `estimate_printed`.
-    orders
-        m >= 0 of each column.
-
-    Returns
-    -------
-    Tensor
-        (..., n_radial, n_orders), complex.
-
-    Raises
-    ------
-    SettingsError
-        When coefficients and orders do not belong together or an order is negative.
-
-    Notes
-    -----
-    Exact on full circles: wherever the fitted pixels fill whole circles about the beam (to 1 %, as round as those
-    are), orders do not mix, and both forms solve the same normal equations of each order, whatever part of r < a
-    is seen. Penalties differ: at λ per sample the printed form, with 2n rows, has the ridge of the Hermitian form
-    at 2λ; its L1 term is that at 2λ for m = 0 and at 2√2 λ above, where the Hermitian unknowns are √2 times the
-    parts of A. In unit norm the ridge is the same, and L1 that at λ and √2 λ.
-
-    Where arcs are missing it holds in part: over an arc, orders m >= 0 alone can fit I, and the weaker the penalty
-    the further they drift. Measured at the paper's size (128 x 128 working pixels, 40 x 11 coefficients, λ = 1e-4,
-    α = 0.8, converged) on a pattern of rings with noise, for m > 0 the correlation of magnitudes and the ratio of
-    norms, printed to Hermitian:
-
-    ============================  ===================  ===================  ===================
-    beam (pixels of 256 x 256)    per sample, same λ   printed with λ / 2   unit norm, same λ
-    ============================  ===================  ===================  ===================
-    centred                       0.999, 0.82          1.000, 1.00          0.984, 0.98
-    centred, gaps of 12 pixels    0.982, 0.88          0.986, 0.93          0.71, 0.92
-    at (80, 141)                  0.974, 0.74          0.991, 0.91          0.982, 1.00
-    at (80, 141), gaps            0.980, 0.72          0.977, 0.80          0.93, 1.17
-    at (5, 10), a quarter seen    0.995, 0.72          0.981, 0.94          0.72, 6.5
-    ============================  ===================  ===================  ===================
-
-    With m = 0, which dominates, magnitudes correlate above 0.99 throughout, but for 0.93 in the last entry.
-    """
-    _check_hermitian(coefficients, orders)
-    zero = torch.tensor([order == 0 for order in orders], device=coefficients.device)
-    return torch.where(zero, coefficients.real.to(coefficients.dtype), coefficients)
-
-
 def _energies(coefficients: Tensor, orders: Sequence[int]) -> Tensor:
     """Energy of each pair (n, ±m), (..., n_radial, n_orders): its squared real unknowns."""
-    _check_hermitian(coefficients, orders)
+    check_hermitian(coefficients, orders)
     zero = torch.tensor([order == 0 for order in orders], device=coefficients.device)
     return torch.where(zero, coefficients.real.square(), 2 * coefficients.abs().square())
 
 
-def _check_hermitian(coefficients: Tensor, orders: Sequence[int]) -> None:
+def check_hermitian(coefficients: Tensor, orders: Sequence[int]) -> None:
+    """Raise SettingsError when coefficients and orders do not belong together or an order is negative."""
     if coefficients.ndim < 2 or coefficients.shape[-1] != len(orders):
         raise SettingsError(
             f"coefficients of the orders {tuple(orders)!r} must have shape (..., n_radial, {len(orders)}), not "

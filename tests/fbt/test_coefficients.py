@@ -13,12 +13,11 @@ from dvfb_stream.fbt.coefficients import (
     complex_from_real,
     energy_per_order,
     energy_per_radial_index,
-    hermitian_from_printed,
     real_from_complex,
     rotate,
     with_negative_orders,
 )
-from dvfb_stream.reproduction.printed import complex_basis, estimate_printed
+from dvfb_stream.reproduction.printed import complex_basis, estimate_printed, hermitian_from_printed
 from dvfb_stream.reproduction.quadrature import inverse_transform, synthesise, transform
 
 ORDERS = st.lists(st.integers(0, 20), min_size=1, max_size=4, unique=True).map(tuple)

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,46 +40,38 @@ class Quadratic:
         self.l1 = l1
         self.l2 = l2
         self._lock = threading.Lock()
-        self._largest: float | None = None
-        self._casts: dict[torch.dtype, Tensor] = {torch.float64: gram}
-        self._inverses: dict[tuple[float, torch.dtype], Tensor] = {}
-        self._eigen: tuple[Tensor, Tensor] | None = None
+        self._derived: dict[tuple[Any, ...], Tensor] = {}
 
     @property
     def nbytes(self) -> int:
         """Bytes held, G itself excluded."""
-        derived = [*self._inverses.values(), *self._casts.values(), *(self._eigen or ())]
+        derived = (*self._derived.values(), *self.__dict__.get("eigen", ()))
         return sum(tensor.nbytes for tensor in derived if tensor is not self.gram)
 
-    @property
+    @cached_property
     def largest_eigenvalue(self) -> float:
         """Bound on the eigenvalues of G, a hair above the largest."""
-        with self._lock:
-            if self._largest is None:
-                self._largest = SLACK * _largest_eigenvalue(self.gram)
-            return self._largest
+        return SLACK * _largest_eigenvalue(self.gram)
 
     def gram_in(self, dtype: torch.dtype) -> Tensor:
         """G in a working type."""
-        with self._lock:
-            if dtype not in self._casts:
-                self._casts[dtype] = self.gram.to(dtype)
-            return self._casts[dtype]
+        return self._kept(("gram", dtype), lambda: self.gram.to(dtype))
 
     def inverse(self, shift: float, dtype: torch.dtype) -> Tensor:
         """`fresh_inverse`, kept: for the shift that a solver always starts with."""
-        with self._lock:
-            if (shift, dtype) not in self._inverses:
-                self._inverses[shift, dtype] = self.fresh_inverse(shift, dtype)
-            return self._inverses[shift, dtype]
+        return self._kept(("inverse", shift, dtype), lambda: self.fresh_inverse(shift, dtype))
 
+    @cached_property
     def eigen(self) -> tuple[Tensor, Tensor]:
         """Eigenvalues, ascending, and eigenvectors of G, float64."""
+        values, vectors = torch.linalg.eigh(self.gram)
+        return values, vectors
+
+    def _kept(self, key: tuple[Any, ...], make: Callable[[], Tensor]) -> Tensor:
         with self._lock:
-            if self._eigen is None:
-                values, vectors = torch.linalg.eigh(self.gram)
-                self._eigen = values, vectors
-            return self._eigen
+            if key not in self._derived:
+                self._derived[key] = make()
+            return self._derived[key]
 
     def fresh_inverse(self, shift: float, dtype: torch.dtype) -> Tensor:
         """(G + (κ₂ + shift) 1)⁻¹ in a working type; computed in float64, for κ₂ + shift > 0."""

@@ -168,7 +168,7 @@ def _steps_to_next_check(
 
 def _least_squares(quadratic: Quadratic, projections: Tensor, energies: Tensor) -> Solution:
     """Return the closed form where there is no L1 term; without a ridge either, the minimum of least norm."""
-    values, vectors = quadratic.eigen()
+    values, vectors = quadratic.eigen
     # Without a ridge, directions that rounding cannot tell from unseen ones stay at zero, as in a pseudo-inverse.
     rounding = len(values) * torch.finfo(projections.dtype).eps * float(values[-1])
     seen = (values > rounding) | (quadratic.l2 > 0)
