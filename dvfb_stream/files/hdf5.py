@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
 from dvfb_stream.files.checks import MOST_KEPT_BYTES, WIDEST_ITEM, beside, regular_file
-from dvfb_stream.files.hdf5_files import OpenHdf5, Stacks, lengths, open_hdf5, read_stored, within
+from dvfb_stream.files.hdf5_files import OpenHdf5, Stacks, open_hdf5, read_stored
 from dvfb_stream.files.kept_open import KeptOpen
 from dvfb_stream.files.references import FrameAllocator, Hdf5Frame
-from dvfb_stream.files.virtual import Box, mappings
+from dvfb_stream.files.virtual import Box, lengths, mappings, within
 from dvfb_stream.frames import COUNT_KINDS
 
 MOST_STEPS = 8

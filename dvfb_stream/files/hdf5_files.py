@@ -9,7 +9,6 @@ import importlib
 import itertools
 import math
 import os
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
 from dvfb_stream.files.checks import regular_file
-from dvfb_stream.files.virtual import Box, Mapping
+from dvfb_stream.files.virtual import Box, Mapping, lengths, within
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SUPERBLOCK_BYTES = 36
@@ -134,17 +133,34 @@ def read_stored(file: OpenHdf5, dataset: Any, box: Box, out: NDArray[Any], stack
     FrameError
         When it is compressed in a way that is not known here.
     """
+    import h5py
+
     if dataset.chunks is None:
         _require_contiguous(file, dataset, box)
         dataset.read_direct(out, box)
         return
-    _require_begun(file, dataset)
-    chunks = _chunks(dataset, box)
+    # Before any chunk is written, HDF5 has no index, and takes any size for that of a chunk. It goes through all
+    # chunks to tell, so it is asked once.
+    if dataset.name not in file.begun:
+        if dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
+            raise NotThereYetError("it is not written yet")
+        file.begun.add(dataset.name)
+    # The box that chunks make up, as far as the dataset goes, and where these begin.
+    several = tuple(
+        slice(place.start - place.start % length, min(-(-place.stop // length) * length, n))
+        for place, length, n in zip(box, dataset.chunks, dataset.shape, strict=True)
+    )
+    starts = (range(place.start, place.stop, n) for place, n in zip(several, dataset.chunks, strict=True))
+    chunks = list(itertools.product(*starts))
     sizes = [_stored_size(dataset, chunk) for chunk in chunks]
     if 0 in sizes:
         raise NotThereYetError("it is not written yet")
     if _has_filters(dataset):
-        _read_filtered(file, dataset, box, chunks, out, stacks)
+        size = math.prod(lengths(several)) * out.itemsize
+        if 2 * out.nbytes <= size <= (stacks.max_bytes or 0):
+            np.copyto(out, _stack(file, dataset, several, chunks, out.dtype, stacks)[within(box, several)])
+        else:
+            dataset.read_direct(out, box)
         return
     if len(chunks) == 1 and sizes[0] == out.nbytes and _lies_as_in_memory(dataset, out):
         # A third of the time that read_direct takes for a frame of 4 MB: no copy by way of the chunk cache.
@@ -159,46 +175,19 @@ def read_stored(file: OpenHdf5, dataset: Any, box: Box, out: NDArray[Any], stack
             _require_size(file, found.byte_offset + found.size)
 
 
-def _read_filtered(
-    file: OpenHdf5,
-    dataset: Any,
-    box: Box,
-    chunks: Sequence[tuple[int, ...]],
-    out: NDArray[Any],
-    stacks: Stacks,
-) -> None:
-    # The box that the chunks make up, as far as the dataset goes.
-    several = tuple(
-        slice(place.start - place.start % length, min(-(-place.stop // length) * length, n))
-        for place, length, n in zip(box, dataset.chunks, dataset.shape, strict=True)
-    )
-    size = math.prod(lengths(several)) * out.itemsize
-    if size < 2 * out.nbytes or size > (stacks.max_bytes or 0):
-        dataset.read_direct(out, box)
-        return
-    # As long as the chunks lie in the file as they did, they hold the same frames.
+def _stack(
+    file: OpenHdf5, dataset: Any, box: Box, chunks: list[Any], dtype: np.dtype[Any], stacks: Stacks
+) -> NDArray[Any]:
+    """Return the frames of compressed chunks, decompressed once as long as these lie in the file as they did."""
     stored = [dataset.id.read_direct_chunk(chunk)[1] for chunk in chunks]
-    key = (file.path, dataset.name, out.dtype, *((place.start, place.stop) for place in several))
+    key = (file.path, dataset.name, dtype, *((place.start, place.stop) for place in box))
     kept, pixels = stacks.get(key) or (None, None)
     if pixels is None or kept != stored:
         stacks.clear()  # its memory is free for the next
-        pixels = np.empty(lengths(several), out.dtype)
-        dataset.read_direct(pixels, several)
+        pixels = np.empty(lengths(box), dtype)
+        dataset.read_direct(pixels, box)
         stacks.put(key, (stored, pixels), n_bytes=pixels.nbytes)
-    np.copyto(out, pixels[within(box, several)])
-
-
-def lengths(box: Box) -> tuple[int, ...]:
-    """Return the shape of a box."""
-    return tuple(place.stop - place.start for place in box)
-
-
-def within(box: Box, whole: Box) -> Box:
-    """Return where a box lies in another one."""
-    return tuple(
-        slice(part.start - all_of.start, part.stop - all_of.start)
-        for part, all_of in zip(box, whole, strict=True)
-    )
+    return pixels
 
 
 def _has_filters(dataset: Any) -> bool:
@@ -214,32 +203,6 @@ def _has_filters(dataset: Any) -> bool:
                 "installed; pip install 'dvfb-stream[files]' brings those of detectors"
             )
     return bool(settings.get_nfilters())
-
-
-def _chunks(dataset: Any, box: Box) -> list[tuple[int, ...]]:
-    """Return where the chunks begin that a box lies in."""
-    return list(
-        itertools.product(
-            *(
-                range(place.start - place.start % length, place.stop, length)
-                for place, length in zip(box, dataset.chunks, strict=True)
-            )
-        )
-    )
-
-
-def _require_begun(file: OpenHdf5, dataset: Any) -> None:
-    """See to it that any chunk is written: before, HDF5 has no index, and takes any size for that of a chunk.
-
-    It goes through all chunks for that, so it is asked once.
-    """
-    import h5py
-
-    if dataset.name in file.begun:
-        return
-    if dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
-        raise NotThereYetError("it is not written yet")
-    file.begun.add(dataset.name)
 
 
 def _stored_size(dataset: Any, chunk: tuple[int, ...]) -> int:
@@ -277,25 +240,21 @@ def _require_contiguous(file: OpenHdf5, dataset: Any, box: Box) -> None:
     # Rows in C order: the last element of the box is the farthest.
     last = np.ravel_multi_index([place.stop - 1 for place in box], dataset.shape)
     end = (int(last) + 1) * dataset.id.get_type().get_size()
+    for number in range(
+        settings.get_external_count()
+    ):  # files outside HDF5, which hold it one after the other
+        name, offset, size = settings.get_external(number)
+        path, needed = os.fsdecode(name), min(end, size)
+        if needed > 0 and regular_file(path).st_size < offset + needed:
+            raise NotThereYetError(f"its data in {path} are not written yet")
+        end -= needed
     if settings.get_external_count():
-        _require_external(settings, end)
         return
     offset = dataset.id.get_offset()
     if offset is None:
         raise NotThereYetError("it is not written yet")
     if not file.is_shared:
         _require_size(file, offset + end)
-
-
-def _require_external(settings: Any, end: int) -> None:
-    """See to it that files outside HDF5 hold the first `end` bytes of a dataset."""
-    for number in range(settings.get_external_count()):
-        name, offset, size = settings.get_external(number)
-        path = os.fsdecode(name)
-        needed = min(end, size)
-        if needed > 0 and regular_file(path).st_size < offset + needed:
-            raise NotThereYetError(f"its data in {path} are not written yet")
-        end -= needed
 
 
 def _require_size(file: OpenHdf5, end: int) -> None:

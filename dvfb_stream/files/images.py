@@ -36,14 +36,20 @@ NPY_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_
 """By version of the format; the third is for names of fields, which no frames have."""
 
 
-class ImageFile(Protocol):
-    """An open image file."""
+class FrameFile(Protocol):
+    """An open file of frames; frames are read one at a time, in any order."""
 
     count: int
-    """Frames in it."""
+    """Number of frames, known without reading them."""
 
-    def read(self, page: int, expected: Expected = ANYTHING) -> NDArray[Any]:
-        """Return frame `page`, from 0, if it is as expected; raises as `FrameReader.read`."""
+    def read(self, index: int, expected: Expected = ANYTHING) -> NDArray[Any]:
+        """Return frame `index`, from 0, as a (rows, columns) array of integers or real numbers.
+
+        Raises
+        ------
+        FrameError
+            When this frame is damaged, not there, not as expected or no image; others may still be read.
+        """
         ...
 
 
@@ -57,7 +63,7 @@ def read_image(frame: ImageFrame) -> NDArray[Any]:
 
 
 @contextmanager
-def open_image(path: Path) -> Iterator[ImageFile]:
+def open_image(path: Path) -> Iterator[FrameFile]:
     """Open an image file: the one place that knows which format is read by what.
 
     A file that is half written looks damaged: `NotThereYetError` says both.
@@ -98,7 +104,7 @@ class _Single:
         self._path = path
         self._pixels = pixels
 
-    def read(self, page: int, expected: Expected = ANYTHING) -> NDArray[Any]:
+    def read(self, index: int, expected: Expected = ANYTHING) -> NDArray[Any]:
         return _decoded(self._pixels, expected, str(self._path))
 
 
@@ -111,13 +117,13 @@ class _Several:
         self._kept_bytes = 0
         self.count: int = image.nframes
 
-    def read(self, page: int, expected: Expected = ANYTHING) -> NDArray[Any]:
+    def read(self, index: int, expected: Expected = ANYTHING) -> NDArray[Any]:
         if self._kept_bytes > MOST_KEPT_BYTES:
             self.close()
             self._image, self._kept_bytes = _opened_by_fabio(self._path), 0
-        where = f"{self._path} frame {page}"
+        where = f"{self._path} frame {index}"
         with _telling_damage(where):
-            pixels = self._image.getframe(page).data
+            pixels = self._image.getframe(index).data
         frame = _decoded(pixels, expected, where)
         self._kept_bytes += frame.nbytes
         return frame
@@ -142,8 +148,8 @@ class _Npy:
             self._start = file.tell()
         self.count: int = math.prod(self._shape[:-2])
 
-    def read(self, page: int, expected: Expected = ANYTHING) -> NDArray[Any]:
-        where, shape = str(self._path) if self.count == 1 else f"{self._path} frame {page}", self._shape[-2:]
+    def read(self, index: int, expected: Expected = ANYTHING) -> NDArray[Any]:
+        where, shape = str(self._path) if self.count == 1 else f"{self._path} frame {index}", self._shape[-2:]
         expected.check_promise(shape, self._dtype, where)
         size = math.prod(shape) * self._dtype.itemsize
         with _telling_damage(where), self._path.open("rb") as file:
@@ -156,9 +162,9 @@ class _Npy:
                 # Each frame is spread over the whole file.
                 file.seek(self._start)
                 stack = np.fromfile(file, self._dtype, math.prod(self._shape))
-                pixels = stack.reshape(self._shape, order="F").reshape(-1, *shape)[page]
+                pixels = stack.reshape(self._shape, order="F").reshape(-1, *shape)[index]
             else:
-                file.seek(self._start + page * size)
+                file.seek(self._start + index * size)
                 flat = np.fromfile(file, self._dtype, math.prod(shape))
                 pixels = flat.reshape(shape, order="F" if self._is_fortran else "C")
         return expected.check(pixels, where)

@@ -67,23 +67,22 @@ class KeptOpen(Generic[_Key, _Opened]):
 
     def drop_where(self, condition: Callable[[_Opened], bool]) -> None:
         """Close what meets a condition."""
-        for key in self._kept.keys():  # noqa: SIM118 - no mapping
-            kept = self._kept.get(key)
-            if kept is not None and condition(kept.opened):
-                self.drop(key)
+        self._drop_where(lambda kept: condition(kept.opened))
 
     def release(self, run: str) -> None:
         """Close what is open for that run alone."""
-        for key in self._kept.keys():  # noqa: SIM118 - no mapping
-            kept = self._kept.get(key)
-            if kept is not None:
-                kept.runs.discard(run)
-                if not kept.runs:
-                    self.drop(key)
+        for kept in self._kept.values():
+            kept.runs.discard(run)
+        self._drop_where(lambda kept: not kept.runs)
 
     def close(self) -> None:
         """Close all."""
         self._kept.clear()
+
+    def _drop_where(self, condition: Callable[[_Kept[_Opened]], bool]) -> None:
+        for key, kept in zip(self._kept.keys(), self._kept.values(), strict=True):
+            if condition(kept):
+                self.drop(key)
 
     def _end(self, kept: _Kept[_Opened]) -> None:
         with suppress(Exception):

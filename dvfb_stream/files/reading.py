@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from dvfb_stream.errors import FrameError
 from dvfb_stream.files.hdf5 import Hdf5Frames, is_stack
 from dvfb_stream.files.hdf5_files import SIGNATURE
-from dvfb_stream.files.images import open_image
-from dvfb_stream.files.references import Hdf5Frame
+from dvfb_stream.files.images import FrameFile, open_image
+from dvfb_stream.files.references import ANYTHING, Expected, Hdf5Frame
 
 DATASET_SEPARATOR = "::"
 """Between an HDF5 file and the dataset in it."""
@@ -23,25 +23,6 @@ HDF5_SUFFIXES = frozenset({".h5", ".hdf5", ".hdf", ".nxs"})
 
 MAX_OPEN = 16
 """HDF5 files open at a time: a virtual dataset, or links, may lead to thousands."""
-
-
-class FrameFile(Protocol):
-    """An open file of frames; frames are read one at a time, in any order."""
-
-    @property
-    def count(self) -> int:
-        """Number of frames, known without reading them."""
-        ...
-
-    def read(self, index: int) -> NDArray[Any]:
-        """Return frame `index` (from 0) as a (rows, columns) array of integers or real numbers.
-
-        Raises
-        ------
-        FrameError
-            When this frame is damaged, is not there, or is not an image; others of the file may still be read.
-        """
-        ...
 
 
 @contextmanager
@@ -123,8 +104,8 @@ class _Stack:
             raise FrameError(f"{where} is empty, its shape is {shape}")
         return 1 if len(shape) == 2 else shape[0]
 
-    def read(self, index: int) -> NDArray[Any]:
-        return self._hdf5.read(Hdf5Frame(self._path, self._name, index), "")
+    def read(self, index: int, expected: Expected = ANYTHING) -> NDArray[Any]:
+        return self._hdf5.read(Hdf5Frame(self._path, self._name, index, expected), "")
 
 
 def _split(spec: str) -> tuple[Path, str | None]:

@@ -15,6 +15,20 @@ from dvfb_stream.errors import FrameError, NotThereYetError
 Box = tuple[slice, ...]
 """Part of a dataset: from where to where along each axis."""
 
+
+def lengths(box: Box) -> tuple[int, ...]:
+    """Return the shape of a box."""
+    return tuple(place.stop - place.start for place in box)
+
+
+def within(box: Box, whole: Box) -> Box:
+    """Return where a box lies in another one."""
+    return tuple(
+        slice(part.start - all_of.start, part.stop - all_of.start)
+        for part, all_of in zip(box, whole, strict=True)
+    )
+
+
 BLOCK_NUMBER = "%b"
 """In a file's or dataset's name: stands for the number of the block that it holds."""
 
@@ -80,26 +94,20 @@ class Part:
     dataset: str
     target: Box
     """In the virtual dataset."""
-    mapped: tuple[float, ...]
-    """Lengths of what is mapped along with it, those of 1 left out."""
-    numbers: tuple[tuple[int, int], ...]
-    """Along each of those axes: the number of the part's first element, and how many there are."""
+    numbers: tuple[tuple[float, int, int], ...]
+    """Along each axis of what is mapped, those of length 1 left out: its length, the number of the part's first
+    element, and how many there are."""
     source: tuple[Axis, ...] | None
     """What is selected in the other dataset; None: all of it."""
 
     def box(self, shape: tuple[int, ...]) -> Box:
-        """Return where the part lies in the other dataset, which has that shape now.
-
-        Raises
-        ------
-        NotThereYetError
-            When it has not grown as far.
-        """
+        """Return where the part lies in the other dataset, of that shape now; NotThereYetError if beyond it."""
         axes = tuple(Axis(0, 1, n, 1) for n in shape) if self.source is None else self.source
-        if len(axes) != len(shape) or tuple(a.length for a in axes if a.length != 1) != self.mapped:
+        mapped = tuple(length for length, _, _ in self.numbers)
+        if len(axes) != len(shape) or tuple(a.length for a in axes if a.length != 1) != mapped:
             raise NotThereYetError(f"it has the shape {shape}, and not all that is mapped")
         numbers = iter(self.numbers)
-        box = tuple(axis.place(*((0, 1) if axis.length == 1 else next(numbers))) for axis in axes)
+        box = tuple(axis.place(*((0, 1) if axis.length == 1 else next(numbers)[1:])) for axis in axes)
         if any(place.stop > n for place, n in zip(box, shape, strict=True)):
             raise NotThereYetError(f"it has the shape {shape}, and does not reach as far")
         return box
@@ -116,12 +124,12 @@ class Mapping:
 
     def part(self, box: Box) -> Part | None:
         """Return what lies there of `box`, None where nothing does; FrameError when its pixels have gaps."""
-        overlaps = []
-        for axis, wanted in zip(self.target, box, strict=True):
-            overlap = axis.overlap(wanted.start, wanted.stop)
-            if overlap is None:
-                return None
-            overlaps.append(overlap)
+        found = [
+            axis.overlap(wanted.start, wanted.stop) for axis, wanted in zip(self.target, box, strict=True)
+        ]
+        overlaps = [overlap for overlap in found if overlap is not None]
+        if len(overlaps) < len(found):
+            return None
         lengths = [axis.length for axis in self.target]
         file, dataset = self.file, self.dataset
         if BLOCK_NUMBER in file + dataset:
@@ -132,18 +140,13 @@ class Mapping:
                 raise FrameError("a mapping of files by number is read frame by frame only")
             file, dataset = (name.replace(BLOCK_NUMBER, str(number // size)) for name in (file, dataset))
             overlaps[growing], lengths[growing] = (begin, end, number % size), size
-        return Part(
-            file=file,
-            dataset=dataset,
-            target=tuple(slice(begin, end) for begin, end, _ in overlaps),
-            mapped=tuple(length for length in lengths if length != 1),
-            numbers=tuple(
-                (number, end - begin)
-                for (begin, end, number), length in zip(overlaps, lengths, strict=True)
-                if length != 1
-            ),
-            source=self.source,
+        numbers = (
+            (length, number, end - begin)
+            for length, (begin, end, number) in zip(lengths, overlaps, strict=True)
+            if length != 1
         )
+        target = tuple(slice(begin, end) for begin, end, _ in overlaps)
+        return Part(file, dataset, target, tuple(numbers), self.source)
 
 
 def mappings(dataset: Any) -> Iterator[Mapping]:
@@ -152,13 +155,12 @@ def mappings(dataset: Any) -> Iterator[Mapping]:
 
     settings = dataset.id.get_create_plist()
     for number in range(settings.get_virtual_count()):
-        target = _axes(settings.get_virtual_vspace(number), dataset.shape)
-        space = settings.get_virtual_srcspace(number)
+        source = settings.get_virtual_srcspace(number)
         yield Mapping(
             settings.get_virtual_filename(number),
             settings.get_virtual_dsetname(number),
-            target,
-            None if space.get_select_type() == h5py.h5s.SEL_ALL else _axes(space, space.shape),
+            _axes(settings.get_virtual_vspace(number), dataset.shape),
+            None if source.get_select_type() == h5py.h5s.SEL_ALL else _axes(source, source.shape),
         )
 
 
