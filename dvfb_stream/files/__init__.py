@@ -9,13 +9,21 @@ from dvfb_stream.lazy_names import lazy_names
 if TYPE_CHECKING:
     from dvfb_stream.files.description import Detector, DetectorDescription
     from dvfb_stream.files.detectors import PoniGeometry, detector_mask, read_poni
+    from dvfb_stream.files.frame_files import FrameFiles
+    from dvfb_stream.files.images import FrameFile
     from dvfb_stream.files.masks import read_mask
-    from dvfb_stream.files.reading import FrameFile, open_frames, read_frames
+    from dvfb_stream.files.reading import open_frames, read_frames
+    from dvfb_stream.files.references import FrameReader, HandledFrame, Hdf5Frame, ImageFrame
 
 __all__ = [
     "Detector",
     "DetectorDescription",
     "FrameFile",
+    "FrameFiles",
+    "FrameReader",
+    "HandledFrame",
+    "Hdf5Frame",
+    "ImageFrame",
     "PoniGeometry",
     "detector_mask",
     "open_frames",
