@@ -110,11 +110,11 @@ def test_frames_of_a_source_come_in_order_and_a_late_one_holds_up_no_other(reade
 class SetClock:
     """Time that passes when it is told to; a look at what is due then ends before `set` returns."""
 
-    def __init__(self):
+    def __init__(self, **settings):
         self.now, self.looked = 0.0, threading.Event()
         self.files = ScriptedFiles()
         self.files.release = lambda run: self.looked.set()
-        self.reader = PixelReader(self.files, patience=30.0, clock=lambda: self.now)
+        self.reader = PixelReader(self.files, patience=30.0, clock=lambda: self.now, **settings)
 
     def set(self, now):
         self.now = now
@@ -153,6 +153,15 @@ def test_a_frame_is_given_up_once_its_patience_has_passed_and_not_before():
     time.set(31.0)
     assert inbox.got["never"][1] == "never.h5 is not there; it did not come within 30 s"
     time.reader.close(5)
+
+
+def test_a_refusal_is_told_while_the_source_s_file_is_late():
+    time, inbox, late = SetClock(max_pending=1), Inbox(), NotThereYetError("late.h5 is not there")
+    time.reader.submit(Scripted("late", [[late]]), inbox.taking("late"))
+    time.reader.submit(Scripted("late", [[1]]), inbox.taking("refused"))
+    time.set(0.0)
+    assert inbox.got == {"refused": (None, TOO_MANY.reason)}
+    time.reader.close(0)
 
 
 def test_who_submits_to_an_idle_reader_has_a_head_start():
