@@ -16,7 +16,7 @@ from bluesky import plans as bp
 
 from dvfb_stream.errors import FrameError, NotThereYetError
 from dvfb_stream.files.frame_files import FrameFiles
-from dvfb_stream.files.references import Hdf5Frame
+from dvfb_stream.files.references import Expected, Hdf5Frame
 
 from .conftest import ANY, GROWING, PREALLOCATED, Writer
 
@@ -31,6 +31,9 @@ def test_a_file_of_another_process_is_followed_as_it_grows(tmp_path, files, sett
             with pytest.raises(NotThereYetError, match=r"is not written yet|none with number") as raised:
                 files.read(Hdf5Frame(path, "d", number, ANY), "run")
             late.append(raised)  # and with it all that its traceback refers to
+        with pytest.raises(FrameError, match="another detector") as raised:
+            files.read(Hdf5Frame(path, "d", 0, Expected((1, 1), None)), "run")
+        late.append(raised)
         writer.write(number)
         for known in range(number + 1):
             assert (files.read(Hdf5Frame(path, "d", known, ANY), "run") == known + 1).all()
@@ -158,6 +161,25 @@ def test_a_copy_of_a_file_that_is_being_written_and_is_not_whole_does_not_hang(t
     os.truncate(copy, os.path.getsize(copy) - 1500)
     with pytest.raises(NotThereYetError, match="cannot be opened"):
         files.read(Hdf5Frame(copy, "d", 39, ANY), "run")
+
+
+@pytest.mark.parametrize("settings", [GROWING, {"shape": (3, 30, 40)}], ids=["chunks", "contiguous"])
+def test_a_frame_past_the_end_of_a_growing_file_is_not_made_up(tmp_path, files, settings):
+    """As on a file server, which shows a file to be longer only after it says so: HDF5 reads zeros there."""
+    path, copy = str(tmp_path / "a.h5"), str(tmp_path / "copy.h5")
+    writer = Writer(path, **settings)
+    for number in range(3):
+        writer.write(number)
+    shutil.copy(path, copy)
+    with h5py.File(copy, "r", locking=False, swmr=True) as file:
+        data = file["d"].id
+        chunk = data.get_chunk_info_by_coord((2, 0, 0)) if "chunks" in settings else None
+        end = data.get_offset() + 3 * 2400 if chunk is None else chunk.byte_offset + chunk.size
+    os.truncate(copy, end - 1000)
+    assert (files.read(Hdf5Frame(copy, "d", 1, ANY), "run") == 2).all()
+    with pytest.raises(NotThereYetError, match="is not whole"):
+        files.read(Hdf5Frame(copy, "d", 2, ANY), "run")
+    writer.close()
 
 
 def test_a_detector_writes_the_same_file_again_in_the_next_run_of_this_process(tmp_path, files):
