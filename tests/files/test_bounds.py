@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+import fabio.edfimage
 import h5py
 import numpy as np
 import pytest
@@ -117,6 +118,22 @@ def test_a_tiff_of_100_000_images_is_followed_and_one_more_is_damage(tmp_path):
     path.write_bytes(tiff_of(100_001))
     with pytest.raises(FrameError, match="has no end"):
         images._check_tiff_directories(path)
+
+
+def test_a_file_of_several_images_is_opened_anew_once_fabio_keeps_more_than_64_megabytes(
+    tmp_path, monkeypatch
+):
+    image = fabio.edfimage.EdfImage(data=np.zeros((1024, 1024)))
+    image.append_frame(data=np.zeros((1024, 1024)))
+    image.write(str(tmp_path / "a.edf"))
+    opened, real = [], images._opened_by_fabio
+    monkeypatch.setattr(images, "_opened_by_fabio", lambda path: opened.append(path) or real(path))
+    with open_frames(str(tmp_path / "a.edf")) as file:
+        for _ in range(9):
+            file.read(0)
+        assert len(opened) == 1
+        file.read(1)
+        assert len(opened) == 2
 
 
 def test_geometries_of_a_detector_are_kept_for_a_few_shapes():
