@@ -136,7 +136,7 @@ def read_stored(file: OpenHdf5, dataset: Any, box: Box, out: NDArray[Any], stack
     import h5py
 
     if dataset.chunks is None:
-        _require_contiguous(file, dataset, box)
+        _require_contiguous(dataset, box)
         dataset.read_direct(out, box)
         return
     # Before any chunk is written, HDF5 has no index, and takes any size for that of a chunk. It goes through all
@@ -173,7 +173,9 @@ def read_stored(file: OpenHdf5, dataset: Any, box: Box, out: NDArray[Any], stack
         # To find out where a chunk lies, HDF5 goes through all of them: 3 ms among 20,000.
         for chunk in chunks:
             found = dataset.id.get_chunk_info_by_coord(chunk)
-            _require_size(file, found.byte_offset + found.size)
+            end, size = found.byte_offset + found.size, regular_file(file.path).st_size
+            if size < end:
+                raise NotThereYetError(f"it is not whole: it ends at byte {end}, the file at byte {size}")
 
 
 def _stack(
@@ -220,7 +222,7 @@ def _stored_size(dataset: Any, chunk: tuple[int, ...]) -> int:
     return 0
 
 
-def _require_contiguous(file: OpenHdf5, dataset: Any, box: Box) -> None:
+def _require_contiguous(dataset: Any, box: Box) -> None:
     import h5py
 
     settings = dataset.id.get_create_plist()
@@ -236,15 +238,6 @@ def _require_contiguous(file: OpenHdf5, dataset: Any, box: Box) -> None:
         if needed > 0 and regular_file(path).st_size < offset + needed:
             raise NotThereYetError(f"its data in {path} are not written yet")
         end -= needed
-    if not external:
-        offset = dataset.id.get_offset()
-        if offset is None:
-            raise NotThereYetError("it is not written yet")
-        if not file.is_shared:
-            _require_size(file, offset + end)
-
-
-def _require_size(file: OpenHdf5, end: int) -> None:
-    size = regular_file(file.path).st_size
-    if size < end:
-        raise NotThereYetError(f"it is not whole: it ends at byte {end}, the file at byte {size}")
+    # HDF5 itself refuses a contiguous dataset that lies past the end of its file.
+    if not external and dataset.id.get_offset() is None:
+        raise NotThereYetError("it is not written yet")
