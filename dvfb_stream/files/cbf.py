@@ -27,14 +27,9 @@ STARTER = b"\x0c\x1a\x04\xd5"
 """What precedes the compressed pixels, from the CBF definition."""
 
 ELEMENT_TYPES = {
-    "signed 8-bit integer": "int8",
-    "signed 16-bit integer": "int16",
-    "signed 32-bit integer": "int32",
-    "signed 64-bit integer": "int64",
-    "unsigned 8-bit integer": "uint8",
-    "unsigned 16-bit integer": "uint16",
-    "unsigned 32-bit integer": "uint32",
-    "unsigned 64-bit integer": "uint64",
+    f"{sign} {bits}-bit integer": f"{kind}{bits}"
+    for sign, kind in (("signed", "int"), ("unsigned", "uint"))
+    for bits in (8, 16, 32, 64)
 }
 """imgCIF dictionary, X-Binary-Element-Type."""
 

@@ -10,9 +10,6 @@ from dvfb_stream.errors import FrameError, NotThereYetError
 WIDEST_ITEM = 8
 """Bytes of the widest pixel type: extended floats are no detector's, and torch has none."""
 
-MOST_KEPT_BYTES = 256 * 2**20
-"""Of the frames of a chunk or a datum: 16 of a 4-megapixel detector. Larger ones are read once a frame."""
-
 KINDS_OF_FILE = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a named pipe",

@@ -13,6 +13,7 @@ from dvfb_stream.errors import FrameError, MissingExtraError
 from dvfb_stream.files.handlers import Handler, Handlers
 from dvfb_stream.files.hdf5 import Hdf5Frames
 from dvfb_stream.files.images import read_image
+from dvfb_stream.files.kept_open import KeptOpen
 from dvfb_stream.files.references import FrameAllocator, FrameReference, HandledFrame, Hdf5Frame, ImageFrame
 
 
@@ -25,7 +26,7 @@ class FrameFiles:
     Parameters
     ----------
     max_open
-        HDF5 files open at a time, and as many handlers; the least recently read is closed for one more.
+        HDF5 files and handlers open at a time; the least recently read is closed for one more.
     handlers
         Classes by spec for old-style resources, besides those that packages register: called with the path and the
         resource's kwargs, and what comes of that with the datum's.
@@ -41,14 +42,15 @@ class FrameFiles:
         memory: FrameAllocator | None = None,
     ) -> None:
         self._lock = threading.Lock()
-        self._hdf5 = Hdf5Frames(max_open, np if memory is None else memory)
-        self._handlers = Handlers(max_open, handlers or {})
+        self._kept = KeptOpen(max_open)
+        self._hdf5 = Hdf5Frames(self._kept, np if memory is None else memory)
+        self._handlers = Handlers(self._kept, handlers or {})
         self._closed = False
 
     @property
     def open_files(self) -> int:
         """HDF5 files and handlers open now; never waits for a read."""
-        return len(self._hdf5) + len(self._handlers)
+        return len(self._kept)
 
     def read(self, reference: FrameReference, run: str) -> NDArray[Any]:
         """Return the pixels of a frame; see `FrameReader`. One kind of reference is one line here."""
@@ -62,7 +64,7 @@ class FrameFiles:
                     case ImageFrame():
                         return read_image(reference)
                     case HandledFrame():
-                        self._hdf5.drop(reference.path)
+                        self._kept.drop(reference.path)  # the handler may open it in another way
                         return self._handlers.read(reference, run)
             except MissingExtraError as error:
                 raise FrameError(str(error)) from error
@@ -70,12 +72,10 @@ class FrameFiles:
     def release(self, run: str) -> None:
         """Close what is open for a run and for no other."""
         with self._lock:
-            self._hdf5.release(run)
-            self._handlers.release(run)
+            self._kept.release(run)
 
     def close(self) -> None:
         """Close all files; nothing is read any more."""
         with self._lock:
             self._closed = True
-            self._hdf5.close()
-            self._handlers.close()
+            self._kept.close()

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import FrameError, NotThereYetError
-from dvfb_stream.files.checks import MOST_KEPT_BYTES, refuse_pipes_and_devices
-from dvfb_stream.files.kept_open import KeptOpen
+from dvfb_stream.files.checks import refuse_pipes_and_devices
+from dvfb_stream.files.kept_open import MOST_KEPT_BYTES, KeptOpen
 from dvfb_stream.files.references import HandledFrame
 
 HANDLER_GROUPS = ("databroker.handlers",)
@@ -24,28 +23,20 @@ _Key = tuple[str, str, str]
 
 
 class Handlers:
-    """Keeps handlers, each for the runs that speak of its resource; the least recently used goes for one more.
+    """Makes handlers, and asks them for frames.
 
     Parameters
     ----------
-    max_open
-        Handlers kept at a time.
+    kept
+        Keeps handlers, as long as runs speak of their resources.
     classes
         By spec, besides those that packages register.
     """
 
-    def __init__(self, max_open: int, classes: Mapping[str, Handler]) -> None:
+    def __init__(self, kept: KeptOpen, classes: Mapping[str, Handler]) -> None:
+        self._kept = kept
         self._classes = dict(classes)
         self._registered: dict[str, Any] | None = None
-        self._open: KeptOpen[_Key, Any] = KeptOpen(max_open, lambda handler: handler.close())
-        # The frames of the datum read last.
-        self._stacks: BoundedCache[tuple[_Key, str], NDArray[Any]] = BoundedCache(
-            1, max_bytes=MOST_KEPT_BYTES
-        )
-
-    def __len__(self) -> int:
-        """Handlers kept now."""
-        return len(self._open)
 
     def read(self, frame: HandledFrame, run: str) -> NDArray[Any]:
         """Return a frame of a datum; see `FrameReader`.
@@ -64,18 +55,18 @@ class Handlers:
                 frames, where = frames[position], f"{where} frame {position}"
             return frame.expected.check(frames, where)
         except NotThereYetError:
-            self._drop(key)  # it may have read its file when that was shorter
+            self._kept.drop(key)  # it may have read its file when that was shorter
             raise
         except FrameError:
             raise
         except TypeError as error:
-            self._drop(key)
+            self._kept.drop(key)
             raise FrameError(
                 f"the handler of {spec} for {path} does not take what the documents say, {dict(frame.resource)} and "
                 f"{dict(frame.datum)}: {error}"
             ) from error
         except Exception as error:  # a handler may raise anything while its file is late
-            self._drop(key)
+            self._kept.drop(key)
             raise NotThereYetError(
                 f"the handler of {spec} for {path} raised {type(error).__name__}: {error}"
             ) from error
@@ -84,23 +75,23 @@ class Handlers:
         """Return a datum's image, or its frames in order."""
 
         def made() -> Any:
-            self._stacks.clear()
+            self._kept.stacks.clear()
             # Under its path as text, as event-model's Filler hands it over.
             return self._class(frame.spec)(frame.path, **frame.resource)
 
-        handler = self._open.get(key, run, made)
+        handler = self._kept.get(key, run, made)
         datum = (key, repr(sorted(frame.datum.items())))
-        kept = self._stacks.get(datum)
-        if kept is not None:
-            return kept
-        self._stacks.clear()
+        known = self._kept.stacks.get(datum)
+        if known is not None:
+            return known[1]
+        self._kept.stacks.clear()
         frames = np.asarray(handler(**frame.datum))
         if frames.ndim > 2:
             frames = frames.reshape(-1, *frames.shape[-2:])
             if frames.nbytes <= MOST_KEPT_BYTES:
                 # What a handler returns may be its own buffer, for the next datum.
                 frames = np.array(frames)
-                self._stacks.put(datum, frames, n_bytes=frames.nbytes)
+                self._kept.stacks.put(datum, (None, frames), n_bytes=frames.nbytes)
         return frames
 
     def _class(self, spec: str) -> Handler:
@@ -119,17 +110,3 @@ class Handlers:
             raise FrameError(f"the handler of {spec!r} cannot be loaded: {error}") from error
         self._classes[spec] = found
         return found
-
-    def _drop(self, key: _Key) -> None:
-        self._open.drop(key)
-        self._stacks.clear()
-
-    def release(self, run: str) -> None:
-        """Close what is kept for that run alone."""
-        self._open.release(run)
-        self._stacks.clear()
-
-    def close(self) -> None:
-        """Close all."""
-        self._open.close()
-        self._stacks.clear()

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
-from dvfb_stream.files.checks import MOST_KEPT_BYTES, WIDEST_ITEM, beside, regular_file
-from dvfb_stream.files.hdf5_files import OpenHdf5, Stacks, open_hdf5, read_stored
+from dvfb_stream.files.checks import WIDEST_ITEM, beside, regular_file
+from dvfb_stream.files.hdf5_files import OpenHdf5, open_hdf5, read_stored
 from dvfb_stream.files.kept_open import KeptOpen
 from dvfb_stream.files.references import FrameAllocator, Hdf5Frame
 from dvfb_stream.files.virtual import Box, lengths, mappings, within
@@ -39,20 +38,15 @@ class Hdf5Frames:
 
     Parameters
     ----------
-    max_open
-        Files open at a time.
+    kept
+        Keeps the files open, under their paths.
     memory
         Where frames are read to.
     """
 
-    def __init__(self, max_open: int, memory: FrameAllocator) -> None:
-        self._files: KeptOpen[str, OpenHdf5] = KeptOpen(max_open, lambda file: file.handle.close())
-        self._stacks: Stacks = BoundedCache(1, max_bytes=MOST_KEPT_BYTES)
+    def __init__(self, kept: KeptOpen, memory: FrameAllocator) -> None:
+        self._kept = kept
         self._memory = memory
-
-    def __len__(self) -> int:
-        """Files open now."""
-        return len(self._files)
 
     def read(self, frame: Hdf5Frame, run: str) -> NDArray[Any]:
         """Return a frame; see `FrameReader`."""
@@ -101,7 +95,7 @@ class Hdf5Frames:
 
     @contextmanager
     def _reading(self, where: str, run: str) -> Iterator[_Reading]:
-        reading = _Reading(self._files, self._stacks, run)
+        reading = _Reading(self._kept, run)
         try:
             yield reading
         except NotThereYetError as error:
@@ -121,29 +115,14 @@ class Hdf5Frames:
         finally:
             reading.close()
             # Kept open, what this process writes would stay marked as being written after its writer has closed it.
-            self._files.drop_where(lambda file: file.is_shared)
-
-    def drop(self, path: str) -> None:
-        """Close a file, for somebody else in this process to open it in another way."""
-        self._files.drop(path)
-
-    def release(self, run: str) -> None:
-        """Close what is open for a run alone."""
-        self._files.release(run)
-        self._stacks.clear()
-
-    def close(self) -> None:
-        """Close all files."""
-        self._files.close()
-        self._stacks.clear()
+            self._kept.drop_where(lambda opened: isinstance(opened, OpenHdf5) and opened.is_shared)
 
 
 class _Reading:
     """The way to one frame: the files it leads through."""
 
-    def __init__(self, files: KeptOpen[str, OpenHdf5], stacks: Stacks, run: str) -> None:
-        self._files = files
-        self._stacks = stacks
+    def __init__(self, kept: KeptOpen, run: str) -> None:
+        self._kept = kept
         self._run = run
         self._seen: list[str] = []
         self._datasets: list[Any] = []
@@ -160,7 +139,7 @@ class _Reading:
     def drop(self) -> None:
         """Close the files, to be opened anew next time."""
         for path in self._seen:
-            self._files.drop(path)
+            self._kept.drop(path)
 
     def file(self, path: str) -> OpenHdf5:
         """Return a file, open; another one under its name, or one that was cut off, is opened anew.
@@ -171,9 +150,9 @@ class _Reading:
         try:
             status = regular_file(path)
         except FrameError:
-            self._files.drop(path)
+            self._kept.drop(path)
             raise
-        file = self._files.get(
+        file = self._kept.get(
             path, self._run, lambda: open_hdf5(path, status), lambda file: file.is_outdated(status)
         )
         file.size = status.st_size
@@ -205,7 +184,7 @@ class _Reading:
     ) -> None:
         """Read `box` of a dataset into `out`, of the lengths of the box, contiguous."""
         if name not in file.mappings and not dataset.is_virtual:
-            read_stored(file, dataset, box, out, self._stacks)
+            read_stored(file, dataset, box, out, self._kept)
             return
         if not steps:
             raise FrameError(f"the virtual datasets of {file.path}::{name} lead round in a circle")

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
 from dvfb_stream.files.checks import regular_file
+from dvfb_stream.files.kept_open import MOST_KEPT_BYTES, KeptOpen
 from dvfb_stream.files.virtual import Box, Mapping, lengths, within
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -26,9 +26,6 @@ SUPERBLOCK_BYTES = 36
 """Of the superblock, version 3, up to the end of the file as it has it; HDF5 file format, II.A."""
 WRITTEN_SWMR = 0x04
 """The superblock's flag of a file that is open for writing while others read."""
-
-Stacks = BoundedCache[Any, tuple[Any, NDArray[Any]]]
-"""The frames of what was read last and holds several, by what it is, with what tells whether they are still so."""
 
 _NOTHING = bytearray()
 
@@ -52,6 +49,10 @@ class OpenHdf5:
     """Names of datasets of which a chunk has been written."""
     mappings: dict[str, tuple[Mapping, ...]] = field(default_factory=dict)
     """By name of a virtual dataset."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self.handle.close()
 
     @property
     def is_shared(self) -> bool:
@@ -121,10 +122,10 @@ def _is_written(path: str, size: int) -> bool:
 # -- datasets that have storage of their own -----------------------------------------------------------------
 
 
-def read_stored(file: OpenHdf5, dataset: Any, box: Box, out: NDArray[Any], stacks: Stacks) -> None:
+def read_stored(file: OpenHdf5, dataset: Any, box: Box, out: NDArray[Any], kept: KeptOpen) -> None:
     """Read `box` of an h5py.Dataset into `out`, of the lengths of the box, contiguous.
 
-    What the last compressed chunk of several frames holds is kept in `stacks`: the next frame lies there too.
+    What the last compressed chunk of several frames holds is kept: the next frame lies there too.
 
     Raises
     ------
@@ -157,8 +158,8 @@ def read_stored(file: OpenHdf5, dataset: Any, box: Box, out: NDArray[Any], stack
         raise NotThereYetError("it is not written yet")
     if _has_filters(dataset):
         size = math.prod(lengths(several)) * out.itemsize
-        if 2 * out.nbytes <= size <= (stacks.max_bytes or 0):
-            np.copyto(out, _stack(file, dataset, several, chunks, out.dtype, stacks)[within(box, several)])
+        if 2 * out.nbytes <= size <= MOST_KEPT_BYTES:
+            np.copyto(out, _stack(file, dataset, several, chunks, out.dtype, kept)[within(box, several)])
         else:
             dataset.read_direct(out, box)
         return
@@ -179,17 +180,17 @@ def read_stored(file: OpenHdf5, dataset: Any, box: Box, out: NDArray[Any], stack
 
 
 def _stack(
-    file: OpenHdf5, dataset: Any, box: Box, chunks: list[Any], dtype: np.dtype[Any], stacks: Stacks
+    file: OpenHdf5, dataset: Any, box: Box, chunks: list[Any], dtype: np.dtype[Any], kept: KeptOpen
 ) -> NDArray[Any]:
     """Return the frames of compressed chunks, decompressed once as long as these lie in the file as they did."""
     stored = [dataset.id.read_direct_chunk(chunk)[1] for chunk in chunks]
     key = (file.path, dataset.name, dtype, *((place.start, place.stop) for place in box))
-    kept, pixels = stacks.get(key) or (None, None)
-    if pixels is None or kept != stored:
-        stacks.clear()  # its memory is free for the next
+    known, pixels = kept.stacks.get(key) or (None, None)
+    if pixels is None or known != stored:
+        kept.stacks.clear()  # its memory is free for the next
         pixels = np.empty(lengths(box), dtype)
         dataset.read_direct(pixels, box)
-        stacks.put(key, (stored, pixels), n_bytes=pixels.nbytes)
+        kept.stacks.put(key, (stored, pixels), n_bytes=pixels.nbytes)
     return pixels
 
 

@@ -1,39 +1,49 @@
-"""What stays open from frame to frame: HDF5 files and handlers, for the runs that speak of them."""
+"""What stays from frame to frame: open HDF5 files and handlers, and the frames of what holds several."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar, cast
+
+from numpy.typing import NDArray
 
 from dvfb_stream.bounded_cache import BoundedCache
 
-_Key = TypeVar("_Key", bound=Hashable)
+MOST_KEPT_BYTES = 256 * 2**20
+"""Of the frames of a chunk or a datum: 16 of a 4-megapixel detector. Larger ones are read once a frame."""
+
+
 _Opened = TypeVar("_Opened")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Kept(Generic[_Opened]):
-    opened: _Opened
+class _Kept:
+    opened: Any
     runs: set[str]
 
 
-class KeptOpen(Generic[_Key, _Opened]):
+class KeptOpen:
     """Keeps things open, each for the runs that speak of it; the least recently used is closed for one more.
 
     Parameters
     ----------
     max_open
         Kept at a time.
-    close
-        Closes one; what it raises is ignored, as nobody uses it any more.
+
+    Attributes
+    ----------
+    stacks
+        The frames of what was read last and holds several, with what tells whether they are still so.
     """
 
-    def __init__(self, max_open: int, close: Callable[[_Opened], Any]) -> None:
-        self._close = close
-        self._kept: BoundedCache[_Key, _Kept[_Opened]] = BoundedCache(
-            max_open, on_evict=lambda key, kept: self._end(kept)
+    def __init__(self, max_open: int) -> None:
+        self._kept: BoundedCache[Hashable, _Kept] = BoundedCache(
+            max_open, on_evict=lambda key, kept: _close(kept.opened)
+        )
+        self.stacks: BoundedCache[Hashable, tuple[Any, NDArray[Any]]] = BoundedCache(
+            1, max_bytes=MOST_KEPT_BYTES
         )
 
     def __len__(self) -> int:
@@ -41,7 +51,7 @@ class KeptOpen(Generic[_Key, _Opened]):
 
     def get(
         self,
-        key: _Key,
+        key: Hashable,
         run: str,
         make: Callable[[], _Opened],
         is_outdated: Callable[[_Opened], bool] = lambda opened: False,
@@ -53,37 +63,40 @@ class KeptOpen(Generic[_Key, _Opened]):
         """
         known = self._kept.get(key)
         if known is not None and run in known.runs and not is_outdated(known.opened):
-            return known.opened
+            return cast(_Opened, known.opened)
         self.drop(key)
-        made = _Kept(make(), {run} if known is None else known.runs | {run})
-        self._kept.put(key, made)
-        return made.opened
+        made = make()
+        self._kept.put(key, _Kept(made, {run} if known is None else known.runs | {run}))
+        return made
 
-    def drop(self, key: _Key) -> None:
+    def drop(self, key: Hashable) -> None:
         """Close what is open under a key."""
         kept = self._kept.pop(key)
         if kept is not None:
-            self._end(kept)
+            _close(kept.opened)
 
-    def drop_where(self, condition: Callable[[_Opened], bool]) -> None:
+    def drop_where(self, condition: Callable[[Any], bool]) -> None:
         """Close what meets a condition."""
-        self._drop_where(lambda kept: condition(kept.opened))
+        for key, kept in zip(self._kept.keys(), self._kept.values(), strict=True):
+            if condition(kept.opened):
+                self.drop(key)
 
     def release(self, run: str) -> None:
         """Close what is open for that run alone."""
-        for kept in self._kept.values():
+        for key, kept in zip(self._kept.keys(), self._kept.values(), strict=True):
             kept.runs.discard(run)
-        self._drop_where(lambda kept: not kept.runs)
+            if not kept.runs:
+                self.drop(key)
+        self.stacks.clear()
 
     def close(self) -> None:
         """Close all."""
         self._kept.clear()
+        self.stacks.clear()
 
-    def _drop_where(self, condition: Callable[[_Kept[_Opened]], bool]) -> None:
-        for key, kept in zip(self._kept.keys(), self._kept.values(), strict=True):
-            if condition(kept):
-                self.drop(key)
 
-    def _end(self, kept: _Kept[_Opened]) -> None:
-        with suppress(Exception):
-            self._close(kept.opened)
+def _close(opened: Any) -> None:
+    with suppress(
+        Exception
+    ):  # whatever state it is in, and whether it can be closed: nobody uses it any more
+        opened.close()

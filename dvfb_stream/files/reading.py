@@ -14,6 +14,7 @@ from dvfb_stream.errors import FrameError
 from dvfb_stream.files.hdf5 import Hdf5Frames, is_stack
 from dvfb_stream.files.hdf5_files import SIGNATURE
 from dvfb_stream.files.images import FrameFile, open_image
+from dvfb_stream.files.kept_open import KeptOpen
 from dvfb_stream.files.references import ANYTHING, Expected, Hdf5Frame
 
 DATASET_SEPARATOR = "::"
@@ -58,8 +59,8 @@ def open_frames(spec: str) -> Iterator[FrameFile]:
     if not signature:
         raise FrameError(f"{path} is empty")
     if signature == SIGNATURE:
-        with closing(Hdf5Frames(MAX_OPEN, np)) as hdf5:
-            yield _Stack(hdf5, str(path), dataset)
+        with closing(KeptOpen(MAX_OPEN)) as kept:
+            yield _Stack(Hdf5Frames(kept, np), str(path), dataset)
         return
     if dataset is not None:
         raise FrameError(
