@@ -11,11 +11,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from dvfb_stream.files.frame_files import FrameFiles
 from dvfb_stream.files.references import from_json
-from dvfb_stream.isolation.frame_memory import MappedFrames, Place
+from dvfb_stream.isolation.frame_memory import MappedFrames
 
 
 class FilesService:
-    """See `dvfb_stream.isolation.Service`.
+    """See `dvfb_stream.isolation.Service`. It allocates frames itself: in the place that was lent for each.
 
     Parameters
     ----------
@@ -26,8 +26,9 @@ class FilesService:
     """
 
     def __init__(self, memory: int, max_open: int) -> None:
-        self._place = _Place(MappedFrames(memory, mmap.ACCESS_WRITE))
-        self._files = FrameFiles(max_open=max_open, memory=self._place)
+        self._arrays = MappedFrames(memory, mmap.ACCESS_WRITE)
+        self._files = FrameFiles(max_open=max_open, memory=self)
+        self._lent: NDArray[Any] | None = None
         # The frame that was read last, where its place is asked for next: and what was asked for.
         self._kept: tuple[Mapping[str, Any], NDArray[Any]] | None = None
 
@@ -44,40 +45,22 @@ class FilesService:
         if request["do"] == "release":
             self._files.release(request["run"])
         else:
-            self._place.is_that_of(request["place"])
+            frame, place = request["frame"], request["place"]
+            self._lent = None if place is None else self._arrays.array(place)
             kept, self._kept = self._kept, None
-            if kept is not None and kept[0] == request["frame"] and request["place"] is not None:
+            if kept is not None and kept[0] == frame and self._lent is not None:
                 pixels = kept[1]
             else:
-                pixels = self._files.read(from_json(request["frame"]), request["run"])
-            if request["place"] is None:
-                self._kept = request["frame"], pixels
-                answer |= {"shape": pixels.shape, "dtype": pixels.dtype.str}
-            else:
-                self._place.fill(pixels)
+                pixels = self._files.read(from_json(frame), request["run"])
+            if self._lent is None:
+                self._kept = frame, pixels
+                answer = {"shape": pixels.shape, "dtype": pixels.dtype.str}
+            elif not np.may_share_memory(self._lent, pixels):
+                np.copyto(self._lent, pixels)
         return answer | {"open_files": self._files.open_files}
 
-
-class _Place:
-    """The memory that was lent for the frame that is asked for; where frames of HDF5 are read to at once."""
-
-    def __init__(self, arrays: MappedFrames) -> None:
-        self._arrays = arrays
-        self._lent: NDArray[Any] | None = None
-
-    def is_that_of(self, place: Place | None) -> None:
-        """Say where the next frame belongs; None: nowhere yet."""
-        self._lent = None if place is None else self._arrays.array(place)
-
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """Return the place, if the frame fits there as it is; else an array of this process."""
+        """Return the place that was lent, if the frame fits there as it is; else an array of this process."""
         lent, kind = self._lent, np.dtype(dtype).newbyteorder("=")
-        return (
-            lent if lent is not None and (lent.shape, lent.dtype) == (shape, kind) else np.empty(shape, kind)
-        )
-
-    def fill(self, pixels: NDArray[Any]) -> None:
-        """See to it that the frame is in its place."""
-        assert self._lent is not None
-        if not np.may_share_memory(self._lent, pixels):
-            np.copyto(self._lent, pixels)
+        fits = lent is not None and (lent.shape, lent.dtype) == (shape, kind)
+        return lent if lent is not None and fits else np.empty(shape, kind)
