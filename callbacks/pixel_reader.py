@@ -163,20 +163,9 @@ class PixelReader:
         self._thread.start()
 
     def submit(self, references: FileFrames, deliver: Deliver, *, run: str = "", wait: bool = False) -> None:
-        """Take frames; with `wait`, block until there is room for all of them.
+        """Take frames of a raw run; with `wait`, block until there is room for all of them.
 
         Those for which there is no room, the last ones, are delivered as `TOO_MANY`, or as `CLOSED`.
-
-        Parameters
-        ----------
-        references
-            Where they lie.
-        deliver
-            Called once for each.
-        run
-            The raw run for which they are read.
-        wait
-            Whether to wait for room rather than refuse.
         """
         first, count = 0, len(references)
         with self._changed:
