@@ -253,7 +253,7 @@ class PixelReader:
 
     def _count_waiting(self, change: int) -> None:
         self._stats.waiting += change
-        self._metrics.change(catalogue.UNREAD_FRAMES, change)
+        self._metrics.add(catalogue.UNREAD_FRAMES, change)
 
     # -- the thread ----------------------------------------------------------------------------------------
 

@@ -47,8 +47,8 @@ def test_counters_by_label_and_gauges_that_shrink():
     metrics.add(catalogue.DROPPED, 1, "queue full")
     metrics.add(catalogue.DROPPED, 2, "sampled out")
     metrics.add(catalogue.DROPPED, 1, "queue full")
-    metrics.change(catalogue.QUEUE_BYTES, 100)
-    metrics.change(catalogue.QUEUE_BYTES, -40)
+    metrics.add(catalogue.QUEUE_BYTES, 100)
+    metrics.add(catalogue.QUEUE_BYTES, -40)
     assert values(metrics, catalogue.DROPPED) == [
         {"labels": {"reason": "queue full"}, "value": 2},
         {"labels": {"reason": "sampled out"}, "value": 2},
@@ -100,7 +100,7 @@ def written():
     metrics = Metrics()
     metrics.add(catalogue.RECEIVED, 7)
     metrics.add(catalogue.DROPPED, 3, "queue full")
-    metrics.change(catalogue.QUEUE_FRAMES, 4)
+    metrics.add(catalogue.QUEUE_FRAMES, 4)
     metrics.observe(catalogue.STAGE_SECONDS, 0.003, Stage.NETWORK)
     metrics.observe(catalogue.STAGE_SECONDS, 99.0, Stage.NETWORK)
     return metrics

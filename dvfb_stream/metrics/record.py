@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
+from itertools import accumulate
 from typing import Any
 
 from dvfb_stream.errors import SettingsError
@@ -26,35 +27,26 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._numbers: dict[tuple[str, tuple[str, ...]], float] = {
-            (metric.name, ()): 0
+        self._lock = threading.Lock()
+        # By name and label values; of a histogram the counts by bucket, the one without bound last, then the sum.
+        self._values: dict[tuple[str, tuple[str, ...]], list[float]] = {
+            (metric.name, ()): [0]
             for metric in CATALOGUE
             if not metric.labels and not isinstance(metric, Histogram)
         }
-        self._histograms: dict[tuple[str, tuple[str, ...]], list[float]] = {}
 
-    def add(self, counter: Counter, amount: float = 1, *labels: str) -> None:
-        """Add `amount`, not negative, to a counter."""
-        key = (counter.name, labels)
+    def add(self, metric: Counter | Gauge, amount: float = 1, *labels: str) -> None:
+        """Add `amount` to a counter, of which it must not be negative, or to a gauge."""
         with self._lock:
-            self._numbers[key] = self._numbers.get(key, 0) + amount
-
-    def change(self, gauge: Gauge, amount: float, *labels: str) -> None:
-        """Add `amount`, negative where it shrinks, to a gauge."""
-        key = (gauge.name, labels)
-        with self._lock:
-            self._numbers[key] = self._numbers.get(key, 0) + amount
+            self._values.setdefault((metric.name, labels), [0])[0] += amount
 
     def observe(self, histogram: Histogram, value: float, *labels: str) -> None:
         """Count `value`, in the histogram's unit, in its bucket."""
-        key = (histogram.name, labels)
         bucket = bisect_left(histogram.buckets, value)
         with self._lock:
-            counts = self._histograms.get(key)
+            counts = self._values.get((histogram.name, labels))
             if counts is None:
-                # Counts by bucket, the one without bound last, then the sum.
-                counts = self._histograms[key] = [0] * (len(histogram.buckets) + 1) + [0.0]
+                counts = self._values[histogram.name, labels] = [0] * (len(histogram.buckets) + 1) + [0.0]
             counts[bucket] += 1
             counts[-1] += value
 
@@ -74,22 +66,20 @@ class Metrics:
             When a metric was written with more or fewer label values than it has labels.
         """
         with self._lock:
-            numbers = dict(self._numbers)
-            histograms = {key: list(counts) for key, counts in self._histograms.items()}
-        found: dict[str, dict[str, Any]] = {
-            metric.name: {"kind": metric.kind, "unit": metric.unit, "help": metric.help, "values": []}
-            for metric in CATALOGUE
-        }
+            written = {key: list(values) for key, values in self._values.items()}
+        found: dict[str, dict[str, Any]] = {}
         for metric in CATALOGUE:
-            values = found[metric.name]["values"]
-            if isinstance(metric, Histogram):
-                for (name, labels), counts in histograms.items():
-                    if name == metric.name:
-                        values.append({"labels": _named(metric, labels), **_summed(metric, counts)})
-            else:
-                for (name, labels), number in numbers.items():
-                    if name == metric.name:
-                        values.append({"labels": _named(metric, labels), "value": number})
+            values = [
+                {"labels": _named(metric, labels), **_summed(metric, numbers)}
+                for (name, labels), numbers in written.items()
+                if name == metric.name
+            ]
+            found[metric.name] = {
+                "kind": metric.kind,
+                "unit": metric.unit,
+                "help": metric.help,
+                "values": values,
+            }
         return found
 
 
@@ -99,9 +89,9 @@ def _named(metric: Metric, values: tuple[str, ...]) -> dict[str, str]:
     return dict(zip(metric.labels, map(str, values), strict=True))
 
 
-def _summed(histogram: Histogram, counts: list[float]) -> dict[str, Any]:
-    total, buckets = 0, []
-    for bound, count in zip(histogram.buckets, counts, strict=False):
-        total += int(count)
-        buckets.append([bound, total])
-    return {"count": total + int(counts[-2]), "sum": counts[-1], "buckets": buckets}
+def _summed(metric: Metric, numbers: list[float]) -> dict[str, Any]:
+    if not isinstance(metric, Histogram):
+        return {"value": numbers[0]}
+    totals = [int(total) for total in accumulate(numbers[:-1])]
+    buckets = [[bound, total] for bound, total in zip(metric.buckets, totals, strict=False)]
+    return {"count": totals[-1], "sum": numbers[-1], "buckets": buckets}

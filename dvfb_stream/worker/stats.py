@@ -86,8 +86,8 @@ class Tally:
         with self._lock:
             self._counts.update(received=1, queued_frames=1, queued_bytes=n_bytes)
             self._metrics.add(catalogue.RECEIVED)
-            self._metrics.change(catalogue.QUEUE_FRAMES, 1)
-            self._metrics.change(catalogue.QUEUE_BYTES, n_bytes)
+            self._metrics.add(catalogue.QUEUE_FRAMES, 1)
+            self._metrics.add(catalogue.QUEUE_BYTES, n_bytes)
 
     def dropped(self, reason: DropReason, source: Source | None) -> None:
         """Count a frame that was not let in."""
@@ -111,8 +111,8 @@ class Tally:
             self._counts["annotated" if annotation.ok else "failed"] += 1
             self._counts.subtract({"queued_frames": 1, "queued_bytes": n_bytes})
             self._metrics.add(catalogue.ANNOTATED if annotation.ok else catalogue.FAILED)
-            self._metrics.change(catalogue.QUEUE_FRAMES, -1)
-            self._metrics.change(catalogue.QUEUE_BYTES, -n_bytes)
+            self._metrics.add(catalogue.QUEUE_FRAMES, -1)
+            self._metrics.add(catalogue.QUEUE_BYTES, -n_bytes)
 
     def undelivered(self) -> None:
         """Count an annotation that its receiver refused."""

@@ -15,7 +15,7 @@ from weakref import WeakSet
 import numpy as np
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
-from dvfb_stream.errors import BundleError, FrameError
+from dvfb_stream.errors import BundleError, FrameError, SettingsError
 from dvfb_stream.frames import Frame, Geometry, Origin
 
 FACTORY = "fragile:Fragile"
@@ -58,7 +58,9 @@ class Fragile:
             with open(starts_file, "a") as starts:
                 starts.write(".")
         if refuse:
-            raise {"bundle": BundleError, "value": ValueError}[refuse](f"refused for the sake of {refuse}")
+            raise {"bundle": BundleError, "settings": SettingsError, "value": ValueError}[refuse](
+                f"refused for the sake of {refuse}"
+            )
         version = Path(version_file).read_text() if version_file else "1"
         self.identity = ModelIdentity(name="fragile", version=version, sha256="0" * 64)
         self.device = device

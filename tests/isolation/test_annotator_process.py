@@ -147,8 +147,8 @@ def test_pixels_that_are_no_numbers_are_refused_here(start):
 def test_what_the_factory_refuses_is_raised_here():
     with pytest.raises(BundleError, match="no-such-model"):
         AnnotatorProcess.load("no-such-model")
-    with pytest.raises(SettingsError, match="nonsense"):
-        AnnotatorProcess.load("default", device="nonsense")
+    with pytest.raises(SettingsError, match="for the sake of settings"):
+        AnnotatorProcess(FACTORY, {"refuse": "settings"})
     with pytest.raises(BundleError, match="for the sake of bundle"):
         AnnotatorProcess(FACTORY, {"refuse": "bundle"})
     with pytest.raises(ReportedFailureError, match="ValueError: refused for the sake of value"):
@@ -362,7 +362,7 @@ def test_closing_ends_the_process_and_a_batch_in_work(start):
 
 SCRIPT = """
 import os, sys, threading
-from test_annotator_process import FACTORY, frame
+from fragile import FACTORY, frame
 from dvfb_stream.isolation import AnnotatorProcess
 
 process = AnnotatorProcess(FACTORY, {{}})
@@ -386,22 +386,24 @@ def run_script(then: str) -> subprocess.Popen:
 @pytest.mark.parametrize(
     "then",
     [
-        "threading.Event().wait()",
+        "print(flush=True)\nthreading.Event().wait()",
         # Another process keeps the connection open.
-        "os.fork() or os.setsid()\nthreading.Event().wait()",
+        "child = os.fork()\nprint(child, flush=True) if child else os.setsid()\nthreading.Event().wait()",
     ],
     ids=["alone", "forked"],
 )
 def test_it_ends_with_the_process_that_has_started_it(then):
     script = run_script(then)
     pid = int(script.stdout.readline())
+    forked = script.stdout.readline().strip()
     assert not has_ended(pid)
     try:
         script.kill()
         script.wait(PATIENCE)
         wait_for(lambda: has_ended(pid))
     finally:
-        subprocess.run(["pkill", "-KILL", "-f", "os.fork() or os.setsid"], check=False)
+        if forked:
+            os.kill(int(forked), signal.SIGKILL)
         script.stdout.close()
 
 
