@@ -6,7 +6,7 @@ import threading
 from urllib.request import urlopen
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvfb_stream.errors import MissingExtraError, SettingsError
@@ -56,6 +56,7 @@ def test_counters_by_label_and_gauges_that_shrink():
     assert values(metrics, catalogue.QUEUE_BYTES) == [{"labels": {}, "value": 60}]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 100)))
 def test_a_histogram_counts_values_up_to_each_bound(observed):
     metrics = Metrics()
