@@ -80,12 +80,10 @@ class AnnotatorProcess(FrameAnnotator):
         metrics: Metrics | None = None,
     ) -> None:
         memory = FrameMemory() if memory is None else memory
-        self._factory = factory
-        self._settings = dict(settings)
         self._report: StageReport | None = None
         self._process = ServiceProcess(
             f"{__package__}.annotator_service:AnnotatorService",
-            {"factory": factory, "settings": self._settings},
+            {"factory": factory, "settings": dict(settings)},
             memory=memory,
             called="the annotator",
             answer_within=answer_within,
@@ -198,9 +196,9 @@ class AnnotatorProcess(FrameAnnotator):
 
     def fall_back(self) -> str:
         """Annotate on the CPU from now on, in a new process: the lost device goes with the old one."""
-        if self._settings.get("device") != "cpu":
-            self._settings = {**self._settings, "device": "cpu"}
-            self._process.settings = {"factory": self._factory, "settings": self._settings}
+        settings = self._process.settings["settings"]
+        if settings.get("device") != "cpu":
+            self._process.settings["settings"] = {**settings, "device": "cpu"}
             self._prepares_ahead = False
             self._process.end()
         return "cpu"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -88,7 +89,7 @@ class BatchReader:
     def read(self, batch: Mapping[str, Any]) -> list[Frame]:
         """Return the frames, without origin, their pixels where they lie; they are the writer's after the batch."""
         geometries = {
-            digest: self._geometries.get_or_make(digest, lambda told=told: self._geometry(told))
+            digest: self._geometries.get_or_make(digest, partial(self._geometry, told))
             for digest, told in batch["geometries"].items()
         }
         return [

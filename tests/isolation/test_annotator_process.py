@@ -418,10 +418,11 @@ def test_a_process_that_ends_without_closing_it_leaves_nothing_behind():
 
 def test_ctrl_c_does_not_reach_it():
     script = run_script(
-        "try:\n    threading.Event().wait(30)\nexcept KeyboardInterrupt:\n"
+        "try:\n    print(flush=True)\n    threading.Event().wait(60)\nexcept KeyboardInterrupt:\n"
         "    print(process.pid, process.annotate([frame(3)])[0].ok)"
     )
     pid = script.stdout.readline().strip()
+    script.stdout.readline()  # it waits
     os.killpg(script.pid, signal.SIGINT)
     assert script.stdout.readline().split() == [pid, "True"]
     assert script.wait(PATIENCE) == 0

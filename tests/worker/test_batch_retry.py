@@ -92,6 +92,21 @@ def test_times_of_absence_do_not_add_up():
         assert [one.ok for one in annotated(ours, 0)] == [True]
 
 
+def test_an_annotator_that_fails_in_between_was_there():
+    class Fails(Absent):
+        def annotate(self, frames):
+            annotations = super().annotate(frames)
+            if frames[0].pixels[0, 0] == 1:
+                raise ValueError("not this one")
+            return annotations
+
+    annotator = Fails(until=200.0)
+    ours = retry(annotator)
+    assert [one.ok for one in annotated(ours, 1)] == [False]
+    annotator.until = 400.0
+    assert [one.ok for one in annotated(ours, 0)] == [True]
+
+
 def test_frames_that_nobody_waits_for_any_more_fail_at_once():
     annotator = Absent(until=250.0)
     annotator.is_waited_for = False
