@@ -24,8 +24,11 @@ class FileFrames:
     source: str
     """What they are read from: frames of one source are read in order, and one that is late holds up the rest."""
     count: int
-    find: Callable[[int], FrameReference]
-    """Returns where the frame at a position lies; raises NotThereYetError, or FrameError, where that is not known."""
+    find: Callable[..., FrameReference]
+    """Called with `facts` and a position, returns where that frame lies; where that is not known, it raises
+    NotThereYetError, or FrameError."""
+    facts: tuple[Any, ...] = ()
+    """What it takes to find them; many documents may wait, each with its own."""
 
     def __len__(self) -> int:
         return self.count
@@ -33,7 +36,7 @@ class FileFrames:
     def __getitem__(self, position: int) -> FrameReference:
         if not 0 <= position < self.count:
             raise IndexError(position)
-        return self.find(position)
+        return self.find(*self.facts, position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,5 @@ def _lies_in_bytes(image: NDArray[Any]) -> bool:
         return False
     owner: object = image
     while isinstance(owner, np.ndarray):
-        if owner.flags.writeable:
-            return False
         owner = owner.base
     return isinstance(owner, bytes)

@@ -78,6 +78,18 @@ class PipelineStats:
     writer: WriterStats
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    """Takes what is read of frames; a tenth of a million may wait, so that a `partial` would be too large."""
+
+    take: Callable[[AnalysisProgress, FrameSequence, int, NDArray[Any] | NotRead], None]
+    progress: AnalysisProgress
+    frames: FrameSequence
+
+    def __call__(self, position: int, found: NDArray[Any] | NotRead) -> None:
+        self.take(self.progress, self.frames, position, found)
+
+
 class AnnotationPipeline:
     """Takes Bluesky documents, and gives analysis documents to sinks while the raw run is still going.
 
@@ -358,10 +370,11 @@ class AnnotationPipeline:
             return
         if frames.reason:
             # The reader's thread says so of each.
-            pixels = FileFrames("", frames.count, partial(_refuse, frames.reason))
+            pixels = FileFrames("", frames.count, _refuse, (frames.reason,))
         if isinstance(pixels, FileFrames):
-            deliver = partial(self._read, progress, frames)
-            self._reader.submit(pixels, deliver, run=frames.origin.run_uid, wait=self._waits)
+            self._reader.submit(
+                pixels, _Read(self._read, progress, frames), run=frames.origin.run_uid, wait=self._waits
+            )
             return
         for position, image in enumerate(pixels):
             self._annotate(progress, frames, position, image)

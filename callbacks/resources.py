@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
@@ -77,7 +76,7 @@ class StreamResource:
     def frames(self, first: int, count: int, each: int, expected: Expected) -> FileFrames:
         """Return where `count` frames lie, from frame `first` on; see `frame`."""
         # Their source is the address: files of a sequence are written one after the other.
-        return FileFrames(self.uri, count, partial(self._frame_after, first, each, expected))
+        return FileFrames(self.uri, count, self._frame_after, (first, each, expected))
 
     def frame(self, number: int, each: int, expected: Expected) -> FrameReference:
         """Return where frame `number` lies.
@@ -237,7 +236,7 @@ class Datums:
             source = resource.path
             each = whole(resource.kwargs.get("frame_per_point")) if resource.spec in AREA_DETECTOR else None
             count = described if each is None or each < 1 else each
-        return FileFrames(source, count, partial(self._frame, datum_id, expected))
+        return FileFrames(source, count, self._frame, (datum_id, expected))
 
     def _frame(self, datum_id: str, expected: Expected, position: int) -> FrameReference:
         resource, datum = self._find(datum_id)
