@@ -134,11 +134,19 @@ def test_rows_of_a_detector_that_moves_say_with_which_centre(make_pipeline, reco
 def test_rows_have_the_number_of_their_event(make_pipeline, recorder, raw_documents):
     raw, pipeline = raw_documents(), make_pipeline()
     descriptor = raw.descriptor()
-    events = [raw.event(image=np.ones((2, *SHAPE))), raw.frame(10), raw.frame(20)]
-    events[2][1]["seq_num"] = "two"
+    events = [
+        raw.event(image=np.ones((2, *SHAPE))),
+        raw.frame(10),
+        raw.frame(20),
+        raw.frame(30),
+        raw.frame(40),
+    ]
+    # The largest after which there is room in 64 bits for those of a document's other frames.
+    for (_, event), number in zip(events[2:], ["two", 2**62 - 1, 2**62], strict=True):
+        event["seq_num"] = number
     send(pipeline, [raw.start(), descriptor, *events, raw.stop()])
     assert pipeline.wait(PATIENCE)
-    assert [row["event_seq_num"] for row in recorder.rows()] == [1, 1, 2, 0]
+    assert [row["event_seq_num"] for row in recorder.rows()] == [1, 1, 2, 0, 2**62 - 1, 0]
 
 
 def test_rows_of_a_step_scan_of_ophyd_async_name_their_events(make_pipeline, recorder, tmp_path):
