@@ -162,26 +162,28 @@ class FrameQueue:
         """Take room for a frame; return why it gets none, or None where it does."""
         waits = self._policy is FullQueuePolicy.BLOCK if wait is None else wait
         with self._changed:
-            if waits:
+            if waits and not self._has_room(n_bytes):
                 self._wait_for_room(n_bytes)
             if self._state is not State.OPEN:
                 self._tally.refused()
                 return _TOO_LATE
             fill = max(self._frames / self._max_frames, self._bytes / self._max_bytes)
-            samples = self._policy is FullQueuePolicy.SAMPLE and not waits
-            interval = sampling_interval(fill) if samples else 1
-            if not self._sampler.is_due(source, interval):
+            samples = self._policy is FullQueuePolicy.SAMPLE
+            interval = sampling_interval(fill) if samples and not waits else 1
+            if samples and not self._sampler.is_due(source, interval):
                 why = DropReason.SAMPLED_OUT
                 said = f"sampled out, one frame in {interval} was let in while the queue was {fill:.0%} full"
             elif not self._has_room(n_bytes):
                 why = DropReason.QUEUE_FULL
                 said = f"the queue was full ({self._max_frames} frames, {self._max_bytes} bytes at most)"
             else:
-                self._sampler.let_in(source)
+                if samples:
+                    self._sampler.let_in(source)
                 self._frames += 1
                 self._bytes += n_bytes
                 return None
-            self._sampler.left_out(source)
+            if samples:
+                self._sampler.left_out(source)
             self._tally.dropped(why, source)
             return Refusal(Status.DROPPED, said)
 

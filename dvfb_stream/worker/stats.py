@@ -68,6 +68,19 @@ class WorkerStats:
         return found
 
 
+_COUNTED = (
+    "received",
+    "annotated",
+    "failed",
+    "queued_frames",
+    "queued_bytes",
+    "batches",
+    "undelivered",
+    "halvings",
+    "fallbacks",
+)
+
+
 class Tally:
     """The counts of one worker; any thread. What is counted here is added to the metrics as well."""
 
@@ -76,7 +89,7 @@ class Tally:
         self._lock = (
             threading.Lock()
         )  # guards the rest; whoever has it waits for nothing but the metrics' own
-        self._counts: Counter[str] = Counter()  # by the field of `WorkerStats`
+        self._counts: dict[str, int] = dict.fromkeys(_COUNTED, 0)  # by the field of `WorkerStats`
         self._by_reason = Counter(dict.fromkeys(DropReason, 0))
         self._by_source = BoundedCache[Source | None, int](SOURCES_REMEMBERED)
         self._device = ""
@@ -84,7 +97,9 @@ class Tally:
     def let_in(self, n_bytes: int) -> None:
         """Count a frame that was let in."""
         with self._lock:
-            self._counts.update(received=1, queued_frames=1, queued_bytes=n_bytes)
+            self._counts["received"] += 1
+            self._counts["queued_frames"] += 1
+            self._counts["queued_bytes"] += n_bytes
             self._metrics.add(catalogue.RECEIVED)
             self._metrics.add(catalogue.QUEUE_FRAMES, 1)
             self._metrics.add(catalogue.QUEUE_BYTES, n_bytes)
@@ -101,7 +116,8 @@ class Tally:
     def refused(self) -> None:
         """Count a frame that could not be kept, or came after the worker was closed."""
         with self._lock:
-            self._counts.update(received=1, failed=1)
+            self._counts["received"] += 1
+            self._counts["failed"] += 1
             self._metrics.add(catalogue.RECEIVED)
             self._metrics.add(catalogue.FAILED)
 
@@ -109,7 +125,8 @@ class Tally:
         """Count a frame that has its row."""
         with self._lock:
             self._counts["annotated" if annotation.ok else "failed"] += 1
-            self._counts.subtract({"queued_frames": 1, "queued_bytes": n_bytes})
+            self._counts["queued_frames"] -= 1
+            self._counts["queued_bytes"] -= n_bytes
             self._metrics.add(catalogue.ANNOTATED if annotation.ok else catalogue.FAILED)
             self._metrics.add(catalogue.QUEUE_FRAMES, -1)
             self._metrics.add(catalogue.QUEUE_BYTES, -n_bytes)
@@ -150,22 +167,13 @@ class Tally:
     def stats(self, *, batch_limit: int) -> WorkerStats:
         """Return the counts, all of one moment."""
         with self._lock:
-            counts = self._counts
             return WorkerStats(
-                received=counts["received"],
-                annotated=counts["annotated"],
-                failed=counts["failed"],
+                **self._counts,
                 dropped=self._by_reason.total(),
-                queued_frames=counts["queued_frames"],
-                queued_bytes=counts["queued_bytes"],
-                batches=counts["batches"],
-                undelivered=counts["undelivered"],
                 dropped_by_reason=MappingProxyType(dict(self._by_reason)),
                 dropped_by_source=MappingProxyType(
                     dict(zip(self._by_source.keys(), self._by_source.values(), strict=True))
                 ),
                 batch_limit=batch_limit,
-                halvings=counts["halvings"],
-                fallbacks=counts["fallbacks"],
                 device=self._device,
             )
