@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from dvfb_stream.models.description import FORMAT, BundleDescription, LabelCalib
 from dvfb_stream.models.kernel_head import KernelHeads
 from dvfb_stream.models.networks import AnnotationNetwork, build_network
 from dvfb_stream.models.novelty import STATISTICS, Novelty
+from dvfb_stream.whole_files import replaced
 
 NOVELTY_PREFIX = "novelty_score."
 """Tensors of the novelty score lie beside the network's in the weights file, under this prefix."""
@@ -128,10 +130,16 @@ def save_bundle(
         training=dict(training),
         weights_sha256=hashlib.sha256(weights).hexdigest(),
     )
+    files = {
+        "weights.safetensors": weights,
+        "CARD.md": card.encode(),
+        "model.json": (json.dumps(asdict(description), indent=2) + "\n").encode(),
+    }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "weights.safetensors").write_bytes(weights)
-    (folder / "model.json").write_text(json.dumps(asdict(description), indent=2) + "\n")
-    (folder / "CARD.md").write_text(card)
+    # All are on the disk before the first is renamed: an old bundle stays where the disk is full.
+    with ExitStack() as renamed:
+        for name, content in files.items():
+            renamed.enter_context(replaced(folder / name)).write_bytes(content)
     return load_bundle(folder)
 
 

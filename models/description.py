@@ -73,7 +73,7 @@ def read_description(folder: Path) -> BundleDescription:
     """
     path = folder / "model.json"
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BundleError(f"{folder} is no model bundle: it has no model.json") from error
     except (OSError, ValueError, RecursionError) as error:
