@@ -12,15 +12,12 @@ x_nm / a: band-limited, which is what makes their projections cheap (`dvfb_strea
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import jn_zeros, jv, jvp
-
-if TYPE_CHECKING:
-    from scipy.interpolate import PPoly
 
 TABLE_STEP = 0.03
 """Spacing of the tables of J_m. A quintic Hermite interpolant errs by at most step⁶/46080 · max|J_m⁽⁶⁾| < 2e-14."""
@@ -80,11 +77,31 @@ def continued_radial_functions(
     return values
 
 
-@lru_cache(maxsize=256)
-def _bessel_table(order: int, count: int, octaves: int) -> PPoly:
-    """J_m on [0, 2^octaves x_{count,m}]: evaluating it once on a line spares evaluating it on every pixel."""
-    from scipy.interpolate import PPoly  # takes as long to import as to estimate a frame
+@dataclass(frozen=True, slots=True, eq=False)
+class _Quintics:
+    """A polynomial on each of the intervals [0, step], [step, 2 step], ...
 
+    As fast as SciPy's PPoly, whose import takes as long as a frame's estimate.
+    """
+
+    step: float
+    coefficients: NDArray[np.float64]
+    """(K, 6), the highest power first, of the distance from the interval's left end."""
+
+    def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        interval = np.minimum((x / self.step).astype(np.intp), len(self.coefficients) - 1)
+        distance = x - interval * self.step
+        powers = np.take(self.coefficients, interval, axis=0)
+        values: NDArray[np.float64] = powers[..., 0].copy()
+        for k in range(1, powers.shape[-1]):
+            values *= distance
+            values += powers[..., k]
+        return values
+
+
+@lru_cache(maxsize=256)
+def _bessel_table(order: int, count: int, octaves: int) -> _Quintics:
+    """J_m on [0, 2^octaves x_{count,m}]: evaluating it once on a line spares evaluating it on every pixel."""
     end = bessel_zeros(order, count)[-1] * 2.0**octaves
     nodes, h = np.linspace(0.0, end, int(np.ceil(end / TABLE_STEP)) + 1, retstep=True)
     value, slope, bend = jv(order, nodes), np.empty_like(nodes), np.empty_like(nodes)
@@ -97,7 +114,8 @@ def _bessel_table(order: int, count: int, octaves: int) -> PPoly:
     misses = np.diff(value) - slope[:-1] * h - bend[:-1] * h**2 / 2
     slope_misses = np.diff(slope) - bend[:-1] * h
     bend_misses = np.diff(bend)
-    return PPoly(
+    return _Quintics(
+        float(h),
         np.stack(
             [
                 6 * misses / h**5 - 3 * slope_misses / h**4 + bend_misses / (2 * h**3),
@@ -106,9 +124,9 @@ def _bessel_table(order: int, count: int, octaves: int) -> PPoly:
                 bend[:-1] / 2,
                 slope[:-1],
                 value[:-1],
-            ]
+            ],
+            axis=1,
         ),
-        nodes,
     )
 
 
