@@ -25,7 +25,7 @@ def lazy_names(package: str, file: str, *, extra: str | None = None) -> Callable
 
     @functools.cache
     def origins() -> dict[str, tuple[str, str]]:
-        found = {}
+        found: dict[str, tuple[str, str]] = {}
         for block in ast.parse(Path(file).read_text(encoding="utf-8")).body:
             for line in block.body if isinstance(block, ast.If) else ():
                 if isinstance(line, ast.ImportFrom) and line.module is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,8 +53,10 @@ def find_bundle(model: str | os.PathLike[str]) -> Path:
     if str(model) in named:
         return named[str(model)]
     known = ", ".join(named) or "none"
+    near = difflib.get_close_matches(str(model), named, n=1)
+    hint = f", did you mean {near[0]}?" if near else ":"
     raise BundleError(
-        f"no model {str(model)!r}: it is neither a folder with a model.json nor one of the known names ({known}); "
+        f"no model {str(model)!r}{hint} it is neither a folder with a model.json nor a known name ({known}); "
         f"`dvfb models` lists them, and {ENVIRONMENT_VARIABLE} may name a folder of further ones, "
         f"which may also lie in {user_folder()}"
     )
