@@ -3,7 +3,7 @@
     python -m benchmarks.adaptation [--model default] [--pool 400] > benchmarks/results/NAME.json
 
 Frames of the two domains of `dvfb_stream.reproduction`, which no network was trained on: heads are fitted to draws
-from a pool of labelled ones and judged on as many others, as `dvfb train --adapt` fits and an annotator judges.
+from a pool of labelled ones and judged on as many others, as `dvfb adapt` fits and an annotator judges.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Turns a folder of real frames with a `manifest.json` into a table of labels for `dvfb evaluate --labels`.
+"""Turns a folder of real frames with a `manifest.json` into a table of labels for `dvfb rank`.
 
     python -m benchmarks.real_frames FOLDER > FOLDER/labels.csv
 

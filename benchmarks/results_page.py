@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks import sheets
 from benchmarks.sheets import Results
-from dvfb_stream.cli.evaluate.rendering import Sheet, sheet
+from dvfb_stream.cli.measure.sheets import Sheet, sheet
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -47,10 +47,10 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (
     (
         "The default model on real frames",
         "real-frames-default",
-        "dvfb evaluate --model default --labels labels.csv",
+        "dvfb rank labels.csv --model default",
         sheet,
     ),
-    ("Novelty", "novelty-default", "dvfb evaluate --novelty --figure docs/images/novelty.png", sheet),
+    ("Novelty", "novelty-default", "dvfb novelty --figure docs/images/novelty.png", sheet),
     ("Speed", "annotate-frames", "--beside runs/paper-joint/bundle", sheets.annotate_frames),
     ("Time in the live callback", "live-callback", "--frames 400", sheets.live_callback),
     (
@@ -62,12 +62,12 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (
     ("From document to row", "live-throughput", "--frames 600 --rounds 2", sheets.live_throughput),
     ("Memory of the live callback", "live-memory", "--frames 20000", sheets.live_memory),
     ("Why the default model is as it is", "choose-default", "--work runs", sheets.choose_default),
-    ("Table 1", "table-1", "dvfb evaluate --table 1 --work runs", sheet),
-    ("Table 2", "table-2", "dvfb evaluate --table 2 --work runs", sheet),
+    ("Table 1", "table-1", "dvfb reproduce 1 --work runs", sheet),
+    ("Table 2", "table-2", "dvfb reproduce 2 --work runs", sheet),
     (
         "Table 4",
         "table-4",
-        "dvfb evaluate --table 4 --work runs --figure docs/images/figure-6.png",
+        "dvfb reproduce 4 --work runs --out table-4.json",
         sheet,
     ),
     ("Adapting the default model", "adaptation", "", sheets.adaptation),

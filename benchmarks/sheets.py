@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dvfb_stream.cli.evaluate.rendering import Sheet, circumstances
+from dvfb_stream.cli.measure.sheets import Sheet, circumstances
 
 Results = Mapping[str, Any]
 Rows = Sequence[Sequence[str]]

@@ -1,1 +1,1 @@
-"""What was measured, as `dvfb evaluate --table` prints it; installed as `dvfb_stream.results`."""
+"""What was measured, as `dvfb tables` prints it; installed as `dvfb_stream.results`."""

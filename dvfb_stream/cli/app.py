@@ -3,76 +3,114 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from dvfb_stream import __version__
 from dvfb_stream.cli.annotate.command import annotate
 from dvfb_stream.cli.daemon import daemon
 from dvfb_stream.cli.demo.command import demo
-from dvfb_stream.cli.evaluate.command import evaluate
 from dvfb_stream.cli.figures.command import FIGURES
-from dvfb_stream.cli.models.command import COMMANDS as MODEL_COMMANDS
-from dvfb_stream.cli.models.command import models
+from dvfb_stream.cli.measure.commands import evaluate, novelty, rank, reproduce, results, tables
+from dvfb_stream.cli.models import COMMANDS as MODEL_COMMANDS
+from dvfb_stream.cli.models import list_bundles
+from dvfb_stream.cli.options import Json
 from dvfb_stream.cli.process import CALLED_WRONGLY
 from dvfb_stream.cli.profile import profile
 from dvfb_stream.cli.search import search
 from dvfb_stream.cli.simulate.command import simulate
-from dvfb_stream.cli.terminal import report_error
-from dvfb_stream.cli.train.command import train
+from dvfb_stream.cli.terminal import report_error, say
+from dvfb_stream.cli.train.adapt import adapt
+from dvfb_stream.cli.train.train import train
 
 # Commands import torch, Tiled and the like when they run, so that --help answers at once.
 COMMANDS = (
     annotate,
-    daemon,
-    demo,
-    evaluate,
-    profile,
     search,
-    simulate,
+    demo,
+    daemon,
+    profile,
+    adapt,
+    rank,
+    evaluate,
+    novelty,
+    results,
     train,
+    simulate,
+    tables,
+    reproduce,
 )
 
 # typer brings its own copy of click since 0.20 or so; what its usage errors are called is the same in both.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
+
+class _PlainHelp:
+    """Help shows what a value means; neither ``<bool>`` beside a flag, which has none, nor ``<str>`` by a name."""
+
+    def get_params(self, context: Any) -> Any:
+        params = super().get_params(context)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_flag", False) and param.metavar is None:
+                param.metavar = ""
+            if param.param_type_name == "argument":
+                param.display_type_rich = lambda ctx: ""
+        return params
+
+
+class _Command(_PlainHelp, TyperCommand):
+    pass
+
+
+class _Group(_PlainHelp, TyperGroup):
+    pass
+
+
 app = typer.Typer(
     name="dvfb",
+    cls=_Group,
     help="Annotate X-ray scattering images with the physical characteristics they show.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _unwrapped(text: str | None) -> str:
-    """Join the lines of each paragraph: the terminal's width, not the source's, is where help breaks."""
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (text or "").split("\n\n"))
+def _add(group: typer.Typer, commands: Mapping[str, Callable[..., None]]) -> None:
+    for name, command in commands.items():
+        # The terminal's width, not the source's, is where help breaks.
+        paragraphs = (" ".join(part.split()) for part in (command.__doc__ or "").split("\n\n"))
+        group.command(name, cls=_Command, help="\n\n".join(paragraphs))(command)
 
 
-for command in COMMANDS:
-    app.command(help=_unwrapped(command.__doc__))(command)
-
+_add(app, {command.__name__: command for command in COMMANDS})
+models = typer.Typer(cls=_Group, help="List, show and verify the model bundles that --model knows.")
 app.add_typer(models, name="models")
-for name, about_models in MODEL_COMMANDS.items():
-    models.command(name, help=_unwrapped(about_models.__doc__))(about_models)
-
-figures = typer.Typer(help="Draw the paper's figures: the basis functions, the masked estimate of any frame.")
+_add(models, MODEL_COMMANDS)
+figures = typer.Typer(
+    cls=_Group, help="Draw the paper's figures: the basis, the masked estimate of any frame."
+)
 app.add_typer(figures, name="figures")
-for figure in FIGURES:
-    figures.command(help=_unwrapped(figure.__doc__))(figure)
+_add(figures, {figure.__name__: figure for figure in FIGURES})
+
+
+@models.callback(invoke_without_command=True)
+def _models(context: typer.Context, *, json: Json = False) -> None:
+    if context.invoked_subcommand is None:
+        list_bundles(json=json)
 
 
 @figures.callback(invoke_without_command=True)
 def _figures(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        say(context.get_help())
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
     if wanted:
-        typer.echo(f"dvfb_stream {__version__}")
+        say(f"dvfb_stream {__version__}")
         raise typer.Exit
 
 
@@ -93,7 +131,7 @@ def _options(
     if verbose:
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        say(context.get_help())
 
 
 def run(arguments: Sequence[str] | None) -> int:

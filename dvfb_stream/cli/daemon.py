@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from dvfb_stream.cli.options import option
 
 if TYPE_CHECKING:
     from dvfb_stream.kafka.daemon import Daemon
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 def daemon(
     config: Annotated[
         Path,
-        typer.Option(
-            "--config", help="TOML file: brokers, topics, detectors, sinks, limits.", show_default=False
-        ),
+        option("FILE.toml", "Brokers, topics, detectors, sinks, limits."),
     ],
 ) -> None:
     """Annotate Bluesky documents from Kafka and store the analysis runs, until SIGTERM or Ctrl-C.

@@ -56,8 +56,8 @@ class Signals:
     """Makes SIGINT, SIGTERM and SIGHUP end what runs inside within `SECONDS_TO_END`; the second ends it at once.
 
     The first is raised as KeyboardInterrupt, so that files and processes are cleared up. Where that takes too long,
-    or where the interpreter is in a library's code and hears nothing, a thread ends the process: Linux then ends
-    its children, which have asked for that. A command that installs handlers of its own is left alone.
+    or where the interpreter is in a library's code and hears nothing, a thread ends the process; its children watch
+    for that and end too. A command that installs handlers of its own is left alone.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

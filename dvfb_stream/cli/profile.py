@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dvfb_stream.cli.terminal import report_note
+from dvfb_stream.cli.terminal import report_note, say
 from dvfb_stream.profiles.installation import USER_FOLDER, install_profile
 
 
@@ -29,4 +29,4 @@ def profile(
     installed, kept = install_profile(folder)
     for file in kept:
         report_note(f"kept {file}, which differs from this version's; remove it to get the new one")
-    typer.echo(installed)
+    say(str(installed))

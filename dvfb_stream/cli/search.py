@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from dvfb_stream.cli.terminal import WrongCallError, quiet_libraries
+from dvfb_stream.cli.options import choose, flag, option
+from dvfb_stream.cli.terminal import quiet_libraries, say
 from dvfb_stream.errors import DvfbError
 from dvfb_stream.labels import LABELS
 
@@ -22,20 +23,15 @@ def search(
         typer.Argument(
             help="Where the analysis runs are: a Tiled container, for example "
             "http://localhost:8000/api/v1/metadata/raw, or a folder that the demo or the profile has filled.",
-            show_default=False,
         ),
     ],
-    label: Annotated[
-        str,
-        typer.Argument(help=f"One of {', '.join(LABELS)}; also written four-fold.", show_default=False),
-    ],
+    label: Annotated[str, typer.Argument(help=f"One of {', '.join(LABELS)}; also written four-fold.")],
     *,
     min_frames: Annotated[
-        int, typer.Option(min=1, help="Least number of frames of a run on which the label was accepted.")
+        int,
+        option("N", "Least number of frames of a run on which the label was accepted.", min=1, max=10**9),
     ] = 1,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object: label, min_frames, runs.")
-    ] = False,
+    json: Annotated[bool, flag("Print one JSON object: label, min_frames, runs.")] = False,
 ) -> None:
     """Print the uids of the raw runs in which LABEL was accepted on enough frames, one a line.
 
@@ -46,16 +42,14 @@ def search(
 
     dvfb search demo-output/catalog four_fold
     """
-    wanted = label.replace("-", "_").lower()
-    if wanted not in LABELS:
-        raise WrongCallError(f"unknown label {label!r}; the labels are {', '.join(LABELS)}")
+    wanted = choose(label.replace("-", "_").lower(), LABELS, "label")
     with quiet_libraries():
         runs = _find(catalog, wanted, min_frames)
     if json:
-        typer.echo(json_format.dumps({"label": wanted, "min_frames": min_frames, "runs": runs}))
+        say(json_format.dumps({"label": wanted, "min_frames": min_frames, "runs": runs}))
     else:
         for uid in runs:
-            typer.echo(uid)
+            say(uid)
 
 
 def _find(catalog: str, label: str, min_frames: int) -> list[str]:

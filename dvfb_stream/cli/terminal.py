@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self
 
 import typer
 
@@ -27,24 +29,96 @@ class WrongCallError(typer.BadParameter):
         return self.message
 
 
-def refuse_options(why: str, **given: object) -> None:
-    """Refuse options that a call makes no use of, rather than leave them unheard.
+def say(text: str) -> None:
+    """Write a line of what was asked for on stdout; unlike typer's, in the encoding that stdout has."""
+    sys.stdout.write(text + "\n")
+
+
+def print_lines(*lines: str, style: str = "", stream: IO[str] | None = None) -> None:
+    """Write lines as they are, however long, where `stream` is a terminal in a style of rich."""
+    from rich.console import Console
+
+    console = Console(file=stream, highlight=False)
+    for line in lines:
+        console.print(line, style=style, markup=False, soft_wrap=True)
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    title: str = "",
+    styles: Sequence[str] = (),
+    breakable: Sequence[str] = (),
+    stream: IO[str] | None = None,
+) -> None:
+    """Write a table, or where a terminal is too narrow for it a block of lines a row: no number is ever cut.
 
     Parameters
     ----------
-    why
-        What to say of the first.
-    given
-        Values by the names of parameters; None, False and empty lists were not given.
-
-    Raises
-    ------
-    WrongCallError
-        When one was given.
+    columns
+        Their titles. Those of numbers are put to the right.
+    rows
+        Cells; each row is as long as `columns`.
+    title
+        Stands above.
+    styles
+        Of rich, one a row; none for all rows plain.
+    breakable
+        Columns of words that may go on in further lines.
+    stream
+        None: stdout.
     """
-    for name, value in given.items():
-        if value is not None and value is not False and value != []:
-            raise WrongCallError(f"--{name.replace('_', '-')} {why}")
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=stream, highlight=False)
+    # A file or a pipe is as wide as need be.
+    width = console.width if console.is_terminal or "COLUMNS" in os.environ else 10_000
+    heads = list(columns)
+    if _least_width(heads, rows, columns, breakable) > width:
+        heads = [name.replace(" ", "\n") for name in columns]
+    if title:
+        console.print(title, style="bold", markup=False, soft_wrap=True)
+    if _least_width(heads, rows, columns, breakable) > width:
+        for row in rows:
+            for name, cell in zip(columns, row, strict=True):
+                if cell:
+                    console.print(f"{name}: {cell}" if name else cell, markup=False, soft_wrap=True)
+            console.print()
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for k, (name, head) in enumerate(zip(columns, heads, strict=True)):
+        numbers = k > 0 and all(_NUMBER.fullmatch(row[k]) for row in rows)
+        table.add_column(
+            Text(head),
+            justify="right" if numbers else "left",
+            no_wrap=name not in breakable,
+            overflow="fold",
+        )
+    for k, row in enumerate(rows):
+        table.add_row(*map(Text, row), style=styles[k] if styles else None)
+    Console(file=stream, highlight=False, width=width).print(table)
+
+
+def _least_width(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[str], breakable: Sequence[str]
+) -> int:
+    from rich.cells import cell_len
+
+    width = 0
+    for k, name in enumerate(columns):
+        lines = [*heads[k].split("\n"), *(row[k] for row in rows)]
+        longest = max(map(cell_len, lines))
+        width += (min(longest, FEWEST_CHARACTERS) if name in breakable else longest) + 2
+    return width
+
+
+_NUMBER = re.compile(r"[+-]?[0-9.,]*( MiB| %)?|never|unknown")
+FEWEST_CHARACTERS = 16
+"""Of a column of words that is broken into lines; a narrower one is no more read than cut."""
 
 
 def report_error(message: str) -> None:

@@ -97,6 +97,28 @@ def dvfb_process(tiny_bundle: Path) -> Callable[..., Outcome]:
     return run
 
 
+@pytest.fixture
+def imported_by(tmp_path: Path) -> Callable[..., set[str]]:
+    """Run the command in a fresh interpreter; return the top-level packages that it has imported."""
+
+    def run(*arguments: object, **environment: str) -> set[str]:
+        listed = tmp_path / "modules"
+        code = (
+            "import pathlib, sys\nfrom dvfb_stream.cli import main\n"
+            f"try: main()\nfinally: pathlib.Path({str(listed)!r}).write_text('\\n'.join(sys.modules))"
+        )
+        subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            timeout=120,
+        )
+        return {module.partition(".")[0] for module in listed.read_text().split()}
+
+    return run
+
+
 def pattern(seed: int = 0, shape: tuple[int, int] = SHAPE) -> np.ndarray:
     """A ring about the centre of CENTRE, with counting noise and a dead row."""
     rows, columns = np.indices(shape)

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 from dvfb_stream import Annotator, Frame, Geometry
 from dvfb_stream.cli.labelled.table import read_label_table
 from dvfb_stream.cli.terminal import WrongCallError
-from dvfb_stream.cli.train.adaptation import adapt_from_csv, show_adaptation
+from dvfb_stream.cli.train.adapt import adapt_from_csv, show_adaptation
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.labels import LABELS
 
@@ -107,13 +107,12 @@ def test_a_beamlines_frames_make_a_model_that_judges_them_better(
 
 
 def test_the_command_adapts_and_says_what_came_of_it(labelled, tiny_bundle, dvfb, tmp_path):
-    words = ("--adapt", labelled, "--model", tiny_bundle, "--center-x", 40.5, "--center-y", 44)
-    done = dvfb("train", *words, "--bundle", tmp_path / "adapted", "--no-augment", "--device", "cpu")
+    words = (labelled, "--model", tiny_bundle, "--center-x", 40.5, "--center-y", 44)
+    done = dvfb("adapt", *words, "--bundle", tmp_path / "adapted", "--no-augment", "--device", "cpu")
     assert done.status == 0, done.stderr
     assert "only 3 positive frames of four_fold" in done.stdout + done.stderr
     assert Annotator.load(tmp_path / "adapted").identity.name == "tiny-labels"
-    assert dvfb("train", "default", *words).stderr.endswith("leave the preset away (see dvfb train --help)\n")
-    assert "beam centre" in dvfb("train", "--adapt", labelled, "--bundle", tmp_path / "other").stderr
+    assert "beam centre" in dvfb("adapt", labelled, "--bundle", tmp_path / "other").stderr
 
 
 def test_each_line_may_have_a_beam_centre_of_its_own(tiny_bundle, tmp_path):

@@ -216,7 +216,7 @@ class TestWhatGoesWrong:
                 ("--output", "no/rows.json"),
                 "output no/rows.json cannot be written: No such file or directory",
             ),
-            (("--output", "."), "Is a directory"),
+            (("--output", "."), "is a directory; give the name of a file"),
             (("--output", "/proc/rows.json"), "cannot be written"),
             (("--plot", "no/figure.png"), "plot no/figure.png cannot be written"),
             (("--plot", "figure.jpg"), "must end in .png"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import fabio
@@ -52,17 +51,6 @@ def test_a_wrong_call_is_one_line_and_status_2(dvfb, arguments) -> None:
     assert outcome.status == 2
     assert len(outcome.errors) == 1
     assert outcome.stdout == ""
-
-
-def test_help_comes_at_once(dvfb_process) -> None:
-    assert dvfb_process("--help").status == 0
-    started = time.monotonic()
-    outcome = dvfb_process("annotate", "--help", PYTHONPROFILEIMPORTTIME="1")
-    assert outcome.status == 0
-    # Generous for a busy machine; the imports that would make it slow are named.
-    assert time.monotonic() - started < 5
-    for package in ("torch", "scipy", "matplotlib", "fabio", "pyFAI", "h5py", "tiled", "bluesky"):
-        assert f" {package}\n" not in outcome.stderr
 
 
 def test_an_interrupt_is_said_in_one_line(tmp_path: Path, tiny_bundle: Path, hears_interrupts) -> None:

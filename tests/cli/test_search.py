@@ -47,7 +47,15 @@ def test_finding_nothing_is_no_error(dvfb, catalog_uri: str) -> None:
 def test_an_unknown_label_is_answered_with_the_known_ones(dvfb) -> None:
     outcome = dvfb("search", "http://localhost:1", "five_fold")
     assert outcome.status == 2
-    assert "unknown label 'five_fold'; the labels are diffuse_low_q" in outcome.errors[0]
+    assert "unknown label 'five_fold', did you mean six_fold? there are diffuse_low_q" in outcome.errors[0]
+
+
+@pytest.mark.parametrize("number", ["1e21", "1" + 21 * "0", "0", "-3"])
+def test_a_number_of_frames_without_sense_is_refused_by_name(dvfb, number: str) -> None:
+    outcome = dvfb("search", "http://localhost:1", "halo", "--min-frames", number)
+    assert outcome.status == 2
+    (error,) = outcome.errors
+    assert "--min-frames" in error
 
 
 def test_a_server_that_is_not_there(dvfb_process) -> None:
@@ -63,3 +71,9 @@ def test_neither_an_address_nor_a_folder(dvfb) -> None:
     (error,) = outcome.errors
     assert "no catalog 'four_fold'" in error
     assert "dvfb search CATALOG LABEL" in error
+
+
+def test_it_imports_tiled_and_nothing_heavier(imported_by, catalog_uri: str) -> None:
+    imported = imported_by("search", catalog_uri, "four_fold")
+    assert "tiled" in imported
+    assert not imported & {"torch", "scipy", "sklearn", "matplotlib", "bluesky", "databroker"}

@@ -71,14 +71,11 @@ def test_it_learns_from_a_stored_dataset(dvfb, small_preset, work, tmp_path):
     [
         (("papr-joint",), 1, "did you mean paper-joint?"),
         (("default", "--loss", "focal"), 2, "loss must be one of bce, asymmetric"),
-        (("default", "--fresh", "--dataset", "x.h5"), 2, "give one of them"),
         (("default", "--dataset", "nowhere.h5"), 1, "no dataset of `dvfb simulate`"),
         (("default", "--device", "toaster"), 1, "toaster"),
-        (("default", "--center-x", "0"), 2, "--center-x belongs to --adapt"),
-        (("default", "--model", "other"), 2, "--model belongs to --adapt"),
-        (("default", "--no-augment"), 2, "--no-augment belongs to --adapt"),
-        (("--adapt", "x.csv", "--epochs", "3"), 2, "--epochs is for training a network"),
-        (("--adapt", "x.csv", "--fresh"), 2, "--fresh is for training a network"),
+        (("default", "--frames", "1" + 20 * "0"), 2, "'--frames'"),
+        (("default", "--precision", "float16"), 2, "precision must be one of"),
+        (("default", "--model", "other"), 2, "No such option: --model"),
         (("default", "--learning-rate", "0"), 2, "learning_rate must lie from"),
     ],
 )

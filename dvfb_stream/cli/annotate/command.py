@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from dvfb_stream.cli.geometry_options import (
+from dvfb_stream.cli.options import (
     CenterX,
     CenterY,
     DetectorName,
+    Device,
     Masks,
+    Model,
     Poni,
     detector_description,
     files_read,
+    flag,
+    option,
 )
 from dvfb_stream.cli.terminal import (
     FailureReporter,
@@ -26,14 +31,16 @@ from dvfb_stream.cli.terminal import (
 )
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from dvfb_stream.annotator import Annotator
     from dvfb_stream.cli.annotate.frames import AnnotatedFrame
-    from dvfb_stream.cli.annotate.row_forms import Form
-    from dvfb_stream.cli.output_files import NumberedFigures
+    from dvfb_stream.cli.output_files import OutputFile
     from dvfb_stream.files import DetectorDescription
 
 OUTPUT = "Output"
-MODEL = "Model"
+FORMS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".txt": "table"}
+"""What is written to a file, by the end of its name."""
 
 
 def annotate(
@@ -43,7 +50,6 @@ def annotate(
             metavar="FILES",
             help="Detector images: tif, cbf, edf and all else that fabio reads, multi-frame files included; "
             "file.h5::/path for an HDF5 image (rows, columns) or stack (frames, rows, columns).",
-            show_default=False,
         ),
     ],
     *,
@@ -52,60 +58,40 @@ def annotate(
     poni: Poni = None,
     mask: Masks = None,
     detector: DetectorName = None,
-    json: Annotated[
-        bool,
-        typer.Option(
-            "--json", help="One JSON object a line and frame, instead of tables.", rich_help_panel=OUTPUT
-        ),
-    ] = False,
-    csv: Annotated[
-        bool, typer.Option("--csv", help="A header and one line a frame.", rich_help_panel=OUTPUT)
-    ] = False,
+    json: Annotated[bool, flag("One JSON object a line and frame, instead of tables.", panel=OUTPUT)] = False,
+    csv: Annotated[bool, flag("A header and one line a frame.", panel=OUTPUT)] = False,
     output: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Write the rows there instead of to stdout; a name in .json, .jsonl or .csv chooses the form.",
-            rich_help_panel=OUTPUT,
-            show_default=False,
+        option(
+            "FILE",
+            "Write the rows there instead of to stdout; a name in .json, .jsonl, .csv or .txt (tables) chooses the "
+            "form. What was there is replaced when all rows are written.",
+            panel=OUTPUT,
         ),
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE.png",
-            help="Draw the frame with its mask and beam centre, its reconstruction from the coefficients, the "
+        option(
+            "FILE.png",
+            "Draw the frame with its mask and beam centre, its reconstruction from the coefficients, the "
             "coefficients and the probabilities; with several frames to FILE-0.png, FILE-1.png, ... in the order "
             "of the rows.",
-            rich_help_panel=OUTPUT,
-            show_default=False,
+            panel=OUTPUT,
         ),
     ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            help="Model bundle: a name that `dvfb models` lists, or a folder.", rich_help_panel=MODEL
-        ),
-    ] = "default",
+    model: Model = "default",
     thresholds: Annotated[
         str,
-        typer.Option(
-            metavar="best_f1|high_precision",
-            help="From which probability a label is accepted: the one of best F1, or the least at which 95 % of the "
+        option(
+            "best_f1|high_precision",
+            "From which probability a label is accepted: the one of best F1, or the least at which 95 % of the "
             "accepted frames of the calibration had the label; one that never reached that is never accepted. "
             "`dvfb models show` lists both.",
-            rich_help_panel=MODEL,
         ),
     ] = "best_f1",
-    device: Annotated[
-        str,
-        typer.Option(help="auto (a GPU where there is one), cpu, cuda, cuda:1, ...", rich_help_panel=MODEL),
-    ] = "auto",
+    device: Device = "auto",
     batch_size: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Frames read and annotated at a time; bounds memory.", rich_help_panel=MODEL
-        ),
+        int, option("N", "Frames read and annotated at a time; bounds memory.", min=1, max=4096)
     ] = 16,
 ) -> None:
     """Say which of ten physical characteristics each frame of detector files shows, and how far to trust it.
@@ -134,21 +120,20 @@ def annotate(
         raise typer.Exit(1)
 
 
-def _form(*, json: bool, csv: bool, output: Path | None) -> Form:
-    from dvfb_stream.cli.annotate.row_forms import Form
-
+def _form(*, json: bool, csv: bool, output: Path | None) -> str:
     if json and csv:
         raise WrongCallError("give one of --json and --csv")
-    if json or csv:
-        return Form.JSON if json else Form.CSV
-    by_name = {".json": Form.JSON, ".jsonl": Form.JSON, ".csv": Form.CSV}
-    return by_name.get(output.suffix.lower(), Form.TABLE) if output is not None else Form.TABLE
+    asked = "json" if json else "csv" if csv else None
+    named = None if output is None else FORMS.get(output.suffix.lower())
+    if asked is not None and named is not None and asked != named:
+        raise WrongCallError(f"--output {output} names another form than --{asked}; leave --{asked} away")
+    return asked or named or "table"
 
 
 def _annotate(
     files: list[str],
     description: DetectorDescription,
-    form: Form,
+    form: str,
     output: Path | None,
     plot: Path | None,
     model: str,
@@ -158,36 +143,36 @@ def _annotate(
 ) -> bool:
     """Do the work; whether anything failed."""
     from dvfb_stream.cli.annotate.frames import annotate_files
-    from dvfb_stream.cli.annotate.row_forms import open_output, row_writer
-    from dvfb_stream.cli.output_files import NumberedFigures
+    from dvfb_stream.cli.annotate.row_forms import row_writer
+    from dvfb_stream.cli.output_files import OutputFile, figure_file
 
     inputs = files_read(files, description)
-    figures = None if plot is None else NumberedFigures(plot, inputs, option="plot")
+    figures = None if plot is None else figure_file(plot, inputs, option="--plot")
+    rows: AbstractContextManager[IO[str]] = nullcontext(sys.stdout)
+    if output is not None:
+        rows = OutputFile(output, inputs, option="--output", suffixes=tuple(FORMS)).opened()
     loaded = description.load()
-    with open_output(output, inputs) as stream, ProgressBar(len(files), "annotating") as progress:
-        # Last: it takes seconds, and all that a user may have got wrong is known by now.
+    with ProgressBar(len(files), "annotating") as progress:
+        # Late: it takes seconds, and all that a user may have got wrong is known by now.
         from dvfb_stream.annotator import Annotator
 
         annotator = Annotator.load(model, device=device, thresholds=thresholds)
         reporter = FailureReporter(progress)
-        writer = row_writer(form, stream)
-        shared_terminal = stream is sys.stdout and sys.stdout.isatty()
-        for row in annotate_files(annotator, files, loaded, batch_size=batch_size, events=reporter):
-            if shared_terminal:
-                with progress.out_of_the_way():
+        with rows as stream:
+            writer = row_writer(form, stream)
+            for row in annotate_files(annotator, files, loaded, batch_size=batch_size, events=reporter):
+                with progress.out_of_the_way() if stream.isatty() else nullcontext():
                     writer.write(row)
-            else:
-                writer.write(row)
-            if figures is not None and row.annotation.ok:
-                numbered = len(files) > 1 or row.count > 1
-                with progress.out_of_the_way():
-                    _plot(annotator, row, figures, row.number if numbered else None)
-            progress.advance()
-        writer.finish()
+                if figures is not None and row.annotation.ok:
+                    numbered = len(files) > 1 or row.count > 1
+                    with progress.out_of_the_way():
+                        _plot(annotator, row, figures, row.number if numbered else None)
+                progress.advance()
+            writer.finish()
     return reporter.failures > 0
 
 
-def _plot(annotator: Annotator, row: AnnotatedFrame, figures: NumberedFigures, number: int | None) -> None:
+def _plot(annotator: Annotator, row: AnnotatedFrame, figures: OutputFile, number: int | None) -> None:
     from dvfb_stream.cli.annotate.figures import FramePicture, draw_frame
 
     assert row.frame is not None

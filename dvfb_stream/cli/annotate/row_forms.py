@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from enum import StrEnum
-from pathlib import Path
 from typing import IO, Any, Protocol
 
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.cli.annotate.frames import AnnotatedFrame
-from dvfb_stream.cli.output_files import refuse_inputs
-from dvfb_stream.errors import SettingsError
+from dvfb_stream.cli.terminal import print_lines, print_table
 from dvfb_stream.labels import TITLES
 from dvfb_stream.rows import COLUMNS, plain
-
-
-class Form(StrEnum):
-    """How rows are written."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
 
 
 class RowWriter(Protocol):
@@ -39,9 +25,9 @@ class RowWriter(Protocol):
         ...
 
 
-def row_writer(form: Form, stream: IO[str]) -> RowWriter:
-    """Return the writer of `form` to an open text stream."""
-    writers: dict[Form, type[RowWriter]] = {Form.TABLE: _Tables, Form.JSON: _JsonLines, Form.CSV: _Csv}
+def row_writer(form: str, stream: IO[str]) -> RowWriter:
+    """Return the writer of ``table``, ``json`` or ``csv`` to an open text stream."""
+    writers: dict[str, type[RowWriter]] = {"table": _Tables, "json": _JsonLines, "csv": _Csv}
     return writers[form](stream)  # type: ignore[call-arg]
 
 
@@ -86,9 +72,7 @@ class _Tables:
     """A table a file: the labels of its only frame, or a line a frame."""
 
     def __init__(self, stream: IO[str]) -> None:
-        from rich.console import Console
-
-        self._console = Console(file=stream, highlight=False)
+        self._stream = stream
         self._rows: list[tuple[int, Annotation]] = []
         self._position = -1
         self._file = ""
@@ -110,85 +94,41 @@ class _Tables:
             self._print_stack()
         self._rows.clear()
 
-    def _title(self, suffix: str = "") -> None:
-        from rich.text import Text
-
-        # Not the table's own title: that would break a long path at the table's width.
-        self._console.print(Text(self._file + suffix, style="bold"), soft_wrap=True)
-
     def _print_frame(self, index: int, annotation: Annotation) -> None:
-        from rich.table import Table
-
-        self._title(f" frame {index}" if index else "")
+        self._print(self._file + (f" frame {index}" if index else ""), style="bold")
         if not annotation.ok:
-            self._console.print(f"failed: {annotation.reason}\n", style="red", markup=False, soft_wrap=True)
+            self._print(f"failed: {annotation.reason}\n", style="red")
             return
-        table = Table("label", "")
-        table.add_column("probability", justify="right")
-        table.add_column("accepted", justify="center")
+        rows, styles = [], []
         for label, score in annotation.scores.items():
             accepted = label in annotation.labels
-            style = "bold" if accepted else "dim"
-            table.add_row(TITLES[label], _bar(score), f"{score:.3f}", "●" if accepted else "", style=style)
-        self._console.print(table)
-        self._console.print(
+            rows.append((TITLES[label], "━" * round(score * BAR), f"{score:.3f}", "●" if accepted else ""))
+            styles.append("bold" if accepted else "dim")
+        print_table(("label", "", "probability", "accepted"), rows, styles=styles, stream=self._stream)
+        self._print(
             f"fit residual {annotation.fit_residual:.3f} · novelty {annotation.novelty:.2f} · "
             f"model {annotation.model}\n",
             style="dim",
         )
 
     def _print_stack(self) -> None:
-        from rich.table import Table
-
-        self._title(f", {len(self._rows)} frames")
-        table = Table()
-        table.add_column("frame", justify="right")
-        table.add_column("accepted labels and their probabilities")
-        table.add_column("fit residual", justify="right")
-        table.add_column("novelty", justify="right")
+        rows, styles = [], []
         for index, annotation in self._rows:
-            if not annotation.ok:
-                table.add_row(str(index), f"[red]failed:[/] {_plain(annotation.reason)}", "", "")
-                continue
             accepted = ", ".join(
                 f"{TITLES[label]} {annotation.scores[label]:.2f}" for label in annotation.labels
             )
-            table.add_row(
-                str(index),
-                accepted or "[dim]none[/]",
-                f"{annotation.fit_residual:.3f}",
-                f"{annotation.novelty:.2f}",
-            )
-        self._console.print(table)
-        self._console.print(f"model {self._rows[0][1].model}\n", style="dim")
+            said = (accepted or "none") if annotation.ok else f"failed: {annotation.reason}"
+            numbers = (f"{annotation.fit_residual:.3f}", f"{annotation.novelty:.2f}")
+            rows.append((str(index), said, *(numbers if annotation.ok else ("", ""))))
+            styles.append("" if annotation.ok else "red")
+        self._print(f"{self._file}, {len(rows)} frames", style="bold")
+        print_table(STACK, rows, styles=styles, breakable=STACK[1:2], stream=self._stream)
+        self._print(f"model {self._rows[0][1].model}\n", style="dim")
+
+    def _print(self, line: str, style: str) -> None:
+        print_lines(line, style=style, stream=self._stream)
 
 
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-def _bar(score: float, width: int = 12) -> str:
-    return "━" * round(score * width)
-
-
-@contextmanager
-def open_output(path: Path | None, inputs: Sequence[str | Path]) -> Iterator[IO[str]]:
-    """Open where the rows go, stdout for None, before any work is done.
-
-    Raises
-    ------
-    SettingsError
-        When the file cannot be written, or is one of `inputs`, which writing would destroy.
-    """
-    if path is None:
-        yield sys.stdout
-        return
-    refuse_inputs(path, inputs)
-    try:
-        stream = path.open("w", encoding="utf-8", newline="")
-    except OSError as error:
-        raise SettingsError(f"output {path} cannot be written: {error.strerror or error}") from error
-    with stream:
-        yield stream
+BAR = 12
+"""Characters of a probability of 1."""
+STACK = ("frame", "accepted labels and their probabilities", "fit residual", "novelty")

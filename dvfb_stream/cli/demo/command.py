@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,14 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvfb_stream.cli.geometry_options import (
+from dvfb_stream.cli.options import (
     CenterX,
     CenterY,
     DetectorName,
     Masks,
+    Model,
     Poni,
     detector_description,
+    option,
 )
+from dvfb_stream.cli.output_files import check_writable
 from dvfb_stream.cli.terminal import WrongCallError
 from dvfb_stream.errors import SettingsError
 
@@ -36,33 +38,24 @@ def demo(
     *,
     frames: Annotated[
         int | None,
-        typer.Option(
+        option(
+            "N",
+            f"Exposures in all. If not given: {FRAMES} simulated ones, or each frame of --images once. More than "
+            "there are images: they are exposed again from the first.",
             min=1,
-            help=f"Exposures in all. If not given: {FRAMES} simulated ones, or each frame of --images once. More "
-            "than there are images: they are exposed again from the first.",
-            show_default=False,
+            max=1_000_000,
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of the simulated frames and of their beam centre and mask.")
+        int, option("N", "Of the simulated frames and of their beam centre and mask.", min=0)
     ] = 0,
-    model: Annotated[
-        str, typer.Option(help="Model bundle: a name that `dvfb models` lists, or a folder.")
-    ] = "default",
+    model: Model = "default",
     output: Annotated[
-        Path,
-        typer.Option(
-            metavar="FOLDER", help="For the catalog, the contact sheet and the log; runs add up in it."
-        ),
+        Path, option("FOLDER", "For the catalog, the contact sheet and the log; runs add up in it.")
     ] = Path("demo-output"),
     images: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="FILES",
-            help="Detector files, all of one shape, as `dvfb annotate` reads them.",
-            rich_help_panel=IMAGES,
-            show_default=False,
-        ),
+        option("FILES", "Detector files, all of one shape, as `dvfb annotate` reads them.", panel=IMAGES),
     ] = None,
     center_x: CenterX = None,
     center_y: CenterY = None,
@@ -72,9 +65,7 @@ def demo(
     more_images: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FILES]...",
-            help="Further files of --images, so that a shell's wildcards work.",
-            show_default=False,
+            metavar="[FILES]...", help="Further files of --images, so that a shell's wildcards work."
         ),
     ] = None,
 ) -> None:
@@ -134,10 +125,9 @@ def _scan_and_search(scans: list[Scan], model: str, output: Path, presentation: 
 def _prepare(output: Path) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
-            pass
     except OSError as error:
         raise SettingsError(f"output {output} cannot be written to: {error.strerror or error}") from error
+    check_writable(output, f"output {output}")
 
 
 @contextmanager

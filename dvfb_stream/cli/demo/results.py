@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 from tiled.queries import In, Key
 
 from dvfb_stream.annotator import Annotator
@@ -27,6 +26,8 @@ from dvfb_stream.cli.figures.contact_sheet import (
     count_verdicts,
     draw_contact_sheet,
 )
+from dvfb_stream.cli.output_files import figure_file
+from dvfb_stream.cli.terminal import print_table
 from dvfb_stream.errors import MissingExtraError, SettingsError
 from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import TITLES
@@ -96,10 +97,7 @@ class Presentation:
         self._print(f"{len(found)} of the {total} runs in the catalog:")
         runs = [run.metadata for run in annotated.search(In("start.analysis.parent", found)).values()]
         runs.sort(key=lambda run: run["start"]["time"], reverse=True)
-        table = Table("run", "scan")
-        table.add_column("sample", no_wrap=True)
-        for title in ("frames", "4-fold", "highest\nprobability", "really\n4-fold"):
-            table.add_column(title, justify="right", no_wrap=True)
+        rows = []
         for run in runs[:MOST_RUNS_SHOWN]:
             start, summary = run["start"], run["stop"]["summary"]
             uid = start["analysis"]["parent"]
@@ -107,8 +105,9 @@ class Presentation:
             cells += [summary[LABEL]["count"], f"{summary[LABEL]['max']:.2f}"]
             truths = _truths(catalog[uid])
             cells.append("unknown" if truths is None else sum(LABEL in truth for truth in truths))
-            table.add_row(*map(str, cells))
-        Console(highlight=False).print(table)
+            rows.append([str(cell) for cell in cells])
+        columns = ("run", "scan", "sample", "frames", "4-fold", "highest probability", "really 4-fold")
+        print_table(columns, rows, breakable=("sample",))
         if len(runs) > MOST_RUNS_SHOWN:
             self._print(f"and {len(runs) - MOST_RUNS_SHOWN} earlier ones")
 
@@ -138,7 +137,7 @@ class Presentation:
                 runs.append(SheetRun(title=_title(catalog[uid], rows), frames=frames))
         path = self._output / "contact-sheet.png"
         try:
-            draw_contact_sheet(runs, title="Frames and their labels").savefig(path, dpi=110)
+            figure_file(path, option="output").save(draw_contact_sheet(runs, title="Frames and their labels"))
             if example is not None:
                 self._example = self._kept(example, geometry)
         except OSError as error:

@@ -8,27 +8,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dvfb_stream.cli.figures.settings_options import (
-    Downsample,
-    L1Ratio,
-    Orders,
-    Penalty,
-    RadialCount,
-    Radius,
-    Reading,
-    fourier_bessel_settings,
-    whole_numbers,
-)
-from dvfb_stream.cli.geometry_options import (
+from dvfb_stream.cli.options import (
     CenterX,
     CenterY,
     DetectorName,
+    Downsample,
+    Json,
+    L1Ratio,
     Masks,
+    Orders,
+    Penalty,
     Poni,
+    RadialCount,
+    Radius,
+    Reading,
     detector_description,
     files_read,
+    flag,
+    fourier_bessel_settings,
+    option,
+    whole_numbers,
 )
-from dvfb_stream.cli.terminal import WrongCallError, quiet_libraries
+from dvfb_stream.cli.terminal import WrongCallError, quiet_libraries, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,18 +40,10 @@ OUTPUT = "Output"
 
 def basis(
     *,
-    radial: Annotated[
-        str, typer.Option(metavar="N,N,...", help="Radial indices n from 1, a row each.")
-    ] = "1,2,3",
-    orders: Annotated[
-        str, typer.Option(metavar="M,M,...", help="Angular orders m from 0, a column each.")
-    ] = "0,2,4",
-    output: Annotated[Path, typer.Option(metavar="FILE.png", help="Where the figure goes.")] = Path(
-        "basis.png"
-    ),
-    json: Annotated[
-        bool, typer.Option("--json", help="Write the figure's name and its functions as a JSON object.")
-    ] = False,
+    radial: Annotated[str, option("N,N,...", "Radial indices n from 1, a row each.")] = "1,2,3",
+    orders: Annotated[str, option("M,M,...", "Angular orders m from 0, a column each.")] = "0,2,4",
+    output: Annotated[Path, option("FILE.png", "Where the figure goes.")] = Path("basis.png"),
+    json: Json = False,
 ) -> None:
     """Draw Fourier-Bessel basis functions, real and imaginary parts, on their disk: the paper's Figure 3.
 
@@ -63,9 +56,9 @@ def basis(
     rows = whole_numbers(radial, "--radial", least=1)
     columns = whole_numbers(orders, "--orders", least=0)
     from dvfb_stream.cli.figures.basis import basis_functions, draw_basis
-    from dvfb_stream.cli.output_files import NumberedFigures
+    from dvfb_stream.cli.output_files import figure_file
 
-    place = NumberedFigures(output, [], option="output")
+    place = figure_file(output, option="--output")
     functions = basis_functions(rows, columns)
     with quiet_libraries():
         path = place.save(draw_basis(functions))
@@ -75,17 +68,15 @@ def basis(
             for row in functions
             for function in row
         ]
-        typer.echo(json_format.dumps({"figure": str(path), "functions": facts}, allow_nan=False))
+        say(json_format.dumps({"figure": str(path), "functions": facts}, allow_nan=False))
     else:
-        typer.echo(f"wrote {path}: n = {', '.join(map(str, rows))}; m = {', '.join(map(str, columns))}")
+        say(f"wrote {path}: n = {', '.join(map(str, rows))}; m = {', '.join(map(str, columns))}")
 
 
 def estimate(
     files: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="FILES", help="Detector images, as `dvfb annotate` reads them.", show_default=False
-        ),
+        typer.Argument(metavar="FILES", help="Detector images, as `dvfb annotate` reads them."),
     ] = None,
     *,
     center_x: CenterX = None,
@@ -95,30 +86,23 @@ def estimate(
     detector: DetectorName = None,
     frame: Annotated[
         list[int] | None,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Draw frame N of each file, counted from 0; give it again for more. If not given: all, up to "
+        option(
+            "N",
+            "Draw frame N of each file, counted from 0; give it again for more. If not given: all, up to "
             "--max-frames.",
-            show_default=False,
+            min=0,
+            max=10**12,
         ),
     ] = None,
     max_frames: Annotated[
-        int, typer.Option(min=1, help="Figures of each file at most, where --frame does not choose.")
+        int, option("N", "Figures of each file at most, where --frame does not choose.", min=1, max=10**6)
     ] = 16,
     simulate: Annotated[
         bool,
-        typer.Option(
-            "--simulate",
-            help="Draw simulated frames: --frame chooses which, frame 0 if not given.",
-            rich_help_panel=SIMULATED,
-        ),
+        flag("Draw simulated frames: --frame chooses which, frame 0 if not given.", panel=SIMULATED),
     ] = False,
     seed: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Of the simulation; 0 if not given.", rich_help_panel=SIMULATED, show_default=False
-        ),
+        int | None, option("N", "Of the simulation; 0 if not given.", panel=SIMULATED, min=0)
     ] = None,
     penalty: Penalty = 1e-4,
     l1_ratio: L1Ratio = 0.8,
@@ -129,29 +113,22 @@ def estimate(
     downsample: Downsample = 2,
     coefficients: Annotated[
         str,
-        typer.Option(
-            metavar="magnitude|parts",
-            help="How coefficients are drawn: their magnitudes, or real and imaginary parts.",
-            rich_help_panel=OUTPUT,
+        option(
+            "magnitude|parts",
+            "How coefficients are drawn: their magnitudes, or real and imaginary parts.",
+            panel=OUTPUT,
         ),
     ] = "magnitude",
     output_dir: Annotated[
         Path,
-        typer.Option(
-            metavar="FOLDER",
-            help="Where NAME-estimate.png goes for a file NAME.tif; NAME-frame-0-estimate.png, ... for one of "
-            "several frames. Made if need be.",
-            rich_help_panel=OUTPUT,
+        option(
+            "FOLDER",
+            "Where NAME-estimate.png goes for a file NAME.tif; NAME-frame-0-estimate.png, ... for one of several "
+            "frames. Made if need be.",
+            panel=OUTPUT,
         ),
     ] = Path("figures"),
-    json: Annotated[
-        bool,
-        typer.Option(
-            "--json",
-            help="One JSON object a line and frame: its figure, the numbers of the fit, the settings.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
+    json: Json = False,
 ) -> None:
     """Draw frames, their masks, what the Fourier-Bessel coefficients recover of them, and the coefficients: Figure 5.
 
@@ -193,10 +170,14 @@ def estimate(
         downsample=downsample,
     )
     with quiet_libraries():
-        from dvfb_stream.cli.figures.drawing import EstimateFiles, draw_estimates
+        from dvfb_stream.cli.figures.drawing import (
+            EstimateFiles,
+            RecordedFrames,
+            SimulatedFrames,
+            draw_estimates,
+        )
         from dvfb_stream.cli.figures.estimate import Estimator
         from dvfb_stream.cli.figures.estimate_figure import Coefficients
-        from dvfb_stream.cli.figures.sources import RecordedFrames, SimulatedFrames
 
         inputs = [] if description is None else files_read(files or [], description)
         failed = draw_estimates(

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dvfb_stream.cli.frame_files import Failures, FrameRead, read_all
-from dvfb_stream.cli.geometry_options import detector_description
 from dvfb_stream.cli.labelled.table import LabelledFrame, LabelTable
+from dvfb_stream.cli.options import detector_description
 from dvfb_stream.cli.terminal import FailureReporter, ProgressBar, WrongCallError
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from dvfb_stream.cli.terminal import TaskProgress, WrongCallError, quiet_libraries, report_note
+from dvfb_stream.cli.options import Device, Json, option
+from dvfb_stream.cli.terminal import TaskProgress, WrongCallError, quiet_libraries, report_note, say
 from dvfb_stream.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -21,38 +20,27 @@ WHAT = "Which frames"
 
 def simulate(
     *,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DATASET.h5", help="Write the frames here; resumed if begun.")
-    ] = None,
+    out: Annotated[Path | None, option("DATASET.h5", "Write the frames here; resumed if begun.")] = None,
     preview: Annotated[
-        Path | None, typer.Option(metavar="SHEET.png", help="Draw a contact sheet: frames of each label.")
+        Path | None, option("SHEET.png", "Draw a contact sheet: frames of each label.")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="Frames, from the first of the seed on.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Frames of another seed are other frames.")] = 0,
+    count: Annotated[
+        int, option("N", "Frames, from the first of the seed on.", min=1, max=100_000_000)
+    ] = 1000,
+    seed: Annotated[int, option("N", "Frames of another seed are other frames.", min=0)] = 0,
     settings: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE.toml",
-            help="Mixture, detectors, exposures, ... (docs/simulate.md).",
-            rich_help_panel=WHAT,
-        ),
+        option("FILE.toml", "Mixture, detectors, exposures, ... (docs/simulate.md).", panel=WHAT),
     ] = None,
     raster: Annotated[
         str | None,
-        typer.Option(
-            metavar="view|detector",
-            help="256 x 256 views (the default), or the detector's own pixels.",
-            rich_help_panel=WHAT,
-        ),
+        option("view|detector", "256 x 256 views (the default), or the detector's own pixels.", panel=WHAT),
     ] = None,
     detector: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="One detector for all: pilatus_1m, eiger_4m, ccd, ...", rich_help_panel=WHAT
-        ),
+        str | None, option("NAME", "One detector for all: pilatus_1m, eiger_4m, ccd, ...", panel=WHAT)
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Write the result as a JSON object.")] = False,
+    device: Device = "auto",
+    json: Json = False,
 ) -> None:
     """Simulate labelled scattering frames, the material that networks are trained on.
 
@@ -68,11 +56,11 @@ def simulate(
     if out is None and preview is None:
         raise WrongCallError("nothing to do: give --out DATASET.h5, --preview SHEET.png or both")
     chosen = _settings(settings, raster, detector)
-    from dvfb_stream.cli.output_files import NumberedFigures
+    from dvfb_stream.cli.output_files import figure_file
     from dvfb_stream.simulation import Simulator
 
     inputs = [] if settings is None else [settings]
-    sheet = None if preview is None else NumberedFigures(preview, inputs, option="--preview")
+    sheet = None if preview is None else figure_file(preview, inputs, option="--preview")
     simulator = Simulator(seed, settings=chosen, device=device)
     result: dict[str, Any] = {"seed": seed, "count": count}
     with quiet_libraries():
@@ -83,12 +71,12 @@ def simulate(
 
             result["preview"] = str(sheet.save(draw_preview(simulator, count)))
     if json:
-        typer.echo(json_format.dumps(result, allow_nan=False))
+        say(json_format.dumps(result, allow_nan=False))
         return
     if out is not None:
         _show(result)
     if preview is not None:
-        typer.echo(f"wrote {preview}")
+        say(f"wrote {preview}")
 
 
 def _settings(path: Path | None, raster: str | None, detector: str | None) -> SimulationSettings:
@@ -170,13 +158,13 @@ def _show(result: dict[str, Any]) -> None:
     from dvfb_stream.labels import TITLES
     from dvfb_stream.reproduction.paper import POSITIVE_RATIOS
 
-    typer.echo(f"{'':20}{'here':>8}{'paper':>8}")
+    say(f"{'':20}{'here':>8}{'paper':>8}")
     for label, paper in POSITIVE_RATIOS.items():
-        typer.echo(f"{TITLES[label]:20}{result['ratios'][label]:8.3f}{paper:8.3f}")
+        say(f"{TITLES[label]:20}{result['ratios'][label]:8.3f}{paper:8.3f}")
     frames = f"{result['count']} frames of seed {result['seed']}"
     speed, kept = result["frames_per_second"], result["resumed_from"]
     if speed is None:
-        typer.echo(f"{result['dataset']} is complete: {frames}")
+        say(f"{result['dataset']} is complete: {frames}")
         return
     before = f", {kept} of them made before" if kept else ""
-    typer.echo(f"wrote {result['dataset']}: {frames}{before}, at {speed:.3g} frames a second")
+    say(f"wrote {result['dataset']}: {frames}{before}, at {speed:.3g} frames a second")

@@ -1,1 +1,1 @@
-"""`dvfb train`: from a preset to a bundle, and from a few labelled frames to an adapted one."""
+"""Commands that make models: ``dvfb train`` from a preset, ``dvfb adapt`` from labelled frames."""

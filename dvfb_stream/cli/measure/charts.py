@@ -1,4 +1,4 @@
-"""Figures of what was measured: the paper's Figure 6, and reliability diagrams."""
+"""Figures of what was measured: the paper's Figure 6, reliability diagrams, how novelty is distributed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.cli.evaluate.rendering import METHODS
+from dvfb_stream.cli.measure.sheets import METHODS
 from dvfb_stream.errors import MissingExtraError
 from dvfb_stream.labels import LABELS, TITLES
 from dvfb_stream.training.evaluation import expected_calibration_error
@@ -125,4 +125,60 @@ def reliability_figure(probabilities: NDArray[np.float64], truth: NDArray[np.boo
     figure.supylabel("share observed")
     handles, names = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=3, frameon=False)
+    return figure
+
+
+NOVELTY_TITLES = {"novelty": "novelty", "fit_residual": "fit residual"}
+COLOURS = {"familiar": "#1e8449", "domain": "#2471a3", "foreign": "#c0392b"}
+
+
+def novelty_figure(results: Mapping[str, Any]) -> Figure:
+    """Draw how novelty and fit residual are distributed over each kind of frame.
+
+    Parameters
+    ----------
+    results
+        Of `measure_novelty`.
+    """
+    rows = [
+        ("simulated", COLOURS["familiar"], results["familiar_scores"]),
+        *((f"domain {name}", COLOURS["domain"], found) for name, found in results["domains"].items()),
+        *((kind, COLOURS["foreign"], found) for kind, found in results["kinds"].items()),
+    ]
+    figure = Figure(figsize=(11, 0.8 + 0.42 * len(rows)), layout="constrained")
+    panels = figure.subplots(1, len(NOVELTY_TITLES), sharey=True)
+    for axes, (score, title) in zip(panels, NOVELTY_TITLES.items(), strict=True):
+        for place, (_, colour, found) in enumerate(rows):
+            quantiles = dict(zip(results["shares"], found["quantiles"][score], strict=True))
+            for low, high, width in ((0.05, 0.95, 3.0), (0.25, 0.75, 9.0)):
+                axes.plot(
+                    [quantiles[low], quantiles[high]],
+                    [place, place],
+                    color=colour,
+                    linewidth=width,
+                    alpha=0.55,
+                    solid_capstyle="butt",
+                )
+            axes.plot(quantiles[0.5], place, marker="o", color=colour, markersize=6, markeredgecolor="white")
+            if "auroc" in found:
+                area = found["auroc"][f"{score}_against_labelled"]
+                axes.annotate(
+                    f"{area:.3f}",
+                    (1.01, place),
+                    xycoords=("axes fraction", "data"),
+                    va="center",
+                    fontsize=9,
+                    annotation_clip=False,
+                )
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_xlabel(title)
+        axes.grid(axis="x", alpha=0.4)
+        axes.set_title("AUROC", loc="right", fontsize=9)
+    panels[0].set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    panels[0].invert_yaxis()
+    figure.suptitle(
+        f"{results['model']}: median, half and nine tenths of the frames of each kind; "
+        f"AUROC against {results['labelled_frames']} simulated frames with labels",
+        fontsize=10,
+    )
     return figure

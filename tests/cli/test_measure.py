@@ -1,4 +1,4 @@
-"""`dvfb evaluate`: models and tables measured in small, printed beside the paper's, drawn, and refused."""
+"""Models and tables measured in small, printed beside the paper's, drawn, and refused."""
 
 import json
 import math
@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from dvfb_stream.cli.evaluate import domains as domains_module
-from dvfb_stream.cli.evaluate.rendering import sheet
+from dvfb_stream.cli.measure.sheets import sheet
 from dvfb_stream.labels import LABELS
-from dvfb_stream.reproduction import paper
+from dvfb_stream.reproduction import paper, table4
 from dvfb_stream.reproduction.independent import domain
 from dvfb_stream.training import FittingSettings, Recipe, train
 
@@ -61,10 +60,10 @@ def test_a_model_is_measured_and_drawn(dvfb, tmp_path):
     assert "probabilities" not in results
     assert figure.read_bytes().startswith(b"\x89PNG")
     # Printed again from the file, the same table; the figure needs the frames.
-    assert dvfb("evaluate", "--from", out).stdout.splitlines()[:5] == done.stdout.splitlines()[:5]
-    again = dvfb("evaluate", "--from", out, "--figure", figure)
+    assert dvfb("results", out).stdout.splitlines()[:5] == done.stdout.splitlines()[:5]
+    again = dvfb("results", out, "--figure", figure)
     assert again.status == 1
-    assert "measure the model anew" in again.stderr
+    assert "a reliability diagram is drawn by dvfb evaluate --figure" in again.stderr
 
 
 @pytest.fixture
@@ -82,7 +81,7 @@ def night(tmp_path):
 
 def test_a_model_is_measured_on_frames_with_known_labels(dvfb, night, tmp_path):
     out = tmp_path / "night.json"
-    done = dvfb("evaluate", "--labels", night, "--model", "tiny", "--device", "cpu", "--out", out)
+    done = dvfb("rank", night, "--model", "tiny", "--device", "cpu", "--out", out)
     assert done.status == 1
     (lost,) = done.stderr.splitlines()
     assert "lost.tif" in lost
@@ -100,13 +99,13 @@ def test_a_model_is_measured_on_frames_with_known_labels(dvfb, night, tmp_path):
     assert halo["lowest_positive"] is None
     confused = rings["lowest_positive"]["score"] <= rings["highest_negative"]["score"]
     assert ("has it and scores" in done.stdout) is confused
-    assert dvfb("evaluate", "--from", out).stdout.splitlines()[:5] == done.stdout.splitlines()[:5]
+    assert dvfb("results", out).stdout.splitlines()[:5] == done.stdout.splitlines()[:5]
 
 
 @pytest.mark.parametrize("table", [1, 2])
 def test_a_table_is_measured_and_stands_beside_the_papers(dvfb, work, tmp_path, table):
     out = tmp_path / "table.json"
-    done = dvfb("evaluate", "--table", table, "--work", work, "--out", out, "--device", "cpu")
+    done = dvfb("reproduce", table, "--work", work, "--out", out, "--device", "cpu")
     assert done.status == 0, done.stderr
     results = json.loads(out.read_text())
     printed = paper.TABLE_1 if table == 1 else {name: row["mean"] for name, row in paper.TABLE_2.items()}
@@ -120,12 +119,13 @@ def test_a_table_is_measured_and_stands_beside_the_papers(dvfb, work, tmp_path, 
 
 
 def test_table_4_is_measured_on_domains_of_another_origin_and_drawn(dvfb, work, tmp_path, monkeypatch):
-    monkeypatch.setattr(domains_module, "PENALTIES", (10.0,))
-    monkeypatch.setattr(domains_module, "GAMMAS", (1.0,))
+    monkeypatch.setattr(table4, "PENALTIES", (10.0,))
+    monkeypatch.setattr(table4, "GAMMAS", (1.0,))
     out, figure = tmp_path / "table-4.json", tmp_path / "figure-6.png"
-    words = ("--table", 4, "--work", work, "--scale", 0.06, "--out", out, "--figure", figure)
-    done = dvfb("evaluate", *words, "--device", "cpu", "--processes", "1")
+    words = (4, "--work", work, "--scale", 0.06, "--out", out)
+    done = dvfb("reproduce", *words, "--device", "cpu", "--processes", "1")
     assert done.status == 0, done.stderr
+    assert dvfb("results", out, "--figure", figure).status == 0
     results = json.loads(out.read_text())
     for name, found in results["domains"].items():
         assert set(found["methods"]) == set(paper.TABLE_4)
@@ -140,24 +140,22 @@ def test_table_4_is_measured_on_domains_of_another_origin_and_drawn(dvfb, work, 
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (("--table", "3"), 2, "must be 1, 2 or 4"),
-        (("--table", "2", "--novelty"), 2, "give one of them"),
-        (("--work", "runs"), 2, "give --table 1, 2 or 4 as well"),
-        (("--table", "2", "--figure", "x.png"), 2, "not Table 2"),
-        (("--labels", "x.csv", "--novelty"), 2, "--novelty and --labels are 2 measurements"),
-        (("--labels", "x.csv", "--figure", "x.png"), 2, "not --labels"),
-        (("--labels", "nowhere.csv"), 1, "nowhere.csv cannot be read as a table of labels"),
-        (("--center-x", "3"), 2, "--center-x belongs to --labels"),
-        (("--center-y", "0"), 2, "--center-y belongs to --labels"),
-        (("--from", "nowhere.json"), 1, "nowhere.json holds no results"),
-        (("--from", "x.json", "--novelty"), 2, "leave --novelty away"),
-        (("--table", "4", "--work", "empty"), 1, "dvfb train paper-joint --work empty"),
-        (("--model", "nonesuch"), 1, "no model 'nonesuch'"),
-        (("--device", "toaster"), 1, "toaster"),
+        (("tables", "3"), 2, "unknown table '3', there are 1, 2, 4"),
+        (("tables", "4", "--work", "runs"), 2, "No such option: --work"),
+        (("reproduce", "one"), 2, "unknown table 'one'"),
+        (("reproduce", "4", "--work", "empty"), 1, "dvfb train paper-joint --work empty"),
+        (("rank", "nowhere.csv"), 1, "nowhere.csv cannot be read as a table of labels"),
+        (("rank",), 2, "LABELS.csv"),
+        (("results", "nowhere.json"), 1, "nowhere.json holds no results"),
+        (("evaluate", "--model", "defautl"), 1, "no model 'defautl', did you mean default?"),
+        (("evaluate", "--device", "toaster"), 1, "toaster"),
+        (("evaluate", "--frames", "1" + 21 * "0"), 2, "--frames"),
+        (("evaluate", "--out", "model.yaml"), 1, "--out model.yaml must end in .json"),
+        (("novelty", "--figure", "novelty.jpg"), 1, "--figure novelty.jpg must end in .png"),
     ],
 )
 def test_calls_that_cannot_end_well_are_refused_in_one_line(dvfb, words, status, message):
-    done = dvfb("evaluate", *words)
+    done = dvfb(*words)
     assert done.status == status
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
@@ -175,7 +173,7 @@ def test_calls_that_cannot_end_well_are_refused_in_one_line(dvfb, words, status,
 def test_results_that_are_none_are_refused(dvfb, tmp_path, text, message):
     path = tmp_path / "other.json"
     path.write_text(text)
-    done = dvfb("evaluate", "--from", path)
+    done = dvfb("results", path)
     assert done.status == 1
     assert message in done.stderr
     assert done.stderr.count("\n") == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,16 +11,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from dvfb_stream.annotator import Annotator
-from dvfb_stream.errors import MissingExtraError, SettingsError
+from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Frame
 from dvfb_stream.models import Bundle
-from dvfb_stream.reproduction import KINDS, domain, oddity
+from dvfb_stream.reproduction.independent import domain
+from dvfb_stream.reproduction.oddities import KINDS, oddity
 from dvfb_stream.simulation import SimulationSettings, Simulator
-
-try:
-    from matplotlib.figure import Figure
-except ImportError as error:
-    raise MissingExtraError(error.name or "matplotlib", "files") from None
 
 SIMULATION = SimulationSettings(frames_per_experiment=50, raster="detector")
 """Of the familiar frames: as in training, but in the detectors' own pixels."""
@@ -174,59 +170,3 @@ def _compared(sample: _Sample, familiar: _Sample, shows: NDArray[np.bool_]) -> d
 def _area(ordinary: NDArray[np.float64], foreign: NDArray[np.float64]) -> float:
     truth = np.repeat([False, True], [len(ordinary), len(foreign)])
     return float(roc_auc_score(truth, np.concatenate([ordinary, foreign])))
-
-
-COLOURS = {"familiar": "#1e8449", "domain": "#2471a3", "foreign": "#c0392b"}
-
-
-def novelty_figure(results: Mapping[str, Any]) -> Figure:
-    """Draw how novelty and fit residual are distributed over each kind of frame.
-
-    Parameters
-    ----------
-    results
-        Of `measure_novelty`.
-    """
-    rows = [
-        ("simulated", COLOURS["familiar"], results["familiar_scores"]),
-        *((f"domain {name}", COLOURS["domain"], found) for name, found in results["domains"].items()),
-        *((kind, COLOURS["foreign"], found) for kind, found in results["kinds"].items()),
-    ]
-    figure = Figure(figsize=(11, 0.8 + 0.42 * len(rows)), layout="constrained")
-    panels = figure.subplots(1, len(SCORES), sharey=True)
-    titles = {"novelty": "novelty", "fit_residual": "fit residual"}
-    for axes, score in zip(panels, SCORES, strict=True):
-        for place, (_, colour, found) in enumerate(rows):
-            quantiles = dict(zip(results["shares"], found["quantiles"][score], strict=True))
-            for low, high, width in ((0.05, 0.95, 3.0), (0.25, 0.75, 9.0)):
-                axes.plot(
-                    [quantiles[low], quantiles[high]],
-                    [place, place],
-                    color=colour,
-                    linewidth=width,
-                    alpha=0.55,
-                    solid_capstyle="butt",
-                )
-            axes.plot(quantiles[0.5], place, marker="o", color=colour, markersize=6, markeredgecolor="white")
-            if "auroc" in found:
-                area = found["auroc"][f"{score}_against_labelled"]
-                axes.annotate(
-                    f"{area:.3f}",
-                    (1.01, place),
-                    xycoords=("axes fraction", "data"),
-                    va="center",
-                    fontsize=9,
-                    annotation_clip=False,
-                )
-        axes.set_xlim(-0.02, 1.02)
-        axes.set_xlabel(titles[score])
-        axes.grid(axis="x", alpha=0.4)
-        axes.set_title("AUROC", loc="right", fontsize=9)
-    panels[0].set_yticks(range(len(rows)), [name for name, _, _ in rows])
-    panels[0].invert_yaxis()
-    figure.suptitle(
-        f"{results['model']}: median, half and nine tenths of the frames of each kind; "
-        f"AUROC against {results['labelled_frames']} simulated frames with labels",
-        fontsize=10,
-    )
-    return figure

@@ -1,4 +1,4 @@
-"""Measuring the paper's tables with networks of one work folder."""
+"""The paper's tables of results, measured with the networks of one work folder."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ from numpy.typing import NDArray
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import log_scale, normalise
 from dvfb_stream.models import Bundle, load_bundle
-from dvfb_stream.models.calibration import probabilities
 from dvfb_stream.reproduction.linear_svm import fit_linear_svms
-from dvfb_stream.training.evaluation import (
-    average_precision,
-    compare_calibrations,
-    expected_calibration_error,
-    predict,
-)
+from dvfb_stream.reproduction.table4 import measure_table4
+from dvfb_stream.training.dataset import SimulatedDataset, build
+from dvfb_stream.training.evaluation import average_precision, predict
 from dvfb_stream.training.examples import Examples
+from dvfb_stream.training.presets import SEEDS
 
 TABLE_PRESETS: Mapping[int, Mapping[str, str]] = {
     1: {"image": "paper-image", "coefficient": "paper-2conv", "joint": "paper-joint-2conv"},
@@ -38,6 +35,58 @@ PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 """C of the cross-validation, for losses that are sums over frames."""
 
 Report = Callable[[str, int, int], None]
+
+
+def measure_table(
+    table: int,
+    work: Path,
+    *,
+    scale: float = 1.0,
+    processes: int = 1,
+    device: str = "cpu",
+    report: Report = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """Return Table 1, 2 or 4 as measured with the networks in `work`, JSON-ready.
+
+    Parameters
+    ----------
+    table
+        Number of the table.
+    work
+        Folder in which `dvfb train` has left networks and frames; what else is simulated is kept there too.
+    scale
+        Share of the frames of Table 4.
+    processes, device
+        Simulating or fitting at a time; where the networks compute.
+    report
+        Told about progress: what, done, in all.
+
+    Raises
+    ------
+    SettingsError
+        When a network is not there; the message says how to train it.
+    """
+    bundles = find_networks(table, work)
+    found: dict[str, Any] = {"table": table, "trained_on": scale_of(bundles)}
+    if table == 4:
+        return found | measure_table4(
+            bundles, work, scale=scale, processes=processes, device=device, report=report
+        )
+    joint = bundles["joint"]
+    sets = {
+        which: build(
+            work / "frames" / which,
+            SimulatedDataset(
+                seed=SEEDS[which], count=joint.description.training["frames"][which], fbt=joint.fbt_settings
+            ),
+            processes=processes,
+            report=lambda done, total: report("simulating, blocks of 100 frames", done, total),
+        )
+        for which in (("train", "test") if table == 1 else ("test",))
+    }
+    if table == 1:
+        return found | measure_table1(bundles, sets["train"], sets["test"], device=device, report=report)
+    return found | measure_table2(bundles, sets["test"], device=device, report=report)
 
 
 def find_networks(table: int, work: Path) -> dict[str, Bundle]:
@@ -157,30 +206,3 @@ def measure_table2(
         rows[name] = {"average_precision": average_precision(logits[bundle.network.output], truth)}
     ratios = {label: float(truth[:, k].mean()) for k, label in enumerate(bundles["joint"].description.labels)}
     return {"test_frames": len(test), "positive_ratio": ratios, "rows": rows}
-
-
-def measure_bundle(bundle: Bundle, test: Examples, *, device: str = "cpu") -> dict[str, Any]:
-    """Return how well a bundle ranks and how honest its probabilities are, with what a reliability diagram draws.
-
-    Besides, the usual scalings of logits are compared: fitted to the first half of the frames, measured on the other.
-    """
-    logits, _ = predict(bundle.network, test, device=device, precision="float32")
-    truth = test.truth
-    output = logits[bundle.network.output]
-    stated = probabilities(output, bundle.calibrations)
-    labels = bundle.description.labels
-    half = len(test) // 2
-    return {
-        "model": str(bundle.identity),
-        "test_frames": len(test),
-        "positive_ratio": {label: float(truth[:, k].mean()) for k, label in enumerate(labels)},
-        "average_precision": average_precision(stated, truth),
-        "heads": {head: average_precision(values, truth) for head, values in logits.items()},
-        "expected_calibration_error": expected_calibration_error(stated, truth),
-        "expected_calibration_error_per_label": {
-            label: expected_calibration_error(stated[:, k], truth[:, k]) for k, label in enumerate(labels)
-        },
-        "calibrations": compare_calibrations(output[:half], truth[:half], output[half:], truth[half:]),
-        "probabilities": stated,
-        "truth": truth,
-    }

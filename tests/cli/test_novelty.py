@@ -7,11 +7,12 @@ import pytest
 pytest.importorskip("skimage", reason="scikit-image is not installed; the extra `evaluate` brings it")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed; the extra `files` brings it")
 
-from dvfb_stream.cli.evaluate.novelty import SCORES, SHARES, measure_novelty, novelty_figure
-from dvfb_stream.cli.evaluate.rendering import print_results
+from dvfb_stream.cli.measure.charts import novelty_figure
+from dvfb_stream.cli.measure.sheets import print_results
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.models import find_bundle, load_bundle
 from dvfb_stream.reproduction import KINDS
+from dvfb_stream.reproduction.novelty_of_kinds import SCORES, SHARES, measure_novelty
 from dvfb_stream.simulation import SimulationSettings
 from dvfb_stream.training.results import described
 

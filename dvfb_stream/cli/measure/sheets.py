@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dvfb_stream.cli.terminal import print_lines, print_table
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.labels import LABELS, TITLES
 from dvfb_stream.reproduction import paper
@@ -49,29 +50,9 @@ class Sheet:
 
 def print_results(results: Mapping[str, Any]) -> None:
     """Print results of any kind as a table."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
     made = sheet(results)
-    # Without lines between columns Table 2 fits into 80.
-    table = Table(
-        *made.columns[:1],
-        title=made.title,
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    for name in made.columns[1:]:
-        table.add_column(name, justify="right")
-    for row in made.rows:
-        table.add_row(*row)
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(table)
-    for note in made.notes:
-        console.print(note, markup=False)
+    print_table(made.columns, made.rows, title=made.title, breakable=made.columns[:1])
+    print_lines(*made.notes)
 
 
 def sheet(results: Mapping[str, Any]) -> Sheet:

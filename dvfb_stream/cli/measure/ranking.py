@@ -1,4 +1,4 @@
-"""``dvfb evaluate --labels``: a model on frames that a scientist has labelled."""
+"""``dvfb rank``: a model on frames that a scientist has labelled."""
 
 from __future__ import annotations
 

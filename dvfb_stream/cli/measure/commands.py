@@ -1,0 +1,280 @@
+"""How far a model can be trusted: ``evaluate``, ``rank``, ``novelty``, ``tables``, ``reproduce``, ``results``."""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dvfb_stream.cli.options import (
+    CenterX,
+    CenterY,
+    DetectorName,
+    Device,
+    Json,
+    Masks,
+    Model,
+    Out,
+    Poni,
+    Processes,
+    choose,
+    option,
+)
+from dvfb_stream.cli.terminal import TaskProgress, quiet_libraries, say
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Frames = Annotated[int, option("N", "Simulated frames to measure on.", min=100, max=1_000_000)]
+TABLES = ("1", "2", "4")
+Table = Annotated[str, typer.Argument(metavar="1|2|4", help="Which of the paper's tables of results.")]
+
+MODEL_SEED = 5
+"""Of the simulator, for frames that a model is measured on; bundles are tested on another while they are made."""
+NOVELTY_SEED = 6
+"""Of the simulator, for frames that novelty is measured on."""
+
+
+def evaluate(
+    *,
+    model: Model = "default",
+    frames: Frames = 2000,
+    out: Out = None,
+    figure: Annotated[Path | None, option("FIGURE.png", "Draw a reliability diagram.")] = None,
+    device: Device = "auto",
+    processes: Processes = None,
+    json: Json = False,
+) -> None:
+    """Measure a model on simulated frames it has not seen: how well it ranks, how honest its probabilities are.
+
+    dvfb evaluate --model default --figure reliability.png
+
+    On labelled frames of your own: dvfb rank
+    """
+    with _Results("model", device, out, figure, json=json) as results:
+        from dvfb_stream.cli.measure.charts import reliability_figure
+        from dvfb_stream.models import find_bundle, load_bundle
+        from dvfb_stream.training.measurement import measure_bundle, unseen_examples
+
+        bundle = load_bundle(find_bundle(model))
+        with TaskProgress() as progress:
+            examples = unseen_examples(
+                bundle,
+                frames,
+                seed=MODEL_SEED,
+                processes=processes or os.cpu_count() or 1,
+                report=lambda done, total: progress.show("simulating, blocks of 100 frames", done, total),
+            )
+        found = measure_bundle(bundle, examples, device=results.device)
+        stated, truth = found.pop("probabilities"), found.pop("truth")
+        results.show(found, draw=lambda: reliability_figure(stated, truth))
+
+
+def rank(
+    labels: Annotated[
+        Path, typer.Argument(metavar="LABELS.csv", help="Which frames have which labels (docs/models.md).")
+    ],
+    *,
+    model: Model = "default",
+    center_x: CenterX = None,
+    center_y: CenterY = None,
+    poni: Poni = None,
+    mask: Masks = None,
+    detector: DetectorName = None,
+    out: Out = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Measure how well a model ranks labelled frames of your own.
+
+    A frame that cannot be annotated costs one line on stderr; the others are measured, and the exit status is 1.
+
+    dvfb rank labels.csv --center-x 302.7 --center-y 530.9
+    """
+    from dvfb_stream.cli.labelled.frames import by_centre
+    from dvfb_stream.cli.labelled.table import read_label_table
+
+    table = read_label_table(labels)
+    with _Results("labelled", device, out, None, json=json) as results:
+        groups = by_centre(
+            table, center_x=center_x, center_y=center_y, poni=poni, mask=mask or [], detector=detector
+        )
+        from dvfb_stream.cli.measure.ranking import measure_labelled
+        from dvfb_stream.models import find_bundle, load_bundle
+
+        found = measure_labelled(load_bundle(find_bundle(model)), table, groups, device=results.device)
+        results.show(found)
+    if found["failures"]:
+        raise typer.Exit(1)
+
+
+def novelty(
+    *,
+    model: Model = "default",
+    frames: Frames = 2000,
+    out: Out = None,
+    figure: Annotated[Path | None, option("FIGURE.png", "Draw the distributions of novelty.")] = None,
+    device: Device = "cpu",
+    json: Json = False,
+) -> None:
+    """Measure how well frames that are no scattering stand out from simulated ones.
+
+    dvfb novelty --figure novelty.png
+    """
+    with _Results("novelty", device, out, figure, json=json) as results, TaskProgress() as progress:
+        from dvfb_stream.cli.measure.charts import novelty_figure
+        from dvfb_stream.models import find_bundle, load_bundle
+        from dvfb_stream.reproduction.novelty_of_kinds import measure_novelty
+
+        bundle = load_bundle(find_bundle(model))
+        found = measure_novelty(
+            bundle, frames=frames, seed=NOVELTY_SEED, device=results.device, report=progress.show
+        )
+        results.show(found, draw=lambda: novelty_figure(found))
+
+
+def tables(table: Table, *, json: Json = False) -> None:
+    """Print a table of the paper, ours beside the paper's, as it was measured for this version.
+
+    dvfb tables 2
+
+    To measure it anew: dvfb reproduce
+    """
+    from importlib import resources
+
+    from dvfb_stream.errors import SettingsError
+
+    name = f"table-{choose(table, TABLES, 'table')}.json"
+    try:
+        text = (resources.files("dvfb_stream.results") / name).read_text(encoding="utf-8")
+    except (OSError, ModuleNotFoundError) as error:
+        raise SettingsError(
+            f"this installation brings no measured {name}; measure it: dvfb reproduce {table} --work runs"
+        ) from error
+    _print(json_format.loads(text), json=json)
+
+
+def reproduce(
+    table: Table,
+    *,
+    work: Annotated[Path, option("FOLDER", "Where `dvfb train --work FOLDER` left the networks.")] = Path(
+        "runs"
+    ),
+    scale: Annotated[float, option("SHARE", "Of the frames of Table 4.", min=0.05, max=1.0)] = 1.0,
+    out: Out = None,
+    device: Device = "auto",
+    processes: Processes = None,
+    json: Json = False,
+) -> None:
+    """Measure a table of the paper anew, with networks that `dvfb train` has made.
+
+    dvfb reproduce 4 --work runs --out table-4.json
+
+    dvfb results table-4.json --figure figure-6.png
+    """
+    number = int(choose(table, TABLES, "table"))
+    with _Results(f"table-{table}", device, out, None, json=json) as results, TaskProgress() as progress:
+        from dvfb_stream.reproduction.tables import measure_table
+
+        found = measure_table(
+            number,
+            work,
+            scale=scale,
+            device=results.device,
+            processes=processes or os.cpu_count() or 1,
+            report=progress.show,
+        )
+        results.show(found)
+
+
+def results(
+    file: Annotated[Path, typer.Argument(metavar="RESULTS.json", help="What a command wrote to --out.")],
+    *,
+    figure: Annotated[
+        Path | None, option("FIGURE.png", "Draw them: Figure 6 for Table 4, distributions for novelty.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Print results that `dvfb evaluate`, `rank`, `novelty` or `reproduce` wrote to a file, and draw them.
+
+    dvfb results table-4.json --figure figure-6.png
+    """
+    from dvfb_stream.errors import SettingsError
+
+    try:
+        found = json_format.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{file} holds no results: {error}") from error
+    if not isinstance(found, dict) or "kind" not in found:
+        raise SettingsError(f"{file} holds no results of `dvfb evaluate` and the like; make some with --out")
+    _print(found, json=json)
+    if figure is not None:
+        from dvfb_stream.cli.measure.charts import figure6, novelty_figure
+        from dvfb_stream.cli.output_files import figure_file
+
+        drawn = {"table-4": figure6, "novelty": novelty_figure}.get(found["kind"])
+        if drawn is None:
+            raise SettingsError(
+                f"{file} is not drawn: of results in a file, those of Table 4 and of novelty are; a reliability "
+                "diagram is drawn by dvfb evaluate --figure"
+            )
+        with quiet_libraries():
+            path = figure_file(figure, option="--figure").save(drawn(found))
+        if not json:
+            say(f"wrote figure {path}")
+
+
+class _Results:
+    """Where the results of a measurement go; what cannot be written is refused before it begins."""
+
+    def __init__(self, kind: str, device: str, out: Path | None, figure: Path | None, *, json: bool) -> None:
+        from dvfb_stream.cli.output_files import OutputFile, figure_file
+
+        self._kind, self._json = kind, json
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+        self._out = None if out is None else OutputFile(out, option="--out", suffixes=(".json",))
+        self._figure = None if figure is None else figure_file(figure, option="--figure")
+        self._device = device
+        self._quiet = quiet_libraries()
+
+    def __enter__(self) -> _Results:
+        from dvfb_stream.fbt import find_device
+
+        self._quiet.__enter__()
+        self.device = str(find_device(self._device))
+        self._started = time.monotonic()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._quiet.__exit__(*error)
+
+    def show(self, found: dict[str, Any], draw: Callable[[], Figure] | None = None) -> None:
+        """Write, print and draw what was found."""
+        from dvfb_stream.training.results import described
+
+        whole = described(self._kind, found, seconds=time.monotonic() - self._started, device=self.device)
+        if self._out is not None:
+            with self._out.opened() as stream:
+                stream.write(json_format.dumps(whole, indent=2, allow_nan=False) + "\n")
+        _print(whole, json=self._json)
+        written = {"results": None if self._out is None else self._out.path}
+        if self._figure is not None and draw is not None:
+            written["figure"] = self._figure.save(draw())
+        for what, path in written.items():
+            if path is not None and not self._json:
+                say(f"wrote {what} {path}")
+
+
+def _print(found: dict[str, Any], *, json: bool) -> None:
+    if json:
+        say(json_format.dumps(found, allow_nan=False))
+    else:
+        from dvfb_stream.cli.measure.sheets import print_results
+
+        print_results(found)

@@ -1,1 +1,0 @@
-"""`dvfb models`: which model bundles there are, what is in one, and whether it is whole."""
