@@ -17,14 +17,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments
         Words after ``dvfb``; None: those of the process.
     """
-    from dvfb_stream.cli.process import run_to_the_end
+    import os
+
+    from dvfb_stream.cli.process import INTERRUPTED, run_to_the_end
 
     def command() -> int:
         from dvfb_stream.cli.app import run
 
         return run(arguments)
 
-    raise SystemExit(run_to_the_end(command))
+    status = run_to_the_end(command)
+    if status in INTERRUPTED:
+        os._exit(status)  # at once: Python would first wait for threads, and take torch down
+    raise SystemExit(status)
 
 
 __all__ = ["main"]

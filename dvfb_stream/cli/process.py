@@ -49,6 +49,8 @@ def run_to_the_end(command: Callable[[], int]) -> int:
             status = signals.status()
         if status in INTERRUPTED:
             _say("interrupted")
+            with suppress(OSError, ValueError):
+                sys.stdout.flush()
         return status
 
 
