@@ -15,7 +15,7 @@ from dvfb_stream.annotations import Annotation
 from dvfb_stream.callbacks.descriptor import GeometryProvider
 from dvfb_stream.callbacks.documents import Document
 from dvfb_stream.callbacks.latest import LatestAnnotations
-from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats, frame_memory
+from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats, check_given, frame_memory
 from dvfb_stream.callbacks.writer import Sink
 from dvfb_stream.errors import SettingsError, check_at_least
 from dvfb_stream.files.references import FrameReader
@@ -118,11 +118,7 @@ class LiveAnnotator:
         policy = FullQueuePolicy.named(policy)
         # Before the model is loaded, which takes seconds.
         check_at_least(1, batch_size=batch_size, max_frames=max_frames, max_bytes=max_bytes)
-        check_at_least(0, max_wait=max_wait, patience=patience)
-        if not isinstance(detectors, Mapping | None):
-            raise SettingsError(
-                f"detectors must say which geometry a data key has, as {{'det_image': geometry}}, not {detectors!r}"
-            )
+        check_given(sinks, detectors)
         metrics = Metrics() if metrics is None else metrics
         with ExitStack() as opened:
             memory = frame_memory(max_bytes)

@@ -24,7 +24,7 @@ from dvfb_stream.callbacks.pixel_reader import NotRead, PixelReader, ReaderStats
 from dvfb_stream.callbacks.raw_run import RawRun
 from dvfb_stream.callbacks.runs import RunTracker
 from dvfb_stream.callbacks.writer import AnalysisProgress, AnalysisWriter, RunProgress, Sink, WriterStats
-from dvfb_stream.errors import FrameError, SettingsError
+from dvfb_stream.errors import FrameError, SettingsError, check_at_least
 from dvfb_stream.files.frame_files import FrameFiles
 from dvfb_stream.files.references import FrameReader, FrameReference
 from dvfb_stream.frame_annotator import SupportsAnnotate, as_frame_annotator
@@ -44,6 +44,25 @@ FRAMES_AHEAD = 4
 def frame_memory(max_bytes: int) -> FrameMemory:
     """Return memory for the frames of a queue that is bounded by `max_bytes`."""
     return FrameMemory(max_bytes // 4, ahead=FRAMES_AHEAD)
+
+
+def check_given(sinks: object, detectors: object) -> None:
+    """Refuse sinks and detectors, as `AnnotationPipeline` takes them, that could only fail during a run.
+
+    Raises
+    ------
+    SettingsError
+        When a sink cannot be called, or a detector's geometry is none.
+    """
+    if not isinstance(sinks, Sequence) or not all(callable(sink) for sink in sinks):
+        raise SettingsError(f"sinks must be a list of what can be called as sink(name, doc), not {sinks!r}")
+    if not isinstance(detectors, Mapping | None):
+        raise SettingsError(
+            f"detectors must say which geometry a data key has, as {{'det_image': geometry}}, not {detectors!r}"
+        )
+    for key, geometry in (detectors or {}).items():
+        if not isinstance(geometry, Geometry) and not callable(getattr(geometry, "geometry_in", None)):
+            raise SettingsError(f"detectors[{key!r}] must be a Geometry, or find one, not {geometry!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,16 +192,8 @@ class AnnotationPipeline:
         head_start: float = 0.0,
         metrics: Metrics | None = None,
     ) -> None:
-        for name, value in (("max_rows", max_rows), ("max_open_runs", max_open_runs)):
-            if value < 1:
-                raise SettingsError(f"{name} must be at least 1, not {value}")
-        if not isinstance(sinks, Sequence) or not all(callable(sink) for sink in sinks):
-            raise SettingsError(
-                f"sinks must be a list of what can be called as sink(name, doc), not {sinks!r}"
-            )
-        for key, geometry in (detectors or {}).items():
-            if not isinstance(geometry, Geometry) and not callable(getattr(geometry, "geometry_in", None)):
-                raise SettingsError(f"detectors[{key!r}] must be a Geometry, or find one, not {geometry!r}")
+        check_at_least(1, max_bytes=max_bytes, max_rows=max_rows, max_open_runs=max_open_runs)
+        check_given(sinks, detectors)
         self.metrics = Metrics() if metrics is None else metrics
         """What is counted and timed here."""
         self.annotations = LatestAnnotations()

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ def open_catalog(beamline: Beamline) -> Iterator[Any]:
     described = beamline.description.catalog
     uri = os.environ.get(CATALOG_VARIABLE) or described.uri
     if uri:
-        with _connected(uri) as client:
+        client = connect(uri)
+        with closing(client.context):
             yield client
     else:
         assert described.folder is not None  # the description saw to it
@@ -62,15 +63,6 @@ def served_folder(folder: Path) -> Iterator[Any]:
             ) from None
         with embedded_server(folder) as client:
             yield client
-
-
-@contextmanager
-def _connected(uri: str) -> Iterator[Any]:
-    client = connect(uri)
-    try:
-        yield client
-    finally:
-        client.context.close()
 
 
 def last_scan_id(client: Any) -> int:

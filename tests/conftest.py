@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 # Before anything imports torch. Threads that spin while they wait cost a busy machine minutes; the processes that
@@ -35,6 +36,18 @@ SLOW_PLACES = """
     simulation/test_visibility simulation/test_settings
 """
 """Beginnings of the paths of files with tests that take more than a second, as measured."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unicode_tables():
+    """Build Hypothesis' tables of Unicode before a strategy draws text.
+
+    On a fresh machine they take seconds, of which the health check of the first test would complain.
+    """
+    if "hypothesis" in sys.modules:
+        from hypothesis import strategies
+
+        strategies.text().validate()
 
 
 def _is_slow(path):

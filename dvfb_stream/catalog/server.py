@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,8 @@ def embedded_server(folder: str | Path) -> Iterator[Any]:
     with SimpleTiledServer(directory=str(folder)) as server:
         _give_each_request_a_connection(server)
         client = from_uri(server.uri)
-        try:
+        with closing(client.context):
             yield client
-        finally:
-            client.context.close()
 
 
 def _give_each_request_a_connection(server: Any) -> None:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from dvfb_stream.annotations import Annotation
-from dvfb_stream.errors import SettingsError
+from dvfb_stream.errors import check_at_least
 from dvfb_stream.frame_annotator import SupportsAnnotate, as_frame_annotator
 from dvfb_stream.frames import Frame
 from dvfb_stream.metrics import Metrics
@@ -99,11 +99,8 @@ class Worker:
         policy: FullQueuePolicy = FullQueuePolicy.BLOCK,
         metrics: Metrics | None = None,
     ) -> None:
-        for name, value in (("batch_size", batch_size), ("max_frames", max_frames), ("max_bytes", max_bytes)):
-            if not value >= 1:
-                raise SettingsError(f"{name} must be at least 1, not {value}")
-        if not 0 <= max_wait < math.inf:
-            raise SettingsError(f"max_wait must be 0 s or more, not {max_wait}")
+        check_at_least(1, batch_size=batch_size, max_frames=max_frames, max_bytes=max_bytes)
+        check_at_least(0, max_wait=max_wait)
         annotator = as_frame_annotator(annotator)
         self._identity = annotator.identity
         self._pid = os.getpid()

@@ -11,7 +11,7 @@ import msgpack
 import msgpack_numpy
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 
 from dvfb_stream.kafka.wire_format import MAX_DEPTH, MAX_ITEMS, MessageError, decode
 
@@ -64,7 +64,7 @@ documents = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=60)
 @given(name=st.sampled_from(["start", "event", "event_page", "stop", "stream_datum"]), document=documents)
 def test_what_the_publisher_encodes_comes_back_equal(name, document):
     decoded_name, decoded = decode(encode((name, document)))
