@@ -68,7 +68,7 @@ def read_annotations(client: Any, raw_uid: str) -> list[dict[str, Any]]:
         When `client` is no Tiled container.
     """
     check_container(client)
-    rows = []
+    rows: list[dict[str, Any]] = []
     runs = client.search(Key("start.analysis.kind") == _KIND).search(Key("start.analysis.parent") == raw_uid)
     for uid, run in runs.items():
         table = annotations_table(run)
