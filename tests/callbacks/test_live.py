@@ -262,7 +262,7 @@ def test_a_policy_or_model_that_does_not_exist_is_an_error_at_once(annotator):
         ({"max_bytes": float("nan")}, "max_bytes must be a number of at least 1, not nan"),
         ({"max_frames": 0}, "max_frames must be a number of at least 1, not 0"),
         ({"batch_size": "16"}, "batch_size must be .* not '16'"),
-        ({"patience": -1.0}, "patience must be a number of at least 0, not -1"),
+        ({"patience": -1.0}, "patience must be .* not -1"),
         ({"max_wait": float("nan")}, "max_wait must be .* not nan"),
         ({"sinks": print}, "sinks must be a list"),
         ({"annotate_in": "cloud"}, "annotate_in must be 'process' or 'thread', not 'cloud'"),
