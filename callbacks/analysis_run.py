@@ -202,7 +202,7 @@ class Summary:
 
 
 def _data_key(kind: Kind) -> dict[str, Any]:
-    data_key = {"source": "dvfb_stream", "dtype": kind.value, "shape": []}
+    data_key: dict[str, Any] = {"source": "dvfb_stream", "dtype": kind.value, "shape": []}
     return data_key if kind is Kind.TEXT else data_key | {"dtype_numpy": kind.dtype}
 
 

@@ -39,7 +39,7 @@ class MissingExtraError(DvfbError):
         self.extra = extra
 
 
-def check_at_least(least: float, **settings: float) -> None:
+def check_at_least(least: float, **settings: object) -> None:
     """Refuse settings that are below `least`, infinite, or no numbers at all.
 
     Raises
@@ -48,5 +48,6 @@ def check_at_least(least: float, **settings: float) -> None:
         With the name and the value of the first.
     """
     for name, value in settings.items():
-        if not isinstance(value, numbers.Real) or not math.isfinite(value) or value < least:
+        number = float(value) if isinstance(value, numbers.Real) else math.nan
+        if not least <= number < math.inf:
             raise SettingsError(f"{name} must be a number of at least {least:g}, not {value!r}")

@@ -28,7 +28,8 @@ class Kind(StrEnum):
     @property
     def missing(self) -> float | int | str:
         """What stands where the value is not known."""
-        return {Kind.NUMBER: math.nan, Kind.INTEGER: 0, Kind.TEXT: ""}[self]
+        missing: dict[Kind, float | int | str] = {Kind.NUMBER: math.nan, Kind.INTEGER: 0, Kind.TEXT: ""}
+        return missing[self]
 
     @property
     def dtype(self) -> str:
@@ -109,7 +110,7 @@ def row_of(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     if unknown := values.keys() - _BLANK.keys():
         raise KeyError(f"there are no columns {sorted(unknown)}; there are {', '.join(_BLANK)}")
-    return _BLANK | values
+    return {**_BLANK, **values}
 
 
 def plain(row: Mapping[str, Any]) -> dict[str, Any]:
