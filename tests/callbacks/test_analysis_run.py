@@ -107,7 +107,7 @@ def test_times_are_those_of_the_raw_run(documents):
 
 
 def test_the_summary_is_what_the_rows_add_up_to(documents):
-    sink, _ = documents(10, 60, math.nan, 80)
+    sink, _ = documents(10, 80, math.nan, 60)
     stop = sink.of("stop")[0]
     assert stop["num_events"] == {"annotations": 4}
     summary = stop["summary"]

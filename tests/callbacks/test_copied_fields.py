@@ -48,6 +48,8 @@ def test_what_is_copied_is_always_valid(start):
         ("scan_id", [1, 2]),
         ("scan_id", 10**400),
         ("scan_id", True),
+        ("scan_id", 2**63),
+        ("sample_name", 2**63),
         ("data_session", 5),
         ("sample_name", {"a.b": 1}),
         ("sample_name", {1: 2}),
@@ -60,6 +62,13 @@ def test_what_is_copied_is_always_valid(start):
 def test_what_a_catalog_cannot_keep_is_left_out_and_the_rest_is_copied(name, value, caplog):
     assert check({"beamline_id": "SMI", name: value}) == {"beamline_id": "SMI"}
     assert f"the field {name!r} of run" in caplog.text
+
+
+def test_the_largest_integers_of_json_writers_are_copied():
+    assert check({"scan_id": 2**63 - 1, "sample_name": -(2**63) + 1}) == {
+        "scan_id": 2**63 - 1,
+        "sample_name": -(2**63) + 1,
+    }
 
 
 def test_numpy_s_numbers_and_arrays_become_plain_ones():

@@ -90,3 +90,10 @@ def test_what_is_annotated_last_stays_the_latest(annotations):
     assert annotations.latest("image").origin.index == 2
     annotations.annotated(annotation(0, run="next"))
     assert annotations.latest("image").origin.run_uid == "next"
+
+
+def test_an_annotation_that_comes_twice_changes_nothing(annotations):
+    annotations.seen(origin(0), count=2)
+    for _ in range(2):
+        annotations.annotated(annotation(1, "rings"))
+    assert annotations.of_newest("image").result(0).labels == ("rings",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from tiled.client.utils import TILED_RETRY_TIMEOUT
 
 from dvfb_stream.callbacks import LiveAnnotator
 from dvfb_stream.callbacks import live as module
@@ -24,6 +26,12 @@ def settings(geometry):
 def send(live, documents):
     for document in documents:
         live(*document)
+
+
+def test_a_late_file_and_a_server_that_is_tried_again_have_the_time_they_take():
+    late_file = inspect.signature(LiveAnnotator).parameters["patience"].default
+    assert late_file == 30
+    assert max(late_file, TILED_RETRY_TIMEOUT) < module.SECONDS_WITHOUT_A_ROW <= 2 * late_file
 
 
 def test_who_leaves_a_block_leaves_though_a_sink_hangs(annotator, settings, raw_documents, monkeypatch):

@@ -210,7 +210,8 @@ def test_a_run_that_is_forgotten_keeps_its_rows_where_the_sinks_keep_up(make_wri
     assert len(recorder.of("event")) == 2
 
 
-def test_a_run_that_is_abandoned_takes_nothing_more_and_comes_to_its_end(make_writer):
+@pytest.mark.parametrize("frames", [40, 1])
+def test_a_run_that_is_abandoned_takes_nothing_more_and_comes_to_its_end(make_writer, frames):
     hangs = Hangs()
     writer = make_writer(hangs, max_rows=2)
     run, progress = analysis_of("raw")
@@ -221,7 +222,7 @@ def test_a_run_that_is_abandoned_takes_nothing_more_and_comes_to_its_end(make_wr
     assert progress.abandoned
     assert writer.stats().pending_rows <= 1
     assert accounted(writer) == 40
-    writer.stop(run, {("primary", "image"): 40}, 2.0)
+    writer.stop(run, {("primary", "image"): frames}, 2.0)
     hangs.go_on.set()
     assert not writer.wait(PATIENCE)
     assert make_writer.finished == [run]
@@ -241,3 +242,37 @@ def test_rows_of_several_runs_are_written_as_they_come(make_writer, recorder):
     run_of = {doc["uid"]: names[doc["run_start"]] for doc in recorder.of("descriptor")}
     order = [run_of[doc["descriptor"]] for doc in recorder.of("event")]
     assert order == ["first", "second", "second", "first", "second", "first"]
+
+
+def test_of_a_run_that_is_forgotten_no_more_is_kept_than_of_one_that_waits(make_writer):
+    hangs = Hangs()
+    writer = make_writer(hangs, max_rows=2)
+    run, progress = analysis_of("raw")
+    writer.put(progress, row(0), wait=False)
+    assert hangs.reached.wait(PATIENCE)
+    writer.abandon(run)  # the sinks are not behind yet
+    for index in (1, 2):
+        writer.put(progress, row(index), wait=False)
+    assert not progress.abandoned
+    writer.put(progress, row(3), wait=False)
+    assert progress.abandoned
+    assert accounted(writer) == 4
+    hangs.go_on.set()
+
+
+def test_a_row_lost_after_the_writer_was_closed_is_counted_once(make_writer):
+    hangs = Hangs()
+    writer = make_writer(hangs)
+    _, progress = analysis_of("raw")
+
+    def broken():
+        raise RuntimeError("no descriptor")
+
+    progress.analysis.descriptor = broken
+    for index in (0, 5):
+        writer.put(progress, row(index), wait=False)
+    assert hangs.reached.wait(PATIENCE)
+    writer.close(timeout=0)
+    hangs.go_on.set()
+    writer._thread.join(PATIENCE)
+    assert (writer.stats().lost_rows, writer.stats().pending_rows) == (2, 0)
