@@ -198,3 +198,40 @@ def test_the_limit_stays_within_its_bounds(most, events):
     for fits, frames in events:
         (limit.fitted if fits else limit.did_not_fit)(frames)
         assert 1 <= limit.frames <= most
+
+
+def test_work_on_a_frame_with_a_head_start_begins_later_unless_somebody_waits():
+    queue = Queue(max_wait=1.0)
+    queue.now = 10.0
+    assert queue.admit(frame(0), lambda annotation: None, head_start=0.005) is None
+    assert take(queue, now=10.0) == pytest.approx(10.005)
+    assert numbers(take(queue, now=10.006)) == [0]
+    assert queue.admit(frame(1), lambda annotation: None, head_start=0.005) is None
+    queue.drain(0)
+    assert numbers(take(queue, now=10.006)) == [1]
+
+
+def test_the_pace_is_the_mean_gap_of_the_last_four_frames_or_so():
+    pace, mean = Pace(1.0), 1.0
+    for number in range(6):
+        pace.arrived("g", now=0.1 * number)
+        if number:
+            mean = 0.75 * mean + 0.25 * 0.1
+        assert pace.closes_at("g", 1, oldest=0.1 * number) == pytest.approx(
+            0.1 * number + min(1.0 - mean, 0.5)
+        )
+
+
+def test_larger_batches_are_tried_every_4096_at_the_least():
+    limit, since, between = BatchLimit(16), 0, []
+    limit.did_not_fit(16)
+    for _ in range(40_000):
+        limit.fitted(8)
+        since += 1
+        if limit.frames > 8:
+            between.append(since)
+            since = 0
+            limit.did_not_fit(limit.frames)
+            limit.frames = 8  # not what is tested: what fits is reached at once
+    assert between[:4] == [16, 32, 64, 128]
+    assert set(between[8:]) == {4096}
