@@ -34,7 +34,7 @@ test: $(VENV)/stamp-test
 
 # Before each commit: all that lint finds, and the tests that take less than a minute together.
 check: lint
-	$(BIN)/python -m pytest -m 'not slow and not kafka and not gpu'
+	$(BIN)/python -m pytest -n 2 -m 'not slow and not kafka and not gpu'
 
 lint: $(VENV)/stamp-lint
 	$(BIN)/ruff format --check .

@@ -33,7 +33,10 @@ SLOW_PLACES = """
     cli/test_figures cli/test_annotate_figures fbt/test_elastic_net fbt/test_estimate fbt/test_hostile_input
     fbt/test_independent_references test_annotator test_fourier_bessel_cache simulation/beamline
     simulation/references simulation/sample simulation/test_rasters_agree simulation/test_simulator
-    simulation/test_visibility simulation/test_settings
+    simulation/test_visibility simulation/test_settings callbacks/test_live callbacks/test_promises
+    callbacks/test_rows_of_frames training/test_dataset files/test_detectors fbt/test_threads fbt/test_projection
+    fbt/test_coefficients models/networks models/test_bundle cli/test_models cli/test_app cli/test_annotate
+    cli/test_frames kafka/test_wire_format worker/test_invariants worker/test_batch_retry
 """
 """Beginnings of the paths of files with tests that take more than a second, as measured."""
 

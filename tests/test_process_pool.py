@@ -1,5 +1,6 @@
 """Processes end with the one that they work for, whatever ends it, in the middle of a task."""
 
+import contextlib
 import os
 import select
 import signal
@@ -60,9 +61,14 @@ def test_no_process_outlives_the_one_it_works_for(tmp_path, end):
     )
     with parent:
         workers = [int(parent.stdout.readline()) for _ in range(2)]
-        # Ctrl-C goes to all processes of a terminal.
-        (os.killpg if end == signal.SIGINT else os.kill)(parent.pid, end)
-        assert ended([parent.pid, *workers])
+        try:
+            # Ctrl-C goes to all processes of a terminal.
+            (os.killpg if end == signal.SIGINT else os.kill)(parent.pid, end)
+            assert ended([parent.pid, *workers])
+        finally:
+            for process_id in (parent.pid, *workers):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process_id, signal.SIGKILL)
         said = parent.stderr.read()
     assert said.count(b"Traceback") == (end == signal.SIGINT)  # the parent's own
 
@@ -76,3 +82,9 @@ def test_leaving_the_block_does_not_wait_for_what_runs():
 def test_processes_compute_with_one_thread():
     with process_pool(1) as pool:
         assert pool.submit(os.getenv, "OMP_NUM_THREADS").result() == "1"
+
+
+def test_ctrl_c_is_for_the_process_that_has_the_terminal():
+    with process_pool(1) as pool:
+        assert signal.SIGINT in pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, ()).result()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

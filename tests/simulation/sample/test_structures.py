@@ -12,7 +12,7 @@ from dvfb_stream.simulation import SimulationSettings
 from dvfb_stream.simulation.beamline.experiment import draw_experiment
 from dvfb_stream.simulation.components import Drawn
 from dvfb_stream.simulation.draws import Draws, Stream
-from dvfb_stream.simulation.sample.structure_request import StructureRequest, ring_width
+from dvfb_stream.simulation.sample.structure_request import MAX_ORDERS, StructureRequest, ring_width
 from dvfb_stream.simulation.sample.structures import FIRST_RING, MINIMA, symmetry_rings
 
 STRUCTURES = 40
@@ -36,6 +36,13 @@ def test_orders_are_damped_like_a_debye_waller_factor():
         assert damped >= 0.01
         compared += order > 1
     assert compared > STRUCTURES
+    for row in rows:
+        fact = result.records[0].row(int(row))
+        orders = np.arange(1, MAX_ORDERS + 1)
+        told = (np.exp(-fact["disorder"] * (orders**2 - 1.0)) >= 0.01) & (
+            fact["radius"] * orders < len(experiment.bins.coverage)
+        )
+        assert (maxima.structure == row).sum() == told.sum()
 
 
 def test_spheres_vanish_where_tan_x_is_x():
