@@ -157,7 +157,7 @@ class TestWhatGoesWrong:
         assert [row["file"] for row in outcome.rows] == [str(files["a.tif"]), str(files["b.cbf"])]
         missing, notes, folder, stack = outcome.errors
         assert missing.endswith("missing.tif: no such file")
-        assert "notes.txt is not a detector image" in notes
+        assert "notes.txt cannot be read: it is no detector image" in notes
         assert "is a directory; give the files in it" in folder
         assert f"needs the name of a dataset; it holds {files['stack.h5']}::/data (5, 90, 80)" in stack
 

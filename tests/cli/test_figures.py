@@ -204,7 +204,7 @@ class TestEstimate:
         assert [path.name for path in tmp_path.glob("*.png")] == ["a-estimate.png"]
         missing, notes = outcome.errors
         assert missing.endswith("missing.tif: no such file")
-        assert "notes.txt is not a detector image" in notes
+        assert "notes.txt cannot be read: it is no detector image" in notes
 
     def test_a_centre_that_no_basis_function_reaches(self, dvfb, files, tmp_path: Path) -> None:
         outcome = dvfb(
