@@ -25,7 +25,7 @@ BEAMLINE_VARIABLE = "DVFB_BEAMLINE"
 CATALOG_VARIABLE = "TILED_URI"
 """Environment variable with the address of a Tiled container; it wins over what the description says."""
 
-SIMULATED = Path(__file__).parent / "beamlines" / "simulated.toml"
+SIMULATED = Path(__file__).resolve().parent / "beamlines" / "simulated.toml"
 """The beamline of those who have none."""
 
 

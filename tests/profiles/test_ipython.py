@@ -58,9 +58,9 @@ def test_a_session_starts_annotates_answers_and_ends_with_every_row_stored(tmp_p
     assert "Traceback" not in welcome
     assert "dvfb: beamline trial" in welcome
     assert 'RE(bp.count([det], 5), sample_name="trial")' in welcome
-    answer(f"live.wait({PATIENCE})")
-    table = answer("[(row['frame'], row['status']) for row in read_annotations(catalog, uid)]")
-    assert "| 3 frames: " in table
+    scan = answer(f"live.wait({PATIENCE})")
+    table = scan + answer("[(row['frame'], row['status']) for row in read_annotations(catalog, uid)]")
+    assert "| 3 frames: " in table  # printed before the prompt came back, or after
     assert "True" in table
     assert "[(0, 'ok'), (1, 'ok'), (2, 'ok')]" in answer("RE(bp.scan([det], motor, -1, 1, 12)); exit()")
     session.expect(pexpect.EOF)
