@@ -240,7 +240,9 @@ def start_daemon(topic):
     """Function that starts a daemon on the test's topic; those still running at the end are stopped."""
     running = []
 
-    def start(*sinks, sinks_for_partition=None, annotator=None, topic=topic, limits=None, root_map=None, **kafka):
+    def start(
+        *sinks, sinks_for_partition=None, annotator=None, topic=topic, limits=None, root_map=None, **kafka
+    ):
         settings = DaemonSettings.model_validate(
             {
                 "kafka": quick_group(topic) | kafka,
