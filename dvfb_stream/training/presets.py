@@ -89,9 +89,6 @@ SEEDS = {"train": 1, "validation": 2, "test": 3}
 PAPER_FRAMES = {"train": 45_000, "validation": 4_000, "test": 5_000}
 """The paper's, and frames to choose and calibrate on, of which it has none."""
 
-PEER_FRAMES = {**PAPER_FRAMES, "train": 10_000}
-"""What two processor cores can take through networks of thousands of millions of multiply-adds in an hour."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -147,17 +144,17 @@ _ALEXNET = {"name": "alexnet"}
 _COEFFICIENT = {"name": "2c-pool-2c"}
 _TWO_CONVOLUTIONS = {"name": "2conv"}
 
-_PAPER_FITTING = FittingSettings(
+PAPER_FITTING = FittingSettings(
     epochs=6, learning_rate=4e-3, schedule="one_cycle", averaging=0.999, clip=20.0
 )
 """A hundredth of the steps that the authors' averaging was chosen for: one rise and fall of the learning rate instead
 of decay in steps, and a shorter memory."""
 
-_COEFFICIENT_FITTING = dataclasses.replace(_PAPER_FITTING, epochs=12, learning_rate=1.2e-2)
+_COEFFICIENT_FITTING = dataclasses.replace(PAPER_FITTING, epochs=12, learning_rate=1.2e-2)
 """After two epochs of 22,500 frames 2c-pool-2c comes to a mean average precision of 0.45 with this rate, to 0.40 with
 the other. Its epochs cost a sixth of the image network's."""
 
-_SECOND_STAGE = dataclasses.replace(_PAPER_FITTING, epochs=2, batch_size=100, learning_rate=6e-3)
+_SECOND_STAGE = dataclasses.replace(PAPER_FITTING, epochs=2, batch_size=100, learning_rate=6e-3)
 """Twice the frames a step: the first fully connected layers have up to 119 million weights, and every step moves
 all of them through memory several times."""
 
@@ -187,7 +184,7 @@ _RECIPES = (
         name="paper-image",
         purpose="image CNN f: AlexNet as the authors set it (Tables 1, 2, 4)",
         architecture={"image": _ALEXNET, "coefficient": None, "hidden": [4000, 4000]},
-        fitting=_PAPER_FITTING,
+        fitting=PAPER_FITTING,
     ),
     Recipe(
         name="paper-coefficient",
@@ -215,23 +212,10 @@ _RECIPES = (
         stages={"image": "paper-image", "coefficient": "paper-2conv"},
         fitting=dataclasses.replace(_SECOND_STAGE, epochs=1),
     ),
-    Recipe(
-        name="vgg16",
-        purpose="peer: VGG-16 with batch normalisation on the image alone (Table 4)",
-        architecture={"image": {"name": "vgg16", "side": 112}, "coefficient": None, "hidden": [4096, 4096]},
-        frames=PEER_FRAMES,
-        fitting=dataclasses.replace(_PAPER_FITTING, epochs=2),
-    ),
-    Recipe(
-        name="resnet50",
-        purpose="peer: ResNet-50 on the image alone (Table 4)",
-        architecture={"image": {"name": "resnet50", "side": 112}, "coefficient": None, "hidden": [1000]},
-        frames=PEER_FRAMES,
-        fitting=dataclasses.replace(_PAPER_FITTING, epochs=2),
-    ),
 )
 
-PRESETS: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _RECIPES}
+PRESETS: dict[str, Recipe] = {recipe.name: recipe for recipe in _RECIPES}
+"""By name; `dvfb_stream.reproduction.peers` adds its own when it is imported."""
 
 
 def preset(name: str) -> Recipe:

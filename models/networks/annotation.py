@@ -13,13 +13,9 @@ from dvfb_stream.errors import BundleError
 from dvfb_stream.labels import LABELS
 from dvfb_stream.models.networks.coefficient import CoefficientCnn, CompactCoefficientNetwork
 from dvfb_stream.models.networks.image import AlexNet, CompactImageNetwork, start_output
-from dvfb_stream.models.networks.resnet import ResNet50
-from dvfb_stream.models.networks.vgg import Vgg16
 
 IMAGE_NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "alexnet": AlexNet,
-    "vgg16": Vgg16,
-    "resnet50": ResNet50,
     "compact": CompactImageNetwork,
 }
 COEFFICIENT_NETWORKS: dict[str, Callable[..., nn.Module]] = {
@@ -27,7 +23,10 @@ COEFFICIENT_NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "2c-pool-2c": lambda **extent: CoefficientCnn(4, **extent),
     "compact": CompactCoefficientNetwork,
 }
-"""Every f and g that a bundle may name; a changed one gets a new name."""
+"""Every f and g that a bundle may name; a changed one gets a new name. `PEERS` adds its own when it is imported."""
+
+PEERS = "dvfb_stream.reproduction.peers"
+"""The module that brings the networks which the paper compares with."""
 
 
 class Inputs(NamedTuple):
@@ -157,7 +156,10 @@ def _build(known: Mapping[str, Callable[..., nn.Module]], described: Mapping[str
     parameters = dict(described)
     name = parameters.pop("name", None)
     if not isinstance(name, str) or name not in known:
-        raise ValueError(f"there is no sub-network {name!r}; there are {', '.join(known)}")
+        raise ValueError(
+            f"there is no sub-network {name!r}; there are {', '.join(known)}, and after `import {PEERS}` those that "
+            "the paper compares with"
+        )
     return known[name](**{key: tuple(v) if isinstance(v, list) else v for key, v in parameters.items()})
 
 
