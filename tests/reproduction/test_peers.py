@@ -1,5 +1,6 @@
 """The peers' networks and recipes are known by name once they are imported, and not before."""
 
+import json
 import subprocess
 import sys
 
@@ -35,3 +36,9 @@ def test_recipes_are_found_and_their_networks_built(recipe):
     name = recipe.architecture["image"]["name"]
     network = build_network({"image": {"name": name, "side": 32}, "coefficient": None, "hidden": [8]})
     assert network.output == "image"
+
+
+def test_dvfb_train_knows_them():
+    command = [sys.executable, "-c", "from dvfb_stream.cli import main; main()", "train", "--json"]
+    listed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert {recipe.name: recipe.purpose for recipe in RECIPES}.items() <= listed.items()
