@@ -16,7 +16,7 @@ Counts = NDArray[np.int_] | NDArray[np.float64]
 
 
 class Framed(Protocol):
-    """Whatever has pixels and a geometry: a `Frame`, a `ForeignFrame`."""
+    """Whatever has pixels and a geometry: a `Frame`, a `IndependentFrame`."""
 
     @property
     def pixels(self) -> NDArray[Any]:

@@ -7,20 +7,35 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from dvfb_stream.errors import SettingsError
+from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import LABELS
 from dvfb_stream.reproduction.independent import experiments
 from dvfb_stream.reproduction.independent.labelling import FINE, labels_of
 from dvfb_stream.reproduction.independent.mixture import MIXED, SINGLE, Mixture, counted, draw
 from dvfb_stream.reproduction.independent.setup import Setup
-from dvfb_stream.reproduction.labelled_counts import ForeignFrame
 
 SINGLE_LABELS = (
     *(label for label in LABELS if label != "diffuse_high_q"), "ring_isotropic", "form_factor", "lattice",
 )  # fmt: skip
 """Films scatter little at large angles: no frame of this domain shows diffuse scattering there."""
 MIXED_LABELS = (*LABELS, *FINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class IndependentFrame:
+    """One labelled frame and what can be seen on it."""
+
+    pixels: NDArray[np.int32]
+    """(rows, columns) counts; 0 where the mask says invalid."""
+    geometry: Geometry
+    """Shape, direct beam and mask."""
+    labels: tuple[str, ...]
+    """Of the ten `LABELS`, in their order."""
+    fine: tuple[str, ...]
+    """Of the finer labels that its domain knows, in the domain's order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +60,7 @@ class Domain:
     mixture: Mixture
     make_setup: Callable[[Generator], Setup]
 
-    def frames(self, start: int, stop: int) -> Iterator[ForeignFrame]:
+    def frames(self, start: int, stop: int) -> Iterator[IndependentFrame]:
         """Yield frames `start` to `stop` - 1; those of one geometry are neighbours.
 
         Raises
@@ -64,10 +79,10 @@ class Domain:
                 current, setup = wanted, self.make_setup(np.random.default_rng([self.seed, 0, wanted]))
             yield self._frame(setup, np.random.default_rng([self.seed, 1, number]))
 
-    def _frame(self, setup: Setup, rng: Generator) -> ForeignFrame:
+    def _frame(self, setup: Setup, rng: Generator) -> IndependentFrame:
         scene = draw(self.mixture, setup, rng)
         ten, fine = labels_of(scene.components, setup, speckle_modes=scene.speckle_modes)
-        return ForeignFrame(
+        return IndependentFrame(
             pixels=counted(scene, setup, rng),
             geometry=setup.geometry,
             labels=ten,

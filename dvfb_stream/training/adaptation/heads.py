@@ -30,9 +30,9 @@ GAMMAS = (0.1, 0.3, 1.0, 3.0)
 
 RESAMPLES = 500
 CERTAIN = 0.8
-"""Share of the resamples in which a head must be the better one. In 16 adaptations to 60 to 400 frames of two foreign
-domains this avoided two thirds of what a mere comparison lost and gave up an eighth of what it gained; 0.95 gave up
-half."""
+"""Share of the resamples in which a head must be the better one. In 16 adaptations to 60 to 400 frames of two
+independent domains this avoided two thirds of what a mere comparison lost and gave up an eighth of what it gained;
+0.95 gave up half."""
 
 UNKNOWN = -1
 
