@@ -200,6 +200,15 @@ def test_the_disk_reaches_the_farthest_edge():
     np.testing.assert_array_equal(estimator.fitted_pixels, (r < 60.0) & (r < 45.0))
 
 
+def test_pixels_beyond_the_farthest_edge_are_not_fitted():
+    """(8): the disk ends at the farthest edge, 22 pixels from this beam, although the basis reaches the corners."""
+    estimator = FourierBessel((32, 28), 12.0, 10.0, radius=64.0, n_radial=4, downsample=1)
+    y, x = np.ogrid[:32, :28]
+    r = np.hypot(y - 10.0, x - 12.0)
+    assert r.max() > 25.0
+    np.testing.assert_array_equal(estimator.fitted_pixels, r < 22.0)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32, np.float64, ">i4"])
 def test_all_numeric_types_give_the_same_coefficients(dtype):
     image = np.random.default_rng(0).integers(0, 200, (1, 32, 32))
