@@ -19,7 +19,7 @@ from sklearn.metrics import average_precision_score
 from benchmarks.command import run
 from dvfb_stream import Annotator, Frame
 from dvfb_stream.labels import LABELS
-from dvfb_stream.reproduction.independent import domain
+from dvfb_stream.reproduction.independent_sets import domain
 from dvfb_stream.training.adaptation import LabelledFeatures, adapt, turned
 
 FRAMES_AT_A_TIME = 50

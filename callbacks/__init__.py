@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dvfb_stream.callbacks.analysis_run import NAMESPACE
+from dvfb_stream.callbacks.annotation_table import AnnotationTable
 from dvfb_stream.callbacks.descriptor import GeometryProvider
 from dvfb_stream.callbacks.live import LiveAnnotator
 from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats
-from dvfb_stream.callbacks.table import AnnotationTable
-from dvfb_stream.callbacks.writer import Sink
+from dvfb_stream.callbacks.row_writer import Sink
 
 __all__ = [
     "NAMESPACE",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dvfb_stream.callbacks.documents import Document, whole
+from dvfb_stream.callbacks.document_fields import Document, whole
 
 logger = logging.getLogger(__name__)
 

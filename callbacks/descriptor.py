@@ -9,7 +9,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.callbacks.documents import Document, DocumentError, mapping, moment, size_of, text, whole
+from dvfb_stream.callbacks.document_fields import (
+    Document,
+    DocumentError,
+    mapping,
+    moment,
+    size_of,
+    text,
+    whole,
+)
 from dvfb_stream.errors import GeometryError
 from dvfb_stream.files.references import Expected
 from dvfb_stream.frames import Geometry
@@ -18,7 +26,10 @@ logger = logging.getLogger(__name__)
 
 
 class GeometryProvider(Protocol):
-    """Finds the geometry of a detector in a run's documents; `dvfb_stream.files.description.RunDetector` is one."""
+    """Finds the geometry of a detector in a run's documents.
+
+    `dvfb_stream.files.detector_description.RunDetector` is one.
+    """
 
     def geometry_in(self, start: Document, descriptor: Document, data_key: str) -> Geometry:
         """Return the geometry of the frames of a data key under one descriptor.

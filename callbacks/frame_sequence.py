@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.bounded_cache import BoundedCache
-from dvfb_stream.callbacks.documents import MAX_FRAMES_IN_A_DOCUMENT, DocumentError
+from dvfb_stream.callbacks.document_fields import MAX_FRAMES_IN_A_DOCUMENT, DocumentError
 from dvfb_stream.errors import FrameError
 from dvfb_stream.files.references import FrameReference
 from dvfb_stream.frames import NUMBER_KINDS, Geometry, Origin

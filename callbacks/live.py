@@ -13,10 +13,10 @@ from typing import Self
 
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.callbacks.descriptor import GeometryProvider
-from dvfb_stream.callbacks.documents import Document
-from dvfb_stream.callbacks.latest import LatestAnnotations
+from dvfb_stream.callbacks.document_fields import Document
+from dvfb_stream.callbacks.latest_annotations import LatestAnnotations
 from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats, check_given, frame_memory
-from dvfb_stream.callbacks.writer import Sink
+from dvfb_stream.callbacks.row_writer import Sink
 from dvfb_stream.errors import SettingsError, check_at_least
 from dvfb_stream.files.references import FrameReader
 from dvfb_stream.frame_annotator import SupportsAnnotate

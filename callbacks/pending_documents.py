@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dvfb_stream.callbacks.documents import Document, DocumentError, NotKnownYetError, size_of
+from dvfb_stream.callbacks.document_fields import Document, DocumentError, NotKnownYetError, size_of
 
 logger = logging.getLogger(__name__)
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row
 from dvfb_stream.callbacks.descriptor import GeometryProvider
-from dvfb_stream.callbacks.documents import Document, DocumentError
+from dvfb_stream.callbacks.document_fields import Document, DocumentError
 from dvfb_stream.callbacks.frame_sequence import FileFrames, FrameSequence, taken_over
-from dvfb_stream.callbacks.latest import LatestAnnotations
+from dvfb_stream.callbacks.latest_annotations import LatestAnnotations
 from dvfb_stream.callbacks.pixel_reader import NotRead, PixelReader, ReaderStats
 from dvfb_stream.callbacks.raw_run import RawRun
+from dvfb_stream.callbacks.row_writer import AnalysisProgress, AnalysisWriter, RunProgress, Sink, WriterStats
 from dvfb_stream.callbacks.runs import RunTracker
-from dvfb_stream.callbacks.writer import AnalysisProgress, AnalysisWriter, RunProgress, Sink, WriterStats
 from dvfb_stream.errors import FrameError, SettingsError, check_at_least
 from dvfb_stream.files.frame_files import FrameFiles
 from dvfb_stream.files.references import FrameReader, FrameReference

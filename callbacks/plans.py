@@ -12,7 +12,7 @@ from bluesky import plan_stubs as bps
 from bluesky import preprocessors as bpp
 from bluesky.utils import Msg
 
-from dvfb_stream.callbacks.latest import LatestAnnotations
+from dvfb_stream.callbacks.latest_annotations import LatestAnnotations
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.labels import LABELS
 

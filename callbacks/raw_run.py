@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dvfb_stream.bounded_cache import BoundedCache, Evict
 from dvfb_stream.callbacks.copied_fields import COPIED_FIELDS
 from dvfb_stream.callbacks.descriptor import Descriptor, Detectors, finds_geometry, looks_like_image
-from dvfb_stream.callbacks.documents import (
+from dvfb_stream.callbacks.document_fields import (
     MAX_FRAMES_IN_A_DOCUMENT,
     Document,
     DocumentError,
@@ -25,7 +25,7 @@ from dvfb_stream.callbacks.documents import (
 )
 from dvfb_stream.callbacks.frame_sequence import FileFrames, FrameSequence, RawEvent, images_in
 from dvfb_stream.callbacks.resources import Datums, Gap, StreamResource, frames_each
-from dvfb_stream.callbacks.writer import RunProgress
+from dvfb_stream.callbacks.row_writer import RunProgress
 from dvfb_stream.errors import FrameError
 from dvfb_stream.frames import Geometry, Origin
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dvfb_stream.bounded_cache import BoundedCache, Evict
-from dvfb_stream.callbacks.documents import (
+from dvfb_stream.callbacks.document_fields import (
     Document,
     DocumentError,
     NotKnownYetError,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from dvfb_stream.bounded_cache import BoundedCache, Evict
 from dvfb_stream.callbacks.descriptor import Detectors
-from dvfb_stream.callbacks.documents import (
+from dvfb_stream.callbacks.document_fields import (
     Document,
     DocumentError,
     NotKnownYetError,
@@ -22,7 +22,7 @@ from dvfb_stream.callbacks.frame_sequence import FrameSequence
 from dvfb_stream.callbacks.pending_documents import Pending, PendingDocuments
 from dvfb_stream.callbacks.raw_run import RawEvents, RawRun
 from dvfb_stream.callbacks.resources import Datums
-from dvfb_stream.callbacks.writer import RunProgress
+from dvfb_stream.callbacks.row_writer import RunProgress
 
 logger = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, from_numpy
 
 from dvfb_stream.annotations import ModelIdentity
+from dvfb_stream.atomic_output import replaced
 from dvfb_stream.errors import BundleError, SettingsError
 from dvfb_stream.fbt.settings import FourierBesselSettings
 from dvfb_stream.labels import LABELS
@@ -25,7 +26,6 @@ from dvfb_stream.models.description import FORMAT, BundleDescription, LabelCalib
 from dvfb_stream.models.kernel_head import KernelHeads
 from dvfb_stream.models.networks import AnnotationNetwork, build_network
 from dvfb_stream.models.novelty import STATISTICS, Novelty
-from dvfb_stream.whole_files import replaced
 
 NOVELTY_PREFIX = "novelty_score."
 """Tensors of the novelty score lie beside the network's in the weights file, under this prefix."""

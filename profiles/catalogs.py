@@ -13,7 +13,7 @@ from typing import Any
 
 from dvfb_stream.catalog import connect, embedded_server
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.profiles.beamline import CATALOG_VARIABLE, Beamline
+from dvfb_stream.profiles.beamline_description import CATALOG_VARIABLE, Beamline
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dvfb_stream.profiles.beamline import Beamline
+from dvfb_stream.profiles.beamline_description import Beamline
 
 _GENERAL = """\
   live.wait()                          until the rows of all frames are stored

@@ -18,7 +18,7 @@ from benchmarks.estimate.options import share, whole
 from benchmarks.estimate.problem import Array, Minimum, Problem
 from benchmarks.estimate.timing import machine, progress, threads
 from dvfb_stream.fbt import FourierBessel, PenaltyReading
-from dvfb_stream.reproduction.printed import estimate_printed
+from dvfb_stream.reproduction.printed_form import estimate_printed
 
 BATCHES = (1, 16, 128)
 

@@ -8,7 +8,7 @@ from sklearn.linear_model import ElasticNet
 from benchmarks.estimate.problem import Array, Design, Problem
 from benchmarks.estimate.solvers import one_by_one
 from dvfb_stream.fbt import FourierBessel
-from dvfb_stream.reproduction.printed import SWEEPS, complex_basis
+from dvfb_stream.reproduction.printed_form import SWEEPS, complex_basis
 
 
 def printed_problem(estimator: FourierBessel, pixels: Array, *, penalty: float, l1_ratio: float) -> Problem:

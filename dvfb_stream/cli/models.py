@@ -247,7 +247,7 @@ def problems_of(folder: Path) -> list[str]:
     """
     import numpy as np
 
-    import dvfb_stream.reproduction.peers  # noqa: F401 - their networks and recipes have names now
+    import dvfb_stream.reproduction.peer_networks  # noqa: F401 - their networks and recipes have names now
     from dvfb_stream import Annotator, Frame, Geometry
     from dvfb_stream.models import load_bundle
 

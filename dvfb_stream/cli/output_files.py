@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from dvfb_stream.atomic_output import is_stream, replaced
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.whole_files import is_stream, replaced
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

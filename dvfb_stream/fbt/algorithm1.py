@@ -1,8 +1,8 @@
 """Algorithm 1 of the paper, line by line: crop, disk (8), mask (12), project, solve (9), join.
 
 This is its Hermitian form, for many images at once: orders m >= 0 fix a real image, so that the basis U is real and
-line 4 falls away. `dvfb_stream.reproduction.printed` has it as printed, decision 0001 compares both. The basis is the
-same for all images of a geometry: `see` takes lines 1 and 2 once for all of them.
+line 4 falls away. `dvfb_stream.reproduction.printed_form` has it as printed, decision 0001 compares both. The basis
+is the same for all images of a geometry: `see` takes lines 1 and 2 once for all of them.
 """
 
 from __future__ import annotations

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dvfb_stream.lazy_names import lazy_names
+from dvfb_stream.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
-    from dvfb_stream.files.description import Detector, DetectorDescription
-    from dvfb_stream.files.detectors import PoniGeometry, detector_mask, read_poni
+    from dvfb_stream.files.detector_description import Detector, DetectorDescription
     from dvfb_stream.files.frame_files import FrameFiles
     from dvfb_stream.files.images import FrameFile
     from dvfb_stream.files.masks import read_mask
+    from dvfb_stream.files.poni_geometry import PoniGeometry, detector_mask, read_poni
     from dvfb_stream.files.reading import open_frames, read_frames
     from dvfb_stream.files.references import FrameReader, HandledFrame, Hdf5Frame, ImageFrame
 

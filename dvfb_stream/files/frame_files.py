@@ -13,7 +13,7 @@ from dvfb_stream.errors import FrameError, MissingExtraError
 from dvfb_stream.files.handlers import Handler, Handlers
 from dvfb_stream.files.hdf5 import Hdf5Frames
 from dvfb_stream.files.images import read_image
-from dvfb_stream.files.kept_open import KeptOpen
+from dvfb_stream.files.open_files_cache import KeptOpen
 from dvfb_stream.files.references import FrameAllocator, FrameReference, HandledFrame, Hdf5Frame, ImageFrame
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError, NotThereYetError
 from dvfb_stream.files.checks import refuse_pipes_and_devices
-from dvfb_stream.files.kept_open import MOST_KEPT_BYTES, KeptOpen
+from dvfb_stream.files.open_files_cache import MOST_KEPT_BYTES, KeptOpen
 from dvfb_stream.files.references import HandledFrame
 
 HANDLER_GROUPS = ("databroker.handlers",)

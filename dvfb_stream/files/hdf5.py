@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
 from dvfb_stream.files.checks import WIDEST_ITEM, beside, regular_file
-from dvfb_stream.files.hdf5_files import OpenHdf5, open_hdf5, read_stored
-from dvfb_stream.files.kept_open import KeptOpen
+from dvfb_stream.files.hdf5_open_files import OpenHdf5, open_hdf5, read_stored
+from dvfb_stream.files.open_files_cache import KeptOpen
 from dvfb_stream.files.references import FrameAllocator, Hdf5Frame
 from dvfb_stream.files.virtual import Box, lengths, mappings, within
 from dvfb_stream.frames import COUNT_KINDS

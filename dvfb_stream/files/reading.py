@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError
 from dvfb_stream.files.hdf5 import Hdf5Frames, is_stack
-from dvfb_stream.files.hdf5_files import SIGNATURE
+from dvfb_stream.files.hdf5_open_files import SIGNATURE
 from dvfb_stream.files.images import FrameFile, open_image
-from dvfb_stream.files.kept_open import KeptOpen
+from dvfb_stream.files.open_files_cache import KeptOpen
 from dvfb_stream.files.references import ANYTHING, Expected, Hdf5Frame
 
 DATASET_SEPARATOR = "::"

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from dvfb_stream.errors import DvfbError, SettingsError
-from dvfb_stream.files.description import DetectorDescription, RunDetector
+from dvfb_stream.files.detector_description import DetectorDescription, RunDetector
 from dvfb_stream.frames import Geometry
 
 

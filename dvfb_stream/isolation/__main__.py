@@ -18,8 +18,8 @@ from queue import Queue
 from threading import Thread
 from typing import Any
 
+from dvfb_stream.device_failures import failure_of
 from dvfb_stream.errors import DvfbError
-from dvfb_stream.failures import failure_of
 from dvfb_stream.isolation.frame_memory import MappedFrames
 from dvfb_stream.isolation.messages import Kind, Service, receive, send
 

@@ -11,8 +11,8 @@ from weakref import WeakValueDictionary
 
 from dvfb_stream import errors
 from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.device_failures import Cause, ReportedFailureError
 from dvfb_stream.errors import DvfbError
-from dvfb_stream.failures import Cause, ReportedFailureError
 from dvfb_stream.frame_annotator import FrameAnnotator, StageReport
 from dvfb_stream.frames import Frame
 from dvfb_stream.isolation.frame_memory import FrameMemory

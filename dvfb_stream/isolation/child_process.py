@@ -12,7 +12,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
-from dvfb_stream.failures import Cause, ReportedFailureError
+from dvfb_stream.device_failures import Cause, ReportedFailureError
 from dvfb_stream.isolation.messages import Kind, send
 
 SECONDS_TO_END = 5.0

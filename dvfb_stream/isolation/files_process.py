@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvfb_stream.device_failures import Cause, ReportedFailureError
 from dvfb_stream.errors import FrameError, NotThereYetError
-from dvfb_stream.failures import Cause, ReportedFailureError
 from dvfb_stream.files.references import FrameReference, as_json
 from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.isolation.service_process import ServiceProcess

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from dvfb_stream.device_failures import Cause, Failure, ReportedFailureError, failure_of
 from dvfb_stream.errors import DvfbError, SettingsError
-from dvfb_stream.failures import Cause, Failure, ReportedFailureError, failure_of
 from dvfb_stream.isolation.child_process import SECONDS_TO_END, Child
 from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.isolation.messages import Kind, Message, receive

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dvfb_stream.lazy_names import lazy_names
+from dvfb_stream.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
-    from dvfb_stream.reproduction.independent import Domain, IndependentFrame, domain
+    from dvfb_stream.reproduction.independent_sets import Domain, IndependentFrame, domain
     from dvfb_stream.reproduction.oddities import KINDS, oddity
 
 __all__ = ["KINDS", "Domain", "IndependentFrame", "domain", "oddity"]

@@ -2,7 +2,7 @@
 
 import sys
 
-import dvfb_stream.reproduction.peers  # noqa: F401 - makes them known
+import dvfb_stream.reproduction.peer_networks  # noqa: F401 - makes them known
 from dvfb_stream.training.__main__ import main
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from dvfb_stream.annotator import Annotator
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Frame
 from dvfb_stream.models import Bundle
-from dvfb_stream.reproduction.independent import domain
+from dvfb_stream.reproduction.independent_sets import domain
 from dvfb_stream.reproduction.oddities import KINDS, oddity
 from dvfb_stream.simulation import SimulationSettings, Simulator
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.models import Bundle
 from dvfb_stream.reproduction.descriptors import LbpHog, PcaNet
-from dvfb_stream.reproduction.independent import Domain, domain
+from dvfb_stream.reproduction.independent_sets import Domain, domain
 from dvfb_stream.training.evaluation import average_precision, predict
 from dvfb_stream.training.examples import Encoded, Examples, encode, join
 from dvfb_stream.training.kernel_svm import fit_kernel_svms

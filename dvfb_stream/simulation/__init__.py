@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dvfb_stream.lazy_names import lazy_names
+from dvfb_stream.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
     from dvfb_stream.simulation.settings import SimulationSettings

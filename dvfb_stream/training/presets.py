@@ -215,7 +215,7 @@ _RECIPES = (
 )
 
 PRESETS: dict[str, Recipe] = {recipe.name: recipe for recipe in _RECIPES}
-"""By name; `dvfb_stream.reproduction.peers` adds its own when it is imported."""
+"""By name; `dvfb_stream.reproduction.peer_networks` adds its own when it is imported."""
 
 
 def preset(name: str) -> Recipe:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dvfb_stream.annotations import Annotation
+from dvfb_stream.device_failures import Failure, ReportedFailureError, failure_of
 from dvfb_stream.errors import DvfbError
-from dvfb_stream.failures import Failure, ReportedFailureError, failure_of
 from dvfb_stream.frame_annotator import FrameAnnotator
 from dvfb_stream.metrics import Stage
 from dvfb_stream.worker.batch import BatchLimit

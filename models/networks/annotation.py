@@ -25,7 +25,7 @@ COEFFICIENT_NETWORKS: dict[str, Callable[..., nn.Module]] = {
 }
 """Every f and g that a bundle may name; a changed one gets a new name. `PEERS` adds its own when it is imported."""
 
-PEERS = "dvfb_stream.reproduction.peers"
+PEERS = "dvfb_stream.reproduction.peer_networks"
 """The module that brings the networks which the paper compares with."""
 
 

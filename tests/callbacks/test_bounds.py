@@ -7,8 +7,16 @@ import inspect
 import numpy as np
 import pytest
 
-from dvfb_stream.callbacks import documents, paths, pending_documents, pipeline, raw_run, resources, runs
-from dvfb_stream.callbacks.documents import size_of
+from dvfb_stream.callbacks import (
+    document_fields,
+    paths,
+    pending_documents,
+    pipeline,
+    raw_run,
+    resources,
+    runs,
+)
+from dvfb_stream.callbacks.document_fields import size_of
 from dvfb_stream.callbacks.pixel_reader import PixelReader
 from dvfb_stream.callbacks.runs import RunTracker
 
@@ -21,7 +29,7 @@ UNREAD = inspect.signature(PixelReader).parameters["max_pending"].default
 def test_each_frame_that_may_wait_to_be_read_has_its_event_and_its_datum():
     assert raw_run.MOST_EVENTS == UNREAD
     assert resources.MOST_DATUMS == 2 * UNREAD
-    assert documents.MAX_FRAMES_IN_A_DOCUMENT == UNREAD  # one document may fill the reader, none more
+    assert document_fields.MAX_FRAMES_IN_A_DOCUMENT == UNREAD  # one document may fill the reader, none more
 
 
 def test_resources_and_datums_of_usual_size_are_bounded_by_number_and_not_by_bytes():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dvfb_stream.callbacks import LiveAnnotator
-from dvfb_stream.callbacks.documents import MAX_FRAMES_IN_A_DOCUMENT
+from dvfb_stream.callbacks.document_fields import MAX_FRAMES_IN_A_DOCUMENT
 from dvfb_stream.callbacks.raw_run import NOT_ANNOUNCED
 
 PATIENCE = 10.0

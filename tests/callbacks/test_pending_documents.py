@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvfb_stream.callbacks.documents import DocumentError, NotKnownYetError, size_of
+from dvfb_stream.callbacks.document_fields import DocumentError, NotKnownYetError, size_of
 from dvfb_stream.callbacks.pending_documents import PendingDocuments
 
 ON_A = NotKnownYetError("descriptor", "a", run="run")

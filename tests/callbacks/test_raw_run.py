@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvfb_stream.callbacks.documents import DocumentError, RepeatedError
+from dvfb_stream.callbacks.document_fields import DocumentError, RepeatedError
 from dvfb_stream.callbacks.frame_sequence import FileFrames
 from dvfb_stream.callbacks.raw_run import RawRun
 from dvfb_stream.errors import GeometryError

@@ -14,7 +14,7 @@ from bluesky import RunEngine
 from bluesky import plan_stubs as bps
 from bluesky import plans as bp
 
-from dvfb_stream.callbacks.documents import DocumentError, NotKnownYetError
+from dvfb_stream.callbacks.document_fields import DocumentError, NotKnownYetError
 from dvfb_stream.callbacks.raw_run import RawRun
 from dvfb_stream.callbacks.resources import Datums
 from dvfb_stream.errors import FrameError, NotThereYetError

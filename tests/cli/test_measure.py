@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 from dvfb_stream.cli.measure.sheets import sheet
 from dvfb_stream.labels import LABELS
 from dvfb_stream.reproduction import paper, table4
-from dvfb_stream.reproduction.independent import domain
+from dvfb_stream.reproduction.independent_sets import domain
 from dvfb_stream.training import FittingSettings, Recipe, train
 
 FITTING = FittingSettings(epochs=1, batch_size=32, optimizer="adamw", learning_rate=1e-3, averaging=0.9)

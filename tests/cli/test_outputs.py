@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dvfb_stream.whole_files import replaced
+from dvfb_stream.atomic_output import replaced
 
 from .conftest import CENTRE
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-import dvfb_stream.reproduction.peers  # noqa: F401 - before the presets are patched
+import dvfb_stream.reproduction.peer_networks  # noqa: F401 - before the presets are patched
 from dvfb_stream import Annotator
 from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.training import PRESETS, FittingSettings, Recipe

@@ -17,7 +17,7 @@ from dvfb_stream.fbt.coefficients import (
     rotate,
     with_negative_orders,
 )
-from dvfb_stream.reproduction.printed import complex_basis, estimate_printed, hermitian_from_printed
+from dvfb_stream.reproduction.printed_form import complex_basis, estimate_printed, hermitian_from_printed
 from dvfb_stream.reproduction.quadrature import inverse_transform, synthesise, transform
 
 ORDERS = st.lists(st.integers(0, 20), min_size=1, max_size=4, unique=True).map(tuple)

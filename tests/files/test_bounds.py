@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dvfb_stream.errors import FrameError
-from dvfb_stream.files import DetectorDescription, handlers, images, kept_open, open_frames
+from dvfb_stream.files import DetectorDescription, handlers, images, open_files_cache, open_frames
 from dvfb_stream.files.frame_files import FrameFiles
 from dvfb_stream.files.references import Expected, HandledFrame, Hdf5Frame
 
@@ -68,7 +68,7 @@ def test_datasets_that_could_be_images_are_offered_up_to_six_of_them(tmp_path):
 
 
 def test_a_datum_or_chunk_of_sixteen_frames_of_four_megapixels_is_kept():
-    assert kept_open.MOST_KEPT_BYTES == 16 * 4 * 2**20 * 4
+    assert open_files_cache.MOST_KEPT_BYTES == 16 * 4 * 2**20 * 4
 
 
 @pytest.mark.parametrize(("bound", "calls"), [(2 * 96, 1), (2 * 96 - 1, 2)])
@@ -93,7 +93,7 @@ def test_a_datum_is_kept_for_its_next_frame_up_to_the_bound(monkeypatch, bound, 
 
 @pytest.mark.parametrize(("bound", "reads"), [(2 * 96, 1), (2 * 96 - 1, 2)])
 def test_a_chunk_is_kept_for_its_next_frame_up_to_the_bound(tmp_path, monkeypatch, bound, reads):
-    monkeypatch.setattr("dvfb_stream.files.hdf5_files.MOST_KEPT_BYTES", bound)
+    monkeypatch.setattr("dvfb_stream.files.hdf5_open_files.MOST_KEPT_BYTES", bound)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("d", data=np.ones((2, 3, 4)), chunks=(2, 3, 4), compression="gzip")
     read, real = [], h5py.Dataset.read_direct

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from dvfb_stream.errors import GeometryError
 from dvfb_stream.files import DetectorDescription
-from dvfb_stream.files.description import MOST_CENTRES, RunDetector
+from dvfb_stream.files.detector_description import MOST_CENTRES, RunDetector
 from dvfb_stream.frames import Geometry
 
 PLACES = {"center_x": "start.beam.x", "center_y": "configuration.saxs.saxs_beam_center_y"}

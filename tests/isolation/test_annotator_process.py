@@ -15,8 +15,8 @@ import pytest
 from fragile import FACTORY, GEOMETRY, Diligent, Grief, frame
 
 from dvfb_stream import Annotator, Frame, Geometry
+from dvfb_stream.device_failures import Failure, ReportedFailureError, failure_of
 from dvfb_stream.errors import BundleError, FrameError, SettingsError
-from dvfb_stream.failures import Failure, ReportedFailureError, failure_of
 from dvfb_stream.isolation import AnnotatorProcess
 from dvfb_stream.isolation.annotator_service import AnnotatorService
 from dvfb_stream.isolation.frame_memory import FrameMemory

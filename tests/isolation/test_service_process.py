@@ -13,8 +13,8 @@ import time
 import numpy as np
 import pytest
 
+from dvfb_stream.device_failures import Cause, ReportedFailureError
 from dvfb_stream.errors import DvfbError
-from dvfb_stream.failures import Cause, ReportedFailureError
 from dvfb_stream.isolation import ServiceProcess, child_process
 from dvfb_stream.isolation.frame_memory import FrameMemory
 

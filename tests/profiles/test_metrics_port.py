@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.profiles.live import annotate_live
+from dvfb_stream.profiles.live_session import annotate_live
 
 from .conftest import PATIENCE
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dvfb_stream.reproduction.peers import Bottleneck, ResNet50
+from dvfb_stream.reproduction.peer_networks import Bottleneck, ResNet50
 
 TWO_CHANNELS = 2 * 7**2 * 64
 """Weights of the stem that look at the two colours an X-ray image does not have."""

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dvfb_stream.reproduction.peers import Vgg16
+from dvfb_stream.reproduction.peer_networks import Vgg16
 
 FULLY_CONNECTED = (25_088 + 1) * 4096 + (4096 + 1) * 4096 + (4096 + 1) * 1000
 PUBLISHED_PARAMETERS = 138_357_544

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from dvfb_stream.failures import Cause, Failure, ReportedFailureError
+from dvfb_stream.device_failures import Cause, Failure, ReportedFailureError
 from dvfb_stream.frame_annotator import as_frame_annotator
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import Worker

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from dvfb_stream.annotations import Annotation
-from dvfb_stream.failures import Failure, failure_of
+from dvfb_stream.device_failures import Failure, failure_of
 from dvfb_stream.frames import Frame
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import Worker
@@ -280,7 +280,7 @@ def test_what_torch_raises_is_recognised():
 def test_the_worker_does_not_load_torch():
     source = (
         "import sys, dvfb_stream.worker\n"
-        "from dvfb_stream.failures import failure_of\n"
+        "from dvfb_stream.device_failures import failure_of\n"
         "failure_of(RuntimeError('CUDA error'))\n"
         "assert 'torch' not in sys.modules"
     )

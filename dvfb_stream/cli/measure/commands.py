@@ -57,7 +57,7 @@ def evaluate(
     On labelled frames of your own: dvfb rank
     """
     with _Results("model", device, out, figure, json=json) as results:
-        import dvfb_stream.reproduction.peers  # noqa: F401 - their networks and recipes have names now
+        import dvfb_stream.reproduction.peer_networks  # noqa: F401 - their networks and recipes have names now
         from dvfb_stream.cli.measure.charts import reliability_figure
         from dvfb_stream.models import find_bundle, load_bundle
         from dvfb_stream.training.measurement import measure_bundle, unseen_examples
@@ -105,7 +105,7 @@ def rank(
         groups = by_centre(
             table, center_x=center_x, center_y=center_y, poni=poni, mask=mask or [], detector=detector
         )
-        import dvfb_stream.reproduction.peers  # noqa: F401 - their networks and recipes have names now
+        import dvfb_stream.reproduction.peer_networks  # noqa: F401 - their networks and recipes have names now
         from dvfb_stream.cli.measure.ranking import measure_labelled
         from dvfb_stream.models import find_bundle, load_bundle
 
@@ -129,7 +129,7 @@ def novelty(
     dvfb novelty --figure novelty.png
     """
     with _Results("novelty", device, out, figure, json=json) as results, TaskProgress() as progress:
-        import dvfb_stream.reproduction.peers  # noqa: F401 - their networks and recipes have names now
+        import dvfb_stream.reproduction.peer_networks  # noqa: F401 - their networks and recipes have names now
         from dvfb_stream.cli.measure.charts import novelty_figure
         from dvfb_stream.models import find_bundle, load_bundle
         from dvfb_stream.reproduction.novelty_of_kinds import measure_novelty

@@ -141,7 +141,7 @@ def adapt_from_csv(
     table = read_label_table(labels)
     groups = by_centre(table, center_x=center_x, center_y=center_y, poni=poni, mask=mask, detector=detector)
     # Last: it takes seconds, and most of what a user may have got wrong is known by now.
-    import dvfb_stream.reproduction.peers  # noqa: F401 - their networks and recipes have names now
+    import dvfb_stream.reproduction.peer_networks  # noqa: F401 - their networks and recipes have names now
     from dvfb_stream.annotator import Annotator
     from dvfb_stream.models import find_bundle, load_bundle
     from dvfb_stream.training.adaptation import adapt as fit_heads

@@ -84,7 +84,7 @@ def train(
     python -m dvfb_stream.training PRESET --work FOLDER
     and for vgg16 and resnet50 python -m dvfb_stream.reproduction PRESET --work FOLDER
     """
-    import dvfb_stream.reproduction.peers  # noqa: F401 - their networks and recipes have names now
+    import dvfb_stream.reproduction.peer_networks  # noqa: F401 - their networks and recipes have names now
     from dvfb_stream.errors import SettingsError
     from dvfb_stream.training import PRESETS
     from dvfb_stream.training import preset as find_preset

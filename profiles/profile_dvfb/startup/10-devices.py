@@ -1,6 +1,6 @@
 """Devices. A real beamline makes its own here, and describes its detectors in the TOML file of DVFB_BEAMLINE."""
 
-from dvfb_stream.profiles.beamline import read_beamline
+from dvfb_stream.profiles.beamline_description import read_beamline
 
 beamline = read_beamline()
 geometries = {}

@@ -4,7 +4,7 @@
 # mypy: ignore-errors
 
 from dvfb_stream.callbacks import AnnotationTable
-from dvfb_stream.profiles.live import annotate_live, close_with
+from dvfb_stream.profiles.live_session import annotate_live, close_with
 
 live = annotate_live(RE, beamline, catalog=catalog, detectors=geometries, sinks=[AnnotationTable()])
 close_with(live, opened)  # before the catalog, which was opened earlier

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import find_peaks
 
-from dvfb_stream.reproduction.independent.component import AZIMUTHS, Component, Table
-from dvfb_stream.reproduction.independent.setup import Setup
+from dvfb_stream.reproduction.independent_sets.component import AZIMUTHS, Component, Table
+from dvfb_stream.reproduction.independent_sets.setup import Setup
 
 SECTORS = 72
 """Of 5°; in each of them contrast is judged."""

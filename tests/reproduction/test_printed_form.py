@@ -10,7 +10,7 @@ from sklearn.linear_model import ElasticNet
 
 from dvfb_stream.errors import FrameError, SettingsError
 from dvfb_stream.fbt import FourierBessel, PenaltyReading
-from dvfb_stream.reproduction.printed import complex_basis, estimate_early_stopped, estimate_printed
+from dvfb_stream.reproduction.printed_form import complex_basis, estimate_early_stopped, estimate_printed
 
 ORDERS = (0, 2, 4)
 N_RADIAL = 8

@@ -1,5 +1,5 @@
 """Two held-out domains in the roles of the paper's experimental data (its Table 3): `single` and `mixed`."""
 
-from dvfb_stream.reproduction.independent.domain import Domain, IndependentFrame, domain
+from dvfb_stream.reproduction.independent_sets.domain import Domain, IndependentFrame, domain
 
 __all__ = ["Domain", "IndependentFrame", "domain"]

@@ -11,10 +11,10 @@ from pyFAI.calibrant import get_calibrant
 from pyFAI.detectors import Detector
 from pyFAI.geometry import Geometry
 
-from dvfb_stream.reproduction.independent import experiments
-from dvfb_stream.reproduction.independent.component import AZIMUTH, AZIMUTHS, textured
-from dvfb_stream.reproduction.independent.ordered import CALIBRANTS, calibrant_q
-from dvfb_stream.reproduction.independent.setup import LONGEST_SIDE, Pose, binned_shape, build
+from dvfb_stream.reproduction.independent_sets import experiments
+from dvfb_stream.reproduction.independent_sets.component import AZIMUTH, AZIMUTHS, textured
+from dvfb_stream.reproduction.independent_sets.ordered import CALIBRANTS, calibrant_q
+from dvfb_stream.reproduction.independent_sets.setup import LONGEST_SIDE, Pose, binned_shape, build
 
 WIDE = Pose(detector="perkin", center=(0.45, 0.6), distance=0.35, wavelength=0.5)
 TILTED = Pose(detector="perkin", center=(0.45, 0.6), distance=0.35, wavelength=0.5, rot1=0.2, rot2=-0.15)

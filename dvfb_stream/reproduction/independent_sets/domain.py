@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import LABELS
-from dvfb_stream.reproduction.independent import experiments
-from dvfb_stream.reproduction.independent.labelling import FINE, labels_of
-from dvfb_stream.reproduction.independent.mixture import MIXED, SINGLE, Mixture, counted, draw
-from dvfb_stream.reproduction.independent.setup import Setup
+from dvfb_stream.reproduction.independent_sets import experiments
+from dvfb_stream.reproduction.independent_sets.labelling import FINE, labels_of
+from dvfb_stream.reproduction.independent_sets.mixture import MIXED, SINGLE, Mixture, counted, draw
+from dvfb_stream.reproduction.independent_sets.setup import Setup
 
 SINGLE_LABELS = (
     *(label for label in LABELS if label != "diffuse_high_q"), "ring_isotropic", "form_factor", "lattice",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from dvfb_stream.reproduction.independent.component import (
+from dvfb_stream.reproduction.independent_sets.component import (
     AZIMUTH,
     AZIMUTHS,
     Component,
@@ -20,8 +20,8 @@ from dvfb_stream.reproduction.independent.component import (
     smeared,
     turned,
 )
-from dvfb_stream.reproduction.independent.kernels import planar
-from dvfb_stream.reproduction.independent.setup import Setup
+from dvfb_stream.reproduction.independent_sets.kernels import planar
+from dvfb_stream.reproduction.independent_sets.setup import Setup
 
 EVERY = 2
 """Columns between those that the planar models are computed for: smearing leaves nothing finer."""

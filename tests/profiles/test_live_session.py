@@ -8,7 +8,7 @@ from bluesky import plans as bp
 from dvfb_stream.catalog import read_annotations
 from dvfb_stream.errors import BundleError, SettingsError
 from dvfb_stream.profiles.exposures import SimulatedExposures
-from dvfb_stream.profiles.live import annotate_live
+from dvfb_stream.profiles.live_session import annotate_live
 from dvfb_stream.profiles.simulated_detector import SimulatedDetector
 
 from .conftest import PATIENCE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
-from dvfb_stream.callbacks.latest import LatestAnnotations
+from dvfb_stream.callbacks.latest_annotations import LatestAnnotations
 from dvfb_stream.frames import Origin
 
 IDENTITY = ModelIdentity(name="m", version="1", sha256="0" * 64)

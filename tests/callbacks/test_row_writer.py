@@ -8,7 +8,7 @@ import pytest
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row
-from dvfb_stream.callbacks.writer import AnalysisProgress, AnalysisWriter, RunProgress
+from dvfb_stream.callbacks.row_writer import AnalysisProgress, AnalysisWriter, RunProgress
 from dvfb_stream.frames import Origin
 from dvfb_stream.labels import LABELS
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
 from dvfb_stream.files.checks import regular_file
-from dvfb_stream.files.kept_open import MOST_KEPT_BYTES, KeptOpen
+from dvfb_stream.files.open_files_cache import MOST_KEPT_BYTES, KeptOpen
 from dvfb_stream.files.virtual import Box, Mapping, lengths, within
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"

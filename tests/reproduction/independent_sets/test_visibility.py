@@ -7,10 +7,10 @@ import pytest
 
 pytest.importorskip("pyFAI", reason="pyFAI is not installed; the extra `evaluate` brings it")
 
-from dvfb_stream.reproduction.independent.component import AZIMUTH, AZIMUTHS, Component, textured
-from dvfb_stream.reproduction.independent.labelling import labels_of
-from dvfb_stream.reproduction.independent.setup import Pose, build
-from dvfb_stream.reproduction.independent.visibility import symmetry_order
+from dvfb_stream.reproduction.independent_sets.component import AZIMUTH, AZIMUTHS, Component, textured
+from dvfb_stream.reproduction.independent_sets.labelling import labels_of
+from dvfb_stream.reproduction.independent_sets.setup import Pose, build
+from dvfb_stream.reproduction.independent_sets.visibility import symmetry_order
 
 NONE = math.inf
 

@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Callable, Sequence
 
 from dvfb_stream.labels import close_under_implication
-from dvfb_stream.reproduction.independent.component import Component
-from dvfb_stream.reproduction.independent.setup import Setup
-from dvfb_stream.reproduction.independent.visibility import DISTINCT, Counts, Feature, features
+from dvfb_stream.reproduction.independent_sets.component import Component
+from dvfb_stream.reproduction.independent_sets.setup import Setup
+from dvfb_stream.reproduction.independent_sets.visibility import DISTINCT, Counts, Feature, features
 
 TEN = {"low_q": "diffuse_low_q", "high_q": "diffuse_high_q", "halo": "halo", "ring": "rings"}
 FOLDS = {2: "two_fold", 4: "four_fold", 6: "six_fold"}

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from dvfb_stream.reproduction.independent import ordered, oriented, smooth
-from dvfb_stream.reproduction.independent.component import AZIMUTHS, Component
-from dvfb_stream.reproduction.independent.kernels import radial
-from dvfb_stream.reproduction.independent.setup import Setup
+from dvfb_stream.reproduction.independent_sets import ordered, oriented, smooth
+from dvfb_stream.reproduction.independent_sets.component import AZIMUTHS, Component
+from dvfb_stream.reproduction.independent_sets.kernels import radial
+from dvfb_stream.reproduction.independent_sets.setup import Setup
 
 Sample = Callable[[Setup, Generator], list[Component]]
 

@@ -11,8 +11,8 @@ import pytest
 from dvfb_stream.errors import MissingExtraError, SettingsError
 from dvfb_stream.labels import IMPLICATIONS, LABELS
 from dvfb_stream.reproduction import domain
-from dvfb_stream.reproduction.independent.kernels import radial
-from dvfb_stream.reproduction.independent.setup import binned_shape
+from dvfb_stream.reproduction.independent_sets.kernels import radial
+from dvfb_stream.reproduction.independent_sets.setup import binned_shape
 
 for package in ("pyFAI", "sasmodels"):
     pytest.importorskip(package, reason=f"{package} is not installed; the extra `evaluate` brings it")

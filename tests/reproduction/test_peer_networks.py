@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from dvfb_stream.models import build_network
-from dvfb_stream.reproduction.peers import PEER_FRAMES, RECIPES
+from dvfb_stream.reproduction.peer_networks import PEER_FRAMES, RECIPES
 from dvfb_stream.training import PRESETS, preset
 from dvfb_stream.training.presets import PAPER_FRAMES
 
@@ -26,7 +26,7 @@ except BundleError as error:
 def test_whoever_builds_one_before_is_told_what_to_import():
     told = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True, check=True).stdout
     assert "there is no sub-network 'vgg16'" in told
-    assert "after `import dvfb_stream.reproduction.peers`" in told
+    assert "after `import dvfb_stream.reproduction.peer_networks`" in told
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)

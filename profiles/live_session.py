@@ -11,7 +11,7 @@ from dvfb_stream.callbacks import LiveAnnotator, Sink
 from dvfb_stream.catalog import TiledSink
 from dvfb_stream.frames import Geometry
 from dvfb_stream.metrics import serve
-from dvfb_stream.profiles.beamline import Beamline, read_beamline
+from dvfb_stream.profiles.beamline_description import Beamline, read_beamline
 from dvfb_stream.profiles.catalogs import close_before_exit, open_catalog
 from dvfb_stream.worker.shutdown import seconds_for_rows
 

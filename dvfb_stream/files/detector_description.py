@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import GeometryError
-from dvfb_stream.files.detectors import detector_mask, read_poni
 from dvfb_stream.files.masks import read_mask
+from dvfb_stream.files.poni_geometry import detector_mask, read_poni
 from dvfb_stream.frames import Geometry
 
 MOST_CENTRES = 64

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from dvfb_stream.reproduction.independent.setup import Pose, Setup, binned_shape, build
+from dvfb_stream.reproduction.independent_sets.setup import Pose, Setup, binned_shape, build
 
 SMALL_ANGLE = (
     "pilatus900k", "pilatus6m", "pilatus4_1m", "pilatus4_2m", "eiger9m", "eiger2_16m", "eiger500k", "rayonix133",

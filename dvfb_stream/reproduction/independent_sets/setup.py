@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 
 from dvfb_stream.errors import MissingExtraError
 from dvfb_stream.frames import Geometry
-from dvfb_stream.reproduction.independent.component import AZIMUTHS, Table
+from dvfb_stream.reproduction.independent_sets.component import AZIMUTHS, Table
 
 LONGEST_SIDE = 512
 """Pixels. Larger detectors are binned, as their files often are; twice the side of a view is enough."""

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from dvfb_stream.callbacks import AnnotationTable
-from dvfb_stream.callbacks.table import MAX_OPEN_RUNS
+from dvfb_stream.callbacks.annotation_table import MAX_OPEN_RUNS
 
 
 @pytest.fixture

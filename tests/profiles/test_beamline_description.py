@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pyFAI.detectors import detector_factory
 
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.profiles.beamline import SIMULATED, Beamline, read_beamline
+from dvfb_stream.profiles.beamline_description import SIMULATED, Beamline, read_beamline
 
 LEAST = 'name = "trial"\n[catalog]\nfolder = "catalog"\n'
 

@@ -12,15 +12,15 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from dvfb_stream.reproduction.independent.component import (
+from dvfb_stream.reproduction.independent_sets.component import (
     AZIMUTH,
     AZIMUTHS,
     Component,
     march_dollase,
     textured,
 )
-from dvfb_stream.reproduction.independent.kernels import radial
-from dvfb_stream.reproduction.independent.setup import Setup
+from dvfb_stream.reproduction.independent_sets.kernels import radial
+from dvfb_stream.reproduction.independent_sets.setup import Setup
 
 FIRST_SIDE_MAXIMUM = 5.763
 """q R of a sphere."""
