@@ -125,12 +125,12 @@ gate = annotator.gate
 IN_WORK = (
     _STAND_INS
     + """
-import time
+import threading
 annotate = annotator.annotate
 
 def slowly(frames):
     annotator.reached.set()
-    time.sleep(0.5)
+    threading.main_thread().join(10)  # until the process ends, this batch is in work
     print("annotated", flush=True)
     gate.set()
     return annotate(frames)
