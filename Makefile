@@ -29,9 +29,9 @@ $(VENV)/stamp-lint: $(VENV)/stamp-test
 demo: $(VENV)/stamp-demo
 	$(BIN)/dvfb demo
 
-# Two at a time: many tests wait for processes and servers.
+# Two files at a time: those of one share what takes long to make.
 test: $(VENV)/stamp-test
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Before each commit: all that lint finds, and the tests that take less than a minute together.
 check: lint

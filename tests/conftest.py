@@ -14,6 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from dvfb_stream.annotations import Annotation
 
@@ -122,9 +123,14 @@ def frames_folder(tmp_path_factory):
     """Folder of 200 training, validation and test frames each, as `train` keeps them in ``work/frames``."""
     from dvfb_stream.training.dataset import SimulatedDataset, build
 
-    folder = tmp_path_factory.mktemp("frames")
-    for which, seed in (("train", 1), ("validation", 2), ("test", 3)):
-        build(folder / which, SimulatedDataset(seed=seed, count=200), processes=2)
+    base = tmp_path_factory.getbasetemp()
+    # Processes of one test run share them.
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "frames"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "complete").exists():
+            for which, seed in (("train", 1), ("validation", 2), ("test", 3)):
+                build(folder / which, SimulatedDataset(seed=seed, count=200), processes=2)
+            (folder / "complete").touch()
     return folder
 
 
