@@ -112,6 +112,8 @@ class RawRun:
         self.descriptors: dict[str, Descriptor] = {}
         """By uid."""
         self._resources: dict[str, StreamResource] = {}
+        self._gaps: list[Gap] = []
+        """Of all stream resources."""
         self._counts: dict[tuple[str, str], int] = {}
         self._points: dict[str, int] = {}
         """One past the last index that stream datums have announced, by data key."""
@@ -180,9 +182,19 @@ class RawRun:
             return self._of_stream_datum(doc)
         return self._of_events([doc] if name == "event" else events_of(doc))
 
-    def lost_frames(self) -> list[FrameSequence]:
-        """Return the frames that no document announced, though some announced frames after them."""
-        return [lost for resource in self._resources.values() for lost in self._lost(resource)]
+    def lost_frames(self, *, behind: int = 0) -> list[FrameSequence]:
+        """Return the frames that no document announced, though some announced frames `behind` or more after them."""
+        found, waiting = list[FrameSequence](), list[Gap]()
+        for gap in self._gaps:
+            if gap.number + gap.count + behind > self._counts[gap.where]:
+                waiting.append(gap)
+                continue
+            stream, key = gap.where
+            origin = Origin(run_uid=self.uid, stream=stream, data_key=key, index=gap.number)
+            time = self.descriptor_time(stream)
+            found.append(FrameSequence(origin=origin, count=gap.count, time=time, reason=NOT_ANNOUNCED))
+        self._gaps = waiting
+        return found
 
     # -- frames in events --------------------------------------------------------------------------------
 
@@ -260,8 +272,10 @@ class RawRun:
             return []
         each = frames_each(descriptor.spec(key).get("shape"), resource.parameters)
         first, start, stop = self._points_of(doc, resource, each)
+        if start >= stop:
+            return []
         new = self._announced(resource, descriptor.stream, start, stop, each)
-        if not new and start < stop:
+        if not new:
             raise RepeatedError("its frames were announced before")
         resource.first = first
         self._points[key] = max(self._points.get(key, 0), first + stop)
@@ -280,7 +294,8 @@ class RawRun:
             )
             for points, number in new
         ]
-        return [*found, *self._lost(resource, behind=ANNOUNCED_AHEAD)]
+        # Of whichever resource: files roll over, and what follows a gap may be in the next.
+        return [*found, *self.lost_frames(behind=ANNOUNCED_AHEAD)]
 
     def _points_of(self, doc: Document, resource: StreamResource, each: int) -> tuple[int, int, int]:
         """Return the index of a resource's first point, and the points that a stream datum announces, from that."""
@@ -314,44 +329,31 @@ class RawRun:
         self, resource: StreamResource, stream: str, start: int, stop: int, each: int
     ) -> list[tuple[range, int]]:
         """Take note of points; return those that are new, in ranges, each with the number of its first frame."""
-        overlapping = [gap for gap in resource.gaps if gap.start < stop and start < gap.stop]
-        if others := [gap.stream for gap in overlapping if gap.stream != stream]:
+        where, new = (stream, resource.data_key), []
+        overlapping = [
+            gap for gap in self._gaps if gap.resource is resource and gap.start < stop and start < gap.stop
+        ]
+        if others := [gap.where[0] for gap in overlapping if gap.where != where]:
             raise DocumentError(
                 f"points {start} to {stop} of a stream resource belong to the stream {others[0]!r}"
             )
-        new = []
         for gap in overlapping:
             filled = range(max(gap.start, start), min(gap.stop, stop))
-            new.append((filled, gap.number + (filled.start - gap.start) * each))
-            resource.gaps.remove(gap)
-            for left in (range(gap.start, filled.start), range(filled.stop, gap.stop)):
-                if left:
-                    number = gap.number + (left.start - gap.start) * each
-                    resource.gaps.append(Gap(stream, left.start, left.stop, number, each))
+            new.append((filled, gap.part(filled.start, filled.stop).number))
+            self._gaps.remove(gap)
+            left = gap.part(gap.start, filled.start), gap.part(filled.stop, gap.stop)
+            self._gaps += [part for part in left if part.count]
         if stop > max(start, resource.points):
-            where, end = (stream, resource.data_key), resource.points
+            end = resource.points
             number = self._counts.get(where, 0)
             if start > end:
-                resource.gaps.append(Gap(stream, end, start, number, each))
+                self._gaps.append(Gap(resource, where, end, start, number, each))
                 number += (start - end) * each
             beyond = range(max(start, end), stop)
             new.append((beyond, number))
             self._counts[where] = number + len(beyond) * each
             resource.points = stop
         return sorted(new, key=lambda part: part[0].start)
-
-    def _lost(self, resource: StreamResource, *, behind: int = 0) -> list[FrameSequence]:
-        """Forget the gaps that lie `behind` frames or more below the last; return their frames."""
-        found = []
-        for gap in list(resource.gaps):
-            where, count = (gap.stream, resource.data_key), (gap.stop - gap.start) * gap.each
-            if gap.number + count + behind > self._counts[where]:
-                continue
-            resource.gaps.remove(gap)
-            origin = Origin(run_uid=self.uid, stream=gap.stream, data_key=resource.data_key, index=gap.number)
-            time = self.descriptor_time(gap.stream)
-            found.append(FrameSequence(origin=origin, count=count, time=time, reason=NOT_ANNOUNCED))
-        return found
 
     # -- of both -----------------------------------------------------------------------------------------
 

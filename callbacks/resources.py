@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,18 +43,28 @@ AREA_DETECTOR_DATASET = "entry/data/data"
 # -- StreamResource: ophyd-async's detectors ---------------------------------------------------------------
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Gap:
     """Points of a stream resource that no stream datum has announced, though some announced points after them."""
 
-    stream: str
-    """Whose frames they are taken to be: that of the stream datum after them."""
+    resource: StreamResource
+    where: tuple[str, str]
+    """Stream and data key whose frames they are taken to be: those of the stream datum after them."""
     start: int
     stop: int
     number: int
     """Of their first frame, in its stream and data key."""
     each: int
     """Frames of a point."""
+
+    @property
+    def count(self) -> int:
+        """Frames of all points."""
+        return (self.stop - self.start) * self.each
+
+    def part(self, start: int, stop: int) -> Gap:
+        """Return what is missing of some of its points."""
+        return replace(self, start=start, stop=stop, number=self.number + (start - self.start) * self.each)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -71,7 +81,6 @@ class StreamResource:
     """Index of its first point; None: nothing of it was announced yet."""
     points: int = 0
     """One past the last point that was announced, counted from `first`."""
-    gaps: list[Gap] = field(default_factory=list)
 
     def frames(self, first: int, count: int, each: int, expected: Expected) -> FileFrames:
         """Return where `count` frames lie, from frame `first` on; see `frame`."""

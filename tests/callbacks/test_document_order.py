@@ -120,6 +120,31 @@ def test_a_long_run_does_not_wait_for_a_lost_document_until_its_end(
     assert (recorder.of("stop")[0]["summary"]["frames"], pipeline.stats().repeated) == (9, 1)
 
 
+def test_a_lost_document_is_not_waited_for_longer_where_the_next_file_begins(
+    make_pipeline, recorder, streamed, monkeypatch
+):
+    monkeypatch.setattr("dvfb_stream.callbacks.raw_run.ANNOUNCED_AHEAD", 5)
+    docs, pipeline = streamed(), make_pipeline()
+    send(pipeline, [docs.raw.start(), docs.descriptor(), docs.resource(), docs.datum(0, 2), docs.datum(4, 6)])
+    send(pipeline, [docs.resource(), docs.datum(0, 2)])
+    assert pipeline.wait(PATIENCE)
+    assert values(recorder.rows()) == [0, 1]
+    send(pipeline, [docs.datum(2, 3)])
+    assert pipeline.wait(PATIENCE)
+    assert values(recorder.rows()) == [0, 1, None, None, 4, 5, 0, 1, 2]
+
+
+def test_a_stream_datum_without_frames_fills_no_gap(make_pipeline, recorder, streamed):
+    docs, pipeline = streamed(), make_pipeline()
+    send(pipeline, [docs.raw.start(), docs.descriptor(), docs.resource(), docs.datum(0, 2), docs.datum(6, 8)])
+    send(pipeline, [docs.datum(4, 4), docs.datum(5, 3)])
+    newest = pipeline.annotations.labels_of_newest("image")
+    send(pipeline, [docs.datum(2, 6)])
+    assert pipeline.wait(PATIENCE)
+    assert newest.done()
+    assert values(recorder.rows()) == list(range(8))
+
+
 def test_a_gap_of_more_frames_than_a_document_may_announce_is_not_believed(make_pipeline, recorder, streamed):
     docs, pipeline = streamed(), make_pipeline()
     far = MAX_FRAMES_IN_A_DOCUMENT + 2
