@@ -102,6 +102,10 @@ class RawRun:
         self.progress = RunProgress(self.uid)
         """How far its rows have come."""
         self._delivery = delivery
+        self._first_event: object = None
+        """Uid of its first event, with which another delivery of them begins."""
+        self._begins_again = False
+        """Whether its start came again, and no event since."""
         self._detectors = detectors
         self._root_map = dict(root_map or {})
         self._datums = Datums(root_map) if datums is None else datums
@@ -115,6 +119,8 @@ class RawRun:
         self._gaps: list[Gap] = []
         """Of all stream resources."""
         self._counts: dict[tuple[str, str], int] = {}
+        self._delivered: dict[tuple[str, str], int] = {}
+        """Frames of events in this delivery, by stream and data key."""
         self._points: dict[str, int] = {}
         """One past the last index that stream datums have announced, by data key."""
 
@@ -126,6 +132,10 @@ class RawRun:
     def descriptor_time(self, stream: str) -> float:
         """Time of the first descriptor of `stream`."""
         return next((d.time for d in self.descriptors.values() if d.stream == stream), self.time)
+
+    def begin_again(self, number: int) -> None:
+        """Take note that its start, the document with this number, came again."""
+        self.last_start, self._begins_again = number, True
 
     def add_descriptor(self, doc: Document) -> None:
         """Learn which data keys a stream has; RepeatedError when it came before, DocumentError when malformed."""
@@ -199,10 +209,17 @@ class RawRun:
     # -- frames in events --------------------------------------------------------------------------------
 
     def _of_events(self, events: Sequence[Document]) -> list[FrameSequence]:
+        if events and self._first_event is None:
+            self._first_event = events[0].get("uid")
+        if events and self._begins_again:
+            self._begins_again = False
+            # Not where a start alone came twice: the events after it go on with the numbers.
+            if events[0].get("uid") == self._first_event:
+                self._delivery, self._delivered = self.last_start, {}
         new = [event for event in events if not self._is_repeated(event.get("uid"))]
         if not new:
             raise RepeatedError("it came before")
-        counts, found = dict(self._counts), list[FrameSequence]()
+        counts, found = dict(self._delivered), list[FrameSequence]()
         come: list[tuple[Descriptor, RawEvent, int]] = []
         for event in new:
             descriptor, number = self._descriptor(event), _seq_num(event.get("seq_num"))
@@ -210,7 +227,9 @@ class RawRun:
             found += self._of_event(event, *come[-1], counts)
         if (total := sum(frames.count for frames in found)) > MAX_FRAMES_IN_A_DOCUMENT:
             raise DocumentError(f"a document with {total} frames is not believed")
-        self._counts = counts
+        self._delivered = counts
+        for where, count in counts.items():
+            self._counts[where] = max(count, self._counts.get(where, 0))
         for descriptor, raw_event, number in come:
             if raw_event.uid:
                 self._events.taken.put(raw_event.uid, self._delivery)
@@ -351,7 +370,7 @@ class RawRun:
                 number += (start - end) * each
             beyond = range(max(start, end), stop)
             new.append((beyond, number))
-            self._counts[where] = number + len(beyond) * each
+            self._counts[where] = self._delivered[where] = number + len(beyond) * each
             resource.points = stop
         return sorted(new, key=lambda part: part[0].start)
 

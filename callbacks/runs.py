@@ -155,7 +155,8 @@ class RunTracker:
         # Frames that came before their run's start come again after it.
         may_lack = isinstance(name, str) and name in _WITH_FRAMES and not isinstance(error, EarlyError)
         if may_lack and isinstance(doc, Mapping):
-            run = self._run_of_descriptor.get(str(doc.get("descriptor")))
+            descriptor = doc.get("descriptor")
+            run = self._run_of_descriptor.get(descriptor) if isinstance(descriptor, str) else None
             if run is not None and not run.stopped:
                 run.rejected += 1
 
@@ -213,7 +214,7 @@ class RunTracker:
         uid = text(doc, "uid")
         known = self._runs.get(uid)
         if known is not None:
-            known.last_start = self.documents
+            known.begin_again(self.documents)
             raise RepeatedError("its run is open")
         run = RawRun(
             doc,

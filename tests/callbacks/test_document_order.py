@@ -303,6 +303,28 @@ def test_an_event_that_comes_twice_counts_once_in_each_delivery(make_pipeline, r
     assert recorder.of("stop")[0]["summary"]["frames"] == 2
 
 
+def test_a_run_that_comes_again_has_one_row_per_frame_though_its_events_are_forgotten(
+    make_pipeline, recorder, raw_documents, monkeypatch
+):
+    monkeypatch.setattr("dvfb_stream.callbacks.raw_run.MOST_EVENTS", 2)
+    raw, pipeline, stored = raw_documents(), None, []
+    pipeline = make_pipeline(on_run_stored=stored.append)
+    *begun, last, stop = raw.whole(10, 20, 30, 40, 50)
+    send(pipeline, [*begun, *begun[:4], *begun, last, stop])
+    assert pipeline.wait(PATIENCE)
+    assert values(recorder.rows()) == [10, 20, 30, 40, 50]
+    assert recorder.of("stop")[0]["summary"]["frames"] == 5
+    assert stored == [raw.uid]
+
+
+def test_a_run_that_comes_again_in_part_keeps_all_its_frames(make_pipeline, recorder, raw_documents):
+    raw, pipeline = raw_documents(), make_pipeline()
+    *begun, stop = raw.whole(10, 20, 30)
+    send(pipeline, [*begun, *begun[:3], stop])
+    assert pipeline.wait(PATIENCE)
+    assert values(recorder.rows()) == [10, 20, 30]
+
+
 def test_what_waited_for_a_first_delivery_comes_again_in_the_second(make_pipeline, recorder, raw_documents):
     raw, pipeline = raw_documents(), make_pipeline()
     start, descriptor, first, second, stop = raw.whole(10, 20)
@@ -400,4 +422,5 @@ def test_nothing_that_comes_as_a_document_is_raised_at(make_pipeline):
     for name in ([], None, {}, np.zeros(2), "event"):
         pipeline(name, {"descriptor": 5})
         pipeline(name, [])
-    assert pipeline.stats().rejected_documents == pipeline.stats().documents == 10
+    pipeline("event", {"descriptor": 10**5000})
+    assert pipeline.stats().rejected_documents == pipeline.stats().documents == 11
