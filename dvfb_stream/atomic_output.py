@@ -11,7 +11,9 @@ from pathlib import Path
 
 def is_stream(path: str | os.PathLike[str]) -> bool:
     """Return whether a name is no regular file's: a pipe's or a device's, ``/dev/stdout`` wherever that goes."""
-    return Path(path).absolute().is_relative_to("/dev") or (os.path.exists(path) and not os.path.isfile(path))
+    name = Path(path).absolute()
+    in_dev = name.is_relative_to("/dev") and not name.is_relative_to("/dev/shm")  # which holds files
+    return in_dev or (os.path.exists(path) and not os.path.isfile(path))
 
 
 @contextmanager
@@ -34,7 +36,7 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
     )
     beside = Path(name)
     try:
-        os.fchmod(descriptor, target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
+        _resemble(descriptor, target)
         os.close(descriptor)
         yield beside
         with beside.open("rb+") as file:
@@ -44,6 +46,19 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
         with suppress(OSError):
             beside.unlink()
         raise
+
+
+def _resemble(descriptor: int, target: Path) -> None:
+    """Give a new file the owner and mode of the one that it will replace, as far as this user may."""
+    if not target.exists():
+        os.fchmod(descriptor, 0o666 & ~_umask())
+        return
+    known = target.stat()
+    for owner in (known.st_uid, -1):
+        with suppress(OSError):
+            os.fchown(descriptor, owner, known.st_gid)
+            break
+    os.fchmod(descriptor, known.st_mode & 0o777)
 
 
 def _umask() -> int:

@@ -61,7 +61,8 @@ class OutputFile:
             raise SettingsError(
                 f"{self._named} must end in {' or '.join(suffixes)}, which says what is written"
             )
-        check_writable(path.parent, self._named)
+        if not is_stream(path):
+            check_writable(Path(os.path.realpath(path)).parent, self._named)
 
     @contextmanager
     def opened(self) -> Iterator[IO[str]]:

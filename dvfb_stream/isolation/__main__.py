@@ -12,10 +12,11 @@ import logging
 import mmap
 import os
 import sys
+import time
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from queue import Queue
-from threading import Thread
+from threading import Thread, main_thread
 from typing import Any
 
 from dvfb_stream.device_failures import failure_of
@@ -25,9 +26,12 @@ from dvfb_stream.isolation.messages import Kind, Service, receive, send
 
 logger = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_LOOKS = 5.0
+_SECONDS_BETWEEN_LOOKS = 1.0
 """How often it is looked whether the parent still lives. Its end closes the connection, unless a process that it
 forked holds the other end open."""
+
+_SECONDS_TO_FINISH = 1.0
+"""From then until the process ends, whatever it is at: nobody waits for it."""
 
 
 def main(connection_file: int, memory: int) -> None:
@@ -40,6 +44,7 @@ def main(connection_file: int, memory: int) -> None:
 
 
 def _serve(connection: Connection, memory: int) -> None:
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     setup = receive(connection).content
     os.nice(int(setup["niceness"]))
     taken = MappedFrames(memory, mmap.ACCESS_WRITE).array(setup["taken"])
@@ -65,12 +70,8 @@ def _serve(connection: Connection, memory: int) -> None:
 
 def _listen(connection: Connection, service: Service, requests: Queue[Mapping[str, Any] | None]) -> None:
     """Hand on requests and notes, until no more can come."""
-    parent = os.getppid()
     try:
         while True:
-            while not connection.poll(_SECONDS_BETWEEN_LOOKS):
-                if os.getppid() != parent:
-                    return
             message = receive(connection)
             if message.kind is Kind.REQUEST:
                 requests.put(message.content)
@@ -83,6 +84,20 @@ def _listen(connection: Connection, service: Service, requests: Queue[Mapping[st
         return
     finally:
         requests.put(None)
+        _leave()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that has started it ends, even while a service is being made, or stuck."""
+    while os.getppid() == parent:
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    _leave()
+
+
+def _leave() -> None:
+    main_thread().join(_SECONDS_TO_FINISH)
+    if main_thread().is_alive():
+        os._exit(1)
 
 
 def _as_json(error: Exception) -> dict[str, Any]:

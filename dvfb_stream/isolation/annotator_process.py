@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
+from numpy.typing import NDArray
+
 from dvfb_stream import errors
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.device_failures import Cause, ReportedFailureError
@@ -31,6 +33,8 @@ class PreparedThere:
     number: int
     frame: Frame
     """Its pixels lie in the memory that both see, and must not be used again before it is annotated."""
+    masks: Sequence[NDArray[Any]]
+    """So does its mask."""
 
 
 class AnnotatorProcess(FrameAnnotator):
@@ -155,10 +159,11 @@ class AnnotatorProcess(FrameAnnotator):
             When pixels are no numbers.
         """
         placed = self._batches.placed(frame)
+        batch, masks = self._batches.as_json([placed])
         with self._numbering:
-            there = self._there[self._next_number] = PreparedThere(self._next_number, placed)
+            there = self._there[self._next_number] = PreparedThere(self._next_number, placed, masks)
             self._next_number += 1
-        self._process.notify({"number": there.number, "batch": self._batches.as_json([there.frame])})
+        self._process.notify({"number": there.number, "batch": batch})
         return there
 
     def annotate_prepared(self, prepared: Sequence[PreparedThere]) -> list[Annotation]:
@@ -179,8 +184,8 @@ class AnnotatorProcess(FrameAnnotator):
 
     def _annotated(self, frames: Sequence[Frame], numbers: Sequence[int]) -> list[Annotation]:
         with self._process.asking() as ask:
-            batch = self._batches.as_json(frames)
-            answer = ask({"batch": batch, "numbers": numbers, "oldest": self._oldest()})
+            batch, masks = self._batches.as_json(frames)
+            answer = ask({"batch": batch, "numbers": numbers, "oldest": self._oldest()}, [*frames, *masks])
         if self._report is not None:
             for stage, seconds in answer["stages"]:
                 self._report(Stage(stage), seconds)

@@ -72,7 +72,7 @@ class AnnotatorService:
             annotations = self._annotator.annotate_prepared(prepared)
         else:
             annotations = self._annotator.annotate(frames)
-        for number in [number for number in self._prepared if number < request["oldest"]]:
+        for number in [number for number in list(self._prepared) if number < request["oldest"]]:
             self._prepared.pop(number).cancel()  # dropped, and not asked for any more
         stages, self._stages = self._stages, []
         return {"annotations": [as_json(annotation) for annotation in annotations], "stages": stages}

@@ -49,8 +49,8 @@ class Ask(Protocol):
         request
             JSON-ready.
         held
-            What the process may write to: arrays of the memory. They are kept until it cannot any more, however long
-            the system takes to end it.
+            What the process may read or write: arrays of the memory. They are kept until it cannot any more, however
+            long the system takes to end it.
 
         Raises
         ------
@@ -232,6 +232,11 @@ class ServiceProcess:
                 raise ended from error
             logger.warning("%s, with nothing to do", ended)
             return None
+        except DvfbError:
+            raise  # it is ended, or has answered
+        except BaseException:  # Ctrl-C: the answer would be taken for that to the next request
+            self._let_go()
+            raise
 
     def _running(self) -> Child:
         """Return the process, started where there is none."""

@@ -48,29 +48,36 @@ class BatchWriter:
             raise FrameError(f"pixels must be integer or floating: {error}") from error
         return frame if pixels is frame.pixels else Frame(pixels, frame.geometry, frame.origin)
 
-    def as_json(self, frames: Sequence[Frame]) -> dict[str, Any]:
-        """Return what `BatchReader.read` needs to know of placed frames; true as long as they are held."""
-        return {
-            "geometries": {frame.geometry.digest: self._geometry(frame.geometry) for frame in frames},
+    def as_json(self, frames: Sequence[Frame]) -> tuple[dict[str, Any], list[NDArray[Any]]]:
+        """Return what `BatchReader.read` needs to know of placed frames, and their masks as they lie in the memory.
+
+        It is true as long as frames and masks are held.
+        """
+        geometries = {frame.geometry.digest: frame.geometry for frame in frames}
+        masks = {
+            digest: self._mask(digest, geometry.mask)
+            for digest, geometry in geometries.items()
+            if geometry.mask is not None
+        }
+        told = {
+            "geometries": {
+                digest: {
+                    "shape": geometry.shape,
+                    "center_x": geometry.center_x,
+                    "center_y": geometry.center_y,
+                    "mask": self._memory.place_of(masks[digest]) if digest in masks else None,
+                }
+                for digest, geometry in geometries.items()
+            },
             "frames": [
                 {"geometry": frame.geometry.digest, "pixels": self._memory.place_of(frame.pixels)}
                 for frame in frames
             ],
         }
+        return told, list(masks.values())
 
-    def _geometry(self, geometry: Geometry) -> dict[str, Any]:
-        mask = geometry.mask
-        place = None
-        if mask is not None:
-            place = self._memory.place_of(
-                self._masks.get_or_make(geometry.digest, lambda: self._memory.with_place(mask))
-            )
-        return {
-            "shape": geometry.shape,
-            "center_x": geometry.center_x,
-            "center_y": geometry.center_y,
-            "mask": place,
-        }
+    def _mask(self, digest: str, mask: NDArray[Any]) -> NDArray[Any]:
+        return self._masks.get_or_make(digest, lambda: self._memory.with_place(mask))
 
 
 class BatchReader:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from dvfb_stream.annotations import Annotation, Status
-from dvfb_stream.frames import Frame
+from dvfb_stream.errors import FrameError
+from dvfb_stream.frames import Frame, pixels_of
 from dvfb_stream.worker.batch import Pace
 from dvfb_stream.worker.policy import FullQueuePolicy, Sampler, Source, sampling_interval
 from dvfb_stream.worker.preparation import Preparation
@@ -128,24 +129,30 @@ class FrameQueue:
         `keep` is called outside the lock: room is reserved before, and given back if `keep` raises or the queue was
         closed meanwhile. Parameters as in `Worker.submit`.
         """
-        n_bytes = int(
-            getattr(frame.pixels, "nbytes", 0)
-        )  # of what is no array, the annotator says so in its row
+        try:
+            n_bytes = pixels_of(frame).nbytes
+        except FrameError as error:
+            with self._changed:
+                self._tally.refused()
+            return Refusal(Status.FAILED, str(error))
         geometry, source = frame.geometry.digest, Source.of(frame.origin)
         refusal = self._reserve(n_bytes, source, wait=wait)
         if refusal is not None:
             return refusal
-        kept, reason = frame, ""
         try:
             kept = frame if keep is None else keep(frame)
-        except Exception as error:  # memory that cannot be had, for one; it costs this frame
+        except BaseException as error:
+            self._refuse_reserved(n_bytes)
+            if not isinstance(error, Exception):  # Ctrl-C in the midst of a copy
+                raise
+            # Memory that cannot be had, for one; it costs this frame.
             logger.exception("the frame %s cannot be kept", frame.origin)
-            reason = f"the frame could not be kept: {type(error).__name__}: {error}"
+            return Refusal(Status.FAILED, f"the frame could not be kept: {type(error).__name__}: {error}")
         with self._changed:
-            if reason or self._state is not State.OPEN:
+            if self._state is not State.OPEN:
                 self._give_back(n_bytes)
                 self._tally.refused()
-                return Refusal(Status.FAILED, reason) if reason else _TOO_LATE
+                return _TOO_LATE
             now = self._clock()
             self._last_number += 1
             entry = Entry(self._last_number, kept, deliver, n_bytes, now, now + head_start)
@@ -199,6 +206,11 @@ class FrameQueue:
         if not self._frames:
             return True
         return self._frames < self._max_frames and self._bytes + n_bytes <= self._max_bytes
+
+    def _refuse_reserved(self, n_bytes: int) -> None:
+        with self._changed:
+            self._give_back(n_bytes)
+            self._tally.refused()
 
     def _give_back(self, n_bytes: int) -> None:
         self._frames -= 1

@@ -15,7 +15,7 @@ from typing import Self
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.errors import check_at_least
 from dvfb_stream.frame_annotator import SupportsAnnotate, as_frame_annotator
-from dvfb_stream.frames import Frame
+from dvfb_stream.frames import Frame, Origin
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker.batch import BatchLimit
 from dvfb_stream.worker.batch_retry import BatchRetry
@@ -139,7 +139,7 @@ class Worker:
         keep: Keep | None = None,
         head_start: float = 0.0,
     ) -> None:
-        """Let `frame` in; `deliver` gets its annotation, exactly once. Never raises.
+        """Let `frame` in; `deliver` gets its annotation, exactly once. Raises nothing but an interrupt, as Ctrl-C is.
 
         Parameters
         ----------
@@ -158,12 +158,18 @@ class Worker:
         head_start
             Seconds that who submits has the processor to himself: an idle worker begins with the frame only then.
         """
-        refusal = self._queue.admit(frame, deliver, wait=wait, keep=keep, head_start=head_start)
+        origin = getattr(frame, "origin", None)
+        try:
+            refusal = self._queue.admit(frame, deliver, wait=wait, keep=keep, head_start=head_start)
+        except BaseException as error:  # Ctrl-C in the midst of a copy
+            reason = f"interrupted: {type(error).__name__}"
+            self._hand_over(origin, deliver, Annotation.failed(reason, model=self._identity, origin=origin))
+            raise
         if refusal is not None:
             annotation = Annotation(
-                status=refusal.status, reason=refusal.reason, model=self._identity, origin=frame.origin
+                status=refusal.status, reason=refusal.reason, model=self._identity, origin=origin
             )
-            self._hand_over(frame, deliver, annotation)
+            self._hand_over(origin, deliver, annotation)
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until every frame let in before this call has its row; return whether that came in time.
@@ -251,14 +257,14 @@ class Worker:
             self._finish(entry, Annotation.failed(reason, model=self._identity, origin=entry.frame.origin))
 
     def _finish(self, entry: Entry, annotation: Annotation) -> None:
-        self._hand_over(entry.frame, entry.deliver, annotation)
+        self._hand_over(entry.frame.origin, entry.deliver, annotation)
         self._queue.finish(entry, annotation)
 
-    def _hand_over(self, frame: Frame, deliver: Deliver, annotation: Annotation) -> None:
+    def _hand_over(self, origin: Origin | None, deliver: Deliver, annotation: Annotation) -> None:
         try:
             deliver(annotation)
         except BaseException:  # the receiver's failure must not end the thread that serves all the others
-            logger.exception("whoever asked for the frame %s did not take its annotation", frame.origin)
+            logger.exception("whoever asked for the frame %s did not take its annotation", origin)
             self._tally.undelivered()
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from dvfb_stream.atomic_output import replaced
+from dvfb_stream.atomic_output import is_stream, replaced
+from dvfb_stream.cli.output_files import OutputFile
+from dvfb_stream.errors import SettingsError
 
 from .conftest import CENTRE
 
@@ -116,3 +118,37 @@ class TestReplaced:
         with pytest.raises(KeyboardInterrupt):
             interrupted()
         assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("old", "old")]
+
+    def test_owner_and_group_stay(self, tmp_path: Path) -> None:
+        owner = (1000, 1234) if os.getuid() == 0 else (os.getuid(), os.getgroups()[-1])
+        path = tmp_path / "rows.csv"
+        path.touch()
+        os.chown(path, *owner)
+        with replaced(path) as beside:
+            beside.write_text("new")
+        assert (path.stat().st_uid, path.stat().st_gid) == owner
+
+
+@pytest.mark.parametrize(
+    ("name", "stream"),
+    [("/dev/stdout", True), ("/dev/fd/1", True), ("/dev/null", True), ("/dev/shm/a.csv", False)],
+)
+def test_names_of_devices_are_streams_but_for_files_in_memory(name: str, stream: bool) -> None:
+    assert is_stream(name) is stream
+
+
+def test_a_descriptor_of_a_pipe_may_be_written_to() -> None:
+    reading, writing = os.pipe()
+    try:
+        with OutputFile(Path(f"/dev/fd/{writing}"), option="--output", suffixes=(".csv",)).opened() as file:
+            file.write("row\n")
+        assert os.read(reading, 100) == b"row\n"
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_link_into_a_folder_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").symlink_to(tmp_path / "gone" / "rows.csv")
+    with pytest.raises(SettingsError, match=r"rows\.csv cannot be written"):
+        OutputFile(tmp_path / "rows.csv", option="--output", suffixes=(".csv",))

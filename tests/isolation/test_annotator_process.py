@@ -324,8 +324,8 @@ def test_frames_that_are_prepared_and_dropped_are_let_go_there():
     service = AnnotatorService(memory.file, "fragile:Diligent", {})
     frames = [batches.placed(frame(value)) for value in range(5)]
     for number, one in enumerate(frames):
-        service.notify({"number": number, "batch": batches.as_json([one])})
-    service.handle({"batch": batches.as_json(frames[3:4]), "numbers": [3], "oldest": 3})
+        service.notify({"number": number, "batch": batches.as_json([one])[0]})
+    service.handle({"batch": batches.as_json(frames[3:4])[0], "numbers": [3], "oldest": 3})
     wait_for(lambda: [ready.frame.pixels[0, 0] for ready in Diligent.ready] == [4.0])
 
 
@@ -365,14 +365,15 @@ import os, sys, threading
 from fragile import FACTORY, frame
 from dvfb_stream.isolation import AnnotatorProcess
 
-process = AnnotatorProcess(FACTORY, {{}})
+settings = {settings}
+process = AnnotatorProcess(FACTORY, settings)
 print(process.pid, flush=True)
 {then}
 """
 
 
-def run_script(then: str) -> subprocess.Popen:
-    script = SCRIPT.format(then=then)
+def run_script(then: str, **settings: str) -> subprocess.Popen:
+    script = SCRIPT.format(then=then, settings=settings)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     return subprocess.Popen(
         [sys.executable, "-c", script],
@@ -405,6 +406,35 @@ def test_it_ends_with_the_process_that_has_started_it(then):
         if forked:
             os.kill(int(forked), signal.SIGKILL)
         script.stdout.close()
+
+
+def test_it_ends_with_the_process_that_has_started_it_though_it_is_stuck():
+    script = run_script("print(flush=True)\nprocess.annotate([frame(1003)])")  # Grief.HANG
+    pid = int(script.stdout.readline())
+    script.stdout.readline()
+    script.kill()
+    script.wait(PATIENCE)
+    wait_for(lambda: has_ended(pid))
+    script.stdout.close()
+
+
+def test_an_answer_that_nobody_waits_for_is_not_taken_for_the_next(tmp_path):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    interrupt = (
+        "import signal\n"
+        "def leave(*_): raise KeyboardInterrupt\n"
+        "signal.signal(signal.SIGALRM, leave)\n"
+        "gated, gate = [frame(1008)], settings['gate_file']\n"  # Grief.GATE
+        "try:\n    signal.setitimer(signal.ITIMER_REAL, 0.5)\n    process.annotate(gated)\n"
+        "except KeyboardInterrupt:\n"
+        "    try: os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))\n"
+        "    except OSError: pass\n"  # it waits there no more
+        "    print(process.annotate([frame(3)])[0].scores)"
+    )
+    script = run_script(interrupt, gate_file=str(gate))
+    out, _ = script.communicate(timeout=PATIENCE)
+    assert out.splitlines()[1:] == ["{'rings': 3.0}"]
 
 
 def test_a_process_that_ends_without_closing_it_leaves_nothing_behind():

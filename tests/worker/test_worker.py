@@ -384,3 +384,28 @@ def test_room_is_given_back_where_a_frame_cannot_be_kept(inbox):
         worker.submit(frame(1), inbox)
         assert worker.drain(PATIENCE)
     assert inbox.indices == [0, 1]
+
+
+def test_an_interrupt_while_a_frame_is_copied_gives_its_room_back_and_its_row(inbox):
+    def keep(borrowed):
+        raise KeyboardInterrupt
+
+    with Worker(Echo(), max_frames=1) as worker:
+        with pytest.raises(KeyboardInterrupt):
+            worker.submit(frame(0), inbox, keep=keep)
+        worker.submit(frame(1), inbox)
+        assert worker.drain(PATIENCE)
+    assert inbox.indices == [0, 1]
+    assert [annotation.ok for annotation in inbox.annotations] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "bad", [Frame(np.zeros((2, 2)), None), "no frame", None], ids=["bare", "text", "none"]
+)
+def test_what_is_no_frame_has_a_row_that_says_so(inbox, bad):
+    rows = []
+    with Worker(Echo()) as worker:
+        worker.submit(bad, rows.append)
+    (row,) = rows
+    assert not row.ok
+    assert "must be a" in row.reason

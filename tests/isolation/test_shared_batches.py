@@ -1,0 +1,24 @@
+"""What two processes tell one another of a batch is true as long as the batch is under way."""
+
+import json
+
+import numpy as np
+
+from dvfb_stream.frames import Frame, Geometry
+from dvfb_stream.isolation.frame_memory import FrameMemory
+from dvfb_stream.isolation.shared_batches import BatchReader, BatchWriter
+
+
+def test_masks_of_more_geometries_than_are_remembered_are_their_own():
+    memory = FrameMemory()
+    writer, reader = BatchWriter(memory), BatchReader(memory.file)
+    frames = []
+    for row in range(40):
+        mask = np.ones((600, 600), dtype=bool)
+        mask[row] = False
+        geometry = Geometry(shape=mask.shape, center_x=1, center_y=1, mask=mask)
+        frames.append(writer.placed(Frame(np.zeros(mask.shape, np.uint16), geometry)))
+    told, held = writer.as_json(frames)
+    found = reader.read(json.loads(json.dumps(told)))
+    assert len(held) == 40
+    assert [frame.geometry.digest for frame in found] == [frame.geometry.digest for frame in frames]
