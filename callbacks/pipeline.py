@@ -208,6 +208,7 @@ class AnnotationPipeline:
         self._closed = False
         # Held while a document is taken, which may block; nothing but taking documents waits for it.
         self._taking = threading.Lock()
+        self._taker = 0  # the thread that takes one, or took the last
         self._counting = threading.Lock()  # guards what follows
         self._frames = self._unreadable = self._stored_runs = self._callback_failures = 0
 
@@ -248,6 +249,7 @@ class AnnotationPipeline:
             Empty where there is none.
         """
         with self._taking:
+            self._taker = threading.get_ident()
             if self._closed:
                 self._tracker.documents += 1
                 self._tracker.reject(name, doc, DocumentError("the pipeline is closed"))
@@ -435,7 +437,7 @@ class AnnotationPipeline:
     def _deliver(
         self, progress: AnalysisProgress, frames: FrameSequence, position: int, annotation: Annotation
     ) -> None:
-        # Rows of frames that the worker drops come on the thread that submits, which must not wait.
+        # Rows of frames that the worker drops come on the thread that submits, under whichever policy.
         wait = annotation.status is not Status.DROPPED
         self._put(progress, frames, position, annotation, wait=wait)
 
@@ -460,6 +462,8 @@ class AnnotationPipeline:
             event_seq_num=frames.seq_num_of(position),
             geometry=frames.geometry,
         )
+        # Under other policies than to block, nothing waits on the thread that documents come in on.
+        wait = wait and (self._waits or threading.get_ident() != self._taker)
         self._writer.put(progress, row, wait=wait)
 
     # -- on the writer's thread ----------------------------------------------------------------------------

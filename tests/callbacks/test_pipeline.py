@@ -11,6 +11,7 @@ from dvfb_stream.annotations import Annotation
 from dvfb_stream.callbacks import AnnotationPipeline
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Geometry
+from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.worker import FullQueuePolicy
 
 PATIENCE = 10.0
@@ -267,6 +268,29 @@ def test_a_stuck_sink_holds_up_the_worker_and_not_the_scan(make_pipeline, raw_do
     assert stats.writer.lost_rows > 0
     assert "stop" not in rows
     assert stats.open_runs == stats.stored_runs == 0
+
+
+def test_frames_that_cannot_be_kept_hold_up_no_scan_though_sinks_are_stuck(make_pipeline, raw_documents):
+    class NoMemory(FrameMemory):
+        def copy(self, image):
+            raise MemoryError("none is left")
+
+    stuck = threading.Event()
+    pipeline = make_pipeline(
+        sinks=[lambda name, doc: stuck.wait(PATIENCE)],
+        policy=FullQueuePolicy.DROP_NEWEST,
+        max_rows=3,
+        memory=NoMemory(1 << 20),
+    )
+    scan = threading.Thread(target=send, args=(pipeline, raw_documents().whole(*range(10))))
+    scan.start()
+    scan.join(PATIENCE / 4)
+    held_up = scan.is_alive()
+    stuck.set()
+    scan.join(PATIENCE)
+    assert not held_up
+    assert pipeline.wait(PATIENCE)
+    assert pipeline.stats().writer.rows == 10
 
 
 def test_rows_that_wait_for_a_stuck_frame_do_not_fill_the_memory(
