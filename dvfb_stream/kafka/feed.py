@@ -13,6 +13,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+ENTRY_BYTES = 200
+"""That an entry of the queue takes beside its message: nothing else bounds messages that are no documents."""
+
 Deliver = Callable[[int, str, dict[str, Any]], None]
 
 
@@ -25,7 +28,7 @@ class DocumentFeed:
         Called as ``deliver(offset, name, doc)`` from the thread, in the order of `put`; may block. An exception
         from it ends the thread: see `failure`.
     max_bytes
-        Message bytes at which the queue counts as full. It takes what it is given all the same: the caller
+        Message bytes, and `ENTRY_BYTES` for each, at which the queue counts as full. It takes what it is given all the same: the caller
         stops fetching, and what was fetched already must go somewhere.
     """
 
@@ -58,7 +61,7 @@ class DocumentFeed:
         with self._changed:
             if not self._closed:
                 self._queue.append((offset, name, doc, size))
-                self._bytes += size
+                self._bytes += size + ENTRY_BYTES
                 self._changed.notify_all()
 
     def drain(self, timeout: float) -> bool:
@@ -91,7 +94,7 @@ class DocumentFeed:
                 return
             with self._changed:
                 # Counted until handed over: a frame that the pipeline cannot take yet still fills the queue.
-                self._bytes = max(0, self._bytes - size)
+                self._bytes = max(0, self._bytes - size - ENTRY_BYTES)
                 self._busy = False
                 self._changed.notify_all()
 

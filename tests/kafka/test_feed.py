@@ -1,10 +1,11 @@
 """The feed keeps the order, says when it is full, and does not hide a failure."""
 
 import threading
+import tracemalloc
 
 import pytest
 
-from dvfb_stream.kafka.feed import DocumentFeed
+from dvfb_stream.kafka.feed import ENTRY_BYTES, DocumentFeed
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def test_documents_are_handed_over_in_order():
 
 
 def test_it_is_full_while_the_pipeline_blocks_and_has_room_again_after(gate):
-    feed = DocumentFeed(lambda offset, name, doc: gate.wait(10), max_bytes=10)
+    feed = DocumentFeed(lambda offset, name, doc: gate.wait(10), max_bytes=2 * ENTRY_BYTES + 10)
     feed.put(1, "event", {}, size=9)
     assert not feed.is_full
     feed.put(1, "event", {}, size=9)
@@ -34,6 +35,28 @@ def test_it_is_full_while_the_pipeline_blocks_and_has_room_again_after(gate):
     gate.set()
     assert feed.drain(10)
     assert not feed.is_full
+    feed.close()
+
+
+def test_messages_that_are_no_documents_fill_it_too(gate):
+    feed = DocumentFeed(lambda offset, name, doc: gate.wait(10), max_bytes=1 << 16)
+    for offset in range(1000):
+        feed.put(offset, "", {}, size=0)
+    assert feed.is_full
+    gate.set()
+    assert feed.drain(10)
+    assert not feed.is_full
+    feed.close()
+
+
+def test_an_entry_takes_no_more_than_it_is_counted_as(gate):
+    feed = DocumentFeed(lambda offset, name, doc: gate.wait(10), max_bytes=1 << 30)
+    tracemalloc.start()
+    for offset in range(10_000):
+        feed.put(offset + 1_000_000, "", {}, size=0)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 10_000 * ENTRY_BYTES / 2 < taken < 10_000 * ENTRY_BYTES * 1.1
     feed.close()
 
 
