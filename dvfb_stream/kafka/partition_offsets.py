@@ -12,6 +12,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dvfb_stream.bounded_cache import BoundedCache, Evict
+
+MOST_ABANDONED = 10_000
+"""Uids remembered of abandoned runs."""
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _OpenRun:
@@ -42,6 +47,8 @@ class PartitionOffsets:
         self._position: int | None = None
         self._ended = False
         self._runs: dict[str, _OpenRun] = {}
+        # Of those whose start was read: the pipeline has them open, and stores them if they go on.
+        self._abandoned: BoundedCache[str, None] = BoundedCache(MOST_ABANDONED, evict=Evict.OLDEST_PUT)
 
     def __len__(self) -> int:
         with self._lock:
@@ -88,6 +95,8 @@ class PartitionOffsets:
                 return
             self._position = offset + 1
             known = self._runs.get(run)
+            if known is None and run in self._abandoned:
+                known = self._runs[run] = _OpenRun(offset=offset, last_document=0.0, started=True)
             if name == "stop":
                 if known is not None and not known.started:
                     del self._runs[run]  # its start was never read: nothing of it is taken
@@ -95,6 +104,7 @@ class PartitionOffsets:
                 if known is None:
                     known = self._runs[run] = _OpenRun(offset=offset, last_document=0.0)
                 known.started = known.started or name == "start"
+            if known is not None:
                 known.last_document = self._clock()
 
     def stored(self, run: str) -> None:
@@ -103,6 +113,7 @@ class PartitionOffsets:
             # After the end the sinks get nothing more, so that nobody can know what is stored.
             if not self._ended:
                 self._runs.pop(run, None)
+                self._abandoned.pop(run)
 
     def abandon_silent(self, silence: float) -> list[str]:
         """Forget the runs that were silent for more than `silence` seconds and are not stored; return their uids.
@@ -113,7 +124,8 @@ class PartitionOffsets:
             oldest = self._clock() - silence
             silent = [uid for uid, run in self._runs.items() if run.last_document < oldest]
             for uid in silent:
-                del self._runs[uid]
+                if self._runs.pop(uid).started:
+                    self._abandoned.put(uid, None)
         return silent
 
     def committable(self) -> int | None:

@@ -161,6 +161,24 @@ def test_a_silent_run_is_abandoned_and_lets_the_commit_go():
     assert partition.committable == 3
 
 
+@pytest.mark.parametrize("goes_on", [(event, stop), (stop,)])
+def test_an_abandoned_run_that_goes_on_holds_the_commit_until_it_is_stored(goes_on):
+    now = [0.0]
+    partition = Partition(clock=lambda: now[0])
+    partition.take_all(start("a"), descriptor("a"))
+    now[0] = 101.0
+    assert partition.offsets.abandon_silent(100.0) == ["a"]
+    assert partition.committable == 102
+    for offset, kind in enumerate(goes_on, start=102):
+        partition.take(offset, *kind("a"))
+    assert partition.committable == 102
+    assert partition.offsets.abandon_silent(100.0) == []
+    partition.store("a")
+    assert partition.committable == 102 + len(goes_on)
+    partition.take(200, *stop("a"))
+    assert partition.committable == 201
+
+
 def test_whoever_ends_it_can_wait_for_a_write_under_way(partition):
     writing, go_on, written = threading.Event(), threading.Event(), []
     offsets = partition.offsets
