@@ -28,8 +28,8 @@ class DocumentFeed:
         Called as ``deliver(offset, name, doc)`` from the thread, in the order of `put`; may block. An exception
         from it ends the thread: see `failure`.
     max_bytes
-        Message bytes, and `ENTRY_BYTES` for each, at which the queue counts as full. It takes what it is given all the same: the caller
-        stops fetching, and what was fetched already must go somewhere.
+        Message bytes, and `ENTRY_BYTES` for each, at which the queue counts as full. It takes what it is given all
+        the same: the caller stops fetching, and what was fetched already must go somewhere.
     """
 
     def __init__(self, deliver: Deliver, *, max_bytes: int) -> None:
