@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -196,7 +197,7 @@ class RawRun:
         """Return the frames that no document announced, though some announced frames `behind` or more after them."""
         found, waiting = list[FrameSequence](), list[Gap]()
         for gap in self._gaps:
-            if gap.number + gap.count + behind > self._counts[gap.where]:
+            if gap.resource and gap.number + gap.count + behind > self._counts[gap.where]:
                 waiting.append(gap)
                 continue
             stream, key = gap.where
@@ -352,15 +353,16 @@ class RawRun:
         overlapping = [
             gap for gap in self._gaps if gap.resource is resource and gap.start < stop and start < gap.stop
         ]
-        if others := [gap.where[0] for gap in overlapping if gap.where != where]:
-            raise DocumentError(
-                f"points {start} to {stop} of a stream resource belong to the stream {others[0]!r}"
-            )
-        for gap in overlapping:
-            filled = range(max(gap.start, start), min(gap.stop, stop))
-            new.append((filled, gap.part(filled.start, filled.stop).number))
+        for gap in sorted(overlapping, key=lambda gap: gap.start):
+            filled = gap.part(max(gap.start, start), min(gap.stop, stop))
             self._gaps.remove(gap)
-            left = gap.part(gap.start, filled.start), gap.part(filled.stop, gap.stop)
+            left = [gap.part(gap.start, filled.start), gap.part(filled.stop, gap.stop)]
+            points, number = range(filled.start, filled.stop), filled.number
+            if gap.where != where:
+                left.append(replace(filled, resource=None))
+                number = self._counts.get(where, 0)
+                self._counts[where] = self._delivered[where] = number + len(points) * each
+            new.append((points, number))
             self._gaps += [part for part in left if part.count]
         if stop > max(start, resource.points):
             end = resource.points

@@ -47,7 +47,8 @@ AREA_DETECTOR_DATASET = "entry/data/data"
 class Gap:
     """Points of a stream resource that no stream datum has announced, though some announced points after them."""
 
-    resource: StreamResource
+    resource: StreamResource | None
+    """None: another stream announced the points after all, and nothing can fill the gap."""
     where: tuple[str, str]
     """Stream and data key whose frames they are taken to be: those of the stream datum after them."""
     start: int

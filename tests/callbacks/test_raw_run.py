@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dvfb_stream.callbacks.document_fields import DocumentError, RepeatedError
 from dvfb_stream.callbacks.frame_sequence import FileFrames
-from dvfb_stream.callbacks.raw_run import RawRun
+from dvfb_stream.callbacks.raw_run import NOT_ANNOUNCED, RawRun
 from dvfb_stream.errors import GeometryError
 from dvfb_stream.frames import Geometry
 
@@ -243,7 +243,7 @@ def test_points_are_announced_as_sets_whatever_the_order(announced, each, second
     assert raw.lost_frames() == []
 
 
-def test_points_that_another_stream_was_taken_to_have_are_refused(raw_documents):
+def test_points_that_another_stream_was_taken_to_have_are_taken_from_it(raw_documents):
     raw = RawRun({"uid": "run"}, None)
     image = {"dtype": "array", "shape": [4, 6]}
     for stream in ("dark", "primary"):
@@ -255,7 +255,15 @@ def test_points_that_another_stream_was_taken_to_have_are_refused(raw_documents)
         indices = {"start": start, "stop": stop}
         return raw.frames("stream_datum", {"descriptor": stream, "stream_resource": "r", "indices": indices})
 
-    assert indices(frames("primary", 2, 4)) == [2, 3]
-    with pytest.raises(DocumentError, match="belong to the stream 'primary'"):
-        frames("dark", 0, 2)
-    assert indices(frames("primary", 0, 2)) == [0, 1]
+    assert indices(frames("dark", 0, 5), stream="dark") == [0, 1, 2, 3, 4]
+    assert indices(frames("primary", 9, 11)) == [4, 5]
+    found = frames("dark", 6, 8)
+    assert indices(found, stream="dark") == [5, 6]
+    assert [reference.number for reference in found[0].pixels] == [6, 7]
+    assert indices(found) == [1, 2]
+    assert found[1].reason == NOT_ANNOUNCED
+    with pytest.raises(RepeatedError):
+        frames("dark", 6, 8)
+    assert indices(frames("primary", 5, 9)) == [0, 3]
+    assert raw.lost_frames() == []
+    assert raw.counts == {("dark", "image"): 7, ("primary", "image"): 6}
