@@ -16,7 +16,7 @@ from dvfb_stream.reproduction.independent_sets import domain
 from dvfb_stream.training import FittingSettings, Recipe, train
 
 FITTING = FittingSettings(epochs=1, batch_size=32, optimizer="adamw", learning_rate=1e-3, averaging=0.9)
-FRAMES = {"train": 200, "validation": 200, "test": 200}
+FRAMES = {"train": 100, "validation": 100, "test": 100}
 IMAGE, COEFFICIENT = {"name": "compact"}, {"name": "compact"}
 NETWORKS = {
     "paper-image": (IMAGE, None),
@@ -114,7 +114,7 @@ def test_a_table_is_measured_and_stands_beside_the_papers(dvfb, work, tmp_path, 
         assert 0 < row["average_precision"]["mean"] <= 1
         assert f"{row['average_precision']['mean']:.4f}" in done.stdout
         assert f"{printed[name]:.4f}" in done.stdout
-    assert results["trained_on"]["joint"]["frames"] <= 200
+    assert results["trained_on"]["joint"]["frames"] <= 100
     assert "1 epochs" in done.stdout
 
 
