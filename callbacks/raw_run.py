@@ -102,7 +102,7 @@ class RawRun:
         """Documents that may have had frames, and could not be taken."""
         self.progress = RunProgress(self.uid)
         """How far its rows have come."""
-        self._delivery = delivery
+        self._first_delivery = self._delivery = delivery
         self._first_event: object = None
         """Uid of its first event, with which another delivery of them begins."""
         self._begins_again = False
@@ -217,15 +217,18 @@ class RawRun:
             # Not where a start alone came twice: the events after it go on with the numbers.
             if events[0].get("uid") == self._first_event:
                 self._delivery, self._delivered = self.last_start, {}
-        new = [event for event in events if not self._is_repeated(event.get("uid"))]
-        if not new:
-            raise RepeatedError("it came before")
-        counts, found = dict(self._delivered), list[FrameSequence]()
+        counts, found, is_new = dict(self._delivered), list[FrameSequence](), False
         come: list[tuple[Descriptor, RawEvent, int]] = []
-        for event in new:
+        for event in events:
+            taken = self._taken_in(event.get("uid"))
+            if taken == self._delivery:
+                continue
             descriptor, number = self._descriptor(event), _seq_num(event.get("seq_num"))
             come.append((descriptor, _raw_event(event, descriptor), number))
-            found += self._of_event(event, *come[-1], counts)
+            frames = list(self._of_event(event, *come[-1], counts))
+            if taken is None:
+                is_new = True
+                found += frames
         if (total := sum(frames.count for frames in found)) > MAX_FRAMES_IN_A_DOCUMENT:
             raise DocumentError(f"a document with {total} frames is not believed")
         self._delivered = counts
@@ -236,6 +239,8 @@ class RawRun:
                 self._events.taken.put(raw_event.uid, self._delivery)
             if descriptor.has_streams and number:
                 self._events.of_streams.put((descriptor.uid, number), raw_event)
+        if not is_new:
+            raise RepeatedError("it came before")
         return found
 
     def _of_event(
@@ -280,8 +285,10 @@ class RawRun:
                 seq_num=seq_num,
             )
 
-    def _is_repeated(self, uid: object) -> bool:
-        return isinstance(uid, str) and self._events.taken.get(uid) == self._delivery
+    def _taken_in(self, uid: object) -> int | None:
+        """Return the delivery in which an event was last taken since the run is followed; None where in none."""
+        taken = self._events.taken.get(uid) if isinstance(uid, str) else None
+        return taken if taken is not None and taken >= self._first_delivery else None
 
     # -- frames that stream datums announce ----------------------------------------------------------------
 

@@ -312,6 +312,7 @@ def test_a_run_that_comes_again_has_one_row_per_frame_though_its_events_are_forg
     *begun, last, stop = raw.whole(10, 20, 30, 40, 50)
     send(pipeline, [*begun, *begun[:4], *begun, last, stop])
     assert pipeline.wait(PATIENCE)
+    assert pipeline.stats().writer.repeated_rows > 0
     assert values(recorder.rows()) == [10, 20, 30, 40, 50]
     assert recorder.of("stop")[0]["summary"]["frames"] == 5
     assert stored == [raw.uid]
@@ -323,6 +324,10 @@ def test_a_run_that_comes_again_in_part_keeps_all_its_frames(make_pipeline, reco
     send(pipeline, [*begun, *begun[:3], stop])
     assert pipeline.wait(PATIENCE)
     assert values(recorder.rows()) == [10, 20, 30]
+    assert (pipeline.stats().frames, pipeline.stats().repeated) == (
+        3,
+        3,
+    )  # what is remembered is not read again
 
 
 def test_what_waited_for_a_first_delivery_comes_again_in_the_second(make_pipeline, recorder, raw_documents):
