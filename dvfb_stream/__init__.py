@@ -9,9 +9,9 @@ from dvfb_stream.lazy_imports import lazy_names
 if TYPE_CHECKING:
     from dvfb_stream.annotations import Annotation
     from dvfb_stream.annotator import Annotator
-    from dvfb_stream.frames import Frame, Geometry, Origin
+    from dvfb_stream.frames import Frame, Geometry, InvalidValues, Origin
 
-__all__ = ["Annotation", "Annotator", "Frame", "Geometry", "Origin"]
+__all__ = ["Annotation", "Annotator", "Frame", "Geometry", "InvalidValues", "Origin"]
 
 __version__ = "0.2.0.dev0"
 

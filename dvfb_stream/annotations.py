@@ -50,6 +50,10 @@ class Annotation:
     origin: Origin | None = None
     reason: str = ""
     """Why there are no probabilities; empty when `status` is ``ok``."""
+    remark: str = ""
+    """What a reader of the row should know although there are probabilities; whole sentences."""
+    masked_pixels: int = 0
+    """Detector pixels of this frame that were not believed: the mask's, and those marked by their value."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """Calibrated probability per label, in the order of `dvfb_stream.labels.LABELS`; empty when failed."""
     labels: tuple[str, ...] = ()
@@ -112,6 +116,8 @@ class Annotation:
                 "novelty": float(self.novelty),
                 "status": self.status.value,
                 "reason": self.reason,
+                "remark": self.remark,
+                "masked_pixels": int(self.masked_pixels),
                 "model": self.model.name,
                 "model_version": self.model.version,
                 "model_sha256": self.model.sha256,

@@ -38,6 +38,39 @@ class Origin:
     """uid of the raw event; empty where frames come without events, as in a fly scan."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvalidValues:
+    """Pixel values that a detector, or who wrote its file, put where there is no count.
+
+    Raises
+    ------
+    GeometryError
+        When a value or the tolerance is not a number, or the tolerance is negative.
+    """
+
+    values: tuple[float, ...] = ()
+    """Each marks a pixel as invalid: pyFAI's dummy."""
+    delta: float = 0.0
+    """Values no further than this from one of `values` mark it, too: pyFAI's delta_dummy."""
+    above: float | None = None
+    """Greater values are no counts: the detector's saturation value."""
+
+    def __post_init__(self) -> None:
+        try:
+            values = tuple(float(value) for value in self.values)
+            delta = float(self.delta)
+            above = None if self.above is None else float(self.above)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise GeometryError(
+                f"values that mark invalid pixels must be numbers, not {self.values!r} with delta {self.delta!r} "
+                f"and above {self.above!r}"
+            ) from error
+        if not math.isfinite(delta) or delta < 0 or (above is not None and math.isnan(above)):
+            raise GeometryError(f"delta must be 0 or more, and above a number, not {delta} and {above}")
+        for name, value in (("values", values), ("delta", delta), ("above", above)):
+            object.__setattr__(self, name, value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Geometry:
     """Shape of a detector, where the direct beam hits it, and which of its pixels can be believed.
@@ -52,20 +85,29 @@ class Geometry:
         Direct beam in pixels; pixel centres lie at integers, x to the right, y down. May lie off the image.
     mask
         Boolean array of `shape`, True where a pixel is valid; None: all are. It is copied and made read-only.
+    invalid_values
+        Pixel values that mark a pixel as invalid in a single frame; None: what is usual for the pixels' type.
+    pixel_aspect
+        Height of a pixel divided by its width.
+    source
+        Where the numbers came from, for people: ``agbh.poni``. It is no part of the content.
 
     Raises
     ------
     GeometryError
-        When the shape is not two positive integers, the centre is not two finite numbers, or the mask has
-        another shape or type or leaves nothing.
+        When the shape is not two positive integers, the centre is not two finite numbers, the mask has another shape
+        or type or leaves nothing, or the aspect is not a positive number.
     """
 
     shape: tuple[int, int]
     center_x: float
     center_y: float
     mask: NDArray[np.bool_] | None = None
+    invalid_values: InvalidValues | None = None
+    pixel_aspect: float = 1.0
+    source: str = ""
     digest: str = field(init=False)
-    """SHA-256 of shape, centre and mask, hexadecimal."""
+    """SHA-256 of all but the source, hexadecimal."""
 
     def __post_init__(self) -> None:
         try:
@@ -83,13 +125,24 @@ class Geometry:
         if not (math.isfinite(center_x) and math.isfinite(center_y)):
             raise GeometryError(f"the beam centre must be finite, not x={center_x}, y={center_y}")
         mask = None if self.mask is None else _frozen_mask(self.mask, shape)
+        if not isinstance(self.invalid_values, InvalidValues | None):
+            raise GeometryError(f"invalid_values must be InvalidValues(...), not {self.invalid_values!r}")
+        try:
+            aspect = float(self.pixel_aspect)
+        except (TypeError, ValueError, OverflowError):
+            aspect = math.nan
+        if not 0 < aspect < math.inf:
+            raise GeometryError(f"pixel_aspect must be a positive number, not {self.pixel_aspect!r}")
         identity = hashlib.sha256(f"{shape}|{center_x!r}|{center_y!r}|".encode())
+        if aspect != 1 or self.invalid_values is not None:
+            identity.update(f"{aspect!r}|{self.invalid_values!r}|".encode())
         identity.update(b"all valid" if mask is None else np.packbits(mask).tobytes())
         for name, value in (
             ("shape", shape),
             ("center_x", center_x),
             ("center_y", center_y),
             ("mask", mask),
+            ("pixel_aspect", aspect),
             ("digest", identity.hexdigest()),
         ):
             object.__setattr__(self, name, value)
@@ -102,7 +155,13 @@ class Geometry:
 
     def __repr__(self) -> str:
         valid = "" if self.mask is None else f", mask=<{self.mask.sum()} of {self.mask.size} pixels valid>"
-        return f"Geometry(shape={self.shape}, center_x={self.center_x:g}, center_y={self.center_y:g}{valid})"
+        invalid = "" if self.invalid_values is None else f", invalid_values={self.invalid_values}"
+        aspect = "" if self.pixel_aspect == 1 else f", pixel_aspect={self.pixel_aspect:g}"
+        source = f", source={self.source!r}" if self.source else ""
+        return (
+            f"Geometry(shape={self.shape}, center_x={self.center_x:g}, center_y={self.center_y:g}"
+            f"{valid}{invalid}{aspect}{source})"
+        )
 
 
 def _frozen_mask(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -65,6 +65,8 @@ EVENT_COLUMNS: tuple[Column, ...] = (
     Column("novelty", Kind.NUMBER, "Share of the model's own frames that look more familiar to it, 0 to 1."),
     Column("status", Kind.TEXT, "ok, failed (not read or not annotated) or dropped (not let in)."),
     Column("reason", Kind.TEXT, "Why there are no probabilities; empty where there are."),
+    Column("remark", Kind.TEXT, "What a reader should know although there are probabilities; mostly empty."),
+    Column("masked_pixels", Kind.INTEGER, "Detector pixels of the frame that were not believed."),
     Column("event_uid", Kind.TEXT, "uid of the raw event that brought the frame."),
     # Not `seq_num`, which is the name of the analysis events' own in Tiled's tables.
     Column("event_seq_num", Kind.INTEGER, "Number of that raw event in its stream, from 1."),

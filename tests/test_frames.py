@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dvfb_stream import Frame, Geometry, Origin
+from dvfb_stream import Frame, Geometry, InvalidValues, Origin
 from dvfb_stream.errors import FrameError, GeometryError, SettingsError, check_at_least
 from dvfb_stream.frames import listed, pixels_of
 
@@ -17,6 +17,35 @@ def test_equal_content_is_one_geometry():
     assert len({first, second}) == 1
     assert first != Geometry(shape=(4, 6), center_x=2.5, center_y=1, mask=None)
     assert first != Geometry(shape=(4, 6), center_x=2.6, center_y=1, mask=mask)
+
+
+def test_what_pixels_mean_is_part_of_a_geometry_and_where_it_was_read_is_not():
+    plain = {"shape": (4, 6), "center_x": 2.5, "center_y": 1}
+    told = [
+        Geometry(**plain),
+        Geometry(**plain, pixel_aspect=2),
+        Geometry(**plain, invalid_values=InvalidValues(values=(-1,))),
+        Geometry(**plain, invalid_values=InvalidValues(values=(-1,), delta=0.5)),
+        Geometry(**plain, invalid_values=InvalidValues(above=1000)),
+    ]
+    assert len(set(told)) == len(told)
+    assert Geometry(**plain, source="agbh.poni") == told[0]
+    assert "agbh.poni" in repr(Geometry(**plain, source="agbh.poni"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"values": ("dead",)},
+        {"values": (1,), "delta": -1},
+        {"values": (1,), "delta": float("nan")},
+        {"above": float("nan")},
+        {"above": "full"},
+    ],
+)
+def test_values_that_mark_invalid_pixels_are_numbers(wrong):
+    with pytest.raises(GeometryError, match="must be"):
+        InvalidValues(**wrong)
 
 
 def test_the_mask_cannot_be_changed_afterwards():
@@ -36,6 +65,9 @@ def test_the_mask_cannot_be_changed_afterwards():
         ({"shape": 5}, "two positive integers"),
         ({"shape": (4.5, 6)}, "two positive integers"),
         ({"center_y": None}, "two numbers"),
+        ({"pixel_aspect": 0}, "positive number, not 0"),
+        ({"pixel_aspect": "square"}, "positive number, not 'square'"),
+        ({"invalid_values": -1}, "InvalidValues"),
         ({"center_x": "left"}, "two numbers"),
         ({"center_x": float("nan")}, "finite"),
         ({"mask": np.ones((4, 6), dtype=int)}, "boolean"),

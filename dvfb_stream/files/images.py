@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dvfb_stream.errors import DvfbError, FrameError, MissingExtraError, NotThereYetError
 from dvfb_stream.files.cbf import is_cbf, read_cbf
 from dvfb_stream.files.checks import regular_file
+from dvfb_stream.files.file_facts import NO_FACTS, FileFacts
 from dvfb_stream.files.references import ANYTHING, Expected, ImageFrame
 
 JPEG_MAGIC = b"\xff\xd8\xff"
@@ -41,6 +42,8 @@ class FrameFile(Protocol):
 
     count: int
     """Number of frames, known without reading them."""
+    facts: FileFacts
+    """What the file says besides."""
 
     def read(self, index: int, expected: Expected = ANYTHING) -> NDArray[Any]:
         """Return frame `index`, from 0, as a (rows, columns) array of integers or real numbers.
@@ -100,8 +103,9 @@ class _Single:
 
     count = 1
 
-    def __init__(self, path: Path, pixels: NDArray[Any] | None) -> None:
+    def __init__(self, path: Path, pixels: NDArray[Any] | None, facts: FileFacts = NO_FACTS) -> None:
         self._path = path
+        self.facts = facts
         self._pixels = pixels
 
     def read(self, index: int, expected: Expected = ANYTHING) -> NDArray[Any]:
@@ -115,6 +119,7 @@ class _Several:
         self._path = path
         self._image = image
         self._kept_bytes = 0
+        self.facts = NO_FACTS
         self.count: int = image.nframes
 
     def read(self, index: int, expected: Expected = ANYTHING) -> NDArray[Any]:
@@ -140,6 +145,7 @@ class _Npy:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.facts = NO_FACTS
         with _telling_damage(path), path.open("rb") as file:
             version = npy.read_magic(file)
             if version not in NPY_HEADERS:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError
+from dvfb_stream.files.file_facts import NO_FACTS
 from dvfb_stream.files.hdf5 import Hdf5Frames, is_stack
 from dvfb_stream.files.hdf5_open_files import SIGNATURE
 from dvfb_stream.files.images import FrameFile, open_image
@@ -86,6 +87,7 @@ class _Stack:
         self._hdf5 = hdf5
         self._path = path
         self._name = name or ""
+        self.facts = NO_FACTS
         try:
             self.count: int = self._counted(name)
         except FrameError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import FrameError
-from dvfb_stream.frames import Frame, Geometry, Origin, pixels_of
+from dvfb_stream.frames import Frame, Geometry, InvalidValues, Origin, pixels_of
 from dvfb_stream.isolation.frame_memory import FrameMemory, MappedFrames
 
 _GEOMETRIES_KEPT = 64
@@ -66,6 +67,9 @@ class BatchWriter:
                     "center_x": geometry.center_x,
                     "center_y": geometry.center_y,
                     "mask": self._memory.place_of(masks[digest]) if digest in masks else None,
+                    "invalid_values": geometry.invalid_values and asdict(geometry.invalid_values),
+                    "pixel_aspect": geometry.pixel_aspect,
+                    "source": geometry.source,
                 }
                 for digest, geometry in geometries.items()
             },
@@ -110,6 +114,9 @@ class BatchReader:
             center_x=told["center_x"],
             center_y=told["center_y"],
             mask=None if told["mask"] is None else self._arrays.array(told["mask"]),
+            invalid_values=told["invalid_values"] and InvalidValues(**told["invalid_values"]),
+            pixel_aspect=told["pixel_aspect"],
+            source=told["source"],
         )
 
 
@@ -118,6 +125,8 @@ def as_json(annotation: Annotation) -> dict[str, Any]:
     return {
         "status": annotation.status.value,
         "reason": annotation.reason,
+        "remark": annotation.remark,
+        "masked_pixels": annotation.masked_pixels,
         "scores": {label: float(score) for label, score in annotation.scores.items()},
         "labels": list(annotation.labels),
         "fit_residual": float(annotation.fit_residual),

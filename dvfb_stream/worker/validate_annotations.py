@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from dvfb_stream.annotations import Annotation, Status
@@ -45,6 +45,10 @@ def _validated(annotation: Any, frame: Frame) -> Annotation:
         wrong = f"the status {_shown(annotation.status)}"
     elif not isinstance(reason, str):
         wrong = f"the reason {_shown(reason)}, which is no text"
+    elif not isinstance(annotation.remark, str):
+        wrong = f"the remark {_shown(annotation.remark)}, which is no text"
+    elif not isinstance(annotation.masked_pixels, Integral):
+        wrong = f"the number of masked pixels {_shown(annotation.masked_pixels)}, which is no integer"
     elif not isinstance(labels, list | tuple) or not _are_texts(labels):
         wrong = f"the labels {_shown(labels)}, not a tuple of texts"
     elif not isinstance(scores, Mapping) or not _are_texts(scores):

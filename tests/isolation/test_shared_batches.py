@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from dvfb_stream.frames import Frame, Geometry
+from dvfb_stream.frames import Frame, Geometry, InvalidValues
 from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.isolation.shared_batches import BatchReader, BatchWriter
 
@@ -22,3 +22,20 @@ def test_masks_of_more_geometries_than_are_remembered_are_their_own():
     found = reader.read(json.loads(json.dumps(told)))
     assert len(held) == 40
     assert [frame.geometry.digest for frame in found] == [frame.geometry.digest for frame in frames]
+
+
+def test_a_geometry_arrives_whole():
+    memory = FrameMemory()
+    geometry = Geometry(
+        shape=(3, 5),
+        center_x=1.5,
+        center_y=-2,
+        invalid_values=InvalidValues(values=(-1, -2), delta=0.5, above=65000),
+        pixel_aspect=0.5,
+        source="agbh.poni",
+    )
+    writer = BatchWriter(memory)
+    told, _ = writer.as_json([writer.placed(Frame(np.zeros((3, 5), np.uint16), geometry))])
+    (found,) = BatchReader(memory.file).read(json.loads(json.dumps(told)))
+    assert found.geometry == geometry
+    assert found.geometry.source == "agbh.poni"
