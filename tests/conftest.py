@@ -31,7 +31,7 @@ SLOW_PLACES = """
     callbacks/test_plans callbacks/test_real_writers catalog isolation profiles test_package test_benchmarks
     worker/test_ends worker/test_shutdown
 
-    cli/test_figures cli/test_annotate_figures fbt/test_elastic_net fbt/test_estimate fbt/test_hostile_input
+    cli/test_plot cli/test_annotate_plot fbt/test_elastic_net fbt/test_estimate fbt/test_hostile_input
     fbt/test_independent_references test_annotator test_fourier_bessel_cache simulation/beamline
     simulation/references simulation/sample simulation/test_rasters_agree simulation/test_simulator
     simulation/test_visibility simulation/test_settings callbacks/test_live callbacks/test_promises

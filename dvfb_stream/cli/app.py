@@ -13,11 +13,11 @@ from dvfb_stream import __version__
 from dvfb_stream.cli.annotate.command import annotate
 from dvfb_stream.cli.daemon import daemon
 from dvfb_stream.cli.demo.command import demo
-from dvfb_stream.cli.figures.command import FIGURES
 from dvfb_stream.cli.measure.commands import evaluate, novelty, rank, reproduce, results, tables
 from dvfb_stream.cli.models import COMMANDS as MODEL_COMMANDS
 from dvfb_stream.cli.models import list_bundles
 from dvfb_stream.cli.options import Json
+from dvfb_stream.cli.plot.command import FIGURES
 from dvfb_stream.cli.process import CALLED_WRONGLY
 from dvfb_stream.cli.profile import profile
 from dvfb_stream.cli.search import search
@@ -89,11 +89,9 @@ _add(app, {command.__name__: command for command in COMMANDS})
 models = typer.Typer(cls=_Group, help="List, show and verify the model bundles that --model knows.")
 app.add_typer(models, name="models")
 _add(models, MODEL_COMMANDS)
-figures = typer.Typer(
-    cls=_Group, help="Draw the paper's figures: the basis, the masked estimate of any frame."
-)
-app.add_typer(figures, name="figures")
-_add(figures, {figure.__name__: figure for figure in FIGURES})
+plot = typer.Typer(cls=_Group, help="Draw the paper's figures: the basis, the masked estimate of any frame.")
+app.add_typer(plot, name="plot")
+_add(plot, {figure.__name__: figure for figure in FIGURES})
 
 
 @models.callback(invoke_without_command=True)
@@ -102,8 +100,8 @@ def _models(context: typer.Context, *, json: Json = False) -> None:
         list_bundles(json=json)
 
 
-@figures.callback(invoke_without_command=True)
-def _figures(context: typer.Context) -> None:
+@plot.callback(invoke_without_command=True)
+def _plot(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         say(context.get_help())
 

@@ -14,7 +14,7 @@ from matplotlib.image import imread
 
 from dvfb_stream import Annotator
 from dvfb_stream.catalog import find_runs, read_annotations
-from dvfb_stream.cli.figures.contact_sheet import (
+from dvfb_stream.cli.plot.contact_sheet import (
     MISSED,
     RIGHT,
     UNJUDGED,

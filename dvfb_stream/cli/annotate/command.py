@@ -173,7 +173,7 @@ def _annotate(
 
 
 def _plot(annotator: Annotator, row: AnnotatedFrame, figures: OutputFile, number: int | None) -> None:
-    from dvfb_stream.cli.annotate.figures import FramePicture, draw_frame
+    from dvfb_stream.cli.annotate.frame_figure import FramePicture, draw_frame
 
     assert row.frame is not None
     seen = annotator.examine(row.frame)

@@ -17,7 +17,8 @@ from tiled.queries import In, Key
 
 from dvfb_stream.annotator import Annotator
 from dvfb_stream.catalog import find_runs, read_annotations
-from dvfb_stream.cli.figures.contact_sheet import (
+from dvfb_stream.cli.output_files import figure_file
+from dvfb_stream.cli.plot.contact_sheet import (
     MISSED,
     RIGHT,
     WRONG,
@@ -26,7 +27,6 @@ from dvfb_stream.cli.figures.contact_sheet import (
     count_verdicts,
     draw_contact_sheet,
 )
-from dvfb_stream.cli.output_files import figure_file
 from dvfb_stream.cli.terminal import print_table
 from dvfb_stream.errors import MissingExtraError, SettingsError
 from dvfb_stream.frames import Geometry

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dvfb_stream.cli.figures.contact_sheet import SheetFrame, SheetRun, draw_contact_sheet
+from dvfb_stream.cli.plot.contact_sheet import SheetFrame, SheetRun, draw_contact_sheet
 from dvfb_stream.labels import LABELS, TITLES
 from dvfb_stream.simulation import Simulator
 

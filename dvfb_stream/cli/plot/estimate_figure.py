@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dvfb_stream.cli.figures.panels import (
+from dvfb_stream.cli.plot.panels import (
     MASK_COLOUR,
     draw_coefficients,
     draw_magnitudes,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-    from dvfb_stream.cli.figures.estimate import Estimate
+    from dvfb_stream.cli.plot.estimate import Estimate
     from dvfb_stream.fbt import FourierBesselSettings
 
 FITTED_COLOUR = "#f2f2ee"

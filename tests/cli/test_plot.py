@@ -1,4 +1,4 @@
-"""``dvfb figures`` draws what it says: the basis on its disk, and the masked estimate of any frame."""
+"""``dvfb plot`` draws what it says: the basis on its disk, and the masked estimate of any frame."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from matplotlib.image import imread
 from scipy.special import jn_zeros, jv
 
-from dvfb_stream.cli.figures.basis import basis_functions, draw_basis
-from dvfb_stream.cli.figures.estimate import Estimator
-from dvfb_stream.cli.figures.estimate_figure import Coefficients, draw_estimate
-from dvfb_stream.cli.figures.panels import MASK_COLOUR
+from dvfb_stream.cli.plot.basis import basis_functions, draw_basis
+from dvfb_stream.cli.plot.estimate import Estimator
+from dvfb_stream.cli.plot.estimate_figure import Coefficients, draw_estimate
+from dvfb_stream.cli.plot.panels import MASK_COLOUR
 from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.frames import Frame, Geometry
 
@@ -61,7 +61,7 @@ class TestBasis:
             assert np.nanmax(np.abs(image.get_array())) == pytest.approx(1, abs=0.02)
 
     def test_the_figure_is_white_outside_its_disks(self, dvfb, tmp_path: Path) -> None:
-        outcome = dvfb("figures", "basis", "--radial", "1", "--orders", "0", "--output", tmp_path / "one.png")
+        outcome = dvfb("plot", "basis", "--radial", "1", "--orders", "0", "--output", tmp_path / "one.png")
         assert (outcome.status, outcome.stderr) == (0, "")
         assert outcome.stdout == f"wrote {tmp_path}/one.png: n = 1; m = 0\n"
         image = decoded(tmp_path / "one.png")
@@ -73,7 +73,7 @@ class TestBasis:
 
     def test_json_names_the_figure_and_its_functions(self, dvfb, tmp_path: Path, monkeypatch) -> None:
         monkeypatch.chdir(tmp_path)
-        outcome = dvfb("figures", "basis", "--json")
+        outcome = dvfb("plot", "basis", "--json")
         (said,) = outcome.rows
         assert said["figure"] == "basis.png"
         decoded(tmp_path / "basis.png")
@@ -96,7 +96,7 @@ class TestBasis:
     )
     def test_what_cannot_be_drawn_is_told(self, dvfb, tmp_path, monkeypatch, options, status, said) -> None:
         monkeypatch.chdir(tmp_path)
-        outcome = dvfb("figures", "basis", *options)
+        outcome = dvfb("plot", "basis", *options)
         assert (outcome.status, outcome.stdout) == (status, "")
         (error,) = outcome.errors
         assert said in error
@@ -138,7 +138,7 @@ class TestEstimateFigure:
 class TestEstimate:
     def test_a_frame_becomes_a_figure_named_after_it(self, dvfb, files, tmp_path: Path) -> None:
         folder = tmp_path / "new" / "figures"
-        outcome = dvfb("figures", "estimate", files["a.tif"], *CENTRE, *FEW, "--output-dir", folder)
+        outcome = dvfb("plot", "estimate", files["a.tif"], *CENTRE, *FEW, "--output-dir", folder)
         assert (outcome.status, outcome.stderr) == (0, "")
         assert outcome.stdout.startswith(f"wrote {folder}/a-estimate.png: fit residual 0.")
         image = decoded(folder / "a-estimate.png")
@@ -150,7 +150,7 @@ class TestEstimate:
 
     def test_json_has_the_numbers_and_the_settings(self, dvfb, files, tmp_path: Path) -> None:
         outcome = dvfb(
-            "figures", "estimate", files["a.tif"], files["b.cbf"], *CENTRE, *FEW, "--penalty", "1e-5",
+            "plot", "estimate", files["a.tif"], files["b.cbf"], *CENTRE, *FEW, "--penalty", "1e-5",
             "--coefficients", "parts", "--json", "--output-dir", tmp_path,
         )  # fmt: skip
         assert (outcome.status, outcome.stderr) == (0, "")
@@ -168,7 +168,7 @@ class TestEstimate:
 
     def test_a_stack_has_its_first_frames_or_those_chosen(self, dvfb, files, tmp_path: Path) -> None:
         stack = f"{files['stack.h5']}::/data"
-        arguments = ("figures", "estimate", stack, *CENTRE, *FEW, "--output-dir", tmp_path)
+        arguments = ("plot", "estimate", stack, *CENTRE, *FEW, "--output-dir", tmp_path)
         first = dvfb(*arguments, "--max-frames", 2)
         assert first.status == 0
         assert (
@@ -192,14 +192,14 @@ class TestEstimate:
 
     def test_frames_of_one_name_keep_a_figure_each(self, dvfb, files, tmp_path: Path) -> None:
         outcome = dvfb(
-            "figures", "estimate", files["a.tif"], files["a.tif"], *CENTRE, *FEW, "--output-dir", tmp_path
+            "plot", "estimate", files["a.tif"], files["a.tif"], *CENTRE, *FEW, "--output-dir", tmp_path
         )
         assert outcome.status == 0
         assert {path.name for path in tmp_path.glob("*.png")} == {"a-estimate.png", "a-estimate-2.png"}
 
     def test_bad_files_cost_a_line_each_and_the_others_are_drawn(self, dvfb, files, tmp_path: Path) -> None:
         given = (files["missing.tif"], files["a.tif"], files["notes.txt"])
-        outcome = dvfb("figures", "estimate", *given, *CENTRE, *FEW, "--output-dir", tmp_path)
+        outcome = dvfb("plot", "estimate", *given, *CENTRE, *FEW, "--output-dir", tmp_path)
         assert outcome.status == 1
         assert [path.name for path in tmp_path.glob("*.png")] == ["a-estimate.png"]
         missing, notes = outcome.errors
@@ -208,7 +208,7 @@ class TestEstimate:
 
     def test_a_centre_that_no_basis_function_reaches(self, dvfb, files, tmp_path: Path) -> None:
         outcome = dvfb(
-            "figures", "estimate", files["a.tif"], "--center-x", "1e5", "--center-y", "0", *FEW,
+            "plot", "estimate", files["a.tif"], "--center-x", "1e5", "--center-y", "0", *FEW,
             "--output-dir", tmp_path,
         )  # fmt: skip
         assert outcome.status == 1
@@ -221,13 +221,13 @@ class TestEstimate:
         folder.mkdir()
         os.link(files["a.tif"], folder / "a-estimate.png")
         before = files["a.tif"].read_bytes()
-        outcome = dvfb("figures", "estimate", files["a.tif"], *CENTRE, *FEW, "--output-dir", folder)
+        outcome = dvfb("plot", "estimate", files["a.tif"], *CENTRE, *FEW, "--output-dir", folder)
         assert outcome.status == 1
         assert "is one of the files to read" in outcome.errors[0]
         assert files["a.tif"].read_bytes() == before
 
     def test_without_a_file_frames_are_simulated(self, dvfb, tmp_path: Path) -> None:
-        arguments = ("figures", "estimate", "--simulate", "--seed", 3, *FEW, "--json")
+        arguments = ("plot", "estimate", "--simulate", "--seed", 3, *FEW, "--json")
         (row,) = dvfb(*arguments, "--output-dir", tmp_path / "one").rows
         assert (row["file"], row["frame"]) == ("simulated-seed-3", 0)
         first = decoded(Path(row["figure"]))
@@ -259,7 +259,7 @@ class TestEstimate:
         self, dvfb, tmp_path, monkeypatch, options, status, said
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        outcome = dvfb("figures", "estimate", *options)
+        outcome = dvfb("plot", "estimate", *options)
         assert (outcome.status, outcome.stdout) == (status, "")
         (error,) = outcome.errors
         assert said in error
@@ -269,7 +269,7 @@ class TestEstimate:
         manifest = {entry["file"]: entry for entry in json.loads((real_frames / "manifest.json").read_text())}
         file = "autosaxs__AgBh700_96.9_calib.tif"
         outcome = dvfb(
-            "figures", "estimate", real_frames / file,
+            "plot", "estimate", real_frames / file,
             "--center-x", manifest[file]["beam_center_x"], "--center-y", manifest[file]["beam_center_y"],
             "--mask", real_frames / "autosaxs__mask.txt", "--json", "--output-dir", tmp_path,
         )  # fmt: skip
@@ -283,15 +283,15 @@ class TestEstimate:
 def test_without_matplotlib_the_extra_is_named(dvfb_process, tmp_path: Path) -> None:
     (tmp_path / "matplotlib.py").write_text("raise ImportError('not here')\n")
     path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
-    outcome = dvfb_process("figures", "basis", "--output", tmp_path / "basis.png", PYTHONPATH=path)
+    outcome = dvfb_process("plot", "basis", "--output", tmp_path / "basis.png", PYTHONPATH=path)
     assert outcome.status == 1
     assert outcome.errors == [
         "matplotlib is not installed; install it with: pip install 'dvfb-stream[files]'"
     ]
 
 
-def test_figures_alone_explains_itself(dvfb) -> None:
-    outcome = dvfb("figures")
+def test_plot_alone_explains_itself(dvfb) -> None:
+    outcome = dvfb("plot")
     assert outcome.status == 0
     for command in ("basis", "estimate"):
         assert command in outcome.stdout

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.cli.figures.panels import (
+from dvfb_stream.cli.plot.panels import (
     draw_magnitudes,
     draw_reconstruction,
     draw_view,

@@ -1,4 +1,4 @@
-"""``dvfb figures``: the paper's figures of the basis and of the masked estimate, for any frame."""
+"""``dvfb plot``: the paper's figures of the basis and of the masked estimate, for any frame."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def basis(
 
     Each function is coloured from minus to plus its own largest magnitude, which stands below it.
 
-    dvfb figures basis
+    dvfb plot basis
 
-    dvfb figures basis --radial 1,5,10 --orders 0,4,6 --output basis.png
+    dvfb plot basis --radial 1,5,10 --orders 0,4,6 --output basis.png
     """
     rows = whole_numbers(radial, "--radial", least=1)
     columns = whole_numbers(orders, "--orders", least=0)
-    from dvfb_stream.cli.figures.basis import basis_functions, draw_basis
     from dvfb_stream.cli.output_files import figure_file
+    from dvfb_stream.cli.plot.basis import basis_functions, draw_basis
 
     place = figure_file(output, option="--output")
     functions = basis_functions(rows, columns)
@@ -138,11 +138,11 @@ def estimate(
 
     A frame that cannot be estimated costs one line on stderr; the others are drawn, and the exit status is 1.
 
-    dvfb figures estimate frame.tif --center-x 302.7 --center-y 530.9 --detector Pilatus1M
+    dvfb plot estimate frame.tif --center-x 302.7 --center-y 530.9 --detector Pilatus1M
 
-    dvfb figures estimate scan.h5::/entry/data/data --poni agbh.poni --frame 0 --frame 99 --coefficients parts
+    dvfb plot estimate scan.h5::/entry/data/data --poni agbh.poni --frame 0 --frame 99 --coefficients parts
 
-    dvfb figures estimate --simulate --seed 7
+    dvfb plot estimate --simulate --seed 7
     """
     described = {
         "--center-x": center_x,
@@ -170,14 +170,14 @@ def estimate(
         downsample=downsample,
     )
     with quiet_libraries():
-        from dvfb_stream.cli.figures.drawing import (
+        from dvfb_stream.cli.plot.drawing import (
             EstimateFiles,
             RecordedFrames,
             SimulatedFrames,
             draw_estimates,
         )
-        from dvfb_stream.cli.figures.estimate import Estimator
-        from dvfb_stream.cli.figures.estimate_figure import Coefficients
+        from dvfb_stream.cli.plot.estimate import Estimator
+        from dvfb_stream.cli.plot.estimate_figure import Coefficients
 
         inputs = [] if description is None else files_read(files or [], description)
         failed = draw_estimates(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 
-from dvfb_stream.cli.annotate.figures import ACCEPTED_COLOUR, FramePicture, draw_frame
+from dvfb_stream.cli.annotate.frame_figure import ACCEPTED_COLOUR, FramePicture, draw_frame
 from dvfb_stream.labels import LABELS
 from dvfb_stream.view import View
 

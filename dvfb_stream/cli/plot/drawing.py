@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from dvfb_stream.cli.figures.estimate import Estimate, Estimator
-from dvfb_stream.cli.figures.estimate_figure import Coefficients, draw_estimate
 from dvfb_stream.cli.frame_files import Failures, FramePlace, FrameRead, read_all
 from dvfb_stream.cli.output_files import check_writable, figure_file
+from dvfb_stream.cli.plot.estimate import Estimate, Estimator
+from dvfb_stream.cli.plot.estimate_figure import Coefficients, draw_estimate
 from dvfb_stream.cli.terminal import FailureReporter, ProgressBar, say
 from dvfb_stream.errors import FrameError, GeometryError, SettingsError
 from dvfb_stream.files import Detector

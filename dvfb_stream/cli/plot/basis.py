@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.cli.figures.panels import new_figure
 from dvfb_stream.cli.output_files import DOTS_PER_INCH
+from dvfb_stream.cli.plot.panels import new_figure
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt.basis import bessel_zeros, radial_functions
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.cli.figures.panels import COLOUR_MAP, MASK_COLOUR, intensity_range
+from dvfb_stream.cli.plot.panels import COLOUR_MAP, MASK_COLOUR, intensity_range
 from dvfb_stream.errors import MissingExtraError
 
 try:
