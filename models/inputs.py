@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from dvfb_stream.fbt.log_scaling import log_scale, normalise
+from dvfb_stream.fbt.coefficients import log_scale, normalise
 from dvfb_stream.fbt.projection import block_sum
 
 VIEW_SIDE = 256

@@ -13,8 +13,7 @@ from benchmarks.estimate.inputs import CENTERS, simulate
 from benchmarks.estimate.options import share, whole
 from benchmarks.estimate.timing import Work, machine, progress, summary, take_turns, threads
 from dvfb_stream.fbt import complex_from_real
-from dvfb_stream.fbt.elastic_net import certify
-from dvfb_stream.fbt.elastic_net.admm import Admm
+from dvfb_stream.fbt.elastic_net import Admm, certify
 
 PEAK_SHAPES = ((128, 840, 840), (128, 4096, 1024), (2048, 2048, 2048))
 """Matrix products, (m, k, n), whose best rate counts as the machine's peak; the first is a solver's step."""

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
         complex_from_real,
         energy_per_order,
         energy_per_radial_index,
+        log_scale,
+        log_unscale,
+        normalise,
         real_from_complex,
         rotate,
         with_negative_orders,
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
     from dvfb_stream.fbt.device import find_device
     from dvfb_stream.fbt.elastic_net import Solution
     from dvfb_stream.fbt.estimator import FourierBessel
-    from dvfb_stream.fbt.log_scaling import log_scale, log_unscale, normalise
     from dvfb_stream.fbt.projection import Projections
     from dvfb_stream.fbt.settings import CentreRounding, FourierBesselSettings, PenaltyReading, Solver
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from dvfb_stream.fbt import elastic_net
 from dvfb_stream.fbt.coefficients import complex_from_real
 from dvfb_stream.fbt.elastic_net import PenalisedFit, Solution
 from dvfb_stream.fbt.projection import FittedBasis, FittedPixels, Projections, WorkingGrid
@@ -79,7 +80,18 @@ def solve(
 
     In the unit-norm reading ½ ‖·‖² stands for 1/(2n) ‖·‖², and I and the columns of U have unit norm.
     """
-    return fit.solve(projections, settings, max_iterations=max_iterations, start=start)
+    q, lengths = fit.scaled(projections)
+    minimum = elastic_net.solve(
+        fit.quadratic,
+        q,
+        # A blank frame's length is one, so that its energy stays zero.
+        projections.energies / lengths[:, 0].double().square(),
+        solver=settings.solver,
+        tolerance=settings.tolerance,
+        max_iterations=max_iterations,
+        start=None if start is None else fit.in_units_of_the_problem(start, lengths),
+    )
+    return fit.rescaled(minimum, lengths)
 
 
 def join(unknowns: Tensor, settings: FourierBesselSettings) -> Tensor:

@@ -72,11 +72,6 @@ def has_bfloat16(flags: str, allowed: str) -> bool:
     return any(kind in allowed.upper() for kind in kinds) and not NATIVE_FLAGS.isdisjoint(flags.split())
 
 
-def full_precision(device: torch.device) -> torch.autocast:
-    """Return a context in which products keep the type of their factors, whatever autocast surrounds it."""
-    return torch.autocast(device.type, enabled=False)
-
-
 def find_device(name: str | torch.device) -> torch.device:
     """Return the device that a user named, after a try.
 

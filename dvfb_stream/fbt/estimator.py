@@ -17,9 +17,9 @@ from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import algorithm1
 from dvfb_stream.fbt.coefficients import unknowns_of
-from dvfb_stream.fbt.device import find_device, full_precision
+from dvfb_stream.fbt.device import find_device
 from dvfb_stream.fbt.elastic_net import PenalisedFit, Solution
-from dvfb_stream.fbt.projection import Projections, WorkingGrid, working_type
+from dvfb_stream.fbt.projection import Projections, WorkingGrid
 from dvfb_stream.fbt.settings import CentreRounding, FourierBesselSettings, PenaltyReading, Solver
 from dvfb_stream.frames import Geometry
 
@@ -207,17 +207,14 @@ class FourierBessel:
         """
         return torch.from_numpy(self._basis.matrix()).to(self.device, dtype)
 
-    def checked(self, images: ArrayLike | Tensor) -> Tensor | NDArray[Any]:
-        """Return the images as one array, or raise the `FrameError` that `estimate` would raise."""
-        return self._basis.pixels.checked(images)
-
     @torch.no_grad()
     def working_pixels(self, images: ArrayLike | Tensor) -> Tensor:
         """Return the intensities that are fitted, (B, n): block averages over valid pixels, on the fitted pixels.
 
         Parameters and errors are those of `estimate`. float64 stays float64, all else becomes float32.
         """
-        return self._basis.pixels.values(self._basis.pixels.averages(images).averages)
+        pixels = self._basis.pixels
+        return torch.cat([pixels.values(part.averages) for part in pixels.averages(images)])
 
     @torch.no_grad()
     def project(
@@ -259,10 +256,9 @@ class FourierBessel:
         settings = self.settings.changed(
             penalty=penalty, l1_ratio=l1_ratio, reading=reading, solver=solver, tolerance=tolerance
         )
-        images = self.checked(images)
         projections = self.project(images, reading=settings.reading)
         solution = self.solve_projected(projections, settings, max_iterations=max_iterations, start=start)
-        return replace(solution, coefficients=solution.coefficients.to(working_type(images)))
+        return replace(solution, coefficients=solution.coefficients.to(projections.dtype))
 
     @torch.no_grad()
     def solve_projected(
@@ -277,20 +273,21 @@ class FourierBessel:
         settings = self.settings if settings is None else settings
         if not isinstance(max_iterations, int | np.integer) or max_iterations < 1:
             raise SettingsError(f"max_iterations must be an integer of at least 1, not {max_iterations!r}")
-        if len(projections) == 0:
+        frames = len(projections.values)
+        if not frames:
             nothing = projections.energies
             return Solution(projections.values, nothing, nothing, nothing, 0)
         first: Tensor | None = None
         if start is not None:
             first = self._unknowns(start).to(projections.values.dtype)
-            if len(first) not in (1, len(projections)):
+            if len(first) not in (1, frames):
                 raise SettingsError(
-                    f"start holds {len(first)} sets of coefficients for {len(projections)} images; "
+                    f"start holds {len(first)} sets of coefficients for {frames} images; "
                     "give one, or one for each"
                 )
             if not bool(torch.isfinite(first).all()):
                 raise SettingsError("start holds coefficients that are not finite; start without")
-            first = first.expand(len(projections), -1)
+            first = first.expand(frames, -1)
         with full_precision(self.device):
             return algorithm1.solve(
                 self._fit(settings), projections, settings, max_iterations=max_iterations, start=first
@@ -391,6 +388,11 @@ class FourierBessel:
             (settings.reading, settings.penalty, settings.l1_ratio),
             lambda: PenalisedFit(self.gram, self.fitted_count, settings),
         )
+
+
+def full_precision(device: torch.device) -> torch.autocast:
+    """Return a context in which products keep the type of their factors, whatever autocast surrounds it."""
+    return torch.autocast(device.type, enabled=False)
 
 
 def _no_fits() -> BoundedCache[tuple[PenaltyReading, float, float], PenalisedFit]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt.algorithm1 import join
 from dvfb_stream.fbt.coefficients import check_hermitian
-from dvfb_stream.fbt.elastic_net.penalty_scaling import UNSEEN
+from dvfb_stream.fbt.elastic_net.problem import UNSEEN
 from dvfb_stream.fbt.estimator import FourierBessel
 from dvfb_stream.fbt.settings import FourierBesselSettings, PenaltyReading
 

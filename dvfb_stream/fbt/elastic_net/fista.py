@@ -12,7 +12,7 @@ from dvfb_stream.fbt.elastic_net.problem import Quadratic
 
 
 class Fista:
-    """Steps of a batch; parameters as `dvfb_stream.fbt.elastic_net.admm.Admm` takes them."""
+    """Steps of a batch; parameters as `dvfb_stream.fbt.elastic_net.solve.Admm` takes them."""
 
     def __init__(self, quadratic: Quadratic, projections: Tensor, start: Tensor | None = None) -> None:
         self._gram = quadratic.gram_in(projections.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -12,10 +13,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from dvfb_stream.fbt.basis import real_basis
+from dvfb_stream.fbt.basis import largest_wavenumber, real_basis
 from dvfb_stream.fbt.projection.gram import gram_matrix
-from dvfb_stream.fbt.projection.pixels import FittedPixels, energies_of
-from dvfb_stream.fbt.projection.symmetric_projection import PlainProjection, SymmetricProjection
+from dvfb_stream.fbt.projection.pixels import FittedPixels, WorkingGrid, energies_of
+from dvfb_stream.fbt.projection.skeletons import CUT, continued_basis, fold_axis
 
 CANCELLED = 1e-6
 """Share of a function's square on the fitted pixels that must be left for a difference of Gram matrices to do."""
@@ -31,9 +32,9 @@ class Projections:
     """(B,) ‖y‖², float64."""
     pixels: int
     """n, fitted pixels of each image."""
-
-    def __len__(self) -> int:
-        return len(self.values)
+    dtype: torch.dtype
+    """Of the images, as they are worked on, and of the coefficients that are returned: float64 for images of that and
+    longer types, float32 for all else."""
 
 
 class _Extent(TypedDict):
@@ -106,16 +107,16 @@ class FittedBasis:
     def project(self, images: ArrayLike | Tensor, dtype: torch.dtype | None) -> Projections:
         """Return Uᵀy of (B, H, W) images, in a type of the products; None: the images' own."""
         folded, energies = [], []
-        for first, part in self.pixels.parts(self.pixels.checked(images)):
-            working = self.pixels.averages(part, first=first)
+        for working in self.pixels.averages(images):
             averages, squares = working.averages, working.energies
-            if dtype not in (None, averages.dtype):
+            worked_on = averages.dtype
+            if dtype not in (None, worked_on):
                 averages = averages.to(dtype)
                 squares = energies_of(averages)  # as exact as the products that it is compared with
             projection = self._projection(averages.dtype)
             folded.append(projection.fold(averages))
             energies.append(squares)
-        return Projections(projection.unfold(folded), torch.cat(energies), self.pixels.count)
+        return Projections(projection.unfold(folded), torch.cat(energies), self.pixels.count, worked_on)
 
     def synthesise(self, unknowns: Tensor) -> Tensor:
         """Return Σ a_j u_j on all working pixels, (B, rows, columns), of (B, J)."""
@@ -145,3 +146,191 @@ class FittedBasis:
         r, azimuth = self.pixels.grid.polar()
         gram = gram_matrix(r[pixels], azimuth[pixels], **self._extent)
         return torch.from_numpy(gram).to(self.pixels.device)
+
+
+@dataclass(frozen=True, slots=True)
+class _ParityClass:
+    """Functions of the same parities: the even or odd orders' cosines or sines."""
+
+    unknowns: Tensor
+    """(K,) their places among the unknowns."""
+    rows: slice
+    """Their skeleton's rows among those of both parities."""
+    columns: Tensor
+    """(rank_x, columns) interpolation along x."""
+    basis: Tensor
+    """(rank_y · rank_x, K), the functions on the skeleton."""
+
+
+class SymmetricProjection:
+    """Uᵀy and U a for all working pixels of a grid, in one floating type.
+
+    Parameters
+    ----------
+    grid
+        Working pixels and beam centre; the centre may lie anywhere.
+    radius
+        a in working pixels.
+    n_radial, orders
+        Extent of the basis.
+    dtype, device
+        Type and place of images and coefficients.
+    """
+
+    def __init__(
+        self,
+        grid: WorkingGrid,
+        *,
+        radius: float,
+        n_radial: int,
+        orders: tuple[int, ...],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self._shape = grid.shape
+        band = largest_wavenumber(radius=radius, n_radial=n_radial, orders=orders)
+        along_y, along_x = (
+            [
+                fold_axis(length, centre, odd=odd, radius=radius, band=band, cut=CUT[dtype])
+                for odd in (False, True)
+            ]
+            for length, centre in zip(grid.shape, (grid.center_y, grid.center_x), strict=True)
+        )
+        # Members of a class: (order, 0 for cosine or 1 for sine). With y -> -y cosines are even and sines odd;
+        # with x -> -x the order's parity comes in.
+        members: dict[tuple[bool, bool], list[tuple[int, int]]] = {}
+        for order in orders:
+            for sine in range(1 if order == 0 else 2):
+                members.setdefault((bool(sine), bool((order + sine) % 2)), []).append((order, sine))
+        first_unknown = dict(zip(_in_order(orders), range(0, 2**31, n_radial), strict=False))
+        parities = sorted({odd_y for odd_y, _ in members})
+        ends = np.cumsum([0] + [len(along_y[odd_y].skeleton) for odd_y in parities])
+        self._rows = _tensor(
+            np.concatenate([along_y[odd_y].interpolation for odd_y in parities]), dtype, device
+        )
+        self._classes: list[_ParityClass] = []
+        for (odd_y, odd_x), functions in members.items():
+            place = parities.index(odd_y)
+            basis = continued_basis(
+                along_y[odd_y].skeleton - grid.center_y,
+                along_x[odd_x].skeleton - grid.center_x,
+                functions,
+                radius=radius,
+                n_radial=n_radial,
+            )
+            unknowns = np.concatenate([first_unknown[f] + np.arange(n_radial) for f in functions])
+            self._classes.append(
+                _ParityClass(
+                    unknowns=torch.from_numpy(unknowns).to(device),
+                    rows=slice(int(ends[place]), int(ends[place + 1])),
+                    columns=_tensor(along_x[odd_x].interpolation, dtype, device),
+                    basis=_tensor(basis, dtype, device),
+                )
+            )
+        self._order_of_unknowns = torch.argsort(torch.cat([part.unknowns for part in self._classes]))
+        y, x = np.ogrid[: grid.shape[0], : grid.shape[1]]
+        inside = np.hypot(y - grid.center_y, x - grid.center_x) < radius
+        self._inside = torch.from_numpy(inside).to(device)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        tensors = [self._rows, self._order_of_unknowns, self._inside]
+        for part in self._classes:
+            tensors += [part.unknowns, part.columns, part.basis]
+        return sum(tensor.nbytes for tensor in tensors)
+
+    @property
+    def products(self) -> int:
+        """Multiplications that one image takes."""
+        rows, columns = self._shape
+        total = len(self._rows) * rows * columns
+        for part in self._classes:
+            total += (part.rows.stop - part.rows.start) * columns * len(part.columns) + part.basis.numel()
+        return total
+
+    def project(self, images: Tensor) -> Tensor:
+        """Return Uᵀy, (B, J), of (B, rows, columns) images that are zero where nothing is fitted."""
+        return self.unfold([self.fold(images)])
+
+    def fold(self, images: Tensor) -> list[Tensor]:
+        """Return the images folded onto the skeletons, (B, rank_y · rank_x) for each class of functions."""
+        # Along y first: what is left of the rows is contiguous for the product along x.
+        rows = self._rows @ images
+        return [(rows[:, part.rows] @ part.columns.T).flatten(1) for part in self._classes]
+
+    def unfold(self, folded: Sequence[list[Tensor]]) -> Tensor:
+        """Return Uᵀy, (B, J), of what `fold` returned for all parts of a batch."""
+        parts = [
+            torch.cat(values) @ part.basis
+            for values, part in zip(zip(*folded, strict=True), self._classes, strict=True)
+        ]
+        return torch.cat(parts, dim=1)[:, self._order_of_unknowns]
+
+    def synthesise(self, unknowns: Tensor) -> Tensor:
+        """Return U a on all working pixels, (B, rows, columns), of (B, J): the transpose, step by step."""
+        folded = unknowns.new_zeros(len(unknowns), len(self._rows), self._shape[1])
+        for part in self._classes:
+            on_skeleton = unknowns[:, part.unknowns] @ part.basis.T
+            folded[:, part.rows] += (
+                on_skeleton.reshape(len(unknowns), part.rows.stop - part.rows.start, len(part.columns))
+                @ part.columns
+            )
+        images = self._rows.T @ folded
+        return torch.where(self._inside, images, torch.zeros((), dtype=images.dtype, device=images.device))
+
+
+class PlainProjection:
+    """Uᵀy and U a by the matrix U itself: the definition, and the choice where pixels are few.
+
+    Parameters
+    ----------
+    basis
+        (P, J) U on working pixels.
+    places
+        (P,) these pixels' places in a flattened image.
+    shape
+        (rows, columns) of the images.
+    """
+
+    def __init__(self, basis: Tensor, places: Tensor, shape: tuple[int, int]) -> None:
+        self._basis = basis
+        self._places = places
+        self._shape = shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self._basis.nbytes + self._places.nbytes
+
+    @property
+    def products(self) -> int:
+        """Multiplications that one image takes."""
+        return self._basis.numel()
+
+    def project(self, images: Tensor) -> Tensor:
+        """Return Uᵀy, (B, J), of (B, rows, columns) images that are zero where nothing is fitted."""
+        return self.unfold([self.fold(images)])
+
+    def fold(self, images: Tensor) -> list[Tensor]:
+        """Return the pixels that have a row in the basis, (B, P)."""
+        return [images.flatten(1)[:, self._places]]
+
+    def unfold(self, folded: Sequence[list[Tensor]]) -> Tensor:
+        """Return Uᵀy, (B, J), of what `fold` returned for all parts of a batch."""
+        return torch.cat([pixels for part in folded for pixels in part]) @ self._basis
+
+    def synthesise(self, unknowns: Tensor) -> Tensor:
+        """Return U a on all working pixels, (B, rows, columns), of (B, J)."""
+        images = unknowns.new_zeros(len(unknowns), self._shape[0] * self._shape[1])
+        images[:, self._places] = unknowns @ self._basis.T
+        return images.reshape(-1, *self._shape)
+
+
+def _tensor(values: NDArray[np.float64], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.from_numpy(values).to(device, dtype)
+
+
+def _in_order(orders: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return (order, sine) of each block of n_radial unknowns, laid out as in `dvfb_stream.fbt.basis.real_basis`."""
+    return [(order, sine) for order in orders for sine in range(1 if order == 0 else 2)]

@@ -157,14 +157,51 @@ class FittedPixels:
             device=self.device,
         )
 
-    def checked(self, images: ArrayLike | Tensor) -> Tensor | NDArray[Any]:
-        """Return the images as they are, in an array that can be cut into parts.
+    def averages(self, images: ArrayLike | Tensor) -> Iterator[WorkingImages]:
+        """Yield what is fitted of each image, a few images at a time: block averages, zero where none is fitted.
+
+        What is computed from few stays in the processor's caches; new memory for many would cost more than the sums.
+        Of no images there is one empty part.
+
+        Parameters
+        ----------
+        images
+            (B, H, W), NumPy or torch, integer or floating. float64 stays float64, all else becomes float32.
 
         Raises
         ------
         FrameError
-            When the shape or type is wrong.
+            When the shape or type is wrong, a valid pixel is not finite, or squares overflow. Pixels that are
+            not valid may hold anything.
         """
+        images = self._checked(images)
+        at_once = CPU_BYTES if self.device.type == "cpu" else GPU_BYTES
+        step = max(1, at_once // (4 * self.shape[0] * self.shape[1]))
+        for first in range(0, max(1, len(images)), step):
+            yield self._averages(_as_floating(images[first : first + step], self.device), first)
+
+    def _averages(self, images: Tensor, first: int) -> WorkingImages:
+        averages = self._weighted_sums(images)
+        energies = energies_of(averages)
+        # What is not finite, masked or not, shows in the sum of squares: nobody pays for looking at pixels twice
+        # but those who have such pixels.
+        if not bool(torch.isfinite(energies).all()):
+            averages = self._weighted_sums(self._finite(images, first))
+            energies = energies_of(averages)
+            overflown = ~torch.isfinite(energies)
+            if bool(overflown.any()):
+                raise FrameError(
+                    f"image {first + int(overflown.nonzero()[0])} holds values too large to be squared and summed in "
+                    f"{averages.dtype}; scale the images"
+                )
+        return WorkingImages(averages, energies)
+
+    def values(self, averages: Tensor) -> Tensor:
+        """Return the fitted pixels alone, (B, n), row-major, of (B, rows, columns)."""
+        return averages.flatten(1)[:, self._rows]
+
+    def _checked(self, images: ArrayLike | Tensor) -> Tensor | NDArray[Any]:
+        """Return the images as they are, in an array that can be cut into parts, or raise FrameError."""
         if not isinstance(images, Tensor):
             if isinstance(images, np.ma.MaskedArray):
                 raise FrameError(
@@ -183,52 +220,6 @@ class FittedPixels:
                 f"images must have shape (B, {self.shape[0]}, {self.shape[1]}), not {tuple(images.shape)}"
             )
         return images
-
-    def parts(self, images: Tensor | NDArray[Any]) -> Iterator[tuple[int, Tensor | NDArray[Any]]]:
-        """Yield `checked` images a few at a time, with the number of the first; one part at least.
-
-        What is computed from few stays in the processor's caches; new memory for many would cost more than the sums.
-        """
-        at_once = CPU_BYTES if self.device.type == "cpu" else GPU_BYTES
-        step = max(1, at_once // (4 * self.shape[0] * self.shape[1]))
-        for first in range(0, max(1, len(images)), step):
-            yield first, images[first : first + step]
-
-    def averages(self, images: ArrayLike | Tensor, *, first: int = 0) -> WorkingImages:
-        """Return what is fitted of each image: block averages over valid pixels, zero where none is fitted.
-
-        Parameters
-        ----------
-        images
-            (B, H, W), NumPy or torch, integer or floating. float64 stays float64, all else becomes float32.
-        first
-            Number of the first image, for errors.
-
-        Raises
-        ------
-        FrameError
-            When the shape or type is wrong, a valid pixel is not finite, or squares overflow. Pixels that are
-            not valid may hold anything.
-        """
-        tensor = _as_floating(self.checked(images), self.device)
-        averages = self._weighted_sums(tensor)
-        energies = energies_of(averages)
-        # What is not finite, masked or not, shows in the sum of squares: nobody pays for looking at pixels twice
-        # but those who have such pixels.
-        if not bool(torch.isfinite(energies).all()):
-            averages = self._weighted_sums(self._finite(tensor, first))
-            energies = energies_of(averages)
-            overflown = ~torch.isfinite(energies)
-            if bool(overflown.any()):
-                raise FrameError(
-                    f"image {first + int(overflown.nonzero()[0])} holds values too large to be squared and summed in "
-                    f"{averages.dtype}; scale the images"
-                )
-        return WorkingImages(averages, energies)
-
-    def values(self, averages: Tensor) -> Tensor:
-        """Return the fitted pixels alone, (B, n), row-major, of (B, rows, columns)."""
-        return averages.flatten(1)[:, self._rows]
 
     def _weighted_sums(self, images: Tensor) -> Tensor:
         """Sum each block, pixel by pixel weighted: one pass over the images in memory, the others over caches."""
@@ -301,23 +292,16 @@ def energies_of(averages: Tensor) -> Tensor:
     return norms.double().square()
 
 
-def working_type(images: Tensor | NDArray[Any]) -> torch.dtype:
-    """Return the type in which images are worked on: float64 for that and longer ones, float32 for all else."""
-    if isinstance(images, Tensor):
-        return torch.float64 if images.dtype == torch.float64 else torch.float32
-    return torch.float64 if images.dtype.kind == "f" and images.dtype.itemsize >= 8 else torch.float32
-
-
 def _as_floating(images: Tensor | NDArray[Any], device: torch.device) -> Tensor:
-    dtype = working_type(images)
-    if not isinstance(images, Tensor):
-        kind = np.float64 if dtype == torch.float64 else np.float32
-        # A copy unless it is one that torch takes: writable, contiguous, in the machine's byte order.
-        fits = (
-            images.dtype == kind
-            and images.dtype.isnative
-            and images.flags.c_contiguous
-            and images.flags.writeable
-        )
-        images = torch.from_numpy(images if fits else np.array(images, dtype=kind, order="C"))
-    return images.to(device=device, dtype=dtype)
+    """Return images in the type in which they are worked on: float64 for that and longer ones, float32 for others."""
+    if isinstance(images, Tensor):
+        return images.to(device, torch.float64 if images.dtype == torch.float64 else torch.float32)
+    kind = np.float64 if images.dtype.kind == "f" and images.dtype.itemsize >= 8 else np.float32
+    # A copy unless it is one that torch takes: writable, contiguous, in the machine's byte order.
+    fits = (
+        images.dtype == kind
+        and images.dtype.isnative
+        and images.flags.c_contiguous
+        and images.flags.writeable
+    )
+    return torch.from_numpy(images if fits else np.array(images, dtype=kind, order="C")).to(device)

@@ -11,7 +11,7 @@ of its own for every unknown, the threshold also by the frame's brightness::
 
 Both stay where they are at the minimum whatever R > 0, θ > 0 and γ are: learning makes layers fast, and cannot teach
 them a wrong answer. With R = ρ and θ = κ₁/ρ for all unknowns this is the iteration of
-`dvfb_stream.fbt.elastic_net.admm`, whose state is w alone as long as ρ stays. Here it may change, layer by layer.
+`dvfb_stream.fbt.elastic_net.Admm`, whose state is w alone as long as ρ stays. Here it may change, layer by layer.
 """
 
 from __future__ import annotations

@@ -8,10 +8,9 @@ from torch import Tensor
 
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt.coefficients import complex_from_real
-from dvfb_stream.fbt.device import full_precision
 from dvfb_stream.fbt.elastic_net import PenalisedFit
-from dvfb_stream.fbt.estimator import FourierBessel
-from dvfb_stream.fbt.projection import Projections, working_type
+from dvfb_stream.fbt.estimator import FourierBessel, full_precision
+from dvfb_stream.fbt.projection import Projections
 from dvfb_stream.fbt.settings import PenaltyReading
 
 RIDGE_OF_L1 = {PenaltyReading.PER_SAMPLE: 0.001, PenaltyReading.UNIT_NORM: 20.0}
@@ -70,7 +69,7 @@ class LinearEncoder:
     def estimate(self, images: ArrayLike | Tensor) -> Tensor:
         """Return coefficients; images, result and errors are those of `FourierBessel.estimate`."""
         projections = self._estimator.project(images, reading=self.settings.reading)
-        unknowns = self.encode(projections).to(working_type(self._estimator.checked(images)))
+        unknowns = self.encode(projections).to(projections.dtype)
         return complex_from_real(unknowns, n_radial=self.settings.n_radial, orders=self.settings.orders)
 
     @torch.no_grad()

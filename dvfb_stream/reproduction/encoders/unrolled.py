@@ -10,10 +10,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from dvfb_stream.fbt.coefficients import complex_from_real
-from dvfb_stream.fbt.device import full_precision
 from dvfb_stream.fbt.elastic_net import PenalisedFit
-from dvfb_stream.fbt.estimator import FourierBessel
-from dvfb_stream.fbt.projection import Projections, working_type
+from dvfb_stream.fbt.estimator import FourierBessel, full_precision
+from dvfb_stream.fbt.projection import Projections
 from dvfb_stream.reproduction.encoders.layers import LayerOfGeometry, for_geometry, unroll
 from dvfb_stream.reproduction.encoders.weights import EncoderWeights, load_weights
 
@@ -76,7 +75,7 @@ class UnrolledEncoder:
     def estimate(self, images: ArrayLike | Tensor) -> Tensor:
         """Return coefficients; images, result and errors are those of `FourierBessel.estimate`."""
         projections = self._estimator.project(images, reading=self.settings.reading)
-        unknowns = self.encode(projections).to(working_type(self._estimator.checked(images)))
+        unknowns = self.encode(projections).to(projections.dtype)
         return complex_from_real(unknowns, n_radial=self.settings.n_radial, orders=self.settings.orders)
 
     @torch.no_grad()
