@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 class GeometryProvider(Protocol):
     """Finds the geometry of a detector in a run's documents.
 
-    `dvfb_stream.files.detector_description.RunDetector` is one.
+    `dvfb_stream.files.run_detector.RunDetector` is one.
     """
 
     def geometry_in(self, start: Document, descriptor: Document, data_key: str) -> Geometry:

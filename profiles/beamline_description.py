@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from dvfb_stream.files import DetectorDescription
-from dvfb_stream.files.detector_description import RunDetector
+from dvfb_stream.files.run_detector import RunDetector
 from dvfb_stream.files.settings_file import ServerAddress, Settings, Text, read_geometries, read_settings_file
 from dvfb_stream.frames import Geometry
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from dvfb_stream.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
-    from dvfb_stream.files.detector_description import Detector, DetectorDescription
+    from dvfb_stream.files.detector import Detector
+    from dvfb_stream.files.detector_description import DetectorDescription
     from dvfb_stream.files.frame_files import FrameFiles
     from dvfb_stream.files.images import FrameFile
     from dvfb_stream.files.masks import read_mask

@@ -11,7 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from dvfb_stream.errors import DvfbError, SettingsError
-from dvfb_stream.files.detector_description import DetectorDescription, RunDetector
+from dvfb_stream.files.detector_description import DetectorDescription
+from dvfb_stream.files.run_detector import RunDetector
 from dvfb_stream.frames import Geometry
 
 
@@ -71,22 +72,23 @@ def read_settings_file(path: Path, model: type[SettingsT], *, what: str) -> Sett
 def read_geometries(
     detectors: Mapping[str, DetectorDescription], path: Path, *, what: str
 ) -> dict[str, Geometry | RunDetector]:
-    """Return the geometry of each data key, or what finds it in the documents of a run.
+    """Return the geometry of each data key, or what finds centre or shape in the documents of a run.
 
     Relative paths in the descriptions start from the folder of `path`.
 
     Raises
     ------
     SettingsError
-        When a file is missing or wrong, or nothing tells the shape of a detector whose centre is fixed.
+        When a file is missing or wrong.
     """
     geometries: dict[str, Geometry | RunDetector] = {}
     for key, description in detectors.items():
         try:
-            if description.from_run is None:
-                geometries[key] = description.geometry(folder=path.parent)
+            detector = description.load(path.parent)
+            if description.from_run is None and detector.usual_shape is not None:
+                geometries[key] = detector.geometry()
             else:
-                geometries[key] = RunDetector(description.from_run, description.load(path.parent))
+                geometries[key] = RunDetector(description.from_run, detector)
         except DvfbError as error:
             raise SettingsError(f"the {what} {path} is refused: detectors.{key}: {error}") from error
     return geometries

@@ -112,3 +112,38 @@ def test_masks_that_together_leave_nothing(tmp_path: Path) -> None:
     files = [mask_file(tmp_path / "a.npy", (1, 2), (0, 0)), mask_file(tmp_path / "b.npy", (1, 2), (0, 1))]
     with pytest.raises(GeometryError, match=r"together mask .*a\.npy, mask .*b\.npy mask every pixel"):
         DetectorDescription(center_x=0, center_y=0, mask=files).geometry()
+
+
+class TestUnits:
+    @pytest.mark.parametrize(("unit", "scale"), [("mm", 1.0), ("m", 1e-3)])
+    def test_a_length_counts_from_the_first_pixels_corner_as_pyfais_does(
+        self, tmp_path: Path, unit: str, scale: float
+    ) -> None:
+        pilatus = detector_factory("Pilatus1M")
+        PyFaiGeometry(dist=1, poni1=0.1234, poni2=0.0567, detector=pilatus).save(str(tmp_path / "a.poni"))
+        expected = DetectorDescription(poni="a.poni").geometry(folder=tmp_path)
+        told = DetectorDescription(
+            center_x=56.7 * scale, center_y=123.4 * scale, unit=unit, detector="Pilatus1M"
+        ).geometry()
+        assert (told.center_x, told.center_y) == pytest.approx((expected.center_x, expected.center_y))
+
+    def test_pixels_that_are_not_square_are_counted_by_their_own_sides(self) -> None:
+        described = DetectorDescription(center_x=2, center_y=3, unit="mm", pixel_mm=(0.1, 0.2), shape=(9, 9))
+        geometry = described.geometry()
+        assert (geometry.center_x, geometry.center_y) == pytest.approx((9.5, 29.5))
+        assert geometry.pixel_aspect == 0.5
+
+    def test_the_declared_size_wins_over_the_detectors(self) -> None:
+        described = DetectorDescription(center_x=1, center_y=1, detector="Pilatus1M", pixel_mm=(0.1, 0.05))
+        assert described.geometry().pixel_aspect == 2
+
+    def test_a_length_without_a_pixel_size_is_refused_with_the_cure(self) -> None:
+        with pytest.raises(GeometryError, match=r"given in mm, but the size of a pixel .* give pixel_mm"):
+            DetectorDescription(center_x=2, center_y=3, unit="mm", shape=(9, 9)).geometry()
+
+    @pytest.mark.parametrize(
+        "values", [{"unit": "inch"}, {"pixel_mm": 0}, {"pixel_mm": (0.1, -1)}, {"pixel_mm": float("nan")}]
+    )
+    def test_what_is_no_unit_or_size_is_refused(self, values: dict) -> None:
+        with pytest.raises(ValidationError):
+            DetectorDescription(center_x=1, center_y=1, **values)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from dvfb_stream.errors import GeometryError
 from dvfb_stream.files import DetectorDescription
-from dvfb_stream.files.detector_description import MOST_CENTRES, RunDetector
+from dvfb_stream.files.run_detector import MOST_CENTRES, RunDetector
 from dvfb_stream.frames import Geometry
 
 PLACES = {"center_x": "start.beam.x", "center_y": "configuration.saxs.saxs_beam_center_y"}
@@ -62,9 +62,9 @@ def test_a_detector_that_was_moved_has_another_geometry_and_comes_back_to_the_sa
         (
             {"uid": "r", "beam": {"x": "left"}},
             descriptor(),
-            "start.beam.x must be a number of pixels, not 'left'",
+            "start.beam.x must be a number, not 'left'",
         ),
-        ({"uid": "r", "beam": {"x": float("inf")}}, descriptor(), "must be a number of pixels, not inf"),
+        ({"uid": "r", "beam": {"x": float("inf")}}, descriptor(), "must be a number, not inf"),
         (START, descriptor(shape=[]), "the detector's shape is not known"),
     ],
 )
@@ -82,3 +82,18 @@ def test_a_place_that_is_none_is_refused(place: str) -> None:
 def test_half_a_centre_is_refused_beside_the_runs_own() -> None:
     with pytest.raises(ValidationError, match="center_y is missing"):
         DetectorDescription(from_run=PLACES, center_x=1.0)
+
+
+def test_a_run_may_say_lengths() -> None:
+    places = PLACES | {"unit": "mm"}
+    description = DetectorDescription(from_run=places, pixel_mm=(0.5, 0.25))
+    found = RunDetector(description.from_run, description.load()).geometry_in(START, descriptor(), "image")
+    # 3.5 mm are 14 pixels of 0.25 mm, counted from the first one's corner; 7 mm are 14 of 0.5 mm.
+    assert (found.center_x, found.center_y) == (13.5, 13.5)
+    assert found.pixel_aspect == 2
+
+
+def test_without_places_the_documents_say_the_shape_alone() -> None:
+    detector = DetectorDescription(center_x=1.0, center_y=2.0).load()
+    found = RunDetector(None, detector).geometry_in(START, descriptor(), "image")
+    assert found == Geometry(shape=(10, 12), center_x=1.0, center_y=2.0)

@@ -89,7 +89,10 @@ def test_a_missing_file_is_refused(tmp_path):
         read_settings(tmp_path / "nothing.toml")
 
 
-def test_a_detector_of_unknown_shape_is_refused_by_name(config):
+def test_a_detector_of_unknown_shape_has_the_one_of_its_frames(config):
     config.write_text(CONFIG.replace("shape = [1679, 1475]", ""))
-    with pytest.raises(SettingsError, match=r"detectors\.pilatus2M_image: the detector's shape is not known"):
-        read_geometries(read_settings(config).detectors, config, what="configuration")
+    found = read_geometries(read_settings(config).detectors, config, what="configuration")["pilatus2M_image"]
+    descriptor = {"data_keys": {"pilatus2M_image": {"shape": [1, 195, 487]}}}
+    geometry = found.geometry_in({"uid": "r"}, descriptor, "pilatus2M_image")
+    assert geometry.shape == (195, 487)
+    assert geometry.center_x == 740.2

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dvfb_stream.cli.frame_files import Failures, FrameRead, read_all
 from dvfb_stream.cli.labelled.table import LabelledFrame, LabelTable
 from dvfb_stream.cli.options import detector_description
 from dvfb_stream.cli.terminal import FailureReporter, ProgressBar, WrongCallError
+from dvfb_stream.files.beam_centre import BeamCentre
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +73,7 @@ def by_centre(
         groups.setdefault(frame.center, []).append(frame)
     return [
         FramesOfACentre(
-            described if center is None else replace(described, center_x=center[0], center_y=center[1]),
+            described if center is None else described.with_centre(BeamCentre(x=center[0], y=center[1])),
             frames,
         )
         for center, frames in groups.items()

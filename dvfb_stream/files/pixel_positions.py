@@ -1,0 +1,77 @@
+"""Where a point of pyFAI's detector plane lies in its image: the inverse of pyFAI's map from pixels to positions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+ROWS_AT_A_TIME = 512
+"""Of which positions are computed; all those of 16 megapixels take 400 MB."""
+
+INSIDE = 0.25
+"""Pixels from a pixel's centre to where its slope is taken: still inside, be it at the image's edge or a module's."""
+
+
+def pixel_at(detector: Any, position1: float, position2: float) -> tuple[float, float]:
+    """Return (row, column) of a point of a flat detector of pyFAI, pixel centres at integers.
+
+    pyFAI has two maps of a few turned detectors (XPAD, Jungfrau; orientation 1, 2 or 4) that contradict each other.
+    This is the one from pixel indices, ``calc_cartesian_positions(d1, d2)``: calibrations are fitted by it, and
+    pyFAI's arrays of scattering angles are computed by it. Off the image pixels go on in the detector's pitch. A
+    point in a gap that has no pixels is at the edge of the nearest one.
+
+    Parameters
+    ----------
+    detector
+        pyFAI's detector, with pixel sizes; without a shape it counts as unturned.
+    position1, position2
+        Metres down and to the right of the detector's corner, as Poni1 and Poni2 are.
+    """
+    if detector.shape is None:
+        return position1 / detector.pixel1 - 0.5, position2 / detector.pixel2 - 0.5
+    shape = np.array(detector.shape[:2], dtype=int)
+    point = np.array([position1, position2])
+    pitch = np.array([detector.pixel1, detector.pixel2], dtype=float)
+    pixel = (
+        _nearest(detector, point) if not detector.uniform_pixel else _nearest_of_grid(detector, point, pitch)
+    )
+    at = _positions(detector, pixel[0] + np.array([0, INSIDE, 0]), pixel[1] + np.array([0, 0, INSIDE]))
+    slopes = (at[1:] - at[0]).T / INSIDE
+    offset = np.linalg.solve(slopes, point - at[0])
+    inside = offset.clip(-0.5, 0.5)
+    # What lies beyond the last pixel's outer edge is counted in pixels of the usual size.
+    beyond = (offset - inside) * np.abs(np.diag(slopes)) / pitch
+    outward = np.where(beyond < 0, pixel == 0, pixel == shape - 1)
+    row, column = pixel + inside + np.where(outward, beyond, 0.0)
+    return float(row), float(column)
+
+
+def _positions(detector: Any, rows: Any, columns: Any) -> Any:
+    """Return (n, 2): metres down and to the right of pixels, given by their indices."""
+    at = detector.calc_cartesian_positions(np.asarray(rows, float), np.asarray(columns, float))
+    return np.stack([np.asarray(at[0], float), np.asarray(at[1], float)], axis=-1)
+
+
+def _nearest_of_grid(detector: Any, point: Any, pitch: Any) -> Any:
+    """Return (row, column) of the pixel nearest to a point, of pixels in equal steps that may run backwards."""
+    shape = np.array(detector.shape[:2], dtype=int)
+    ends = _positions(detector, np.array([0.0, shape[0] - 1]), np.array([0.0, shape[1] - 1]))
+    steps = np.where(ends[1] < ends[0], -pitch, pitch)
+    return np.rint((point - ends[0]) / steps).clip(0, shape - 1).astype(int)
+
+
+def _nearest(detector: Any, point: Any) -> Any:
+    """Return (row, column) of the pixel nearest to a point, wherever pixels lie."""
+    rows, columns = (int(length) for length in detector.shape[:2])
+    least, found = np.inf, (0, 0)
+    for first in range(0, rows, ROWS_AT_A_TIME):
+        block = np.indices((min(ROWS_AT_A_TIME, rows - first), columns), dtype=float)
+        at = _positions(detector, block[0] + first, block[1])
+        distances = np.hypot(at[..., 0] - point[0], at[..., 1] - point[1])
+        place = int(np.nanargmin(distances))
+        if distances.flat[place] < least:
+            least = float(distances.flat[place])
+            row, column = divmod(place, columns)
+            found = (first + row, column)
+    return np.array(found)
