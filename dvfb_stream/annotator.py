@@ -84,6 +84,7 @@ class _Inferred:
     novelty: float
     coefficients: NDArray[np.complex64]
     activations: NDArray[np.float32]
+    masked_pixels: int
 
 
 class Annotator(FrameAnnotator):
@@ -353,8 +354,15 @@ class Annotator(FrameAnnotator):
         amplitudes = coefficients.cpu().numpy()
         self._took(Stage.NETWORK, started)
         return [
-            _Inferred(scores[i], float(residuals[i]), float(novelties[i]), amplitudes[i], features[i])
-            for i in range(len(prepared))
+            _Inferred(
+                scores[i],
+                float(residuals[i]),
+                float(novelties[i]),
+                amplitudes[i],
+                features[i],
+                one.view.masked_pixels if isinstance(one.view, View) else 0,
+            )
+            for i, one in enumerate(prepared)
         ]
 
     def _on_device(self, prepared: Sequence[Prepared]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -383,6 +391,7 @@ class Annotator(FrameAnnotator):
             status=Status.OK,
             model=self.identity,
             origin=frame.origin,
+            masked_pixels=result.masked_pixels,
             scores={label: float(score) for label, score in zip(LABELS, result.scores, strict=True)},
             labels=close_under_implication(accepted),
             fit_residual=result.residual,

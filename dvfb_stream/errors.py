@@ -15,7 +15,7 @@ class GeometryError(DvfbError):
 
 
 class FrameError(DvfbError):
-    """Pixels that cannot be annotated: wrong shape or type, not finite, nothing valid."""
+    """Pixels that cannot be annotated: wrong shape or type, too large, nothing valid."""
 
 
 class NotThereYetError(FrameError):

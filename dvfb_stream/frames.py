@@ -53,21 +53,26 @@ class InvalidValues:
     delta: float = 0.0
     """Values no further than this from one of `values` mark it, too: pyFAI's delta_dummy."""
     above: float | None = None
-    """Greater values are no counts: the detector's saturation value."""
+    """Greater values are no counts: NeXus's saturation_value."""
+    below: float | None = None
+    """Lesser values are no counts: NeXus's underload_value."""
 
     def __post_init__(self) -> None:
         try:
             values = tuple(float(value) for value in self.values)
             delta = float(self.delta)
-            above = None if self.above is None else float(self.above)
+            above, below = (None if limit is None else float(limit) for limit in (self.above, self.below))
         except (TypeError, ValueError, OverflowError) as error:
+            raise GeometryError(f"what marks invalid pixels must be numbers, not {self!r}") from error
+        if (
+            not math.isfinite(delta)
+            or delta < 0
+            or any(limit is not None and math.isnan(limit) for limit in (above, below))
+        ):
             raise GeometryError(
-                f"values that mark invalid pixels must be numbers, not {self.values!r} with delta {self.delta!r} "
-                f"and above {self.above!r}"
-            ) from error
-        if not math.isfinite(delta) or delta < 0 or (above is not None and math.isnan(above)):
-            raise GeometryError(f"delta must be 0 or more, and above a number, not {delta} and {above}")
-        for name, value in (("values", values), ("delta", delta), ("above", above)):
+                f"delta must be 0 or more, above and below numbers, not {delta}, {above} and {below}"
+            )
+        for name, value in (("values", values), ("delta", delta), ("above", above), ("below", below)):
             object.__setattr__(self, name, value)
 
 

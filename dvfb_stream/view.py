@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import FrameError
 from dvfb_stream.frames import COUNT_KINDS, Frame, Geometry
+from dvfb_stream.invalid_pixels import invalid_pixels
 
 VIEW_SIZE = 256
 """Side of the view in pixels, the paper's."""
@@ -49,6 +50,8 @@ class View:
     center_x: float
     """Direct beam in view pixels; pixel centres at integers."""
     center_y: float
+    masked_pixels: int = 0
+    """Detector pixels that are not in it: those of the geometry's mask, and those marked by their value."""
 
 
 class ViewResampler:
@@ -132,14 +135,12 @@ class ViewResampler:
         Parameters
         ----------
         pixels
-            (rows, columns), integer or floating. Negative counts and, in integer frames, the type's largest
-            value, which detectors write for an overflow, are invalid pixels.
+            (rows, columns), integer or floating. `dvfb_stream.invalid_pixels` says which values are no counts.
 
         Raises
         ------
         FrameError
-            When the shape or type is wrong, a pixel outside the mask is not finite or too large for float32,
-            or none is valid.
+            When the shape or type is wrong, a valid pixel is too large for float32, or none is valid.
         """
         try:
             pixels = np.asarray(pixels)
@@ -153,17 +154,23 @@ class ViewResampler:
         if pixels.dtype.kind not in COUNT_KINDS:
             raise FrameError(f"pixels must be integer or floating, not {pixels.dtype}")
         counts = self._as_counts(pixels)
-        if counts.min() >= 0 and counts.max() < _ceiling(pixels.dtype):  # neither holds where there is a NaN
+        rules = invalid_pixels(pixels.dtype, self.geometry.invalid_values)
+        least, greatest = float(counts.min()), float(counts.max())
+        if not rules.may_hold(least, greatest) and rules.reconsidered(least, greatest) is None:
             valid, coverage, mask = self._static_validity, self._coverage, self.mask
         else:
-            valid = self._valid(pixels)
+            valid = self._static_validity & rules.valid(pixels)
+            again = rules.reconsidered(*_range(counts, valid))
+            if again is not None:
+                valid = self._static_validity & again.valid(pixels)
             coverage = self._sum(valid.astype(np.float32))
             mask = self._covered(coverage)
             counts[~valid] = 0
         if not mask.any():
             raise FrameError(
-                "no valid pixel is left: nearly all are masked, negative or at the detector's overflow value; "
-                "check the mask (True = valid) and the exposure"
+                f"no valid pixel is left: {pixels.size - np.count_nonzero(valid)} of {pixels.size} are masked, or marked "
+                "as invalid by their value; check the mask (in a mask file 1 means masked, in Geometry(mask=) True "
+                "means valid) and what the detector writes where there is no count (--dummy, invalid_values)"
             )
         mean = self._sum(counts)
         if not np.isfinite(mean).all():
@@ -172,8 +179,11 @@ class ViewResampler:
                 "check the type and byte order of the file"
             )
         np.divide(mean, coverage, out=mean, where=mask)
-        image = np.where(mask, np.log1p(mean) * (MAXIMUM / FULL_SCALE), np.float32(0)).astype(np.float32)
-        return View(image, mask, self.center_x, self.center_y)
+        image = np.where(mask, np.log1p(np.maximum(mean, 0)) * (MAXIMUM / FULL_SCALE), np.float32(0)).astype(
+            np.float32
+        )
+        masked = pixels.size - int(np.count_nonzero(valid))
+        return View(image, mask, self.center_x, self.center_y, masked)
 
     def _as_counts(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         """Return pixels as they are, those outside the mask 0; four times as fast as a choice pixel by pixel."""
@@ -184,26 +194,11 @@ class ViewResampler:
         counts.reshape(-1)[self._masked] = 0
         return counts
 
-    def _valid(self, pixels: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return which pixels are valid, where not all under the mask are; FrameError for those that must not be."""
-        valid = self._static_validity
-        if pixels.dtype.kind == "f":
-            not_finite = ~np.isfinite(pixels) & valid
-            if not_finite.any():
-                row, column = np.argwhere(not_finite)[0]
-                raise FrameError(
-                    f"{int(not_finite.sum())} pixels outside the mask are not finite, the first at row {row}, "
-                    f"column {column} ({pixels[row, column]}); mask them"
-                )
-            valid = valid & (pixels >= 0)
-        else:
-            valid = valid & (pixels >= 0) & (pixels != np.iinfo(pixels.dtype).max)
-        return valid
 
-
-def _ceiling(kind: np.dtype[Any]) -> np.float32:
-    """Return what counts of a type must lie below to be valid all: single precision may round others up to it."""
-    return np.float32(np.inf if kind.kind == "f" else np.iinfo(kind).max)
+def _range(counts: NDArray[np.float32], valid: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the least and the greatest of the valid values, and of 0."""
+    values = np.where(valid, counts, np.float32(0))
+    return float(values.min()), float(values.max())
 
 
 def _overlap(length: int, scale: float, offset: float, size: int) -> csr_array:

@@ -92,7 +92,7 @@ def test_an_annotator_and_an_estimator_are_short_to_read(annotator):
 @pytest.mark.parametrize(
     ("pixels", "reason"),
     [
-        (np.full(GEOMETRY.shape, np.nan), "not finite"),
+        (np.full(GEOMETRY.shape, np.nan), "no valid pixel is left"),
         (np.zeros((3, 3)), r"geometry says"),
         (np.full(GEOMETRY.shape, -1), "no valid pixel"),
         (np.full(GEOMETRY.shape, 65535, dtype=np.uint16), "no valid pixel"),
@@ -250,7 +250,7 @@ def test_features_are_what_the_last_layers_make_scores_of(tiny_bundle):
     assert found.activations.shape == (3, 32)
     assert np.isnan(found.activations[1]).all()
     assert np.isnan(found.scores[1]).all()
-    assert "not finite" in found.reasons[1]
+    assert "no valid pixel is left" in found.reasons[1]
     assert found.reasons[0] == found.reasons[2] == ""
 
     with torch.inference_mode():

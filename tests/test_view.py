@@ -121,16 +121,14 @@ def test_module_gaps_stay_masked():
     assert not view.mask[:, :7].any()  # 981 columns fill 240.8 of 256: the rest lies left and right of them
 
 
-def test_not_a_number_is_named_outside_the_mask_and_ignored_under_it():
-    pixels = np.ones((20, 30))
-    pixels[4, 5] = np.nan
-    with pytest.raises(
-        FrameError, match="1 pixels outside the mask are not finite, the first at row 4, column 5"
-    ):
-        make_view(Frame(pixels, Geometry(shape=(20, 30), center_x=3, center_y=4)))
-    mask = np.isfinite(pixels)
-    view = make_view(Frame(pixels, Geometry(shape=(20, 30), center_x=3, center_y=4, mask=mask)))
-    assert np.isfinite(view.image).all()
+def test_not_a_number_is_no_value():
+    pixels = np.random.default_rng(0).poisson(20, (256, 256)).astype(np.float32)
+    pixels[4:6, 5] = np.nan
+    pixels[7, 8] = np.inf
+    view = make_view(Frame(pixels, Geometry(shape=(256, 256), center_x=3, center_y=4)))
+    np.testing.assert_array_equal(view.mask, np.isfinite(pixels))
+    assert view.masked_pixels == 3
+    np.testing.assert_allclose(counts_of(view)[view.mask], pixels[np.isfinite(pixels)], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +136,8 @@ def test_not_a_number_is_named_outside_the_mask_and_ignored_under_it():
     [
         (np.ones((20, 31)), r"\(20, 31\), but its geometry says \(20, 30\)"),
         (np.ones((20, 30), dtype=complex), "complex128"),
-        (np.full((20, 30), -1), "no valid pixel"),
+        (np.full((20, 30), -1), "no valid pixel is left: 600 of 600"),
+        (np.full((20, 30), np.nan), "no valid pixel is left: 600 of 600"),
         (np.full((20, 30), "a"), "integer or floating"),
         (np.full((20, 30), 1e39), r"pixels reach 1e\+39, too large"),
         ([[1], [1, 2]], r"an array of \(20, 30\)"),

@@ -141,7 +141,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
     fabio.tifimage.TifImage(data=pattern(3, (50, 60))).write(str(names["other.tif"]))
     stack = np.stack([pattern(seed) for seed in range(5)]).astype(np.float32)
     stack[stack < 0] = 0
-    stack[2, 10, 11] = np.nan
+    stack[2] = np.nan
     with h5py.File(names["stack.h5"], "w") as file:
         file["data"] = stack
     names["notes.txt"].write_text("The beam was lost at noon.\n")

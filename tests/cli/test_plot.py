@@ -183,7 +183,7 @@ class TestEstimate:
         assert chosen.status == 1
         assert [(row["frame"], row["status"]) for row in chosen.rows] == [(4, "ok"), (2, "failed")]
         (error,) = chosen.errors
-        assert "frame 2: 1 pixels outside the mask are not finite" in error
+        assert "frame 2: no valid pixel is left" in error
         beyond = dvfb(*arguments, "--frame", 5)
         assert (beyond.status, beyond.stdout) == (1, "")
         assert beyond.errors == [

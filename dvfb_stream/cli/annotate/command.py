@@ -98,7 +98,7 @@ def annotate(
 
     The beam centre must be given, by --center-x and --center-y or by --poni; it is never guessed. All files
     share one geometry. A file that cannot be read costs one line on stderr, a frame that cannot be annotated
-    (all masked, not finite, of another shape) has status "failed" and its reason; the others are annotated, and
+    (no valid pixel, another shape) has status "failed" and its reason; the others are annotated, and
     the exit status is 1.
 
     Fit residual: share of the image that the Fourier-Bessel coefficients leave unexplained, 0 to 1. Novelty:
