@@ -91,7 +91,7 @@ def invalid_pixels(dtype: np.dtype[Any], declared: InvalidValues | None = None) 
     """Return what marks the pixels of one type as invalid.
 
     Always: NaN and infinities; the greatest value of an integer type and the one below; `NEVER_COUNTS`; what is
-    declared. Negative integers, unless values or a least value are declared. Where negative numbers may be counts from
+    declared. Negative integers, unless values or a least one are declared. Where negative numbers may be counts from
     which something was subtracted, in floating frames and where that is declared, -1 and -2 as long as there is no
     lower integer.
 

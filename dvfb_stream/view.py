@@ -166,11 +166,12 @@ class ViewResampler:
             coverage = self._sum(valid.astype(np.float32))
             mask = self._covered(coverage)
             counts[~valid] = 0
+        masked = pixels.size - int(np.count_nonzero(valid))
         if not mask.any():
             raise FrameError(
-                f"no valid pixel is left: {pixels.size - np.count_nonzero(valid)} of {pixels.size} are masked, or marked "
-                "as invalid by their value; check the mask (in a mask file 1 means masked, in Geometry(mask=) True "
-                "means valid) and what the detector writes where there is no count (--dummy, invalid_values)"
+                f"no valid pixel is left: {masked} of {pixels.size} are masked or invalid by their value; check "
+                "the mask (in a mask file 1 means masked, in Geometry(mask=) True means valid) and what the detector "
+                "writes where there is no count (--dummy, invalid_values)"
             )
         mean = self._sum(counts)
         if not np.isfinite(mean).all():
@@ -182,7 +183,6 @@ class ViewResampler:
         image = np.where(mask, np.log1p(np.maximum(mean, 0)) * (MAXIMUM / FULL_SCALE), np.float32(0)).astype(
             np.float32
         )
-        masked = pixels.size - int(np.count_nonzero(valid))
         return View(image, mask, self.center_x, self.center_y, masked)
 
     def _as_counts(self, pixels: NDArray[Any]) -> NDArray[np.float32]:

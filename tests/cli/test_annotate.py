@@ -111,7 +111,7 @@ class TestGeometry:
             "annotate", tmp_path / "frame.npy", *CENTRE, "--mask", tmp_path / "mask.npy", *TINY, "--json"
         )
         assert outcome.status == 0
-        assert outcome.rows[0]["masked_pixels"] == 4
+        assert outcome.rows[0]["masked_pixels"] == np.count_nonzero(pattern(0) < 0) + 4
 
     @pytest.mark.parametrize(
         ("options", "said"),
