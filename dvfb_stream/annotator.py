@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import platform
 import time
@@ -27,6 +28,7 @@ from dvfb_stream.metrics import Stage
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
 from dvfb_stream.models.calibration import OPERATING_POINTS, probabilities
 from dvfb_stream.models.novelty import novelty_inputs
+from dvfb_stream.remarks import mostly_masked
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE, View, ViewResamplers
 
 PLAN_CACHE_BYTES = 1 << 30
@@ -392,6 +394,7 @@ class Annotator(FrameAnnotator):
             model=self.identity,
             origin=frame.origin,
             masked_pixels=result.masked_pixels,
+            remark=mostly_masked(result.masked_pixels, math.prod(frame.geometry.shape)),
             scores={label: float(score) for label, score in zip(LABELS, result.scores, strict=True)},
             labels=close_under_implication(accepted),
             fit_residual=result.residual,

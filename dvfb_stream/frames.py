@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from operator import index
 from textwrap import shorten
 from typing import Any
@@ -20,6 +20,9 @@ COUNT_KINDS = "iuf"
 
 NUMBER_KINDS = "b" + COUNT_KINDS
 """NumPy's kinds of numbers that are read, copied and shared between processes: boolean, too."""
+
+POLARITY = "in Geometry(mask=) True means valid; in Geometry(masked=) and in mask files 1 means masked"
+"""Whoever mixes them up sees the gaps between modules and nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +93,9 @@ class Geometry:
         Direct beam in pixels; pixel centres lie at integers, x to the right, y down. May lie off the image.
     mask
         Boolean array of `shape`, True where a pixel is valid; None: all are. It is copied and made read-only.
+    masked
+        The same the other way round, instead of `mask`: integer or boolean array of `shape`, 0 where a pixel is valid
+        and any other number where it is masked, as mask files and NeXus's ``pixel_mask`` have it.
     invalid_values
         Pixel values that mark a pixel as invalid in a single frame; None: what is usual for the pixels' type.
     pixel_aspect
@@ -101,20 +107,21 @@ class Geometry:
     ------
     GeometryError
         When the shape is not two positive integers, the centre is not two finite numbers, the mask has another shape
-        or type or leaves nothing, or the aspect is not a positive number.
+        or type, leaves nothing or is given both ways, or the aspect is not a positive number.
     """
 
     shape: tuple[int, int]
     center_x: float
     center_y: float
     mask: NDArray[np.bool_] | None = None
+    masked: InitVar[NDArray[Any] | None] = None
     invalid_values: InvalidValues | None = None
     pixel_aspect: float = 1.0
     source: str = ""
     digest: str = field(init=False)
     """SHA-256 of all but the source, hexadecimal."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, masked: NDArray[Any] | None) -> None:
         try:
             shape = tuple(index(length) for length in self.shape)
         except TypeError:  # no sequence, or of something other than integers
@@ -129,7 +136,10 @@ class Geometry:
             ) from error
         if not (math.isfinite(center_x) and math.isfinite(center_y)):
             raise GeometryError(f"the beam centre must be finite, not x={center_x}, y={center_y}")
-        mask = None if self.mask is None else _frozen_mask(self.mask, shape)
+        if self.mask is not None and masked is not None:
+            raise GeometryError("give the mask once: as mask (True = valid), or as masked (1 = masked)")
+        valid = self.mask if masked is None else _valid(masked)
+        mask = None if valid is None else _frozen_mask(valid, shape)
         if not isinstance(self.invalid_values, InvalidValues | None):
             raise GeometryError(f"invalid_values must be InvalidValues(...), not {self.invalid_values!r}")
         try:
@@ -169,17 +179,27 @@ class Geometry:
         )
 
 
+def _valid(masked: NDArray[Any]) -> NDArray[np.bool_]:
+    masked = np.asarray(masked)
+    if masked.dtype.kind not in "biu":
+        raise GeometryError(
+            f"masked must be an array of integers or booleans, 0 = valid and 1 = masked, not of {masked.dtype}"
+        )
+    valid: NDArray[np.bool_] = masked == 0
+    return valid
+
+
 def _frozen_mask(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     mask = np.asarray(mask)
     if mask.dtype != np.bool_:
         raise GeometryError(
-            f"the mask must be boolean with True = valid, not {mask.dtype}; "
-            "a file where 1 means masked becomes one by `mask == 0`"
+            f"mask must be boolean with True = valid, not {mask.dtype}; give an array of 0 and 1 in which 1 means "
+            "masked, as mask files have it, as masked"
         )
     if mask.shape != shape:
         raise GeometryError(f"the mask has shape {mask.shape}, but frames have shape {shape}")
     if not mask.any():
-        raise GeometryError("the mask leaves no valid pixel; in this software True means valid")
+        raise GeometryError(f"the mask leaves no valid pixel; {POLARITY}")
     mask = mask.copy()
     mask.flags.writeable = False
     return mask

@@ -1,5 +1,7 @@
 """Geometry and frames: frozen, hashable by content, and picky about masks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,16 @@ def test_values_that_mark_invalid_pixels_are_numbers(wrong):
         InvalidValues(**wrong)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint32, np.int32])
+def test_a_mask_may_be_given_as_mask_files_have_it(dtype):
+    masked = np.zeros((4, 6), dtype)
+    masked[1, 2:4] = 1 if dtype is bool else 2
+    geometry = Geometry(shape=(4, 6), center_x=2.5, center_y=1, masked=masked)
+    np.testing.assert_array_equal(geometry.mask, masked == 0)
+    assert geometry == Geometry(shape=(4, 6), center_x=2.5, center_y=1, mask=masked == 0)
+    assert replace(geometry, center_x=3.0).mask.sum() == 22
+
+
 def test_the_mask_cannot_be_changed_afterwards():
     mask = np.ones((4, 6), dtype=bool)
     geometry = Geometry(shape=(4, 6), center_x=2.5, center_y=1, mask=mask)
@@ -70,9 +82,12 @@ def test_the_mask_cannot_be_changed_afterwards():
         ({"invalid_values": -1}, "InvalidValues"),
         ({"center_x": "left"}, "two numbers"),
         ({"center_x": float("nan")}, "finite"),
-        ({"mask": np.ones((4, 6), dtype=int)}, "boolean"),
+        ({"mask": np.ones((4, 6), dtype=int)}, "boolean with True = valid.*as masked"),
         ({"mask": np.ones((6, 4), dtype=bool)}, r"\(6, 4\), but frames have shape \(4, 6\)"),
-        ({"mask": np.zeros((4, 6), dtype=bool)}, "no valid pixel"),
+        ({"mask": np.zeros((4, 6), dtype=bool)}, "no valid pixel; in Geometry\\(mask=\\) True means valid"),
+        ({"masked": np.ones((4, 6), dtype=bool)}, "no valid pixel; in Geometry\\(mask=\\) True means valid"),
+        ({"masked": np.ones((4, 6))}, "integers or booleans, 0 = valid and 1 = masked, not of float64"),
+        ({"mask": np.ones((4, 6), bool), "masked": np.zeros((4, 6), bool)}, "give the mask once"),
     ],
 )
 def test_what_no_frame_can_have_is_refused(arguments, message):

@@ -47,6 +47,10 @@ class Events(Protocol):
         """Call with one line for a file that cannot be read, or for frames of a file that failed alike."""
         ...
 
+    def noted(self, message: str) -> None:
+        """Call with one line of what should be known of frames, or of a file, that did not fail."""
+        ...
+
 
 def _all_frames(file: str, count: int) -> Sequence[int]:
     return range(count)

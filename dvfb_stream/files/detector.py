@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -13,7 +14,10 @@ from dvfb_stream.errors import GeometryError
 from dvfb_stream.files.beam_centre import BeamCentre, PixelSize
 from dvfb_stream.files.file_facts import NO_FACTS, FileFacts
 from dvfb_stream.files.poni_geometry import DetectorModel, PoniGeometry, PyFaiGeometry
-from dvfb_stream.frames import Geometry
+from dvfb_stream.frames import POLARITY, Geometry
+from dvfb_stream.remarks import mostly_masked
+
+logger = logging.getLogger(__name__)
 
 MOST_SHAPES = 16
 """Of one detector, geometries kept: it has one, and another with each binning."""
@@ -147,5 +151,9 @@ class Detector:
         for _, mask in masks:
             valid &= mask
         if not valid.any():
-            raise GeometryError(f"together {', '.join(source for source, _ in masks)} mask every pixel")
+            raise GeometryError(
+                f"together {', '.join(source for source, _ in masks)} mask every pixel; {POLARITY}"
+            )
+        if remark := mostly_masked(valid.size - int(valid.sum()), valid.size):
+            logger.warning("%s: %s", ", ".join(source for source, _ in masks), remark)
         return valid

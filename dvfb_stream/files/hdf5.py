@@ -16,7 +16,7 @@ from dvfb_stream.files.hdf5_open_files import OpenHdf5, open_hdf5, read_stored
 from dvfb_stream.files.open_files_cache import KeptOpen
 from dvfb_stream.files.references import FrameAllocator, Hdf5Frame
 from dvfb_stream.files.virtual import Box, lengths, mappings, within
-from dvfb_stream.frames import COUNT_KINDS
+from dvfb_stream.frames import COUNT_KINDS, NUMBER_KINDS
 
 MOST_STEPS = 8
 """From file to file until a frame is found; more is a circle."""
@@ -86,6 +86,7 @@ class Hdf5Frames:
                 f"{path}::{name} {dataset.shape}"
                 for name, dataset in _datasets(reading.file(path).handle, "", DEEPEST_LEVEL)
                 if is_stack(dataset.shape, np.dtype(dataset.dtype))
+                and dataset.dtype.kind in COUNT_KINDS
                 and min(dataset.shape[-2:]) >= SMALLEST_SIDE
             ]
         if not found:
@@ -211,8 +212,8 @@ class _Reading:
 
 
 def is_stack(shape: tuple[int, ...] | None, dtype: np.dtype[Any]) -> bool:
-    """Whether a dataset can be the frames of a detector: counts of shape (rows, columns), (N, [1,] rows, columns)."""
-    if shape is None or dtype.kind not in COUNT_KINDS or dtype.itemsize > WIDEST_ITEM:
+    """Whether a dataset can be frames of a detector: numbers of shape (rows, columns), (N, [1,] rows, columns)."""
+    if shape is None or dtype.kind not in NUMBER_KINDS or dtype.itemsize > WIDEST_ITEM:
         return False
     return len(shape) in (2, 3) or (len(shape) == 4 and shape[1] == 1)
 

@@ -15,24 +15,29 @@ TEXT_SUFFIXES = frozenset({".txt", ".csv", ".dat", ".asc"})
 
 CONVENTION = "in a mask file 0 (False) means valid and 1 (True, or any other number) means masked"
 
+MOST_KINDS = 8
+"""Different values other than 0, in a mask of more than 8 bits. NeXus numbers six reasons why a pixel is masked, and
+adds them up where there are two; a frame holds more values than that."""
+
 
 def read_mask(path: str | Path) -> NDArray[np.bool_]:
     """Return a mask file as a boolean array with True = valid.
 
-    In the file 0 means valid and any other number means masked: the convention of pyFAI, silx and Fit2D, kept for
-    every format, boolean npy files included (there True means masked).
+    In the file 0 means valid and any other number means masked: the convention of pyFAI, silx, Fit2D and NeXus, kept
+    for every format, boolean ones included (there True means masked).
 
     Parameters
     ----------
     path
         ``.npy``; text (``.txt .csv .dat .asc``: a line a row, numbers separated by blanks or commas, ``#`` comments);
-        any image that fabio reads (tif, edf, Fit2D's msk); or ``file.h5::/path``.
+        any image that `open_frames` reads (tif of 1 bit or more, png, edf, Fit2D's msk); or ``file.h5::/path``, of
+        shape (rows, columns) or (1, rows, columns): a NeXus or DECTRIS ``pixel_mask``.
 
     Raises
     ------
     GeometryError
-        When there is no such file, it is no mask (not two-dimensional, not numbers, or with more than two values
-        where 8 bits would not do), or it masks every pixel.
+        When there is no such file, it is no mask (not two-dimensional, not whole numbers, or with more different
+        values than `MOST_KINDS` where 8 bits would not do), or it masks every pixel.
     MissingExtraError
         When an image or HDF5 file needs packages of the extra ``files``.
     """
@@ -81,9 +86,11 @@ def _check_values(spec: str, values: NDArray[Any], masked: NDArray[np.bool_]) ->
         raise GeometryError(f"mask {spec} has values that are not finite; {CONVENTION}")
     if values.dtype.itemsize == 1 or not masked.any():
         return
-    others = values[masked]
-    if (others != others[0]).any():
+    others = np.unique(values[masked])
+    if others.size == 1:
+        return
+    if others.size > MOST_KINDS or (others != np.trunc(others)).any() or 2 * masked.sum() > masked.size:
         raise GeometryError(
-            f"mask {spec} has more than two different values, among them {others[0]} and "
-            f"{others[others != others[0]][0]}: it looks like a frame, not a mask; {CONVENTION}"
+            f"mask {spec} has {others.size} different values besides 0, from {others[0]} to {others[-1]}, in "
+            f"{masked.sum()} of {masked.size} pixels: it looks like a frame, not a mask; {CONVENTION}"
         )

@@ -112,6 +112,16 @@ class TestGeometry:
         )
         assert outcome.status == 0
         assert outcome.rows[0]["masked_pixels"] == np.count_nonzero(pattern(0) < 0) + 4
+        assert (outcome.rows[0]["remark"], outcome.stderr) == ("", "")
+
+    def test_a_mask_the_wrong_way_round_is_told(self, dvfb, files, tmp_path: Path) -> None:
+        valid = np.ones(SHAPE, bool)
+        valid[:10] = False
+        np.save(tmp_path / "valid.npy", valid)
+        outcome = dvfb("annotate", files["a.tif"], *CENTRE, "--mask", tmp_path / "valid.npy", *TINY, "--json")
+        assert outcome.status == 0
+        assert "in mask files 1 means masked" in outcome.rows[0]["remark"]
+        assert outcome.rows[0]["remark"] in outcome.stderr
 
     @pytest.mark.parametrize(
         ("options", "said"),

@@ -147,3 +147,12 @@ class TestUnits:
     def test_what_is_no_unit_or_size_is_refused(self, values: dict) -> None:
         with pytest.raises(ValidationError):
             DetectorDescription(center_x=1, center_y=1, **values)
+
+
+@pytest.mark.parametrize(("rows", "told"), [(74, False), (76, True)])
+def test_a_mask_that_hides_most_of_a_frame_is_logged_with_its_polarity(tmp_path, caplog, rows, told):
+    masked = np.zeros((100, 20), np.uint8)
+    masked[:rows] = 1
+    np.save(tmp_path / "mask.npy", masked)
+    DetectorDescription(center_x=1, center_y=2, mask="mask.npy").geometry(folder=tmp_path)
+    assert ("in mask files 1 means masked" in caplog.text) == told

@@ -6,10 +6,12 @@ import io
 from pathlib import Path
 
 import fabio.edfimage
+import fabio.fit2dmaskimage
 import fabio.tifimage
 import h5py
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -56,6 +58,61 @@ FORMATS = {
 }
 
 
+def bits(path: Path) -> None:
+    """As DECTRIS and NeXus have it: 1 gap, 2 dead, 3 both reasons, 16 noisy."""
+    values = np.zeros((20, 30), np.uint32)
+    values[:5] = 1
+    values[4, :9] = (2, 3, 16, 2**31, 1, 1, 4, 1, 2)
+    values[7, 8] = 2
+    with h5py.File(path, "w") as file:
+        detector = file.create_group("entry/instrument/detector")
+        detector["pixel_mask"] = values
+        detector["stacked"] = values[None]
+        detector["boolean"] = values != 0
+
+
+def negative(path: Path) -> None:
+    """As Pilatus frames have their gaps and dead pixels."""
+    values = -MASKED.astype(np.int32)
+    values[7, 8] = -2
+    fabio.tifimage.TifImage(data=values).write(str(path))
+
+
+def fit2d(path: Path) -> None:
+    fabio.fit2dmaskimage.Fit2dMaskImage(data=MASKED).write(str(path))
+
+
+MANY = {
+    "pixel_mask": ("nexus.h5", bits, "::/entry/instrument/detector/pixel_mask"),
+    "pixel_mask, stacked": ("nexus.h5", bits, "::/entry/instrument/detector/stacked"),
+    "boolean HDF5": ("nexus.h5", bits, "::/entry/instrument/detector/boolean"),
+    "-1 and -2": ("negative.tif", negative, ""),
+    "Fit2D msk": ("mask.msk", fit2d, ""),
+    "pyFAI edf": (
+        "mask.edf",
+        lambda path: fabio.edfimage.EdfImage(data=MASKED.astype(np.int8)).write(str(path)),
+        "",
+    ),
+}
+
+
+def independently(path: Path, dataset: str) -> np.ndarray:
+    """What another reader finds in the file."""
+    if dataset:
+        with h5py.File(path) as file:
+            return np.squeeze(file[dataset.removeprefix("::")][()])
+    return tifffile.imread(path) if path.suffix == ".tif" else fabio.open(path).data
+
+
+@pytest.mark.parametrize("kind", MANY)
+def test_masks_of_the_field_are_what_another_reader_finds(tmp_path: Path, kind: str) -> None:
+    name, write, dataset = MANY[kind]
+    write(tmp_path / name)
+    found = independently(tmp_path / name, dataset)
+    np.testing.assert_array_equal(found != 0, MASKED != 0)
+    np.testing.assert_array_equal(read_mask(f"{tmp_path / name}{dataset}"), found == 0)
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_zero_is_valid_and_all_else_masked_in_every_format(tmp_path: Path, name: str) -> None:
     FORMATS[name](tmp_path / name)
@@ -81,6 +138,11 @@ def test_a_frame_is_not_a_mask(tmp_path: Path) -> None:
     assert "looks like a frame, not a mask" in refusal(tmp_path / "frame.npy")
 
 
+def test_a_dim_frame_is_not_a_mask(tmp_path: Path) -> None:
+    np.save(tmp_path / "frame.npy", np.random.default_rng(0).poisson(1.5, (50, 60)))
+    assert "looks like a frame, not a mask" in refusal(tmp_path / "frame.npy")
+
+
 def test_pickles_are_never_loaded(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, ...]:
@@ -99,7 +161,7 @@ def test_pickles_are_never_loaded(tmp_path: Path) -> None:
         ("0 1 0\n0 1\n", "not a table of numbers"),
         ("zero one\n", "not a table of numbers"),
         ("0 nan\n0 1\n", "not finite"),
-        ("0 1\n1 2\n", "more than two different values"),
+        ("0 1\n1 2\n", "2 different values besides 0"),
         ("1 1\n1 1\n", "masks every pixel"),
     ],
 )

@@ -30,21 +30,34 @@ def annotate_files(
 
     At most `batch_size` frames are in memory.
     """
-    failures = Failures(events)
+    told = (Failures(events), Failures(_Notes(events)))
     pending: list[FrameRead] = []
     number = 0
     for read in read_all(files, detector, events):
         pending.append(read)
         if len(pending) == batch_size:
-            for row in _rows(annotator, pending, number):
-                failures.see(row, None if row.annotation.ok else row.annotation.reason)
-                yield row
+            yield from _told(_rows(annotator, pending, number), *told)
             number += len(pending)
             pending.clear()
-    for row in _rows(annotator, pending, number):
-        failures.see(row, None if row.annotation.ok else row.annotation.reason)
+    yield from _told(_rows(annotator, pending, number), *told)
+    for each in told:
+        each.tell()
+
+
+class _Notes:
+    """Tells what `Failures` gathers as notes."""
+
+    def __init__(self, events: Events) -> None:
+        self.opened = events.opened
+        self.failed = self.noted = events.noted
+
+
+def _told(rows: Iterator[AnnotatedFrame], failures: Failures, remarks: Failures) -> Iterator[AnnotatedFrame]:
+    for row in rows:
+        annotation = row.annotation
+        failures.see(row, None if annotation.ok else annotation.reason)
+        remarks.see(row, annotation.remark or None)
         yield row
-    failures.tell()
 
 
 def _rows(annotator: SupportsAnnotate, batch: Sequence[FrameRead], number: int) -> Iterator[AnnotatedFrame]:
