@@ -10,6 +10,12 @@ from dvfb_stream.errors import FrameError, NotThereYetError
 WIDEST_ITEM = 8
 """Bytes of the widest pixel type: extended floats are no detector's, and torch has none."""
 
+COLOURS = (3, 4)
+"""Numbers a pixel of a picture: red, green, blue, and how opaque it is."""
+
+NARROWEST_FRAME = 16
+"""Columns: a dataset narrower than this is a table or a list of motor positions, not worth offering as images."""
+
 KINDS_OF_FILE = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a named pipe",
@@ -41,6 +47,14 @@ def regular_file(path: str) -> os.stat_result:
         kind = KINDS_OF_FILE.get(stat.S_IFMT(status.st_mode), "of an unknown kind")
         raise FrameError(f"{path} is {kind}, no file of frames")
     return status
+
+
+def is_coloured(shape: tuple[int, ...]) -> bool:
+    """Whether an array of that shape is a picture in colours, or several: (..., rows, columns, 3 or 4).
+
+    No detector is that many columns wide and at least `NARROWEST_FRAME` rows high.
+    """
+    return len(shape) > 2 and shape[-1] in COLOURS and shape[-2] >= NARROWEST_FRAME
 
 
 def refuse_pipes_and_devices(path: str) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import struct
+from pathlib import Path
 
+import fabio
 import fabio.edfimage
 import h5py
 import numpy as np
 import pytest
 
 from dvfb_stream.errors import FrameError
-from dvfb_stream.files import DetectorDescription, handlers, images, open_files_cache, open_frames
+from dvfb_stream.files import DetectorDescription, handlers, open_files_cache, open_frames
 from dvfb_stream.files.frame_files import FrameFiles
 from dvfb_stream.files.references import Expected, HandledFrame, Hdf5Frame
+from dvfb_stream.files.tiff_directories import frame_directories
 
 
 def chain_of_links(folder, steps):
@@ -111,13 +115,11 @@ def tiff_of(images):
     return b"II*\0" + struct.pack("<I", 8) + b"".join(entries) + struct.pack("<HI", 0, 0)
 
 
-def test_a_tiff_of_100_000_images_is_followed_and_one_more_is_damage(tmp_path):
-    path = tmp_path / "a.tif"
-    path.write_bytes(tiff_of(100_000))
-    images._check_tiff_directories(path)
-    path.write_bytes(tiff_of(100_001))
+def test_a_tiff_of_100_000_images_is_followed_and_one_more_is_damage():
+    path = Path("a.tif")
+    assert frame_directories(path, io.BytesIO(tiff_of(100_000))) == list(range(100_000))
     with pytest.raises(FrameError, match="has no end"):
-        images._check_tiff_directories(path)
+        frame_directories(path, io.BytesIO(tiff_of(100_001)))
 
 
 def test_a_file_of_several_images_is_opened_anew_once_fabio_keeps_more_than_64_megabytes(
@@ -126,8 +128,8 @@ def test_a_file_of_several_images_is_opened_anew_once_fabio_keeps_more_than_64_m
     image = fabio.edfimage.EdfImage(data=np.zeros((1024, 1024)))
     image.append_frame(data=np.zeros((1024, 1024)))
     image.write(str(tmp_path / "a.edf"))
-    opened, real = [], images._opened_by_fabio
-    monkeypatch.setattr(images, "_opened_by_fabio", lambda path: opened.append(path) or real(path))
+    opened, real = [], fabio.open
+    monkeypatch.setattr(fabio, "open", lambda path: opened.append(path) or real(path))
     with open_frames(str(tmp_path / "a.edf")) as file:
         for _ in range(9):
             file.read(0)

@@ -92,7 +92,7 @@ class TestImages:
     def test_frames_of_a_multi_frame_edf_come_in_any_order_with_bounded_memory(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("dvfb_stream.files.images.MOST_KEPT_BYTES", 2 * counts().nbytes)
+        monkeypatch.setattr("dvfb_stream.files.fabio_images.MOST_KEPT_BYTES", 2 * counts().nbytes)
         path = tmp_path / "several.edf"
         image = fabio.edfimage.EdfImage(data=counts(0))
         for seed in range(1, 8):

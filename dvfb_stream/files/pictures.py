@@ -1,0 +1,50 @@
+"""Pictures: grey PNG files hold counts or masks, the others have lost them, or never had any."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from dvfb_stream.errors import FrameError, MissingExtraError
+from dvfb_stream.files.damage import telling_damage
+
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+
+PICTURES = {b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"%PDF": "PDF"}
+"""First bytes of what is refused by its name."""
+
+_GREY = 0
+"""Colour type of one number a pixel; PNG specification, 11.2.1."""
+
+
+def refuse_pictures(path: Path, head: bytes) -> None:
+    """Raise FrameError for a file whose first bytes are those of a picture that holds no counts."""
+    kind = next((name for magic, name in PICTURES.items() if head.startswith(magic)), None)
+    if kind == "JPEG":
+        raise FrameError(f"{path} is a JPEG picture, which has lost the counts; give the detector's own file")
+    if kind is not None:
+        raise FrameError(f"{path} is a {kind} picture, no frame; give the detector's own file")
+
+
+def read_png(path: Path, content: bytes) -> NDArray[Any]:
+    """Return the (rows, columns) image of a grey PNG, of 8 or 16 bits; fewer bits are spread to 8.
+
+    Raises
+    ------
+    NotThereYetError
+        When it is damaged, or not all written.
+    FrameError
+        When it is in colours.
+    MissingExtraError
+        When imagecodecs is not installed.
+    """
+    try:
+        import imagecodecs
+    except ImportError:
+        raise MissingExtraError("imagecodecs", "files") from None
+    if content[25:26] not in (b"", bytes([_GREY])):
+        raise FrameError(f"{path} is a picture in colours; colour images are not frames")
+    with telling_damage(path):
+        return imagecodecs.png_decode(content)
