@@ -22,7 +22,7 @@ from benchmarks.live.documents import GEOMETRY, SHAPE, exposures
 from dvfb_stream import Annotator, Frame
 from dvfb_stream.fbt import FourierBessel
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
-from dvfb_stream.models.networks.cost import cost_of
+from dvfb_stream.models.network_cost import cost_of
 from dvfb_stream.models.novelty import statistics_of
 from dvfb_stream.view import ViewResampler
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.command import run
-from dvfb_stream.models.networks.cost import cost_of
+from dvfb_stream.models.network_cost import cost_of
 from dvfb_stream.training.dataset import SimulatedDataset, StoredFrames, build
 from dvfb_stream.training.fitting import fit
 from dvfb_stream.training.presets import PAPER_FRAMES, SEEDS, preset

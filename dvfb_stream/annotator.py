@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dvfb_stream import __version__
 from dvfb_stream.annotations import Annotation, ModelIdentity, Status
@@ -31,7 +31,7 @@ from dvfb_stream.models.novelty import novelty_inputs
 from dvfb_stream.remarks import mostly_masked
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE, View, ViewResamplers
 
-PLAN_CACHE_BYTES = 1 << 30
+ESTIMATOR_CACHE_BYTES = 1 << 30
 """Some fifty geometries; a beamline has one or two at a time."""
 
 INFERENCE_FRAMES = 64
@@ -103,8 +103,8 @@ class Annotator(FrameAnnotator):
     thresholds
         Operating point of the accepted labels: ``best_f1``, or ``high_precision``, at which 95 % of accepted
         simulated frames have the label; a label that never reaches that is never accepted.
-    plan_cache_bytes
-        Bound on the Fourier-Bessel plans kept for geometries seen before.
+    estimator_cache_bytes
+        Bound on the Fourier-Bessel estimators kept for geometries seen before.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ class Annotator(FrameAnnotator):
         *,
         device: str = "auto",
         thresholds: str = "best_f1",
-        plan_cache_bytes: int = PLAN_CACHE_BYTES,
+        estimator_cache_bytes: int = ESTIMATOR_CACHE_BYTES,
     ) -> None:
         _check_view(bundle)
         if thresholds not in OPERATING_POINTS:
@@ -138,6 +138,7 @@ class Annotator(FrameAnnotator):
             )
         self.operating_point = thresholds
         self._bundle = bundle
+        self._identity = bundle.identity
         self.device = find_device(device)
         # The bundle's own stays on the CPU: from a lost device nothing can be fetched.
         network = bundle.network if self.device.type == "cpu" else copy.deepcopy(bundle.network)
@@ -149,8 +150,8 @@ class Annotator(FrameAnnotator):
         }
         self._fbt = bundle.fbt_settings
         self._views = ViewResamplers()
-        self._plans = FourierBesselCache(
-            self._fbt, self._views, device=self.device, max_bytes=plan_cache_bytes
+        self._estimators = FourierBesselCache(
+            self._fbt, self._views, device=self.device, max_bytes=estimator_cache_bytes
         )
         self._report: StageReport | None = None
         self._transfer: GpuTransfer | None = None
@@ -180,7 +181,7 @@ class Annotator(FrameAnnotator):
     @property
     def identity(self) -> ModelIdentity:
         """Which model this is."""
-        return self._bundle.identity
+        return self._identity
 
     def provenance(self) -> dict[str, Any]:
         """Return what a result needs beside it to be traced and repeated; JSON-ready.
@@ -265,13 +266,13 @@ class Annotator(FrameAnnotator):
     def fall_back(self) -> str:
         """Compute on the CPU from now on, and return its name: for when the device is lost.
 
-        The device is not touched: weights are those of the bundle, plans are built anew, and what lay on the device
-        is let go. Annotations are the same but for rounding. Where it computes on the CPU already, nothing changes.
+        The device is not touched: weights are those of the bundle, estimators are built anew, and what lay on the
+        device is let go. Annotations are the same but for rounding. Where it computes on the CPU already, nothing changes.
         """
         if self.device.type != "cpu":
             self.device = torch.device("cpu")
             self._network = self._bundle.network.eval()
-            self._plans = self._plans.on(self.device)
+            self._estimators = self._estimators.on(self.device)
             self._transfer = None
         return str(self.device)
 
@@ -306,12 +307,12 @@ class Annotator(FrameAnnotator):
             When the frame cannot be annotated.
         """
         view = self._views.get(frame.geometry).view(frame.pixels)
-        plan = self._plans.get(view, frame.geometry)
-        (result,) = self._infer(plan, [Prepared(frame, view)])
+        estimator = self._estimators.get(view, frame.geometry)
+        (result,) = self._infer(estimator, [Prepared(frame, view)])
         annotation = self._annotation(frame, result, keep_coefficients=True)
         coefficients = annotation.coefficients
         assert coefficients is not None
-        reconstruction = plan.reconstruct(coefficients[None])[0].cpu().numpy()
+        reconstruction = estimator.reconstruct(coefficients[None])[0].cpu().numpy()
         return Examination(view, coefficients, reconstruction, annotation)
 
     def _inferred(self, prepared: Sequence[Prepared]) -> list[_Inferred | FrameError | GeometryError]:
@@ -322,26 +323,26 @@ class Annotator(FrameAnnotator):
             if isinstance(one.view, Exception):
                 results[index] = one.view
                 continue
-            # A frame that alone has lost pixels (overflow, negative) has a plan, hence a batch, of its own.
-            key = (one.frame.geometry, np.packbits(one.view.mask).tobytes())
+            # A frame that alone has lost pixels (overflow, negative) has an estimator, hence a batch, of its own.
+            key = (one.frame.geometry.digest, np.packbits(one.view.mask).tobytes())
             groups.setdefault(key, (one.view, []))[1].append(index)
         for view, indices in groups.values():
             try:
-                plan = self._plans.get(view, prepared[indices[0]].frame.geometry)
+                estimator = self._estimators.get(view, prepared[indices[0]].frame.geometry)
             except GeometryError as error:
                 results.update(dict.fromkeys(indices, error))
                 continue
             for start in range(0, len(indices), INFERENCE_FRAMES):
                 some = indices[start : start + INFERENCE_FRAMES]
-                results.update(zip(some, self._infer(plan, [prepared[i] for i in some]), strict=True))
+                results.update(zip(some, self._infer(estimator, [prepared[i] for i in some]), strict=True))
         return [results[index] for index in range(len(prepared))]
 
     @torch.inference_mode()
-    def _infer(self, plan: FourierBessel, prepared: Sequence[Prepared]) -> list[_Inferred]:
-        """Return what the model says about frames with views that share a plan."""
+    def _infer(self, estimator: FourierBessel, prepared: Sequence[Prepared]) -> list[_Inferred]:
+        """Return what the model says about frames with views that share an estimator."""
         started = time.perf_counter()
         images, masks = self._on_device(prepared)
-        solution = plan.solve(images)
+        solution = estimator.solve(images)
         coefficients = complex_from_real(
             solution.coefficients, n_radial=self._fbt.n_radial, orders=self._fbt.orders
         )
@@ -351,7 +352,7 @@ class Annotator(FrameAnnotator):
         started = self._took(Stage.COEFFICIENTS, started)
         logits, hidden = self._network(self._network.prepare(images, masks, coefficients))
         features = hidden.cpu().numpy()
-        scores = probabilities(self._bundle.judged(logits.cpu().numpy(), features), self._calibrations)
+        scores = probabilities(self._judged(logits.cpu().numpy(), features), self._calibrations)
         novelties = self._bundle.novelty.novelty(novelty_inputs(hidden, images, masks))
         amplitudes = coefficients.cpu().numpy()
         self._took(Stage.NETWORK, started)
@@ -366,6 +367,11 @@ class Annotator(FrameAnnotator):
             )
             for i, one in enumerate(prepared)
         ]
+
+    def _judged(self, logits: NDArray[np.float32], features: NDArray[np.float32]) -> ArrayLike:
+        """Return what calibration turns into probabilities, (B, 10): logits, or the decisions of kernel heads."""
+        heads = self._bundle.heads
+        return logits if heads is None else heads.in_place_of(logits, features)
 
     def _on_device(self, prepared: Sequence[Prepared]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the images and masks of views, (B, rows, columns) each."""
@@ -391,7 +397,7 @@ class Annotator(FrameAnnotator):
         ]
         return Annotation(
             status=Status.OK,
-            model=self.identity,
+            model=self._identity,
             origin=frame.origin,
             masked_pixels=result.masked_pixels,
             remark=mostly_masked(result.masked_pixels, math.prod(frame.geometry.shape)),
@@ -403,7 +409,7 @@ class Annotator(FrameAnnotator):
         )
 
     def _failed(self, frame: Frame, error: Exception) -> Annotation:
-        return Annotation.failed(str(error), model=self.identity, origin=getattr(frame, "origin", None))
+        return Annotation.failed(str(error), model=self._identity, origin=getattr(frame, "origin", None))
 
 
 def _check_view(bundle: Bundle) -> None:

@@ -58,12 +58,10 @@ class FourierBesselCache:
         self._settings = settings
         self._resamplers = resamplers
         self._device = device
-        self._gone: BoundedCache[int, int] = BoundedCache(REMEMBERED)
-        self._kept: BoundedCache[Hashable, FourierBessel] = BoundedCache(
-            max_bytes=max_bytes, on_evict=self._remember
-        )
+        self._kept: dict[Hashable, FourierBessel] = {}  # the one used least recently first
+        self._gone: BoundedCache[int, None] = BoundedCache(REMEMBERED)
         self._choice = random.Random(0)
-        self._whole_masks: BoundedCache[Geometry, NDArray[np.bool_]] = BoundedCache(WHOLE_MASKS)
+        self._whole_masks: BoundedCache[str, NDArray[np.bool_]] = BoundedCache(WHOLE_MASKS)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -85,17 +83,7 @@ class FourierBesselCache:
         GeometryError
             When no basis function reaches the valid pixels.
         """
-        whole = self._whole_masks.get(geometry)
-        if whole is None or (view.mask & ~whole).any():
-            unblemished = self._resamplers.get(geometry).mask
-            if _share_lost(unblemished, view.mask) <= MOST_LOST:
-                whole = unblemished
-            else:  # gaps that the geometry's mask does not know: negative in every frame
-                whole = view.mask if whole is None else whole | view.mask
-        if _share_lost(whole, view.mask) > MOST_LOST:
-            whole = view.mask
-        else:
-            self._whole_masks.put(geometry, whole)
+        whole = self._whole_mask(view, geometry)
 
         def key(mask: NDArray[np.bool_]) -> Hashable:
             return view.center_x, view.center_y, np.packbits(mask).tobytes()
@@ -125,24 +113,36 @@ class FourierBesselCache:
                 "check the centre (in detector pixels) and the mask"
             ) from error
 
-    def _find(self, key: Hashable, build: Callable[[], FourierBessel]) -> FourierBessel:
-        def make() -> FourierBessel:
-            estimator = build()
-            if hash(key) in self._gone:
-                while len(self._kept) and self._kept.n_bytes + estimator.nbytes > self.max_bytes:
-                    chosen = self._choice.choice(self._kept.keys())
-                    self._kept.pop(chosen)
-                    self._remember(chosen)
-            return estimator
+    def _whole_mask(self, view: View, geometry: Geometry) -> NDArray[np.bool_]:
+        """Return the mask of which this view's has lost some pixels: that of its geometry, or its own."""
+        known = self._whole_masks.get(geometry.digest)
+        whole = known
+        if whole is None or (view.mask & ~whole).any():
+            unblemished = self._resamplers.get(geometry).mask
+            if _share_lost(unblemished, view.mask) <= MOST_LOST:
+                whole = unblemished
+            else:  # gaps that the geometry's mask does not know: negative in every frame
+                whole = view.mask if whole is None else whole | view.mask
+        if _share_lost(whole, view.mask) > MOST_LOST:
+            return view.mask
+        if whole is not known:
+            self._whole_masks.put(geometry.digest, whole)
+        return whole
 
-        estimator = self._kept.get_or_make(key, make)
-        # Stated at each use: an estimator grows when a type or a penalty is first used. At most the bound itself,
-        # so that the one asked for last stays.
-        self._kept.put(key, estimator, n_bytes=min(estimator.nbytes, self.max_bytes))
+    def _find(self, key: Hashable, build: Callable[[], FourierBessel]) -> FourierBessel:
+        estimator = self._kept.pop(key, None)
+        if estimator is None:
+            estimator = build()
+            self._make_room(estimator.nbytes, goes_round=hash(key) in self._gone)
+        self._kept[key] = estimator
         return estimator
 
-    def _remember(self, key: Hashable, estimator: FourierBessel | None = None) -> None:
-        self._gone.put(hash(key), 1)
+    def _make_room(self, n_bytes: int, *, goes_round: bool) -> None:
+        # Summed anew each time: an estimator grows when a type or a penalty is first used.
+        while self._kept and self.nbytes + n_bytes > self.max_bytes:
+            leaving = self._choice.choice(list(self._kept)) if goes_round else next(iter(self._kept))
+            del self._kept[leaving]
+            self._gone.put(hash(leaving), None)
 
 
 def _share_lost(whole: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -64,22 +63,6 @@ class Bundle:
             )
             for calibration in map(self.description.calibration.__getitem__, self.description.labels)
         )
-
-    def judged(self, logits: ArrayLike, features: ArrayLike) -> NDArray[np.float64]:
-        """Return what calibration turns into probabilities, (B, 10): logits, or the decisions of kernel heads.
-
-        Parameters
-        ----------
-        logits
-            (B, 10) of the network.
-        features
-            (B, hidden) activations of its first fully connected layer.
-        """
-        values = np.array(logits, dtype=np.float64)
-        if self.heads is not None:
-            columns = [self.description.labels.index(label) for label in self.heads.labels]
-            values[:, columns] = self.heads.decision(features)
-        return values
 
     @property
     def fbt_settings(self) -> FourierBesselSettings:

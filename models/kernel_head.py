@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dvfb_stream.labels import LABELS
+
 NO_FEATURE = 1e-12
 
 
@@ -30,6 +32,20 @@ class KernelHeads:
     """(S, F) unit ℓ∞ features of the labelled frames, shared by all labels."""
     dual: NDArray[np.float32]
     """(S, K) signed dual coefficients; 0 where a frame is no support vector of a label."""
+
+    def in_place_of(self, logits: ArrayLike, features: ArrayLike) -> NDArray[np.float64]:
+        """Return logits, (B, 10), those of the adapted labels replaced by the decisions of their heads.
+
+        Parameters
+        ----------
+        logits
+            Of the network, in the order of `LABELS`.
+        features
+            (B, F) activations of its first fully connected layer.
+        """
+        values = np.array(logits, dtype=np.float64)
+        values[:, [LABELS.index(label) for label in self.labels]] = self.decision(features)
+        return values
 
     def decision(self, features: ArrayLike) -> NDArray[np.float64]:
         """Return decision values, (B, K), of features, (B, F), as the network gives them."""

@@ -36,7 +36,7 @@ SLOW_PLACES = """
     simulation/references simulation/sample simulation/test_rasters_agree simulation/test_simulator
     simulation/test_visibility simulation/test_settings callbacks/test_live callbacks/test_promises
     callbacks/test_rows_of_frames training/test_dataset files/test_detectors fbt/test_threads fbt/test_projection
-    fbt/test_coefficients models/networks models/test_bundle cli/test_models cli/test_app cli/test_annotate
+    fbt/test_coefficients models/test_networks models/test_bundle cli/test_models cli/test_app cli/test_annotate
     cli/test_frames kafka/test_wire_format worker/test_invariants worker/test_batch_retry
 """
 """Beginnings of the paths of files with tests that take more than a second, as measured."""

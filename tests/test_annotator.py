@@ -233,7 +233,7 @@ def test_frames_that_lose_pixels_of_their_own_share_the_geometrys_plan(tiny_bund
         frames.append(Frame(pixels, geometry))
     annotator = Annotator.load(tiny_bundle, device="cpu")
     together = annotator.annotate(frames)
-    held = {id(each._basis._projections) for each in annotator._plans._kept.values()}
+    held = {id(each._basis._projections) for each in annotator._estimators._kept.values()}
     assert len(held) == 1
     for frame, found in zip(frames, together, strict=True):
         lost = frame.pixels == 65535
@@ -300,11 +300,11 @@ def test_after_falling_back_results_are_those_of_the_cpu(tiny_bundle):
     assert annotator.provenance() == provenance
 
 
-def test_where_there_is_nothing_to_fall_back_from_plans_are_kept(annotator):
+def test_where_there_is_nothing_to_fall_back_from_estimators_are_kept(annotator):
     annotator.annotate([frame(0)])
-    plans = annotator._plans
+    kept = annotator._estimators
     assert annotator.fall_back() == "cpu"
-    assert annotator._plans is plans
+    assert annotator._estimators is kept
 
 
 def test_a_worker_makes_use_of_all_that_an_annotator_offers(tiny_bundle):
@@ -352,7 +352,7 @@ def test_exhausted_memory_of_a_gpu_makes_batches_smaller(tiny_bundle):
     """Bounded to what lies between the needs of four frames and of sixty-four."""
     annotator = Annotator.load(tiny_bundle, device="cuda")
     frames = [frame(i) for i in range(64)]
-    annotator.annotate(frames[:4])  # the plan is built, which takes more than either
+    annotator.annotate(frames[:4])  # the estimator is built, which takes more than either
     needs = []
     for count in (4, 64):
         torch.cuda.empty_cache()

@@ -18,7 +18,7 @@ class Stage(StrEnum):
     VIEW = "view"
     """Detector frame to view; once a frame."""
     COEFFICIENTS = "coefficients"
-    """Fourier-Bessel estimate, the building of a plan not included; once a batch."""
+    """Fourier-Bessel estimate, the building of an estimator not included; once a batch."""
     NETWORK = "network"
     """Network, calibration and novelty; once a batch."""
     ANNOTATE = "annotate"

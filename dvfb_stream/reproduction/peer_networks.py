@@ -10,9 +10,8 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from dvfb_stream.models.inputs import VIEW_SIDE, standardised_crop
-from dvfb_stream.models.networks.annotation import IMAGE_NETWORKS
-from dvfb_stream.models.networks.image import normalised_convolution
+from dvfb_stream.models.branches import VIEW_SIDE, normalised_convolution, standardised_crop
+from dvfb_stream.models.networks import IMAGE_NETWORKS
 from dvfb_stream.training.presets import PAPER_FITTING, PAPER_FRAMES, PRESETS, Recipe
 
 CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))

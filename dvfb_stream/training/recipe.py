@@ -24,8 +24,8 @@ from dvfb_stream.fbt import find_device
 from dvfb_stream.labels import LABELS
 from dvfb_stream.models import Bundle, load_bundle, save_bundle
 from dvfb_stream.models.calibration import fit_label, probabilities
+from dvfb_stream.models.network_cost import cost_of
 from dvfb_stream.models.networks import AnnotationNetwork
-from dvfb_stream.models.networks.cost import cost_of
 from dvfb_stream.models.novelty import Novelty, statistics_of
 from dvfb_stream.process_pool import process_pool
 from dvfb_stream.training.card import write_card

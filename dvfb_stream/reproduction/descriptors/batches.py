@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dvfb_stream.errors import FrameError
-from dvfb_stream.models.inputs import IMAGE_SIDE, halve
+from dvfb_stream.models.branches import IMAGE_SIDE, halve
 
 FRAMES_PER_BATCH = 4
 """The patches of a PCANet, 0.8 MB a map and frame, then stay in the cache: it learns twice as fast as by 16."""

@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt, minimum_filter
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.models.inputs import IMAGE_SIDE
+from dvfb_stream.models.branches import IMAGE_SIDE
 from dvfb_stream.reproduction.descriptors.batches import halved_batches
 
 POINTS_PER_PIXEL = 8

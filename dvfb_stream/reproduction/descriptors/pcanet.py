@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dvfb_stream.errors import FrameError, SettingsError
-from dvfb_stream.models.inputs import IMAGE_SIDE, halve
+from dvfb_stream.models.branches import IMAGE_SIDE, halve
 from dvfb_stream.reproduction.descriptors.batches import halved_batches
 
 SIDE = IMAGE_SIDE // 2

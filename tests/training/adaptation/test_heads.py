@@ -153,7 +153,7 @@ def test_the_adapted_bundle_says_what_it_is(saved, tiny_bundle, adaptation, tmp_
 def test_only_adapted_labels_are_judged_anew(saved, tiny_bundle):
     rng = np.random.default_rng(4)
     logits, features = rng.normal(size=(5, 10)), np.abs(rng.normal(size=(5, 32)))
-    judged = saved.judged(logits, features)
+    judged = saved.heads.in_place_of(logits, features)
     others = [column for column in range(10) if column != RINGS]
     np.testing.assert_array_equal(judged[:, others], logits[:, others])
     np.testing.assert_allclose(judged[:, RINGS], saved.heads.decision(features)[:, 0])

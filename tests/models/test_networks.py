@@ -5,7 +5,7 @@ import torch
 
 from dvfb_stream.errors import BundleError
 from dvfb_stream.models import build_network
-from dvfb_stream.models.networks.cost import cost_of
+from dvfb_stream.models.network_cost import cost_of
 
 COMPACT = {"image": {"name": "compact"}, "coefficient": {"name": "compact"}, "hidden": [32], "heads": True}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dvfb_stream.models.inputs import halve, image_input, log_coefficients, standardised_crop
+from dvfb_stream.models.branches import halve, image_input, log_coefficients, standardised_crop
 
 
 def _views(count=3, seed=0):

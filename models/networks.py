@@ -11,8 +11,13 @@ from torch import Tensor, nn
 
 from dvfb_stream.errors import BundleError
 from dvfb_stream.labels import LABELS
-from dvfb_stream.models.networks.coefficient import CoefficientCnn, CompactCoefficientNetwork
-from dvfb_stream.models.networks.image import AlexNet, CompactImageNetwork, start_output
+from dvfb_stream.models.branches import (
+    AlexNet,
+    CoefficientCnn,
+    CompactCoefficientNetwork,
+    CompactImageNetwork,
+    start_output,
+)
 
 IMAGE_NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "alexnet": AlexNet,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dvfb_stream.models.networks.annotation import AnnotationNetwork
+from dvfb_stream.models.networks import AnnotationNetwork
 
 
 @dataclass(frozen=True, slots=True)
