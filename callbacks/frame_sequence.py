@@ -14,7 +14,6 @@ from dvfb_stream.callbacks.document_fields import MAX_FRAMES_IN_A_DOCUMENT, Docu
 from dvfb_stream.errors import FrameError
 from dvfb_stream.files.references import FrameReference
 from dvfb_stream.frames import NUMBER_KINDS, Geometry, Origin
-from dvfb_stream.isolation.frame_memory import FrameMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,21 +126,3 @@ def images_in(value: object) -> list[NDArray[Any]]:
     if array.ndim == 3 and len(array) > MAX_FRAMES_IN_A_DOCUMENT:
         raise DocumentError(f"a document with {len(array)} frames is not believed")
     return [array] if array.ndim == 2 else list(array)
-
-
-def taken_over(image: NDArray[Any], memory: FrameMemory) -> NDArray[Any]:
-    """Return `image` as a read-only array that nobody else can write to, where need be a copy in `memory`.
-
-    An array inside an Event may be the detector's own buffer, which the next exposure overwrites while this one waits
-    in the queue; so it is copied. Only what lies in immutable bytes, as decoded messages do, is taken as it is.
-    """
-    return image if _lies_in_bytes(image) else memory.copy(image)
-
-
-def _lies_in_bytes(image: NDArray[Any]) -> bool:
-    if not (image.dtype.isnative and image.flags.c_contiguous):
-        return False
-    owner: object = image
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    return isinstance(owner, bytes)

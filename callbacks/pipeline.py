@@ -18,7 +18,7 @@ from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row
 from dvfb_stream.callbacks.descriptor import GeometryProvider
 from dvfb_stream.callbacks.document_fields import Document, DocumentError
-from dvfb_stream.callbacks.frame_sequence import FileFrames, FrameSequence, taken_over
+from dvfb_stream.callbacks.frame_sequence import FileFrames, FrameSequence
 from dvfb_stream.callbacks.latest_annotations import LatestAnnotations
 from dvfb_stream.callbacks.pixel_reader import NotRead, PixelReader, ReaderStats
 from dvfb_stream.callbacks.raw_run import RawRun
@@ -402,11 +402,7 @@ class AnnotationPipeline:
             self._fail(progress, frames, position, NotRead(Status.FAILED, reason), wait=self._waits)
         else:
             deliver = partial(self._deliver, progress, frames, position)
-            self._worker.submit(frame, deliver, keep=self._keep, head_start=self._head_start)
-
-    def _keep(self, frame: Frame) -> Frame:
-        """Return a frame with pixels that nobody else can write to."""
-        return Frame(taken_over(frame.pixels, self._memory), frame.geometry, frame.origin)
+            self._worker.submit(frame, deliver, keep=self._memory.take_over, head_start=self._head_start)
 
     # -- on the reader's thread, and the worker's ------------------------------------------------------------
 

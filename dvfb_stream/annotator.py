@@ -267,7 +267,8 @@ class Annotator(FrameAnnotator):
         """Compute on the CPU from now on, and return its name: for when the device is lost.
 
         The device is not touched: weights are those of the bundle, estimators are built anew, and what lay on the
-        device is let go. Annotations are the same but for rounding. Where it computes on the CPU already, nothing changes.
+        device is let go. Annotations are the same but for rounding. Where it computes on the CPU already, nothing
+        changes.
         """
         if self.device.type != "cpu":
             self.device = torch.device("cpu")

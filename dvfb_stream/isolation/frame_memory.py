@@ -166,6 +166,15 @@ class FrameMemory:
         copy.flags.writeable = False
         return copy
 
+    def take_over(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Return `image` as a read-only array that nobody else can write to, where need be a copy.
+
+        An array inside an Event may be the detector's own buffer, which the next exposure overwrites while this one
+        waits in the queue; so it is copied. Only what lies in immutable bytes, as decoded messages do, is taken as it
+        is.
+        """
+        return image if _lies_in_bytes(image) else self.copy(image)
+
     def shared(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Return an array of any values that has a place, in C order, however small.
 
@@ -362,6 +371,15 @@ class MappedFrames:
             (offset, size), lambda: mmap.mmap(self._file, size, access=self._access, offset=offset)
         )
         return np.ndarray(tuple(place["shape"]), np.dtype(place["dtype"]), memory, place["offset"])
+
+
+def _lies_in_bytes(image: NDArray[Any]) -> bool:
+    if not (image.dtype.isnative and image.flags.c_contiguous):
+        return False
+    owner: object = image
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    return isinstance(owner, bytes)
 
 
 def _address(array: NDArray[Any]) -> int:

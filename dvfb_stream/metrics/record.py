@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.metrics.catalogue import CATALOGUE, Counter, Gauge, Histogram, Metric
+from dvfb_stream.metrics.catalogue import CATALOGUE, STAGE_SECONDS, Counter, Gauge, Histogram, Metric, Stage
 
 
 class Metrics:
@@ -49,6 +49,10 @@ class Metrics:
                 counts = self._values[histogram.name, labels] = [0] * (len(histogram.buckets) + 1) + [0.0]
             counts[bucket] += 1
             counts[-1] += value
+
+    def took(self, stage: Stage, seconds: float) -> None:
+        """Count how long a stage took."""
+        self.observe(STAGE_SECONDS, seconds, stage)
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """Return all metrics of the catalogue as of one moment, JSON-ready.

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Any
 
-from dvfb_stream.annotations import Annotation
+from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.device_failures import Failure, ReportedFailureError, failure_of
 from dvfb_stream.errors import DvfbError
 from dvfb_stream.frame_annotator import FrameAnnotator
-from dvfb_stream.metrics import Stage
-from dvfb_stream.worker.batch import BatchLimit
+from dvfb_stream.frames import Frame
+from dvfb_stream.metrics import Metrics, Stage
 from dvfb_stream.worker.frame_queue import Entry
+from dvfb_stream.worker.policy import BatchLimit
 from dvfb_stream.worker.preparation import Preparation
 from dvfb_stream.worker.stats import Tally
-from dvfb_stream.worker.validate_annotations import validated
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,10 @@ minutes where its model comes over a slow network. A queue of 256 frames that no
 
 SHORTEST_PAUSE = 0.1
 """Seconds before an annotator that was not ready is tried again, where it does not say how long it will not be."""
+
+
+class AnnotatorOutputError(DvfbError):
+    """An annotator returned something other than one annotation a frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,9 @@ class BatchRetry:
     limit
         Told what fitted into memory.
     tally
-        Told of halvings, of moves to another device, and of the duration of each call that succeeds.
+        Told of halvings, and of moves to another device.
+    metrics
+        The duration of each call that succeeds is added to them.
     pause
         Waits so many seconds; returns False where the frames are not to be tried again.
     clock
@@ -79,6 +87,7 @@ class BatchRetry:
         preparation: Preparation | None,
         limit: BatchLimit,
         tally: Tally,
+        metrics: Metrics,
         pause: Callable[[float], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -87,6 +96,7 @@ class BatchRetry:
         self._preparation = preparation
         self._limit = limit
         self._tally = tally
+        self._metrics = metrics
         self._pause = pause
         self._clock = clock
         self._not_ready_since: float | None = None
@@ -162,7 +172,7 @@ class BatchRetry:
             prepared = self._preparation.prepared([entry.number for entry in part])
             started = time.perf_counter()
             annotations = self._annotator.annotate_prepared(prepared)
-        self._tally.took(Stage.ANNOTATE, time.perf_counter() - started)
+        self._metrics.took(Stage.ANNOTATE, time.perf_counter() - started)
         return annotations
 
     def _waited(self, outcome: _Failed) -> bool:
@@ -189,3 +199,72 @@ class BatchRetry:
 
     def _failed(self, entry: Entry, outcome: _Failed) -> Annotation:
         return Annotation.failed(outcome.reason, model=self._identity, origin=entry.frame.origin)
+
+
+def validated(returned: Any, frames: Sequence[Frame]) -> list[Annotation]:
+    """Return what an annotator returned, in the order of the frames, each annotation with its frame's origin.
+
+    Raises
+    ------
+    AnnotatorOutputError
+        When it is not one annotation a frame, or one of them says what no row can: a score that is no number or
+        infinite, a label that is no text, the origin of another frame.
+    """
+    if not isinstance(returned, Sequence):
+        raise AnnotatorOutputError(f"the annotator returned {_shown(returned)}, not a list of annotations")
+    if len(returned) != len(frames):
+        raise AnnotatorOutputError(
+            f"the annotator returned {len(returned)} annotations for {len(frames)} frames"
+        )
+    return [_validated(annotation, frame) for annotation, frame in zip(returned, frames, strict=True)]
+
+
+def _validated(annotation: Any, frame: Frame) -> Annotation:
+    if not isinstance(annotation, Annotation):
+        raise AnnotatorOutputError(f"the annotator returned {_shown(annotation)} where an annotation was due")
+    scores: Any = annotation.scores
+    labels: Any = annotation.labels
+    reason: Any = annotation.reason
+    if annotation.status is Status.DROPPED:
+        wrong = f"the status {_shown(annotation.status)}"
+    elif not isinstance(reason, str):
+        wrong = f"the reason {_shown(reason)}, which is no text"
+    elif not isinstance(annotation.remark, str):
+        wrong = f"the remark {_shown(annotation.remark)}, which is no text"
+    elif not isinstance(annotation.masked_pixels, Integral):
+        wrong = f"the number of masked pixels {_shown(annotation.masked_pixels)}, which is no integer"
+    elif not isinstance(labels, list | tuple) or not _are_texts(labels):
+        wrong = f"the labels {_shown(labels)}, not a tuple of texts"
+    elif not isinstance(scores, Mapping) or not _are_texts(scores):
+        wrong = f"the scores {_shown(scores)}, not those of labels"
+    else:
+        numbers: dict[str, Any] = {
+            **scores,
+            "fit_residual": annotation.fit_residual,
+            "novelty": annotation.novelty,
+        }
+        wrong = ", ".join(
+            f"{name} = {_shown(value)}, which is no finite number or NaN"
+            for name, value in numbers.items()
+            if not isinstance(value, Real) or math.isinf(value)
+        )
+    if wrong:
+        raise AnnotatorOutputError(f"an annotation has {wrong}")
+    if annotation.origin is None:
+        return replace(annotation, origin=frame.origin)
+    if annotation.origin is not frame.origin and annotation.origin != frame.origin:
+        raise AnnotatorOutputError(f"the annotation of {annotation.origin} was returned for {frame.origin}")
+    return annotation
+
+
+def _are_texts(values: Any) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _shown(value: object) -> str:
+    """Return what can be said of a value in a line: it may be an array of a million numbers, or raise."""
+    try:
+        said = repr(value)
+    except Exception:  # noqa: BLE001 - then there is nothing to show
+        said = "what cannot be shown"
+    return f"{said[:80]} ({type(value).__name__})"

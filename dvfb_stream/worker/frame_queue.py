@@ -10,12 +10,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
+
+from numpy.typing import NDArray
 
 from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.errors import FrameError
-from dvfb_stream.frames import Frame, pixels_of
-from dvfb_stream.worker.batch import Pace
-from dvfb_stream.worker.policy import FullQueuePolicy, Sampler, Source, sampling_interval
+from dvfb_stream.frames import Frame, Origin, pixels_of
+from dvfb_stream.worker.policy import FullQueuePolicy, Pace, Sampler, Source, sampling_interval
 from dvfb_stream.worker.preparation import Preparation
 from dvfb_stream.worker.stats import DropReason, Tally
 
@@ -23,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 Deliver = Callable[[Annotation], None]
 
-Keep = Callable[[Frame], Frame]
-"""Makes of a frame that is let in one that may be kept: with pixels that nobody else writes to."""
+Keep = Callable[[NDArray[Any]], NDArray[Any]]
+"""Makes of the pixels of a frame that is let in some that may be kept: that nobody else writes to."""
 
 
 class State(Enum):
@@ -130,17 +132,17 @@ class FrameQueue:
         closed meanwhile. Parameters as in `Worker.submit`.
         """
         try:
-            n_bytes = pixels_of(frame).nbytes
+            pixels = pixels_of(frame)
         except FrameError as error:
             with self._changed:
                 self._tally.refused()
             return Refusal(Status.FAILED, str(error))
-        geometry, source = frame.geometry.digest, Source.of(frame.origin)
-        refusal = self._reserve(n_bytes, source, wait=wait)
+        geometry, n_bytes = frame.geometry.digest, pixels.nbytes
+        refusal = self._reserve(n_bytes, frame.origin, wait=wait)
         if refusal is not None:
             return refusal
         try:
-            kept = frame if keep is None else keep(frame)
+            kept = frame if keep is None else Frame(keep(pixels), frame.geometry, frame.origin)
         except BaseException as error:
             self._refuse_reserved(n_bytes)
             if not isinstance(error, Exception):  # Ctrl-C in the midst of a copy
@@ -165,7 +167,7 @@ class FrameQueue:
             self._changed.notify_all()
             return None
 
-    def _reserve(self, n_bytes: int, source: Source | None, *, wait: bool | None) -> Refusal | None:
+    def _reserve(self, n_bytes: int, origin: Origin | None, *, wait: bool | None) -> Refusal | None:
         """Take room for a frame; return why it gets none, or None where it does."""
         waits = self._policy is FullQueuePolicy.BLOCK if wait is None else wait
         with self._changed:
@@ -177,6 +179,7 @@ class FrameQueue:
             fill = max(self._frames / self._max_frames, self._bytes / self._max_bytes)
             samples = self._policy is FullQueuePolicy.SAMPLE
             interval = sampling_interval(fill) if samples and not waits else 1
+            source = Source.of(origin) if samples else None
             if samples and not self._sampler.is_due(source, interval):
                 why = DropReason.SAMPLED_OUT
                 said = f"sampled out, one frame in {interval} was let in while the queue was {fill:.0%} full"
@@ -191,7 +194,7 @@ class FrameQueue:
                 return None
             if samples:
                 self._sampler.left_out(source)
-            self._tally.dropped(why, source)
+            self._tally.dropped(why, Source.of(origin))
             return Refusal(Status.DROPPED, said)
 
     def _wait_for_room(self, n_bytes: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.bounded_cache import BoundedCache
-from dvfb_stream.metrics import Metrics, Stage, catalogue
+from dvfb_stream.metrics import Metrics, catalogue
 from dvfb_stream.worker.policy import SOURCES_REMEMBERED, Source
 
 
@@ -159,10 +159,6 @@ class Tally:
             self._counts["fallbacks"] += 1
             self._metrics.add(catalogue.FALLBACKS)
             return True
-
-    def took(self, stage: Stage, seconds: float) -> None:
-        """Count the duration of a stage; in the metrics alone."""
-        self._metrics.observe(catalogue.STAGE_SECONDS, seconds, stage)
 
     def stats(self, *, batch_limit: int) -> WorkerStats:
         """Return the counts, all of one moment."""

@@ -17,10 +17,9 @@ from dvfb_stream.errors import check_at_least
 from dvfb_stream.frame_annotator import SupportsAnnotate, as_frame_annotator
 from dvfb_stream.frames import Frame, Origin
 from dvfb_stream.metrics import Metrics
-from dvfb_stream.worker.batch import BatchLimit
 from dvfb_stream.worker.batch_retry import BatchRetry
 from dvfb_stream.worker.frame_queue import Deliver, Entry, FrameQueue, Keep
-from dvfb_stream.worker.policy import FullQueuePolicy
+from dvfb_stream.worker.policy import BatchLimit, FullQueuePolicy
 from dvfb_stream.worker.preparation import Preparation
 from dvfb_stream.worker.shutdown import seconds_left
 from dvfb_stream.worker.stats import Tally, WorkerStats
@@ -104,9 +103,10 @@ class Worker:
         annotator = as_frame_annotator(annotator)
         self._identity = annotator.identity
         self._pid = os.getpid()
-        self._tally = Tally(Metrics() if metrics is None else metrics)
         if metrics is not None:
-            annotator.report_stages(self._tally.took)
+            annotator.report_stages(metrics.took)
+        metrics = Metrics() if metrics is None else metrics
+        self._tally = Tally(metrics)
         self._preparation = (
             Preparation(annotator, most_ahead=2 * batch_size) if annotator.prepares_ahead else None
         )
@@ -124,6 +124,7 @@ class Worker:
             preparation=self._preparation,
             limit=self._limit,
             tally=self._tally,
+            metrics=metrics,
             pause=self._queue.pause,
         )
         self._thread = threading.Thread(target=self._work, name="dvfb-worker", daemon=True)
@@ -152,9 +153,9 @@ class Worker:
             which is to block under `FullQueuePolicy.BLOCK` only. Where that is not to block, a frame for which there
             is no room is dropped.
         keep
-            Called with the frame, before this returns, if there is room for it; what it returns is annotated in its
-            place: a frame whose pixels are a copy. What is dropped costs no copy. If it raises, the frame fails.
-            Other threads submit and annotate meanwhile.
+            Called with the pixels, before this returns, if there is room for the frame; what it returns is annotated
+            in their place: a copy that nobody writes to. What is dropped costs no copy. If it raises, the frame
+            fails. Other threads submit and annotate meanwhile.
         head_start
             Seconds that who submits has the processor to himself: an idle worker begins with the frame only then.
         """

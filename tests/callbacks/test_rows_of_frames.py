@@ -12,6 +12,7 @@ import pytest
 from dvfb_stream.callbacks import pipeline as module
 from dvfb_stream.callbacks.pixel_reader import PixelReader
 from dvfb_stream.frames import Geometry
+from dvfb_stream.isolation.frame_memory import FrameMemory
 
 PATIENCE = 10.0
 SHAPE = (4, 6)
@@ -43,14 +44,14 @@ def announced(raw, start, stop):
 
 
 def test_pixels_that_cannot_be_kept_cost_one_row(make_pipeline, recorder, raw_documents, monkeypatch):
-    taken_over = module.taken_over
+    take_over = FrameMemory.take_over
 
-    def exhausted(image, memory):
+    def exhausted(memory, image):
         if image[0, 0] == 20:
             raise MemoryError("no 18 GB")
-        return taken_over(image, memory)
+        return take_over(memory, image)
 
-    monkeypatch.setattr(module, "taken_over", exhausted)
+    monkeypatch.setattr(FrameMemory, "take_over", exhausted)
     pipeline, stored, raw = None, [], raw_documents()
     pipeline = make_pipeline(on_run_stored=stored.append)
     send(pipeline, raw.whole(10, 20, 30))

@@ -52,6 +52,31 @@ def test_a_copy_is_equal_read_only_and_its_own():
     assert not np.shares_memory(copy, source)
 
 
+def test_the_detector_may_reuse_its_buffer():
+    buffer = np.ones((2, 2), dtype=np.uint16)
+    readout = buffer.view()
+    readout.flags.writeable = False  # the owner can still write
+    for image in (buffer, buffer[:], buffer.T, readout):
+        taken = FrameMemory().take_over(image)
+        assert not np.shares_memory(taken, buffer)
+        assert taken.dtype == np.uint16
+        assert not taken.flags.writeable
+
+
+def test_immutable_bytes_are_not_copied():
+    image = np.frombuffer(bytes(8), dtype="<u2").reshape(2, 2)
+    assert FrameMemory().take_over(image) is image
+    others = np.frombuffer(bytearray(8), dtype="<u2").reshape(2, 2)
+    assert not np.shares_memory(FrameMemory().take_over(others), others)
+
+
+def test_foreign_byte_order_becomes_the_machine_s():
+    image = np.frombuffer(b"\x00\x01\x00\x02", dtype=">u2").reshape(1, 2)
+    taken = FrameMemory().take_over(image)
+    assert taken.dtype.isnative
+    assert taken.tolist() == [[1, 2]]
+
+
 def test_memory_is_used_again_when_nothing_refers_to_it():
     memory = FrameMemory()
     first = memory.copy(image(1))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import FullQueuePolicy
-from dvfb_stream.worker.batch import BatchLimit, Pace
 from dvfb_stream.worker.frame_queue import FrameQueue
+from dvfb_stream.worker.policy import BatchLimit, Pace
 from dvfb_stream.worker.stats import Tally
 
 from .conftest import IDENTITY, TALL, WIDE, frame

@@ -10,9 +10,9 @@ from dvfb_stream.device_failures import Cause, Failure, ReportedFailureError
 from dvfb_stream.frame_annotator import as_frame_annotator
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import Worker
-from dvfb_stream.worker.batch import BatchLimit
 from dvfb_stream.worker.batch_retry import SECONDS_TO_COME_BACK, SHORTEST_PAUSE, BatchRetry
 from dvfb_stream.worker.frame_queue import Entry
+from dvfb_stream.worker.policy import BatchLimit
 from dvfb_stream.worker.stats import Tally
 
 from .conftest import BYTES, PATIENCE, Echo, frame, in_thread
@@ -50,6 +50,7 @@ def retry(annotator: Absent) -> BatchRetry:
         preparation=None,
         limit=BatchLimit(16),
         tally=Tally(Metrics()),
+        metrics=Metrics(),
         pause=annotator.pause,
         clock=lambda: annotator.now,
     )
