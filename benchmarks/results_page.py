@@ -50,6 +50,18 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (
         "dvfb rank labels.csv --model default",
         sheet,
     ),
+    (
+        "The default model on a benchmark of real frames",
+        "real-benchmark-default",
+        "dvfb evaluate --real benchmark --without x9-gisaxs --figure docs/images/real-benchmark.png",
+        sheet,
+    ),
+    (
+        "The same with grazing frames that experts tagged",
+        "real-benchmark-tagged-default",
+        "dvfb evaluate --real benchmark",
+        sheet,
+    ),
     ("Novelty", "novelty-default", "dvfb novelty --figure docs/images/novelty.png", sheet),
     ("Speed", "annotate-frames", "--beside runs/paper-joint/bundle", sheets.annotate_frames),
     ("Time in the live callback", "live-callback", "--frames 400", sheets.live_callback),
@@ -76,6 +88,7 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (
 file's."""
 FIGURES = {
     "model-default": ("reliability", "How often a label is there against how probable it was called"),
+    "real-benchmark-default": ("real-benchmark", "What the default model says of real frames, by label"),
     "novelty-default": ("novelty", "Novelty and fit residual by kind of frame"),
     "table-4": ("figure-6", "Average precision per label of six methods, and numbers of positive frames"),
 }

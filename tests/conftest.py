@@ -24,7 +24,7 @@ SLOW_FIXTURES = {"dvfb_process", "examples", "frames_folder", "real_frames", "ti
 # references that take their time.
 SLOW_PLACES = """
     training/test_recipe training/adaptation cli/test_adaptation cli/test_evaluate cli/test_measure cli/test_novelty
-    cli/test_train cli/test_tables reproduction models/test_default_bundle
+    cli/test_train cli/test_real cli/test_tables reproduction models/test_default_bundle
 
     cli/test_demo cli/test_outputs cli/test_search cli/test_signals cli/test_simulate cli/test_start_up
     cli/test_terminal cli/test_text callbacks/test_annotate_in callbacks/test_databroker callbacks/test_leaving

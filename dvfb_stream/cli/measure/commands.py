@@ -25,15 +25,30 @@ from dvfb_stream.cli.options import (
     choose,
     option,
 )
-from dvfb_stream.cli.terminal import TaskProgress, quiet_libraries, say
+from dvfb_stream.cli.terminal import (
+    FailureReporter,
+    ProgressBar,
+    TaskProgress,
+    WrongCallError,
+    quiet_libraries,
+    say,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Frames = Annotated[int, option("N", "Simulated frames to measure on.", min=100, max=1_000_000)]
+Folder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="Real frames with a labels.json (docs/real-frames.md).")
+]
+Without = Annotated[
+    list[str] | None, option("SETUP", "Leave the frames of a set-up out; give it again for further ones.")
+]
 TABLES = ("1", "2", "4")
 Table = Annotated[str, typer.Argument(metavar="1|2|4", help="Which of the paper's tables of results.")]
 
+SIMULATED_FRAMES = 2000
+"""That a model is measured on unless told otherwise: a label that 9 % have is then known to some hundredths."""
 MODEL_SEED = 5
 """Of the simulator, for frames that a model is measured on; bundles are tested on another while they are made."""
 NOVELTY_SEED = 6
@@ -43,19 +58,40 @@ NOVELTY_SEED = 6
 def evaluate(
     *,
     model: Model = "default",
-    frames: Frames = 2000,
+    real: Annotated[
+        Path | None,
+        option("FOLDER", "Measure on real frames instead, with known labels in FOLDER/labels.json."),
+    ] = None,
+    without: Without = None,
+    frames: Annotated[
+        int | None,
+        option("N", "Simulated frames to measure on.  [default: 2000]", min=100, max=1_000_000),
+    ] = None,
     out: Out = None,
-    figure: Annotated[Path | None, option("FIGURE.png", "Draw a reliability diagram.")] = None,
+    figure: Annotated[
+        Path | None, option("FIGURE.png", "Draw a reliability diagram, or the real table.")
+    ] = None,
     device: Device = "auto",
     processes: Processes = None,
     json: Json = False,
 ) -> None:
-    """Measure a model on simulated frames it has not seen: how well it ranks, how honest its probabilities are.
+    """Measure a model on frames it has not seen: how well it ranks, how honest its probabilities are.
 
     dvfb evaluate --model default --figure reliability.png
 
+    On real frames of several set-ups, each set-up weighed alike: dvfb evaluate --real FOLDER
+
     On labelled frames of your own: dvfb rank
     """
+    if real is not None:
+        if frames is not None or processes is not None:
+            raise WrongCallError(
+                "--frames and --processes are for simulated frames; leave them out with --real"
+            )
+        _evaluate_real(real, without or [], model, device, out, figure, json=json)
+        return
+    if without:
+        raise WrongCallError("--without leaves out set-ups of real frames; give their folder: --real FOLDER")
     with _Results("model", device, out, figure, json=json) as results:
         import dvfb_stream.reproduction.peer_networks  # noqa: F401 - their networks and recipes have names now
         from dvfb_stream.cli.measure.charts import reliability_figure
@@ -66,7 +102,7 @@ def evaluate(
         with TaskProgress() as progress:
             examples = unseen_examples(
                 bundle,
-                frames,
+                frames or SIMULATED_FRAMES,
                 seed=MODEL_SEED,
                 processes=processes or os.cpu_count() or 1,
                 report=lambda done, total: progress.show("simulating, blocks of 100 frames", done, total),
@@ -74,6 +110,36 @@ def evaluate(
         found = measure_bundle(bundle, examples, device=results.device)
         stated, truth = found.pop("probabilities"), found.pop("truth")
         results.show(found, draw=lambda: reliability_figure(stated, truth))
+
+
+def _evaluate_real(
+    folder: Path,
+    without: list[str],
+    model: str,
+    device: str,
+    out: Path | None,
+    figure: Path | None,
+    *,
+    json: bool,
+) -> None:
+    """Measure on a folder of real frames; a frame that cannot be annotated costs a line, and the exit status is 1."""
+    with _Results("real", device, out, figure, json=json) as results:
+        from dvfb_stream.cli.labelled.folder import read_folder
+
+        frames = read_folder(folder, without=without)
+        import dvfb_stream.reproduction.peer_networks  # noqa: F401 - their networks and recipes have names now
+        from dvfb_stream.annotator import Annotator
+        from dvfb_stream.cli.measure.real import measure_real
+        from dvfb_stream.cli.measure.real_charts import real_figure
+
+        annotator = Annotator.load(model, device=results.device)
+        with ProgressBar(len(frames), "annotating") as progress:
+            reporter = FailureReporter(progress)
+            found = measure_real(annotator, frames, advance=progress.advance, failed=reporter.failed)
+        found = {"folder": folder.resolve().name, "without": without, **found}
+        results.show(found, draw=lambda: real_figure(found))
+    if found["failures"]:
+        raise typer.Exit(1)
 
 
 def rank(
@@ -199,7 +265,10 @@ def results(
     file: Annotated[Path, typer.Argument(metavar="RESULTS.json", help="What a command wrote to --out.")],
     *,
     figure: Annotated[
-        Path | None, option("FIGURE.png", "Draw them: Figure 6 for Table 4, distributions for novelty.")
+        Path | None,
+        option(
+            "FIGURE.png", "Draw them: Figure 6 for Table 4, distributions for novelty, tables of real frames."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -218,13 +287,14 @@ def results(
     _print(found, json=json)
     if figure is not None:
         from dvfb_stream.cli.measure.charts import figure6, novelty_figure
+        from dvfb_stream.cli.measure.real_charts import real_figure
         from dvfb_stream.cli.output_files import figure_file
 
-        drawn = {"table-4": figure6, "novelty": novelty_figure}.get(found["kind"])
+        drawn = {"table-4": figure6, "novelty": novelty_figure, "real": real_figure}.get(found["kind"])
         if drawn is None:
             raise SettingsError(
-                f"{file} is not drawn: of results in a file, those of Table 4 and of novelty are; a reliability "
-                "diagram is drawn by dvfb evaluate --figure"
+                f"{file} is not drawn: of results in a file, those of Table 4, of novelty and of real frames are; a "
+                "reliability diagram is drawn by dvfb evaluate --figure"
             )
         with quiet_libraries():
             path = figure_file(figure, option="--figure").save(drawn(found))

@@ -64,10 +64,13 @@ def sheet(results: Mapping[str, Any]) -> Sheet:
         When there is no such kind of results, or they lack something.
     """
     kind = str(results.get("kind"))
-    if kind not in _SHEETS:
-        raise SettingsError(f"there are no results of the kind {kind!r}; there are {', '.join(_SHEETS)}")
+    from dvfb_stream.cli.measure.real_sheets import real_sheet
+
+    sheets = {**_SHEETS, "real": real_sheet}
+    if kind not in sheets:
+        raise SettingsError(f"there are no results of the kind {kind!r}; there are {', '.join(sheets)}")
     try:
-        return _SHEETS[kind](results)
+        return sheets[kind](results)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SettingsError(
             f"these results of the kind {kind} are not whole ({type(error).__name__}: {error}); make them anew"

@@ -1,0 +1,124 @@
+"""``dvfb evaluate --real``: a model on a folder of real frames whose labels people agreed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from dvfb_stream.annotations import Annotation
+from dvfb_stream.annotator import Annotator
+from dvfb_stream.cli.labelled.folder import RealFrame
+from dvfb_stream.errors import FrameError, GeometryError, SettingsError
+from dvfb_stream.frames import Frame
+from dvfb_stream.labels import LABELS
+from dvfb_stream.training.real_frames.judged_frames import JudgedFrames, measure
+from dvfb_stream.training.real_frames.setups import DRAWS
+
+FRAMES_AT_A_TIME = 8
+"""Read and annotated together; of the largest detectors they take some 150 MB."""
+
+WARNINGS = ("novelty", "fit_residual")
+"""Of an annotation: what should be high where its labels are wrong."""
+
+
+def measure_real(
+    annotator: Annotator,
+    frames: Sequence[RealFrame],
+    *,
+    draws: int = DRAWS,
+    advance: Callable[[], None] = lambda: None,
+    failed: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """Return what `measure` returns of frames of a folder, and what the model says of each; JSON-ready.
+
+    Parameters
+    ----------
+    annotator
+        The model.
+    frames
+        Of `read_folder`.
+    draws
+        Of the bootstrap over set-ups.
+    advance
+        Called when a frame is done.
+    failed
+        Called with one line for each frame that cannot be read or annotated; it is not measured.
+
+    Returns
+    -------
+    dict
+        As `measure`, besides ``model``, ``failures`` and ``judged``: of each frame its ``name``, ``setup``, known
+        ``truth``, ``scores``, accepted ``labels`` and the warnings.
+
+    Raises
+    ------
+    SettingsError
+        When none can be annotated, or of none a label is known.
+    """
+    if not any(frame.labels for frame in frames):
+        raise SettingsError(
+            f"none of the {len(frames)} frames has a known label; write true or false under `labels`"
+        )
+    judged = list(annotated(annotator, frames, advance=advance, failed=failed))
+    if not judged:
+        raise SettingsError(f"none of the {len(frames)} frames can be annotated")
+    found = measure(_judged(judged), draws=draws)
+    return {
+        "model": str(annotator.identity),
+        "operating_point": annotator.operating_point,
+        "failures": len(frames) - len(judged),
+        **found,
+        "judged": [_told(real, annotation) for real, annotation in judged],
+    }
+
+
+def annotated(
+    annotator: Annotator,
+    frames: Sequence[RealFrame],
+    *,
+    advance: Callable[[], None],
+    failed: Callable[[str], None],
+) -> Iterator[tuple[RealFrame, Annotation]]:
+    """Yield what the model says of each frame that it can annotate, in order; see `measure_real`."""
+    for start in range(0, len(frames), FRAMES_AT_A_TIME):
+        read: list[tuple[RealFrame, Frame]] = []
+        for real in frames[start : start + FRAMES_AT_A_TIME]:
+            try:
+                read.append((real, real.read()))
+            except (FrameError, GeometryError) as error:
+                failed(f"{real.name}: {error}")
+                advance()
+        annotations = annotator.annotate([frame for _, frame in read])
+        for (real, _), annotation in zip(read, annotations, strict=True):
+            advance()
+            if annotation.ok:
+                yield real, annotation
+            else:
+                failed(f"{real.name}: {annotation.reason}")
+
+
+def _judged(judged: Sequence[tuple[RealFrame, Annotation]]) -> JudgedFrames:
+    annotations = [annotation for _, annotation in judged]
+    return JudgedFrames(
+        setups=tuple(real.setup for real, _ in judged),
+        known=np.array([[label in real.labels for label in LABELS] for real, _ in judged]),
+        truth=np.array([[real.labels.get(label, False) for label in LABELS] for real, _ in judged]),
+        scores=np.array([[annotation.scores[label] for label in LABELS] for annotation in annotations]),
+        accepted=np.array([[label in annotation.labels for label in LABELS] for annotation in annotations]),
+        warnings={
+            name: np.array([getattr(annotation, name) for annotation in annotations]) for name in WARNINGS
+        },
+    )
+
+
+def _told(real: RealFrame, annotation: Annotation) -> dict[str, Any]:
+    return {
+        "name": real.name,
+        "setup": real.setup,
+        "truth": real.labels,
+        "scores": dict(annotation.scores),
+        "labels": list(annotation.labels),
+        **{name: getattr(annotation, name) for name in WARNINGS},
+    }
