@@ -8,8 +8,7 @@ from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
-from scipy.stats import poisson
+from scipy.special import ndtri, pdtr
 
 Reals = NDArray[np.float64]
 
@@ -120,5 +119,5 @@ class Draws:
 
     def poisson(self, mean: float) -> NDArray[np.int64]:
         """Return Poisson variables of a small mean."""
-        steps = poisson.cdf(np.arange(64), mean)
+        steps = pdtr(np.arange(64), mean)
         return np.searchsorted(steps, self.uniform(), side="right")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 
 import torch
-from scipy.stats import poisson as poisson_distribution
+from scipy.special import pdtrc
 from torch import Tensor
 
 from dvfb_stream.simulation.beamline.raster import VIEW_PIXELS, Raster
@@ -115,7 +116,7 @@ def _most(mean: float) -> int:
 
 @functools.cache
 def _most_of(mean: float) -> int:
-    return int(poisson_distribution.isf(LEAST_UNIFORM / 2, mean)) + 1
+    return next(count for count in itertools.count(1) if pdtrc(count - 1, mean) <= LEAST_UNIFORM / 2)
 
 
 def speckle_field(raster: Raster, *, grain: float, contrast: float, generator: torch.Generator) -> Tensor:
