@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -96,6 +97,16 @@ def read_all(
             events.failed(str(error))
 
 
+@dataclass(slots=True)
+class _Alike:
+    """Frames that failed for one reason, but for their number in it."""
+
+    reason: str
+    """The first one's."""
+    first: int
+    count: int = 0
+
+
 class Failures:
     """Gathers the failed frames of one file by their reason, and tells them in a line each when the next begins."""
 
@@ -104,7 +115,7 @@ class Failures:
         self._position = -1
         self._file = ""
         self._count = 0
-        self._indices: dict[str, list[int]] = {}
+        self._failed: dict[str, _Alike] = {}
 
     def see(self, place: FramePlace, reason: str | None) -> None:
         """Take a frame into account; None: it did not fail."""
@@ -112,19 +123,26 @@ class Failures:
             self.tell()
             self._position, self._file, self._count = place.position, place.file, place.count
         if reason is not None:
-            self._indices.setdefault(reason, []).append(place.index)
+            without_number = re.sub(rf"\bframe {place.index}\b", "frame", reason)
+            self._failed.setdefault(without_number, _Alike(reason, place.index)).count += 1
 
     def tell(self) -> None:
         """Tell what failed in the file seen last."""
-        for reason, indices in list(self._indices.items())[:MOST_REASONS]:
-            if self._count == 1:
-                where = self._file
-            elif len(indices) == 1:
-                where = f"{self._file} frame {indices[0]}"
-            else:
-                where = f"{self._file}: {len(indices)} of {self._count} frames, the first is {indices[0]}"
-            self._events.failed(reason if reason.startswith(where) else f"{where}: {reason}")
-        if len(self._indices) > MOST_REASONS:
-            more = len(self._indices) - MOST_REASONS
+        for without_number, alike in list(self._failed.items())[:MOST_REASONS]:
+            self._events.failed(self._said_of(alike, numbered=alike.reason != without_number))
+        if len(self._failed) > MOST_REASONS:
+            more = len(self._failed) - MOST_REASONS
             self._events.failed(f"{self._file}: and {more} further reasons, which the rows give")
-        self._indices.clear()
+        self._failed.clear()
+
+    def _said_of(self, alike: _Alike, *, numbered: bool) -> str:
+        where, others = self._file, ""
+        if alike.count > 1 and numbered:
+            more = alike.count - 1
+            others = f"; {more} more of its {self._count} frames {'fail' if more > 1 else 'fails'} likewise"
+        elif alike.count > 1:
+            where = f"{self._file}: {alike.count} of {self._count} frames, the first is {alike.first}"
+        elif self._count > 1 and not numbered:
+            where = f"{self._file} frame {alike.first}"
+        said = alike.reason if alike.reason.startswith(where) else f"{where}: {alike.reason}"
+        return said + others

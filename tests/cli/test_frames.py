@@ -122,3 +122,18 @@ def test_failures_of_a_file_are_told_together(tmp_path: Path, batch_size: int) -
     assert [row.annotation.status for row in rows] == ["failed"] * 3
     (told,) = heard.failures
     assert told.startswith(f"{spec}: 3 of 3 frames, the first is 0: the frame has shape (4, 5), but")
+
+
+def test_frames_that_are_not_there_are_told_in_one_line_with_their_file(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "0.h5", "w") as file:
+        data = file.create_dataset("data", (30, 4, 5), "f8", chunks=(1, 4, 5))
+        data[0] = 1.0
+    spec, heard = f"{tmp_path / '0.h5'}::data", Heard()
+    rows = list(annotate_files(MeanAnnotator(), [spec], DETECTOR, batch_size=4, events=heard))
+    assert [row.annotation.status for row in rows] == ["ok"] + ["failed"] * 29
+    (told,) = heard.failures
+    assert told == (
+        f"{spec} frame 1 is not there: it is not written yet; 28 more of its 30 frames fail likewise"
+    )
+    # The rows keep the number of each.
+    assert rows[29].annotation.reason == f"{spec} frame 29 is not there: it is not written yet"
