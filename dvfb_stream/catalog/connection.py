@@ -38,9 +38,8 @@ def check_container(client: Any) -> None:
         When it cannot be searched and written to.
     """
     if not (hasattr(client, "search") and hasattr(client, "create_container")):
-        cure = (
-            f"connect({client!r}) of dvfb_stream.catalog gives one"
-            if isinstance(client, str)
-            else "see connect"
-        )
-        raise SettingsError(f"client must be a Tiled client of a container, not {client!r}; {cure}")
+        given, cure = client, "see connect"
+        if isinstance(client, str):
+            given = client.partition("?")[0]  # behind it may stand an API key
+            cure = f"connect({given!r}) of dvfb_stream.catalog gives one"
+        raise SettingsError(f"client must be a Tiled client of a container, not {given!r}; {cure}")
