@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ from dvfb_stream import Annotator, Frame
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import FourierBessel, FourierBesselSettings
 from dvfb_stream.labels import LABELS
-from dvfb_stream.process_pool import process_pool
 from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.training import dataset as dataset_module
 from dvfb_stream.training.dataset import FreshFrames, SimulatedDataset, build, default_simulation
@@ -65,19 +65,26 @@ def test_a_network_is_shown_in_training_what_the_annotator_shows_it(examples):
     assert error < 1e-2
 
 
-def test_what_is_made_is_not_made_again_and_what_is_missing_is(tmp_path, monkeypatch):
-    asked = SimulatedDataset(seed=5, count=200)
-    whole = build(tmp_path, asked)
-    labels, images = whole.truth.copy(), np.array(whole.images)
-    (tmp_path / "made" / "000001").unlink()
+def test_what_is_made_is_not_made_again_and_what_is_missing_is(frames_folder, tmp_path, monkeypatch):
+    asked = SimulatedDataset(seed=3, count=200)
+    whole = build(frames_folder / "test", asked)
+    folder = tmp_path / "frames"
+    shutil.copytree(frames_folder / "test", folder)
+    images = np.load(folder / "images.npy", mmap_mode="r+")
+    images[0] = 7.0  # of the block that is there: it would not survive if that were made again
+    images[100:] = 0
+    labels = np.load(folder / "labels.npy", mmap_mode="r+")
+    labels[100:] = False
+    (folder / "made" / "000001").unlink()
     reports = []
-    again = build(tmp_path, asked, report=lambda done, total: reports.append((done, total)))
+    again = build(folder, asked, report=lambda done, total: reports.append((done, total)))
     assert reports == [(1, 2), (2, 2)]
-    np.testing.assert_array_equal(again.truth, labels)
-    np.testing.assert_array_equal(again.images, images)
+    np.testing.assert_array_equal(again.truth, whole.truth)
+    np.testing.assert_array_equal(again.images[1:], whole.images[1:])
+    assert (again.images[0] == 7.0).all()
     # Complete: not even a process is started.
     monkeypatch.setattr(dataset_module, "process_pool", None)
-    assert len(build(tmp_path, dataclasses.replace(asked, count=100))) <= 100
+    assert len(build(folder, dataclasses.replace(asked, count=100))) <= 100
 
 
 def test_frames_of_other_settings_or_damaged_ones_are_refused(frames_folder, tmp_path):
@@ -109,7 +116,7 @@ def test_impossible_datasets_are_refused(wrong, message):
 
 
 def test_every_epoch_of_a_stream_has_the_simulators_next_frames(tmp_path):
-    with process_pool(1) as pool:
+    with ThreadPoolExecutor(1) as pool:
         stream = FreshFrames(tmp_path, SimulatedDataset(seed=9, count=100), epochs=2, pool=pool)
         first, second = stream.epoch(1).truth.copy(), stream.epoch(2).truth.copy()
         assert not (tmp_path / "epoch-0001").exists()
