@@ -15,8 +15,8 @@ from dvfb_stream.training.examples import Encoded, by_geometry, encode
 
 Counts = NDArray[np.float64]
 
-FULL = 65535.0
-"""Counts of a 16-bit detector's limit."""
+FULL = 65000.0
+"""Counts of a detector's limit that nothing marks as invalid: at 65535, a 16-bit one's, no pixel is left."""
 
 
 def _noise(source: Counts, rng: Generator) -> Counts:

@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 
 from dvfb_stream.cli.simulate.dataset import DatasetWriter
+from dvfb_stream.cli.simulate.layout import masked_in
 from dvfb_stream.cli.simulate.parts import PartsFolder
+from dvfb_stream.files import read_mask
 from dvfb_stream.labels import LABELS
 from dvfb_stream.simulation import SimulationSettings, Simulator
 
@@ -62,10 +64,25 @@ def test_the_dataset_holds_what_the_simulator_makes(dvfb, tmp_path, small):
             row = file["entry/experiment_of_frame"][index]
             assert experiments["center_x"][row] == frame.geometry.center_x
             assert experiments["center_y"][row] == frame.geometry.center_y
-            mask = np.ones((40, 40)) if frame.geometry.mask is None else frame.geometry.mask
-            np.testing.assert_array_equal(experiments["mask"][row], mask)
+            valid = np.ones((40, 40), bool) if frame.geometry.mask is None else frame.geometry.mask
+            np.testing.assert_array_equal(experiments["masked"][row] == 0, valid)
             assert json.loads(experiments["description"][row]) == frame.experiment
     assert not path.with_name("frames.h5.parts").exists()
+
+
+def test_the_masks_are_read_without_plugins_and_by_the_reader_of_masks(dvfb, tmp_path):
+    path = tmp_path / "frames.h5"
+    settings = tmp_path / "gaps.toml"
+    settings.write_text("size = 64\n[detectors]\npilatus_1m = 1.0\n")
+    simulate(dvfb, path, settings, count=1, seed=5)
+    masked = f"{path}::/entry/experiments/masked"
+    without = "import h5py, sys; print(int(h5py.File(sys.argv[1])['entry/experiments/masked'][()].sum()))"
+    plain = subprocess.run([sys.executable, "-c", without, path], capture_output=True, text=True, check=True)
+    (frame,) = Simulator(
+        5, settings=SimulationSettings(size=64, detectors={"pilatus_1m": 1.0})
+    ).frames(0, 1)  # fmt: skip
+    np.testing.assert_array_equal(read_mask(masked), frame.geometry.mask)
+    assert int(plain.stdout) == np.count_nonzero(~frame.geometry.mask) > 0
 
 
 def command(path, small, *, count, seed=2):
@@ -349,3 +366,12 @@ def test_a_preview_has_a_row_for_each_label(dvfb, tmp_path, small):
 def test_a_preview_that_is_no_png_is_refused(dvfb, tmp_path):
     refused = dvfb("simulate", "--preview", str(tmp_path / "sheet.pdf"))
     assert "must end in .png" in refused.errors[0]
+
+
+def test_masks_of_the_format_before_are_read_the_other_way_round(tmp_path):
+    masked = np.eye(3, 4, dtype=bool)
+    with h5py.File(tmp_path / "old.h5", "w") as old, h5py.File(tmp_path / "new.h5", "w") as new:
+        old["entry/experiments/mask"] = (~masked).astype(np.uint8)[None]
+        new["entry/experiments/masked"] = masked.astype(np.uint8)[None]
+        for file in (old, new):
+            np.testing.assert_array_equal(masked_in(file, 0), masked)

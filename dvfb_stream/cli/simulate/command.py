@@ -45,7 +45,8 @@ def simulate(
     """Simulate labelled scattering frames, the material that networks are trained on.
 
     A frame follows from seed and number alone. Interrupted and called again in the same words, the command goes on
-    where it was and ends with the same file, byte by byte; plain h5py reads it.
+    where it was and ends with the same file, byte by byte. h5py reads it, the pixels with hdf5plugin; in the masks
+    (entry/experiments/masked) 1 means masked.
 
     dvfb simulate --count 1000 --seed 7 --out frames.h5
 

@@ -28,9 +28,11 @@ PIXELS, LABEL_TABLE = "entry/data/pixels", "entry/labels"
 COMPONENTS, EXPERIMENT_OF = "entry/components", "entry/experiment_of_frame"
 EXPERIMENTS = "entry/experiments"
 NUMBER, DESCRIPTION = f"{EXPERIMENTS}/number", f"{EXPERIMENTS}/description"
-CENTER_X, CENTER_Y, MASK = (f"{EXPERIMENTS}/{name}" for name in ("center_x", "center_y", "mask"))
+CENTER_X, CENTER_Y, MASKED = (f"{EXPERIMENTS}/{name}" for name in ("center_x", "center_y", "masked"))
+MASK_OF_FORMAT_1 = f"{EXPERIMENTS}/mask"
+"""1 = valid, compressed by Bitshuffle."""
 FRAME_TABLES = (LABEL_TABLE, COMPONENTS, EXPERIMENT_OF)
-EXPERIMENT_TABLES = (NUMBER, CENTER_X, CENTER_Y, MASK, DESCRIPTION)
+EXPERIMENT_TABLES = (NUMBER, CENTER_X, CENTER_Y, MASKED, DESCRIPTION)
 
 TEXTS_PER_CHUNK = 64
 LIBRARY_VERSIONS = ("v110", "v110")
@@ -98,7 +100,7 @@ def _fill_part(file: Any, batches: Iterator[SimulatedBatch], first: int, stop: i
         tables[NUMBER][row] = number
         tables[CENTER_X][row] = geometry.center_x
         tables[CENTER_Y][row] = geometry.center_y
-        tables[MASK][row] = 1 if geometry.mask is None else geometry.mask
+        tables[MASKED][row] = 0 if geometry.mask is None else ~geometry.mask
     tables[DESCRIPTION][:] = np.array(descriptions, dtype=tables[DESCRIPTION].dtype)
 
 
@@ -202,6 +204,13 @@ def existing_identity(path: Path) -> tuple[str, int] | None:
         return None
 
 
+def masked_in(file: Any, row: int) -> NDArray[np.bool_]:
+    """Return the mask of an experiment of an open dataset, of this format or an older one; True = masked."""
+    if MASKED in file:
+        return np.asarray(file[MASKED][row] != 0)
+    return np.asarray(file[MASK_OF_FORMAT_1][row] == 0)
+
+
 def label_ratios(path: Path) -> dict[str, float]:
     """Return the share of positive frames of each label in a dataset."""
     with h5py.File(path, "r") as file:
@@ -247,12 +256,8 @@ def _new_tables(
         NUMBER: table(NUMBER, shape=(experiments,), dtype=np.int64),
         CENTER_X: table(CENTER_X, shape=(experiments,), dtype=np.float64),
         CENTER_Y: table(CENTER_Y, shape=(experiments,), dtype=np.float64),
-        MASK: table(
-            MASK,
-            shape=(experiments, *shape),
-            dtype=np.uint8,
-            chunks=(1, *shape),
-            **hdf5plugin.Bitshuffle(),
+        MASKED: table(
+            MASKED, shape=(experiments, *shape), dtype=np.uint8, chunks=(1, *shape), compression="gzip"
         ),
         DESCRIPTION: texts(DESCRIPTION, experiments, description_bytes),
     }

@@ -14,10 +14,10 @@ from dvfb_stream.cli.simulate.layout import (
     CENTER_Y,
     EXPERIMENT_OF,
     LABEL_TABLE,
-    MASK,
     NUMBER,
     PIXELS,
     existing_identity,
+    masked_in,
 )
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import FourierBesselSettings
@@ -68,7 +68,7 @@ def _encoded(path: Path, fbt: FourierBesselSettings) -> Iterator[tuple[Encoded, 
                 shape=pixels.shape[1:],
                 center_x=float(file[CENTER_X][row]),
                 center_y=float(file[CENTER_Y][row]),
-                mask=file[MASK][row].astype(bool),
+                masked=masked_in(file, row),
             )
             encoded = encode(pixels, geometry, fbt)
             if encoded is not None:
