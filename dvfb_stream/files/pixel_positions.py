@@ -12,6 +12,12 @@ ROWS_AT_A_TIME = 512
 INSIDE = 0.25
 """Pixels from a pixel's centre to where its slope is taken: still inside, be it at the image's edge or a module's."""
 
+REACH = 0.7
+"""Pixels from its centre that a pixel may reach: hexagonal ones have their corners 0.67 rows away."""
+
+SLACK = 0.05
+"""Pixels: rounding of positions in single precision, over 4000 pixels."""
+
 
 def pixel_at(detector: Any, position1: float, position2: float) -> tuple[float, float]:
     """Return (row, column) of a point of a flat detector of pyFAI, pixel centres at integers.
@@ -33,18 +39,29 @@ def pixel_at(detector: Any, position1: float, position2: float) -> tuple[float, 
     shape = np.array(detector.shape[:2], dtype=int)
     point = np.array([position1, position2])
     pitch = np.array([detector.pixel1, detector.pixel2], dtype=float)
-    pixel = (
-        _nearest(detector, point) if not detector.uniform_pixel else _nearest_of_grid(detector, point, pitch)
-    )
-    at = _positions(detector, pixel[0] + np.array([0, INSIDE, 0]), pixel[1] + np.array([0, 0, INSIDE]))
-    slopes = (at[1:] - at[0]).T / INSIDE
-    offset = np.linalg.solve(slopes, point - at[0])
-    inside = offset.clip(-0.5, 0.5)
-    # What lies beyond the last pixel's outer edge is counted in pixels of the usual size.
+    pixel = _nearest_of_grid(detector, point, pitch)
+    if pixel is None:
+        pixel = _nearest(detector, point)
+    offset, slopes = _within(detector, pixel, point)
+    for step in np.diag(np.sign(offset) * (np.abs(offset) > 0.5)).astype(int):
+        # The nearest centre may be that of a smaller pixel beside the one that the point lies in.
+        neighbour = (pixel + step).clip(0, shape - 1)
+        there, slopes_there = _within(detector, neighbour, point)
+        if np.abs(there).max() < np.abs(offset).max():
+            pixel, offset, slopes = neighbour, there, slopes_there
+    inside = offset.clip(-REACH, REACH)
+    # What lies beyond the last pixel is counted in pixels of the usual size.
     beyond = (offset - inside) * np.abs(np.diag(slopes)) / pitch
     outward = np.where(beyond < 0, pixel == 0, pixel == shape - 1)
     row, column = pixel + inside + np.where(outward, beyond, 0.0)
     return float(row), float(column)
+
+
+def _within(detector: Any, pixel: Any, point: Any) -> tuple[Any, Any]:
+    """Return where a point lies from the centre of a pixel, in that pixel's own sides, and the sides in metres."""
+    at = _positions(detector, pixel[0] + np.array([0, INSIDE, 0]), pixel[1] + np.array([0, 0, INSIDE]))
+    slopes = (at[1:] - at[0]).T / INSIDE
+    return np.linalg.solve(slopes, point - at[0]), slopes
 
 
 def _positions(detector: Any, rows: Any, columns: Any) -> Any:
@@ -53,11 +70,14 @@ def _positions(detector: Any, rows: Any, columns: Any) -> Any:
     return np.stack([np.asarray(at[0], float), np.asarray(at[1], float)], axis=-1)
 
 
-def _nearest_of_grid(detector: Any, point: Any, pitch: Any) -> Any:
-    """Return (row, column) of the pixel nearest to a point, of pixels in equal steps that may run backwards."""
+def _nearest_of_grid(detector: Any, point: Any, pitch: Any) -> Any | None:
+    """Return (row, column) of the pixel nearest to a point; None where pixels do not lie in equal steps."""
     shape = np.array(detector.shape[:2], dtype=int)
     ends = _positions(detector, np.array([0.0, shape[0] - 1]), np.array([0.0, shape[1] - 1]))
     steps = np.where(ends[1] < ends[0], -pitch, pitch)
+    # Some say that their pixels are uniform, and have gaps.
+    if not detector.uniform_pixel or (np.abs(ends[1] - ends[0] - steps * (shape - 1)) > SLACK * pitch).any():
+        return None
     return np.rint((point - ends[0]) / steps).clip(0, shape - 1).astype(int)
 
 

@@ -263,7 +263,7 @@ def _pyfai_detectors() -> Any:
 
 
 def _poni(path: Path) -> Any:
-    detectors = _pyfai_detectors()
+    _pyfai_detectors()
     from pyFAI.io.ponifile import PoniFile
 
     try:
@@ -272,28 +272,32 @@ def _poni(path: Path) -> Any:
     except OSError as error:
         raise GeometryError(f"{path} cannot be opened: {error.strerror or error}") from error
     try:
-        poni = PoniFile(str(path))
-        if isinstance(poni.detector, detectors.NexusDetector) and poni.detector.filename is None:
-            poni.detector.load(str(_nexus_detector_file(path)))
+        return PoniFile(_with_detector_file_beside(path) or str(path))
     except GeometryError:
         raise
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise GeometryError(f"{path} is not a .poni file that pyFAI can read ({reason})") from error
-    return poni
 
 
-def _nexus_detector_file(path: Path) -> Path:
-    """Return the file that defines the detector, which pyFAI looks for in the working directory alone."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    configs = [line.partition(":")[2] for line in lines if line.lower().startswith("detector_config")]
-    named = json.loads(configs[-1])["filename"]
-    found = path.parent / named
-    if not found.is_file():
+def _with_detector_file_beside(path: Path) -> dict[str, Any] | None:
+    """Return the content, where the detector is in a file of its own; None: it is not.
+
+    pyFAI looks for that file in the working directory alone.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    pairs = (line.partition(":") for line in lines if ":" in line and not line.startswith("#"))
+    content: dict[str, Any] = {key.strip().lower(): value.strip() for key, _, value in pairs}
+    if content.get("detector") != "NexusDetector":
+        return None
+    config = json.loads(content["detector_config"])
+    named = Path(config["filename"])
+    found = next((file for file in (named, path.parent / named) if file.is_file()), None)
+    if found is None:
         raise GeometryError(
             f"{path} has its detector in {named}, which is neither in the working directory nor beside it"
         )
-    return found
+    return content | {"detector_config": config | {"filename": str(found)}}
 
 
 def _plain(name: str) -> str:

@@ -118,25 +118,6 @@ class TestPoni:
         )
         assert (round(poni.center_y), round(poni.center_x)) == (row, column)
 
-    @pytest.mark.parametrize("orientation", [1, 2, 3, 4])
-    def test_the_detectors_orientation_is_obeyed(self, tmp_path: Path, orientation: int) -> None:
-        detector = detector_factory("Pilatus1M", {"orientation": orientation})
-        geometry = write_poni(tmp_path / "a.poni", detector, rot1=0.02)
-        poni = read_poni(tmp_path / "a.poni")
-        assert (poni.center_y, poni.center_x) == pytest.approx(
-            smallest_angle(geometry, (poni.center_y, poni.center_x)), abs=1e-3
-        )
-
-    def test_modules_at_odd_places(self, tmp_path: Path) -> None:
-        detector = detector_factory("Xpad_flat")
-        geometry = write_poni(tmp_path / "a.poni", detector, poni1=0.0421, poni2=0.0313)
-        poni = read_poni(tmp_path / "a.poni")
-        assert poni.shape is not None
-        row, column = np.unravel_index(
-            int(np.argmin(geometry.center_array(poni.shape, unit="2th_rad"))), poni.shape
-        )
-        assert (poni.center_y, poni.center_x) == pytest.approx((row, column), abs=0.51)
-
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         distance=st.floats(0.05, 10),
