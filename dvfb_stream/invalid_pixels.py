@@ -110,6 +110,23 @@ def invalid_pixels(dtype: np.dtype[Any], declared: InvalidValues | None = None) 
     )
 
 
+def declared_pixels(dtype: np.dtype[Any], declared: InvalidValues) -> InvalidPixels:
+    """Return what marks the pixels of one type as invalid by what is declared alone.
+
+    Parameters
+    ----------
+    dtype
+        Integer or floating.
+    declared
+        What is known of the detector or the file.
+    """
+    dtype = dtype.newbyteorder("=")
+    fitted = (_reals if dtype.kind == "f" else _integers)(dtype, declared, ())
+    return InvalidPixels(
+        dtype=dtype, intervals=_merged(fitted), declared=declared, counts_below_zero=False, bits=None
+    )
+
+
 def marker(dtype: np.dtype[Any]) -> Any:
     """Return a value that always marks a pixel of the type as invalid."""
     return dtype.type(np.nan) if dtype.kind == "f" else dtype.type(np.iinfo(dtype).max)
@@ -126,9 +143,8 @@ def _rules(
         wanted += [(value, value) for value in PILATUS_MARKERS]
     if bits is not None:
         wanted.append((2**bits - 2, 2**bits - 1))
-    wanted += [
-        (value - declared.delta, value + declared.delta) for value in declared.values if not math.isnan(value)
-    ]
+    wanted.append((math.inf, math.inf) if is_real else (np.iinfo(dtype).max - 1, np.iinfo(dtype).max))
+    wanted.append((-math.inf, -math.inf))
     fitted = _reals(dtype, declared, wanted) if is_real else _integers(dtype, declared, wanted)
     return InvalidPixels(
         dtype=dtype,
@@ -142,10 +158,9 @@ def _rules(
 def _integers(
     dtype: np.dtype[Any], declared: InvalidValues, wanted: Iterable[Interval]
 ) -> Iterator[Interval]:
-    """Yield the intervals as far as the type reaches, and those that it adds."""
+    """Yield the intervals that are wanted, and the declared ones, as far as the type reaches."""
     lowest, highest = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
-    yield highest - 1, highest
-    beyond: list[Interval] = []
+    beyond = _around_values(declared)
     if declared.above is not None and declared.above < highest:
         beyond.append((math.floor(max(declared.above, lowest - 1)) + 1, highest))
     if declared.below is not None and declared.below > lowest:
@@ -158,16 +173,20 @@ def _integers(
 
 
 def _reals(dtype: np.dtype[Any], declared: InvalidValues, wanted: Iterable[Interval]) -> Iterator[Interval]:
-    """Yield the intervals as the type rounds their ends, and those that it adds."""
-    yield -math.inf, -math.inf
-    yield math.inf, math.inf
+    """Yield the intervals that are wanted, and the declared ones, as the type rounds their ends."""
     with np.errstate(over="ignore"):
-        for low, high in wanted:
+        for low, high in (*wanted, *_around_values(declared)):
             yield float(dtype.type(low)), float(dtype.type(high))
         if declared.above is not None:
             yield float(np.nextafter(dtype.type(declared.above), dtype.type(np.inf))), math.inf
         if declared.below is not None:
             yield -math.inf, float(np.nextafter(dtype.type(declared.below), dtype.type(-np.inf)))
+
+
+def _around_values(declared: InvalidValues) -> list[Interval]:
+    return [
+        (value - declared.delta, value + declared.delta) for value in declared.values if not math.isnan(value)
+    ]
 
 
 def _merged(intervals: Iterable[Interval]) -> tuple[Interval, ...]:

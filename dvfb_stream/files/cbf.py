@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
+from dvfb_stream.files.file_facts import FileFacts
+from dvfb_stream.files.header_facts import pilatus_facts
 
 MAGIC = b"###CBF"
 SECTION = b"--CIF-BINARY-FORMAT-SECTION--"
@@ -97,6 +99,12 @@ def read_cbf(path: Path, content: bytes) -> NDArray[Any]:
             f"{path} says it has {shape[0]} x {shape[1]} pixels, but holds only {size} bytes"
         )
     return _decompressed(path, compressed, shape, np.dtype(ELEMENT_TYPES[element]))
+
+
+def cbf_facts(content: bytes) -> FileFacts:
+    """Return what the header of a CBF's content says of invalid pixels, where a Pilatus wrote it."""
+    section = content.find(SECTION)
+    return pilatus_facts(content[: max(section, 0)].decode("latin-1"))
 
 
 def _decompressed(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
 from dvfb_stream.files.damage import telling_damage
 from dvfb_stream.files.file_facts import NO_FACTS
+from dvfb_stream.files.header_facts import edf_facts
 from dvfb_stream.files.references import ANYTHING, Expected
 
 MOST_KEPT_BYTES = 64 * 2**20
@@ -40,6 +41,8 @@ class FabioFrames:
         self._content = content
         self.facts = NO_FACTS
         self._image = self._opened()
+        if isinstance(self._image, _edf_image()):
+            self.facts = edf_facts(self._image.header)
         self._kept_bytes = 0
         self.count: int = self._image.nframes
 
@@ -60,7 +63,7 @@ class FabioFrames:
             )
         pixels = expected.check(np.asarray(pixels), where)
         self._kept_bytes += pixels.nbytes
-        return pixels
+        return self.facts.marked(pixels)
 
     def close(self) -> None:
         """Close the file."""

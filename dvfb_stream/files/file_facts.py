@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.frames import InvalidValues
+from dvfb_stream.invalid_pixels import declared_pixels, marker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -17,13 +19,52 @@ class FileFacts:
     invalid_values: InvalidValues | None = None
     mask: NDArray[np.bool_] | None = None
     """(rows, columns), True = valid."""
+    mask_source: str = ""
+    """Where in the file it stands, for people."""
     center_x: float | None = None
     """Direct beam in pixels; pixel centres at integers, x to the right, y down."""
     center_y: float | None = None
     pixel_aspect: float | None = None
     """Height of a pixel divided by its width."""
     source: str = ""
-    """Where in the file they stand, for people."""
+    """Where in the file the numbers stand, for people."""
+    _masked: NDArray[np.intp] = field(init=False, repr=False)
+    """Places in C order."""
+
+    def __post_init__(self) -> None:
+        masked = np.empty(0, np.intp) if self.mask is None else np.flatnonzero(~self.mask)
+        object.__setattr__(self, "_masked", masked)
+
+    @property
+    def remark(self) -> str:
+        """What the row of each frame should say of the file's own mask; empty where there is none."""
+        return "" if self.mask is None else f"The file's own mask is used: {self.mask_source}."
+
+    def marked(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Return pixels in which those that the file says are no counts have a value that says so in any file.
+
+        That is done where a frame is read, so that it means the same from the command line as live: see
+        `dvfb_stream.invalid_pixels.marker`.
+
+        Parameters
+        ----------
+        pixels
+            (rows, columns), just read: written to, if that can be. A mask of another shape is left out of account.
+        """
+        mask = self._masked if self.mask is not None and self.mask.shape == pixels.shape else self._masked[:0]
+        if pixels.dtype.kind == "b" or (self.invalid_values is None and not mask.size):
+            return pixels
+        invalid = None
+        if self.invalid_values is not None:
+            invalid = ~declared_pixels(pixels.dtype, self.invalid_values).valid(pixels)
+            invalid = invalid if invalid.any() else None
+        if invalid is None and not mask.size:
+            return pixels
+        marked = pixels if pixels.flags.writeable else pixels.copy()
+        marked.flat[mask] = marker(pixels.dtype)
+        if invalid is not None:
+            np.putmask(marked, invalid, marker(pixels.dtype))
+        return marked
 
 
 NO_FACTS = FileFacts()

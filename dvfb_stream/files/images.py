@@ -82,7 +82,8 @@ def _opened(path: Path, opened: ExitStack) -> FrameFile:
     if head.startswith(PNG_MAGIC):
         return _Single(path, read_png(path, file.read()))
     if cbf.is_cbf(path, head):
-        return _Single(path, cbf.read_cbf(path, file.read()))
+        content = file.read()
+        return _Single(path, cbf.read_cbf(path, content), cbf.cbf_facts(content))
     return opened.enter_context(closing(FabioFrames(path, content)))
 
 
@@ -97,4 +98,4 @@ class _Single:
         self._pixels = pixels
 
     def read(self, index: int, expected: Expected = ANYTHING) -> NDArray[Any]:
-        return expected.check(self._pixels, str(self._path))
+        return self.facts.marked(expected.check(self._pixels, str(self._path)))

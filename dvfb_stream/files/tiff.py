@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
 from dvfb_stream.files.damage import telling_damage
 from dvfb_stream.files.file_facts import NO_FACTS
+from dvfb_stream.files.header_facts import pilatus_facts
 from dvfb_stream.files.references import ANYTHING, Expected
 from dvfb_stream.files.tiff_directories import frame_directories
 
@@ -71,6 +72,7 @@ class TiffFrames:
             if vendor:
                 raise FrameError(f"{path} is a stack of {vendor}'s own kind; save it as an ordinary TIFF")
             self._images = self._images_in_one_directory()
+            self.facts = pilatus_facts(str(self._tiff.pages[0].description))
         self.count: int = self._images if self._images > 1 else len(self._directories)
 
     def read(self, index: int, expected: Expected = ANYTHING) -> NDArray[Any]:
@@ -90,7 +92,7 @@ class TiffFrames:
                 pixels = page.asarray(maxworkers=1)
             if _is_signed_without_saying_so(page):
                 pixels = pixels.view(pixels.dtype.str.replace("u", "i"))
-        return expected.check(pixels, where)
+        return self.facts.marked(expected.check(pixels, where))
 
     def _images_in_one_directory(self) -> int:
         """Return how many images the first directory stands for, when there is no other.

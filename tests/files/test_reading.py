@@ -280,7 +280,7 @@ class TestHdf5:
     def test_a_group_is_no_dataset(self, mixed: Path) -> None:
         assert "is a group, not a dataset" in refusal(f"{mixed}::/group")
 
-    @pytest.mark.parametrize("name", ["curve", "volume", "complex", "names", "objects", "flags", "null"])
+    @pytest.mark.parametrize("name", ["curve", "volume", "complex", "names", "objects", "null"])
     def test_what_is_no_stack_of_counts_is_refused_with_its_shape_and_type(
         self, mixed: Path, name: str
     ) -> None:

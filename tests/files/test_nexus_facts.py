@@ -1,0 +1,165 @@
+"""What NeXus, DECTRIS, Pilatus and EDF files declare of invalid pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fabio
+import fabio.edfimage
+import h5py
+import numpy as np
+import pytest
+import tifffile
+
+from dvfb_stream.files import read_frames
+from dvfb_stream.files.header_facts import edf_facts, pilatus_facts
+from dvfb_stream.files.nexus_facts import detector_facts, detector_group
+from dvfb_stream.frames import InvalidValues
+from dvfb_stream.invalid_pixels import invalid_pixels
+
+SHAPE = (20, 30)
+
+PILATUS = "# Pixel_size 172e-6 m x 172e-6 m\n# Count_cutoff 1000 counts\n# Threshold_setting: 6000 eV\n"
+
+
+def counts(dtype: str = "i4") -> np.ndarray:
+    return np.random.default_rng(0).poisson(100, SHAPE).astype(dtype)
+
+
+def valid_in(pixels: np.ndarray) -> np.ndarray:
+    return invalid_pixels(pixels.dtype).valid(pixels)
+
+
+def group_of(path: Path, **values: object) -> h5py.Group:
+    file = h5py.File(path, "w")
+    entry = file.create_group("entry")
+    entry.attrs["NX_class"] = "NXentry"
+    instrument = entry.create_group("instrument")
+    instrument.attrs["NX_class"] = "NXinstrument"
+    detector = instrument.create_group("detector")
+    detector.attrs["NX_class"] = np.bytes_("NXdetector")
+    for name, value in values.items():
+        detector[name.replace("__", "/")] = value
+    return detector
+
+
+@pytest.mark.parametrize("place", ["pixel_mask", "detectorSpecific__pixel_mask"])
+@pytest.mark.parametrize("dtype", [np.uint32, np.int8, bool])
+@pytest.mark.parametrize("leading", [(), (1,), (2,)])
+def test_the_mask_is_what_is_zero_in_it(
+    tmp_path: Path, place: str, dtype: type, leading: tuple[int, ...]
+) -> None:
+    values = np.zeros((*leading, *SHAPE), dtype)
+    values[..., 3, 4:8] = 1
+    values[(-1,) * len(leading) + (5, 6)] = 1 if dtype is bool else 8
+    group = group_of(tmp_path / "a.h5", **{place: values})
+    facts = detector_facts(group, SHAPE)
+    masked = values.reshape(-1, *SHAPE).any(axis=0)
+    assert facts.mask is not None
+    np.testing.assert_array_equal(facts.mask, ~masked)
+    assert facts.mask_source == f"{tmp_path}/a.h5::/entry/instrument/detector/{place.replace('__', '/')}"
+    assert facts.mask_source in facts.remark
+
+
+def test_a_mask_of_another_mode_or_of_everything_is_not_used(tmp_path: Path) -> None:
+    group = group_of(tmp_path / "a.h5", pixel_mask=np.zeros((7, 8), np.uint32))
+    assert detector_facts(group, SHAPE).mask is None
+    group = group_of(tmp_path / "b.h5", pixel_mask=np.ones(SHAPE, np.uint32))
+    assert detector_facts(group, SHAPE).mask is None
+
+
+@pytest.mark.parametrize(
+    ("said", "declared"),
+    [
+        ({}, None),
+        ({"bit_depth_image": 16}, InvalidValues(values=(65535, 65534))),
+        ({"bit_depth_image": np.array([16])}, InvalidValues(values=(65535, 65534))),
+        ({"bit_depth_readout": 12}, InvalidValues(values=(4095, 4094))),
+        ({"bit_depth_image": 32, "bit_depth_readout": 12}, InvalidValues(values=(2**32 - 1, 2**32 - 2))),
+        ({"detectorSpecific__countrate_correction_count_cutoff": 126634}, InvalidValues(above=126634)),
+        (
+            {"saturation_value": 60000, "detectorSpecific__countrate_correction_count_cutoff": 126634},
+            InvalidValues(above=60000),
+        ),
+        ({"underload_value": -3.0}, InvalidValues(below=-3)),
+        ({"saturation_value": np.nan, "bit_depth_image": "deep", "underload_value": np.zeros(3)}, None),
+        ({"saturation_value": 0, "bit_depth_image": 0}, None),
+    ],
+)
+def test_what_is_no_count_is_what_nexus_words_say(
+    tmp_path: Path, said: dict[str, object], declared: InvalidValues | None
+) -> None:
+    assert detector_facts(group_of(tmp_path / "a.h5", **said), SHAPE).invalid_values == declared
+
+
+def test_the_detector_is_the_one_that_the_frames_belong_to(tmp_path: Path) -> None:
+    group = group_of(tmp_path / "a.h5", data=counts())
+    file = group.file
+    file["entry/data/data_000001"] = h5py.SoftLink("/entry/instrument/detector/data")
+    file["loose"] = counts()
+    for dataset in ("/entry/instrument/detector/data", "entry/data/data_000001"):
+        assert detector_group(file, dataset) == group
+    assert detector_group(file, "loose") is None
+    second = file.create_group("entry/instrument/second")
+    second.attrs["NX_class"] = "NXdetector"
+    second["data"] = counts()
+    assert detector_group(file, "/entry/instrument/second/data") == second
+    assert detector_group(file, "entry/data/data_000001") is None
+
+
+@pytest.mark.parametrize(
+    ("header", "declared"),
+    [
+        ({}, None),
+        ({"Dummy": "-10", "DDummy": "0.1"}, InvalidValues(values=(-10,), delta=0.1)),
+        ({"dummy": "-1"}, InvalidValues(values=(-1,))),
+        ({"Dummy": "0", "DDummy": "0.1"}, None),
+        ({"Dummy": "none"}, None),
+        ({"Dummy": "nan"}, None),
+    ],
+)
+def test_edf_headers(header: dict[str, str], declared: InvalidValues | None) -> None:
+    assert edf_facts(header).invalid_values == declared
+
+
+@pytest.mark.parametrize(
+    ("header", "above"),
+    [
+        (PILATUS, 1000),
+        ("# Count_cutoff 0 counts\n", None),
+        ("# Count_cutoff many counts\n", None),
+        ("", None),
+    ],
+)
+def test_pilatus_headers(header: str, above: float | None) -> None:
+    found = pilatus_facts(header).invalid_values
+    assert (None if found is None else found.above) == above
+
+
+def test_frames_lose_the_pixels_that_their_files_declare(tmp_path: Path) -> None:
+    pixels = counts()
+    pixels[2, 3:6] = (1000, 1001, 50000)
+    pixels[4, 5] = -1
+    tifffile.imwrite(tmp_path / "pilatus.tif", pixels, description=PILATUS)
+    fabio.cbfimage.CbfImage(
+        data=pixels, header={"_array_data.header_contents": PILATUS.replace("\n", "\r\n")}
+    ).write(str(tmp_path / "pilatus.cbf"))
+    for name in ("pilatus.tif", "pilatus.cbf"):
+        (frame,) = read_frames(str(tmp_path / name))
+        independent = fabio.open(str(tmp_path / name)).data
+        valid = (independent <= 1000) & (independent >= 0)
+        np.testing.assert_array_equal(valid_in(frame), valid)
+        np.testing.assert_array_equal(frame[valid], independent[valid])
+        assert np.count_nonzero(~valid) == 3
+
+
+def test_a_value_that_an_edf_declares_is_no_count(tmp_path: Path) -> None:
+    pixels = counts("f4") + 0.5
+    pixels[2, 3:5] = (-10.02, -9.5)
+    fabio.edfimage.EdfImage(data=pixels, header={"Dummy": "-10", "DDummy": "0.1"}).write(
+        str(tmp_path / "a.edf")
+    )
+    (frame,) = read_frames(str(tmp_path / "a.edf"))
+    expected = np.ones(SHAPE, bool)
+    expected[2, 3] = False
+    np.testing.assert_array_equal(valid_in(frame), expected)
