@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid5
 
 from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.callbacks.copied_fields import copied_fields
-from dvfb_stream.callbacks.frame_sequence import Row
 from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import LABELS
-from dvfb_stream.rows import EVENT_COLUMNS, Kind
+from dvfb_stream.rows import EVENT_COLUMNS, Kind, centre_columns
 
 NAMESPACE = UUID("d3c6b0d5-7b0c-5c2e-9c0e-5a0f7d7f3b11")
 """Namespace of the analysis runs' uids. It must never change: equal runs are recognised by equal uids."""
@@ -23,6 +23,23 @@ STREAM = "annotations"
 def analysis_uid(raw_uid: str, stream: str, data_key: str, model: Mapping[str, Any]) -> str:
     """Return the uid of the analysis run: the same raw data and the same weights give the same uid."""
     return str(uuid5(NAMESPACE, f"{raw_uid}:{stream}:{data_key}:{model['name']}@{model['sha256']}"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Row:
+    """The annotation of one frame, on its way into an event."""
+
+    index: int
+    time: float
+    """When the frame was taken, seconds since 1970."""
+    annotation: Annotation
+    event_uid: str = ""
+    """uid of the raw event; so is `time` its time. Of frames that stream datums announce: of the event with the same
+    number, where that came before the row was made, which a replay need not repeat; else empty."""
+    event_seq_num: int = 0
+    """Number of the raw event in its stream, from 1, as the documents have it; 0 where they do not say."""
+    geometry: Geometry | None = None
+    """With which the frame was annotated; None where there was none."""
 
 
 class AnalysisRun:
@@ -106,13 +123,11 @@ class AnalysisRun:
 
     def event(self, row: Row) -> dict[str, Any]:
         """Return the event of one frame, and add it to the summary once it is composed."""
-        center = (
-            {}
-            if row.geometry is None
-            else {"center_x": row.geometry.center_x, "center_y": row.geometry.center_y}
-        )
         values = row.annotation.as_row(
-            frame=row.index, event_uid=row.event_uid, event_seq_num=row.event_seq_num, **center
+            frame=row.index,
+            event_uid=row.event_uid,
+            event_seq_num=row.event_seq_num,
+            **centre_columns(row.geometry),
         )
         data = {column.name: values[column.name] for column in EVENT_COLUMNS}
         event = {
@@ -197,5 +212,7 @@ def _described_geometry(geometry: Geometry | None) -> dict[str, Any] | None:
         "center_x": geometry.center_x,
         "center_y": geometry.center_y,
         "masked_pixels": 0 if geometry.mask is None else int(geometry.mask.size - geometry.mask.sum()),
+        "pixel_aspect": geometry.pixel_aspect,
+        "source": geometry.source,
         "sha256": geometry.digest,
     }

@@ -14,6 +14,8 @@ from dvfb_stream.labels import LABELS, TITLES
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from dvfb_stream.frames import Geometry
+
 
 class Kind(StrEnum):
     """What a column holds, in the words of event-model; in each, one value says that nothing is known."""
@@ -74,6 +76,11 @@ EVENT_COLUMNS: tuple[Column, ...] = (
         "center_x", Kind.NUMBER, "Direct beam, to the right, in pixels, with which the frame was annotated."
     ),
     Column("center_y", Kind.NUMBER, "Direct beam, downwards, in pixels."),
+    Column(
+        "center_source",
+        Kind.TEXT,
+        "Who says so: a file, its header, a run; empty where it was given in numbers.",
+    ),
 )
 """Those that differ from frame to frame: the data keys of an analysis run's events."""
 
@@ -113,6 +120,17 @@ def row_of(values: Mapping[str, Any]) -> dict[str, Any]:
     if unknown := values.keys() - _BLANK.keys():
         raise KeyError(f"there are no columns {sorted(unknown)}; there are {', '.join(_BLANK)}")
     return {**_BLANK, **values}
+
+
+def centre_columns(geometry: Geometry | None) -> dict[str, float | str]:
+    """Return what a row says of the beam centre; nothing where the frame's geometry is not known."""
+    if geometry is None:
+        return {}
+    return {
+        "center_x": geometry.center_x,
+        "center_y": geometry.center_y,
+        "center_source": geometry.source,
+    }
 
 
 def plain(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[1]
         ["benchmarks.estimate", "stages", "--help"],
         ["benchmarks.encoders", "--help"],
         ["benchmarks.adaptation", "--help"],
-        ["benchmarks.view_speed", "--help"],
         ["benchmarks.worker", "--help"],
     ],
 )

@@ -77,6 +77,7 @@ def read_all(
         Given a file and how many frames it has: the indices of those to read. May raise FrameError, which
         costs the file.
     """
+    told = ""
     for position, file in enumerate(files):
         try:
             with open_frames(file) as frames:
@@ -87,10 +88,15 @@ def read_all(
                     try:
                         pixels = frames.read(index)
                         shape = (pixels.shape[0], pixels.shape[1])
-                        frame = Frame(pixels, detector.geometry(shape))
+                        geometry = detector.geometry(shape, frames.facts)
+                        frame = Frame(pixels, geometry)
                     except (FrameError, GeometryError) as error:
                         yield FrameRead(**place, reason=str(error))  # type: ignore[arg-type]
                     else:
+                        centre = f"({geometry.center_x:g}, {geometry.center_y:g}), {geometry.source}"
+                        if detector.leaves_centre_to_files and centre != told:
+                            events.noted(f"{file}: the beam centre is what the file says: {centre}")
+                            told = centre
                         yield FrameRead(**place, frame=frame)  # type: ignore[arg-type]
         except FrameError as error:
             events.opened(0)

@@ -88,22 +88,36 @@ DetectorName = Annotated[
 
 
 def detector_description(
-    center_x: float | None, center_y: float | None, poni: Path | None, masks: list[str], detector: str | None
+    center_x: float | None,
+    center_y: float | None,
+    poni: Path | None,
+    masks: list[str],
+    detector: str | None,
+    *,
+    from_file: bool = False,
 ) -> DetectorDescription:
     """Return what the geometry options of a command describe.
+
+    Parameters
+    ----------
+    center_x, center_y, poni, masks, detector
+        The options.
+    from_file
+        Whether the centre may be left to what the files of frames say.
 
     Raises
     ------
     WrongCallError
         When the centre is missing, half given or given twice, or a value is out of range.
     """
-    if poni is None and center_x is None and center_y is None:
+    given = center_x is not None or center_y is not None
+    if poni is None and not given and not from_file:
         raise WrongCallError(
             "the beam centre is missing: give --center-x and --center-y in pixels, or --poni"
         )
-    if poni is not None and (center_x is not None or center_y is not None):
+    if poni is not None and given:
         raise WrongCallError("give the beam centre once: by --center-x and --center-y, or by --poni")
-    if poni is None and (center_x is None or center_y is None):
+    if given and (center_x is None or center_y is None):
         missing = "--center-x" if center_x is None else "--center-y"
         raise WrongCallError(f"{missing} is missing: a beam centre has two coordinates")
     from pydantic import ValidationError
@@ -112,7 +126,12 @@ def detector_description(
 
     try:
         return DetectorDescription(
-            center_x=center_x, center_y=center_y, poni=poni, mask=tuple(masks), detector=detector
+            center_x=center_x,
+            center_y=center_y,
+            poni=poni,
+            from_file=from_file,
+            mask=tuple(masks),
+            detector=detector,
         )
     except ValidationError as error:
         first = error.errors()[0]

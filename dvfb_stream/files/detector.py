@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import GeometryError
 from dvfb_stream.files.beam_centre import BeamCentre, PixelSize
+from dvfb_stream.files.declared_centre import declared_centre
 from dvfb_stream.files.file_facts import NO_FACTS, FileFacts
 from dvfb_stream.files.poni_geometry import DetectorModel, PoniGeometry, PyFaiGeometry
 from dvfb_stream.frames import POLARITY, Geometry
@@ -54,6 +55,11 @@ class Detector:
     def with_centre(self, centre: BeamCentre) -> Self:
         """Return the same detector with another declared centre, which wins over pyFAI's and the file's."""
         return replace(self, centre=centre)
+
+    @property
+    def leaves_centre_to_files(self) -> bool:
+        """Whether the centre is the one that the frame's own file says."""
+        return self.centre is None and self.poni is None
 
     @property
     def usual_shape(self) -> Shape | None:
@@ -122,12 +128,8 @@ class Detector:
         if self.poni is not None:
             poni = self._poni(shape, self.poni)
             return poni.center_x, poni.center_y, self.poni.name
-        if facts.center_x is not None and facts.center_y is not None:
-            return facts.center_x, facts.center_y, facts.source
-        raise GeometryError(
-            "the beam centre is not known: neither the description nor the file says it; give center_x and center_y, "
-            "or a poni file"
-        )
+        x, y = declared_centre(facts, shape)
+        return x, y, facts.source
 
     def _pixel_size(self, shape: Shape) -> PixelSize | None:
         if self.pixel_size is not None:

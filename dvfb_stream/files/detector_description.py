@@ -18,9 +18,9 @@ from dvfb_stream.frames import Geometry
 class DetectorDescription(BaseModel):
     """Where the direct beam hits a detector and which of its pixels can be believed, as people write it down.
 
-    One of `center_x` and `center_y`, `poni`, and `from_run` must be given: a beam centre is never guessed. Where a
-    run's documents say one, that wins over the other two. A pixel is valid where every mask file, the detector's
-    definition and the .poni file's detector say so.
+    One of `center_x` and `center_y`, `poni`, `from_run` and `from_file` must be given: a beam centre is never
+    guessed. Where a run's documents say one, that wins over the other two. A pixel is valid where every mask file,
+    the detector's definition and the .poni file's detector say so.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -38,6 +38,8 @@ class DetectorDescription(BaseModel):
     """pyFAI geometry file, instead of the two centres."""
     from_run: BeamCentrePlaces | None = None
     """Where the documents of a run say the centre; not for files, which have none."""
+    from_file: bool = False
+    """Whether the files that frames lie in may say the centre; the other three win."""
     mask: tuple[str, ...] = ()
     """Mask files, one or a list; in them 1 means masked. HDF5: ``file.h5::/path``."""
     detector: str | None = None
@@ -69,7 +71,8 @@ class DetectorDescription(BaseModel):
         given = [name for name in ("center_x", "center_y") if getattr(self, name) is not None]
         if self.poni is not None and given:
             raise ValueError("give the beam centre once: either center_x and center_y, or poni")
-        if self.poni is None and len(given) != 2 and (given or self.from_run is None):
+        elsewhere = self.from_run is not None or self.from_file
+        if self.poni is None and len(given) != 2 and (given or not elsewhere):
             missing = "center_y" if given == ["center_x"] else "center_x" if given else "the beam centre"
             raise ValueError(f"{missing} is missing: give center_x and center_y in pixels, or a poni file")
         return self

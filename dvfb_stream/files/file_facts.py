@@ -24,6 +24,8 @@ class FileFacts:
     center_x: float | None = None
     """Direct beam in pixels; pixel centres at integers, x to the right, y down."""
     center_y: float | None = None
+    no_centre: str = ""
+    """Why a centre that stands in the file is not to be believed."""
     pixel_aspect: float | None = None
     """Height of a pixel divided by its width."""
     source: str = ""

@@ -1,4 +1,4 @@
-"""What the headers of image files declare of invalid pixels, in the words of Pilatus and of ESRF's data format."""
+"""What the headers of image files declare, in the words of Pilatus and of ESRF's data format."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 
+from dvfb_stream.files.declared_centre import with_edf_centre, with_pilatus_centre
 from dvfb_stream.files.file_facts import NO_FACTS, FileFacts
 from dvfb_stream.frames import InvalidValues
 
@@ -15,24 +16,27 @@ _CUTOFF = re.compile(r"^#\s*Count_cutoff\s+(\d+)\s+counts", re.MULTILINE)
 
 
 def pilatus_facts(header: str) -> FileFacts:
-    """Return what the comments in a Pilatus header say: ``# Count_cutoff 1048500 counts``."""
-    found = _CUTOFF.search(header)
-    if found is None or len(found[1]) > 12 or int(found[1]) == 0:
-        return NO_FACTS
-    return FileFacts(invalid_values=InvalidValues(above=int(found[1])))
+    """Return what the comments in a Pilatus header say: ``# Count_cutoff 1048500 counts``, ``# Beam_xy (1, 2)``."""
+    found, facts = _CUTOFF.search(header), NO_FACTS
+    if found is not None and len(found[1]) <= 12 and int(found[1]) > 0:
+        facts = FileFacts(invalid_values=InvalidValues(above=int(found[1])))
+    return with_pilatus_centre(facts, header)
 
 
 def edf_facts(header: Mapping[str, str]) -> FileFacts:
     """Return what an EDF header says: ``Dummy`` marks pixels without a value, ``DDummy`` is its tolerance.
+
+    And what it says of the beam centre: see `with_edf_centre`.
 
     ``Dummy = 0`` declares nothing: that is how the SAXS programs of ESRF write that there is none, and as many photon
     counters' pixels that saw no photon hold a 0.
     """
     told = {key.lower(): value for key, value in header.items()}
     dummy, delta = (_number(told.get(key, "")) for key in ("dummy", "ddummy"))
-    if not dummy:
-        return NO_FACTS
-    return FileFacts(invalid_values=InvalidValues(values=(dummy,), delta=abs(delta or 0.0)))
+    facts = NO_FACTS
+    if dummy:
+        facts = FileFacts(invalid_values=InvalidValues(values=(dummy,), delta=abs(delta or 0.0)))
+    return with_edf_centre(facts, header)
 
 
 def _number(text: object) -> float | None:

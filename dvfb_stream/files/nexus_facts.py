@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvfb_stream.files.declared_centre import with_nexus_centre
 from dvfb_stream.files.file_facts import FileFacts
 from dvfb_stream.frames import InvalidValues
 
@@ -58,7 +59,8 @@ def detector_facts(group: Any, shape: tuple[int, int]) -> FileFacts:
         (rows, columns) of the frames. A mask of another shape is another mode's, and not used.
     """
     mask, source = _mask(group, shape)
-    return FileFacts(invalid_values=_invalid_values(group), mask=mask, mask_source=source)
+    facts = FileFacts(invalid_values=_invalid_values(group), mask=mask, mask_source=source)
+    return with_nexus_centre(facts, group)
 
 
 def _mask(group: Any, shape: tuple[int, int]) -> tuple[NDArray[np.bool_] | None, str]:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from dvfb_stream.errors import DvfbError, SettingsError
+from dvfb_stream.errors import DvfbError, GeometryError, SettingsError
 from dvfb_stream.files.detector_description import DetectorDescription
 from dvfb_stream.files.run_detector import RunDetector
 from dvfb_stream.frames import Geometry
@@ -84,6 +84,10 @@ def read_geometries(
     geometries: dict[str, Geometry | RunDetector] = {}
     for key, description in detectors.items():
         try:
+            if description.from_file:
+                raise GeometryError(
+                    "from_file is for files; of a run, from_run says where its documents have the centre"
+                )
             detector = description.load(path.parent)
             if description.from_run is None and detector.usual_shape is not None:
                 geometries[key] = detector.geometry()

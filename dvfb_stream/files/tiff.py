@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
 from dvfb_stream.files.damage import telling_damage
+from dvfb_stream.files.declared_centre import MARCCD_BYTES, with_marccd_centre
 from dvfb_stream.files.file_facts import NO_FACTS
 from dvfb_stream.files.header_facts import pilatus_facts
 from dvfb_stream.files.references import ANYTHING, Expected
@@ -65,6 +66,8 @@ class TiffFrames:
             self._directories = frame_directories(path, file) or [0]
             self._bytes = file.seek(0, 2)
             file.seek(0)
+            head = file.read(MARCCD_BYTES)
+            file.seek(0)
             self._tiff = tifffile.TiffFile(file)
             vendor = next(
                 (name for tag, name in VENDORS_STACKS.items() if tag in self._tiff.pages.first.tags), ""
@@ -72,7 +75,7 @@ class TiffFrames:
             if vendor:
                 raise FrameError(f"{path} is a stack of {vendor}'s own kind; save it as an ordinary TIFF")
             self._images = self._images_in_one_directory()
-            self.facts = pilatus_facts(str(self._tiff.pages[0].description))
+            self.facts = with_marccd_centre(pilatus_facts(str(self._tiff.pages[0].description)), head)
         self.count: int = self._images if self._images > 1 else len(self._directories)
 
     def read(self, index: int, expected: Expected = ANYTHING) -> NDArray[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dvfb_stream.fbt import rotate
-from dvfb_stream.frames import Frame
+from dvfb_stream.frames import Frame, Geometry
 
 SYMMETRIES = 8
 
@@ -88,13 +87,11 @@ def turned(frame: Frame, symmetry: int) -> Frame:
         x, y, rows, columns = rows - 1 - y, x, columns, rows
     return Frame(
         _turned(np.asarray(frame.pixels), symmetry),
-        replace(
-            geometry,
+        Geometry(
             shape=(rows, columns),
             center_x=x,
             center_y=y,
             mask=None if geometry.mask is None else _turned(geometry.mask, symmetry),
-            pixel_aspect=1 / geometry.pixel_aspect if symmetry % 2 else geometry.pixel_aspect,
         ),
         frame.origin,
     )

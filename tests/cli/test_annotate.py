@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import tifffile
 from pyFAI.detectors import Detector
 from pyFAI.geometry import Geometry as PyFaiGeometry
 
@@ -100,6 +101,40 @@ class TestGeometry:
             [by_centre.rows[0][label] for label in LABELS], abs=1e-6
         )
 
+    def test_a_file_may_say_the_centre_and_what_is_given_wins(self, dvfb, files, tmp_path: Path) -> None:
+        declared = "# Pixel_size 172e-6 m x 172e-6 m\n# Beam_xy (41.00, 44.50) pixels\n"
+        for name in ("one.tif", "two.tif"):
+            tifffile.imwrite(tmp_path / name, pattern(0), description=declared, metadata=None)
+        outcome = dvfb("annotate", tmp_path / "one.tif", tmp_path / "two.tif", *TINY, "--json")
+        assert outcome.status == 0
+        given = dvfb("annotate", files["a.tif"], *CENTRE, *TINY, "--json").rows[0]
+        for row in outcome.rows:
+            assert [row[label] for label in LABELS] == pytest.approx([given[label] for label in LABELS])
+            assert (row["center_x"], row["center_y"]) == (40.5, 44)
+            assert row["center_source"] == "Beam_xy of its header"
+        (note,) = outcome.stderr.splitlines()
+        assert "one.tif: the beam centre is what the file says: (40.5, 44), Beam_xy of its header" in note
+
+        elsewhere = dvfb("annotate", tmp_path / "one.tif", "--center-x", 3, "--center-y", 4, *TINY, "--json")
+        assert (elsewhere.rows[0]["center_x"], elsewhere.rows[0]["center_source"]) == (3, "")
+        assert elsewhere.stderr == ""
+
+    def test_a_file_that_says_no_centre_has_failed_rows_with_the_cure(
+        self, dvfb, files, tmp_path: Path
+    ) -> None:
+        tifffile.imwrite(
+            tmp_path / "none.tif", pattern(0), description="# Beam_xy (0.00, 0.00) pixels\n", metadata=None
+        )
+        outcome = dvfb("annotate", files["a.tif"], tmp_path / "none.tif", *TINY, "--json")
+        assert outcome.status == 1
+        assert [row["status"] for row in outcome.rows] == ["failed", "failed"]
+        nothing, placeholder = outcome.errors
+        assert (
+            "a.tif: the beam centre is not known: the file says none; give center_x and center_y (--center-x"
+            in nothing
+        )
+        assert "Beam_xy of its header is (0, 0), as detectors write where nobody has set it" in placeholder
+
     def test_pixels_without_a_value_and_masked_ones_are_counted(self, dvfb, tmp_path: Path) -> None:
         pixels = pattern(0).astype(np.float32)
         pixels[10, 11] = pixels[12, 13] = np.nan
@@ -126,7 +161,6 @@ class TestGeometry:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            ((), "the beam centre is missing: give --center-x and --center-y in pixels, or --poni"),
             (("--center-x", "3"), "--center-y is missing"),
             (("--center-y", "3"), "--center-x is missing"),
             ((*CENTRE, "--poni", "a.poni"), "give the beam centre once"),

@@ -42,12 +42,16 @@ class Heard:
     def __init__(self) -> None:
         self.counts: list[int] = []
         self.failures: list[str] = []
+        self.notes: list[str] = []
 
     def opened(self, frames: int) -> None:
         self.counts.append(frames)
 
     def failed(self, message: str) -> None:
         self.failures.append(message)
+
+    def noted(self, message: str) -> None:
+        self.notes.append(message)
 
 
 DETECTOR = DetectorDescription(center_x=1, center_y=1).load()

@@ -241,7 +241,7 @@ class TestEstimate:
         ("options", "status", "said"),
         [
             ((), 2, "name the files to draw, or give --simulate"),
-            (("a.tif",), 2, "the beam centre is missing"),
+            (("a.tif", "--center-x", "1"), 2, "--center-y is missing"),
             (("a.tif", *CENTRE, "--seed", "1"), 2, "--seed is of simulated frames"),
             (("a.tif", "--simulate"), 2, "a.tif: --simulate makes frames"),
             (("--simulate", "--center-x", "1"), 2, "--center-x: --simulate makes frames"),

@@ -96,15 +96,17 @@ def annotate(
 ) -> None:
     """Say which of ten physical characteristics each frame of detector files shows, and how far to trust it.
 
-    The beam centre must be given, by --center-x and --center-y or by --poni; it is never guessed. All files
-    share one geometry. A file that cannot be read costs one line on stderr, a frame that cannot be annotated
-    (no valid pixel, another shape) has status "failed" and its reason; the others are annotated, and
-    the exit status is 1.
+    The beam centre is the one given, by --center-x and --center-y or by --poni; else the one that a file's own
+    header declares, which is told on stderr. It is never guessed. Masks and detector hold for all files. A file that
+    cannot be read costs one line on stderr, a frame that cannot be annotated (no valid pixel, another shape, no beam
+    centre) has status "failed" and its reason; the others are annotated, and the exit status is 1.
 
     Fit residual: share of the image that the Fourier-Bessel coefficients leave unexplained, 0 to 1. Novelty:
     share of the simulated frames that look more familiar to the model than this one; near 1, do not trust it.
 
     dvfb annotate run7_*.tif --center-x 302.7 --center-y 530.9
+
+    dvfb annotate run7_*.cbf --detector Pilatus2M
 
     dvfb annotate scan.h5::/entry/data/data --poni agbh.poni --mask beamstop.edf --json > rows.jsonl
 
@@ -112,7 +114,7 @@ def annotate(
 
     dvfb annotate frame.cbf --center-x 795 --center-y 1303 --detector Pilatus2M --plot frame.png
     """
-    description = detector_description(center_x, center_y, poni, mask or [], detector)
+    description = detector_description(center_x, center_y, poni, mask or [], detector, from_file=True)
     form = _form(json=json, csv=csv, output=output)
     with quiet_libraries():
         failed = _annotate(files, description, form, output, plot, model, device, thresholds, batch_size)

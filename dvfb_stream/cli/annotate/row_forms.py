@@ -10,7 +10,7 @@ from dvfb_stream.annotations import Annotation
 from dvfb_stream.cli.annotate.frames import AnnotatedFrame
 from dvfb_stream.cli.terminal import print_lines, print_table
 from dvfb_stream.labels import TITLES
-from dvfb_stream.rows import COLUMNS, plain
+from dvfb_stream.rows import COLUMNS, centre_columns, plain
 
 
 class RowWriter(Protocol):
@@ -34,8 +34,7 @@ def row_writer(form: str, stream: IO[str]) -> RowWriter:
 def _flat(row: AnnotatedFrame) -> dict[str, Any]:
     """Return what `dvfb_stream.rows` says of a row, None where a number is not known."""
     geometry = None if row.frame is None else row.frame.geometry
-    center = {} if geometry is None else {"center_x": geometry.center_x, "center_y": geometry.center_y}
-    return plain(row.annotation.as_row(file=row.file, frame=row.index, **center))
+    return plain(row.annotation.as_row(file=row.file, frame=row.index, **centre_columns(geometry)))
 
 
 class _JsonLines:

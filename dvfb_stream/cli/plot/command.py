@@ -157,7 +157,11 @@ def estimate(
         raise WrongCallError("name the files to draw, or give --simulate")
     elif seed is not None:
         raise WrongCallError("--seed is of simulated frames; give --simulate, not files")
-    description = None if simulate else detector_description(center_x, center_y, poni, mask or [], detector)
+    description = (
+        None
+        if simulate
+        else detector_description(center_x, center_y, poni, mask or [], detector, from_file=True)
+    )
     if coefficients not in ("magnitude", "parts"):
         raise WrongCallError(f"--coefficients must be magnitude or parts, not {coefficients!r}")
     settings = fourier_bessel_settings(
