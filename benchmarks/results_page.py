@@ -62,8 +62,15 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (
         "dvfb evaluate --real benchmark",
         sheet,
     ),
+    (
+        "Labels of the default model where nothing changes that they say",
+        "invariance-default",
+        "dvfb invariance benchmark --figure docs/images/invariance.png",
+        sheet,
+    ),
     ("Novelty", "novelty-default", "dvfb novelty --figure docs/images/novelty.png", sheet),
     ("Speed", "annotate-frames", "--beside runs/paper-joint/bundle", sheets.annotate_frames),
+    ("Speed of the view", "view-speed", "", sheets.view_speed),
     ("Time in the live callback", "live-callback", "--frames 400", sheets.live_callback),
     (
         "Plans with and without the callback",
@@ -89,6 +96,7 @@ file's."""
 FIGURES = {
     "model-default": ("reliability", "How often a label is there against how probable it was called"),
     "real-benchmark-default": ("real-benchmark", "What the default model says of real frames, by label"),
+    "invariance-default": ("invariance", "Share of real frames whose labels stay the same, by alteration"),
     "novelty-default": ("novelty", "Novelty and fit residual by kind of frame"),
     "table-4": ("figure-6", "Average precision per label of six methods, and numbers of positive frames"),
 }

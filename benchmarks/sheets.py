@@ -42,6 +42,26 @@ def annotate_frames(results: Results) -> Sheet:
     )
 
 
+def view_speed(results: Results) -> Sheet:
+    """Milliseconds of a view, beside other ways to make it."""
+    contenders = {"WholeFrames": "as before", "Ours": "now", "Torch": "torch", "Numba": "numba"}
+    rows = []
+    for case, found in results["cases"].items():
+        spent, ratios = found["milliseconds"], found["times_before"]
+        cells = [f"{spent[name]:.2f} ({ratios[name]:.2f})" if name in spent else "" for name in contenders]
+        rows.append([case, *cells])
+    numba = results["numba"]
+    return table(
+        results,
+        ("frames", *contenders.values()),
+        rows,
+        f"In brackets, times that of before. {results['what']}; all took turns, {results['rounds']} "
+        "rounds of a megapixel frame.",
+        f"numba takes {numba['import_seconds']['numba']:.1f} s to import, where torch takes "
+        f"{numba['import_seconds']['torch']:.1f} s, and {numba['first_use_seconds']:.1f} s to compile.",
+    )
+
+
 def choose_default(results: Results) -> Sheet:
     """Validation mean average precision against cost."""
     rows = []

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid5
 
 from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.callbacks.copied_fields import copied_fields
+from dvfb_stream.callbacks.frame_sequence import Row
 from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import LABELS
 from dvfb_stream.rows import EVENT_COLUMNS, Kind, centre_columns
@@ -23,23 +23,6 @@ STREAM = "annotations"
 def analysis_uid(raw_uid: str, stream: str, data_key: str, model: Mapping[str, Any]) -> str:
     """Return the uid of the analysis run: the same raw data and the same weights give the same uid."""
     return str(uuid5(NAMESPACE, f"{raw_uid}:{stream}:{data_key}:{model['name']}@{model['sha256']}"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Row:
-    """The annotation of one frame, on its way into an event."""
-
-    index: int
-    time: float
-    """When the frame was taken, seconds since 1970."""
-    annotation: Annotation
-    event_uid: str = ""
-    """uid of the raw event; so is `time` its time. Of frames that stream datums announce: of the event with the same
-    number, where that came before the row was made, which a replay need not repeat; else empty."""
-    event_seq_num: int = 0
-    """Number of the raw event in its stream, from 1, as the documents have it; 0 where they do not say."""
-    geometry: Geometry | None = None
-    """With which the frame was annotated; None where there was none."""
 
 
 class AnalysisRun:

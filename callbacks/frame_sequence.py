@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvfb_stream.annotations import Annotation
 from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.callbacks.document_fields import MAX_FRAMES_IN_A_DOCUMENT, DocumentError
 from dvfb_stream.errors import FrameError
@@ -46,6 +47,23 @@ class RawEvent:
     """Empty where there is none, or where it is not known."""
     time: float
     """Seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Row:
+    """The annotation of one frame, on its way into an event."""
+
+    index: int
+    time: float
+    """When the frame was taken, seconds since 1970."""
+    annotation: Annotation
+    event_uid: str = ""
+    """uid of the raw event; so is `time` its time. Of frames that stream datums announce: of the event with the same
+    number, where that came before the row was made, which a replay need not repeat; else empty."""
+    event_seq_num: int = 0
+    """Number of the raw event in its stream, from 1, as the documents have it; 0 where they do not say."""
+    geometry: Geometry | None = None
+    """With which the frame was annotated; None where there was none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -90,11 +108,24 @@ class FrameSequence:
             return self.seq_num
         return self.seq_num + position // self.frames_each
 
-    def event_of(self, position: int) -> RawEvent:
-        """Return the raw event of the frame at a position, as far as it has come; else a document's time."""
-        number = self.seq_num_of(position)
+    def row(self, annotation: Annotation) -> Row:
+        """Return the row of one of the frames, the one that its annotation names as its origin.
+
+        It says of the raw event what has come of it by now; of one that has not come, the document's time.
+        """
+        assert annotation.origin is not None
+        index = annotation.origin.index
+        number = self.seq_num_of(index - self.origin.index)
         known = self.events.get((self.descriptor, number)) if self.events is not None and number else None
-        return known or RawEvent(self.origin.event_uid, self.time)
+        event = known or RawEvent(self.origin.event_uid, self.time)
+        return Row(
+            index=index,
+            time=event.time,
+            annotation=annotation,
+            event_uid=event.uid,
+            event_seq_num=number,
+            geometry=self.geometry,
+        )
 
 
 def images_in(value: object) -> list[NDArray[Any]]:

@@ -160,7 +160,7 @@ class LiveAnnotator:
     def __call__(self, name: str, doc: Document) -> None:
         """Take one document of the RunEngine."""
         if self._is_ours():
-            self._pipeline(name, doc)
+            self._pipeline.take(name, doc)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the rows of all frames seen so far; return whether they came within `timeout` seconds.

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 from numpy.typing import NDArray
 
 from dvfb_stream.annotations import Annotation, Status
-from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row
+from dvfb_stream.callbacks.analysis_run import AnalysisRun
 from dvfb_stream.callbacks.descriptor import GeometryProvider
 from dvfb_stream.callbacks.document_fields import Document, DocumentError
 from dvfb_stream.callbacks.frame_sequence import FileFrames, FrameSequence
@@ -401,7 +401,7 @@ class AnnotationPipeline:
             reason = f"the frame has shape {image.shape}, but its geometry says {frame.geometry.shape}"
             self._fail(progress, frames, position, NotRead(Status.FAILED, reason), wait=self._waits)
         else:
-            deliver = partial(self._deliver, progress, frames, position)
+            deliver = partial(self._deliver, progress, frames)
             self._worker.submit(frame, deliver, keep=self._memory.take_over, head_start=self._head_start)
 
     # -- on the reader's thread, and the worker's ------------------------------------------------------------
@@ -413,7 +413,7 @@ class AnnotationPipeline:
         if isinstance(found, NotRead):
             self._fail(progress, frames, position, found, wait=True)
         else:
-            deliver = partial(self._deliver, progress, frames, position)
+            deliver = partial(self._deliver, progress, frames)
             self._worker.submit(_frame(frames, position, found), deliver, wait=True)
 
     def _fail(
@@ -427,40 +427,22 @@ class AnnotationPipeline:
             self.metrics.add(catalogue.FAILED)
             with self._counting:
                 self._unreadable += 1
-        annotation = Annotation(status=why.status, reason=why.reason, model=self._identity)
-        self._put(progress, frames, position, annotation, wait=wait)
+        annotation = Annotation(
+            status=why.status, reason=why.reason, model=self._identity, origin=frames.origin_of(position)
+        )
+        self._put(progress, frames, annotation, wait=wait)
 
-    def _deliver(
-        self, progress: AnalysisProgress, frames: FrameSequence, position: int, annotation: Annotation
-    ) -> None:
+    def _deliver(self, progress: AnalysisProgress, frames: FrameSequence, annotation: Annotation) -> None:
         # Rows of frames that the worker drops come on the thread that submits, under whichever policy.
-        wait = annotation.status is not Status.DROPPED
-        self._put(progress, frames, position, annotation, wait=wait)
+        self._put(progress, frames, annotation, wait=annotation.status is not Status.DROPPED)
 
     def _put(
-        self,
-        progress: AnalysisProgress,
-        frames: FrameSequence,
-        position: int,
-        annotation: Annotation,
-        *,
-        wait: bool,
+        self, progress: AnalysisProgress, frames: FrameSequence, annotation: Annotation, *, wait: bool
     ) -> None:
-        origin, event = frames.origin_of(position), frames.event_of(position)
-        if annotation.origin != origin:  # an annotator need not know where its frames come from
-            annotation = replace(annotation, origin=origin)
         self.annotations.annotated(annotation)
-        row = Row(
-            index=origin.index,
-            time=event.time,
-            annotation=annotation,
-            event_uid=event.uid,
-            event_seq_num=frames.seq_num_of(position),
-            geometry=frames.geometry,
-        )
         # Under other policies than to block, nothing waits on the thread that documents come in on.
         wait = wait and (self._waits or threading.get_ident() != self._taker)
-        self._writer.put(progress, row, wait=wait)
+        self._writer.put(progress, frames.row(annotation), wait=wait)
 
     # -- on the writer's thread ----------------------------------------------------------------------------
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dvfb_stream.annotations import Annotation
-from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row
+from dvfb_stream.callbacks.analysis_run import AnalysisRun
+from dvfb_stream.callbacks.frame_sequence import Row
 from dvfb_stream.metrics import Metrics, Stage, catalogue
 
 logger = logging.getLogger(__name__)

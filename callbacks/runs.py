@@ -277,21 +277,21 @@ class RunTracker:
     def _run(self, uid: str, taken: Taken) -> RawRun:
         """Return the run with a uid; EndedError when it has had its stop, NotKnownYetError before its start."""
         run = self._runs.get(uid)
-        if uid in self._ended or (run is not None and run.stopped):
-            raise EndedError(f"the raw run {uid!r} has ended here")
-        if run is None:
+        if run is None and uid not in self._ended:
             raise NotKnownYetError("start", uid, run=uid)
+        if run is None or run.stopped:
+            raise EndedError(f"the raw run {uid!r} has ended here")
         taken.run, taken.run_uid = run, uid
         return run
 
     def _run_that_has(self, descriptor: str, taken: Taken) -> RawRun:
         """Return the run of a descriptor; raises as `_run`."""
+        run = self._run_of_descriptor.get(descriptor)
+        if run is not None:
+            return self._run(run.uid, taken)
         if descriptor in self._ended:
             raise EndedError(f"the raw run of the descriptor {descriptor!r} has ended here")
-        run = self._run_of_descriptor.get(descriptor)
-        if run is None:
-            raise NotKnownYetError("descriptor", descriptor, run=self._pending.run_of_descriptor(descriptor))
-        return self._run(run.uid, taken)
+        raise NotKnownYetError("descriptor", descriptor, run=self._pending.run_of_descriptor(descriptor))
 
     def _released(self, kind: str, uid: str, run: RawRun) -> Iterable[tuple[str, Document]]:
         """Return what waited for a document of a run, but for frames that came before the run's last start."""

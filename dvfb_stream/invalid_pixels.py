@@ -57,6 +57,10 @@ class InvalidPixels:
             valid &= (pixels < low) | (pixels > high)
         return valid
 
+    def marks_all(self, least: Any, greatest: Any) -> bool:
+        """Whether every value from `least` to `greatest`, of the pixels' own type, is marked."""
+        return any(low <= least and greatest <= high for low, high in self.intervals)
+
     def may_hold(self, least: float, greatest: float) -> bool:
         """Whether any value from `least` to `greatest`, perhaps rounded to single precision, may be marked."""
         with np.errstate(over="ignore"):

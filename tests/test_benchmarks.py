@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
         ["benchmarks.estimate", "stages", "--help"],
         ["benchmarks.encoders", "--help"],
         ["benchmarks.adaptation", "--help"],
+        ["benchmarks.view_speed", "--help"],
         ["benchmarks.worker", "--help"],
     ],
 )

@@ -9,7 +9,8 @@ import event_model
 import pytest
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
-from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row
+from dvfb_stream.callbacks.analysis_run import AnalysisRun
+from dvfb_stream.callbacks.frame_sequence import Row
 from dvfb_stream.frames import Geometry, Origin
 from dvfb_stream.labels import LABELS
 from dvfb_stream.rows import COLUMNS, EVENT_COLUMNS, Kind, plain, row_of, to_dataframe

@@ -13,7 +13,7 @@ from dvfb_stream import __version__
 from dvfb_stream.cli.annotate.command import annotate
 from dvfb_stream.cli.daemon import daemon
 from dvfb_stream.cli.demo.command import demo
-from dvfb_stream.cli.measure.commands import evaluate, novelty, rank, reproduce, results, tables
+from dvfb_stream.cli.measure.commands import evaluate, invariance, novelty, rank, reproduce, results, tables
 from dvfb_stream.cli.models import COMMANDS as MODEL_COMMANDS
 from dvfb_stream.cli.models import list_bundles
 from dvfb_stream.cli.options import Json
@@ -36,6 +36,7 @@ COMMANDS = (
     adapt,
     rank,
     evaluate,
+    invariance,
     novelty,
     results,
     train,

@@ -14,7 +14,7 @@ from dvfb_stream.isolation.shared_batches import BatchReader, as_json
 from dvfb_stream.metrics import Stage
 
 _PREPARING_THREADS = max(1, min(4, (os.cpu_count() or 1) - 1))
-"""A view takes two milliseconds of a processor; a GPU annotates several batches in the time of sixteen."""
+"""A view takes a millisecond of a processor; a GPU annotates several batches in the time of sixteen."""
 
 
 class AnnotatorService:

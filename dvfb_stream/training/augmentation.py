@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dvfb_stream.fbt import rotate
-from dvfb_stream.frames import Frame, Geometry
+from dvfb_stream.frames import Frame
 
 SYMMETRIES = 8
 
@@ -87,11 +88,13 @@ def turned(frame: Frame, symmetry: int) -> Frame:
         x, y, rows, columns = rows - 1 - y, x, columns, rows
     return Frame(
         _turned(np.asarray(frame.pixels), symmetry),
-        Geometry(
+        replace(
+            geometry,
             shape=(rows, columns),
             center_x=x,
             center_y=y,
             mask=None if geometry.mask is None else _turned(geometry.mask, symmetry),
+            pixel_aspect=1 / geometry.pixel_aspect if symmetry % 2 else geometry.pixel_aspect,
         ),
         frame.origin,
     )

@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
-from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row
+from dvfb_stream.callbacks.analysis_run import AnalysisRun
+from dvfb_stream.callbacks.frame_sequence import Row
 from dvfb_stream.callbacks.row_writer import AnalysisProgress, AnalysisWriter, RunProgress
 from dvfb_stream.frames import Origin
 from dvfb_stream.labels import LABELS

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
-from dvfb_stream.callbacks.analysis_run import AnalysisRun, Row
+from dvfb_stream.callbacks.analysis_run import AnalysisRun
+from dvfb_stream.callbacks.frame_sequence import Row
 from dvfb_stream.catalog import TiledSink, embedded_server
 from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import LABELS

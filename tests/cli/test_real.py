@@ -173,6 +173,25 @@ def test_a_folder_without_a_list_or_known_labels_is_refused(dvfb, folder, tmp_pa
     assert error == "none of the 6 frames has a known label; write true or false under `labels`"
 
 
+def test_labels_of_altered_frames_are_measured_printed_and_drawn(dvfb, folder, tmp_path):
+    out, figure = tmp_path / "invariance.json", tmp_path / "invariance.png"
+    change(folder, 4, dataset="frames/9")
+    words = ("--without", "a", "--model", "tiny", "--device", "cpu", "--out", out, "--figure", figure)
+    done = dvfb("invariance", folder, *words)
+    assert done.status == 1
+    (error,) = done.errors
+    assert error.startswith("frame 4: ")
+    results = json.loads(out.read_text())
+    assert (results["kind"], results["frames"], results["failures"]) == ("invariance", 2, 1)
+    assert results["alterations"]["symmetries"]["altered"] == 14
+    assert [outcome["name"] for outcome in results["outcomes"]] == ["frame 3", "frame 5"]
+    assert "turned and mirrored, 7 ways, exactly" in done.stdout
+    assert "Isotropic twins of 2 frames" in done.stdout
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    again = dvfb("results", out, "--figure", tmp_path / "again.png")
+    assert again.stdout.splitlines()[:5] == done.stdout.splitlines()[:5]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -1,4 +1,4 @@
-"""How far a model can be trusted: ``evaluate``, ``rank``, ``novelty``, ``tables``, ``reproduce``, ``results``."""
+"""How far a model can be trusted: ``evaluate``, ``invariance``, ``rank``, ``novelty``, and the paper's tables."""
 
 from __future__ import annotations
 
@@ -138,6 +138,41 @@ def _evaluate_real(
             found = measure_real(annotator, frames, advance=progress.advance, failed=reporter.failed)
         found = {"folder": folder.resolve().name, "without": without, **found}
         results.show(found, draw=lambda: real_figure(found))
+    if found["failures"]:
+        raise typer.Exit(1)
+
+
+def invariance(
+    folder: Folder,
+    *,
+    model: Model = "default",
+    without: Without = None,
+    out: Out = None,
+    figure: Annotated[Path | None, option("FIGURE.png", "Draw the shares.")] = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Measure whether labels stay the same when real frames are turned, exposed, masked or binned otherwise.
+
+    Nobody has to label them. A frame takes some seconds.
+
+    dvfb invariance FOLDER --out invariance.json
+    """
+    with _Results("invariance", device, out, figure, json=json) as results:
+        from dvfb_stream.cli.labelled.folder import read_folder
+
+        frames = read_folder(folder, without=without or [])
+        import dvfb_stream.reproduction.peer_networks  # noqa: F401 - their networks and recipes have names now
+        from dvfb_stream.annotator import Annotator
+        from dvfb_stream.cli.measure.real import measure_altered
+        from dvfb_stream.cli.measure.real_charts import invariance_figure
+
+        annotator = Annotator.load(model, device=results.device)
+        with ProgressBar(len(frames), "altering and annotating") as progress:
+            reporter = FailureReporter(progress)
+            found = measure_altered(annotator, frames, advance=progress.advance, failed=reporter.failed)
+        found = {"folder": folder.resolve().name, "without": without or [], **found}
+        results.show(found, draw=lambda: invariance_figure(found))
     if found["failures"]:
         raise typer.Exit(1)
 
@@ -287,10 +322,15 @@ def results(
     _print(found, json=json)
     if figure is not None:
         from dvfb_stream.cli.measure.charts import figure6, novelty_figure
-        from dvfb_stream.cli.measure.real_charts import real_figure
+        from dvfb_stream.cli.measure.real_charts import invariance_figure, real_figure
         from dvfb_stream.cli.output_files import figure_file
 
-        drawn = {"table-4": figure6, "novelty": novelty_figure, "real": real_figure}.get(found["kind"])
+        drawn = {
+            "table-4": figure6,
+            "novelty": novelty_figure,
+            "real": real_figure,
+            "invariance": invariance_figure,
+        }.get(found["kind"])
         if drawn is None:
             raise SettingsError(
                 f"{file} is not drawn: of results in a file, those of Table 4, of novelty and of real frames are; a "

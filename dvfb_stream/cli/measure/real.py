@@ -1,4 +1,4 @@
-"""``dvfb evaluate --real``: a model on a folder of real frames whose labels people agreed on."""
+"""``dvfb evaluate --real``, ``dvfb invariance``: a model on a folder of real frames, as they are and altered."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dvfb_stream.cli.labelled.folder import RealFrame
 from dvfb_stream.errors import FrameError, GeometryError, SettingsError
 from dvfb_stream.frames import Frame
 from dvfb_stream.labels import LABELS
+from dvfb_stream.training.real_frames.invariance import measure_invariance
 from dvfb_stream.training.real_frames.judged_frames import JudgedFrames, measure
 from dvfb_stream.training.real_frames.setups import DRAWS
 
@@ -72,6 +73,55 @@ def measure_real(
         **found,
         "judged": [_told(real, annotation) for real, annotation in judged],
     }
+
+
+def measure_altered(
+    annotator: Annotator,
+    frames: Sequence[RealFrame],
+    *,
+    draws: int = DRAWS,
+    advance: Callable[[], None] = lambda: None,
+    failed: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """Return what `measure_invariance` returns of frames of a folder, with ``model`` and ``failures``; JSON-ready.
+
+    Parameters are those of `measure_real`. A failure is a frame, as it is or altered, that cannot be annotated.
+
+    Raises
+    ------
+    SettingsError
+        When none can be annotated.
+    """
+    failures: list[str] = []
+
+    def tell(message: str) -> None:
+        failures.append(message)
+        failed(message)
+
+    found = measure_invariance(
+        annotator.annotate, _readable(frames, tell, advance), draws=draws, advance=advance, failed=tell
+    )
+    if not found["frames"]:
+        raise SettingsError(f"none of the {len(frames)} frames can be annotated")
+    return {
+        "model": str(annotator.identity),
+        "operating_point": annotator.operating_point,
+        "failures": len(failures),
+        **found,
+    }
+
+
+def _readable(
+    frames: Sequence[RealFrame], failed: Callable[[str], None], advance: Callable[[], None]
+) -> Iterator[tuple[str, str, Frame]]:
+    for real in frames:
+        try:
+            frame = real.read()
+        except (FrameError, GeometryError) as error:
+            failed(f"{real.name}: {error}")
+            advance()
+        else:
+            yield real.name, real.setup, frame
 
 
 def annotated(

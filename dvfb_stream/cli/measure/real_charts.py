@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dvfb_stream.cli.measure.real_sheets import SHARES
+from dvfb_stream.cli.measure.real_sheets import ALTERATIONS, SHARES
 from dvfb_stream.errors import MissingExtraError
 from dvfb_stream.labels import TITLES
 
@@ -62,6 +62,33 @@ def real_figure(results: Mapping[str, Any]) -> Figure:
     figure.suptitle(
         f"{results['model']}: {results['frames']} real frames of {len(results['setups'])} set-ups, "
         "95 % intervals over set-ups",
+        fontsize=10,
+    )
+    return figure
+
+
+def invariance_figure(results: Mapping[str, Any]) -> Figure:
+    """Draw the share of frames whose labels stay the same, an alteration a line.
+
+    Parameters
+    ----------
+    results
+        Of `measure_altered`.
+    """
+    names = list(results["alterations"])
+    figure = Figure(figsize=(9, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for shift, which, colour, title in (
+        (-0.12, "unchanged", "#c0392b", "all of a frame's alterations"),
+        (0.12, "each", "#2471a3", "each altered frame"),
+    ):
+        _draw_statistics(axes, [results["alterations"][name][which] for name in names], colour, shift, title)
+    axes.set_yticks(range(len(names)), [ALTERATIONS[name] for name in names])
+    axes.invert_yaxis()
+    axes.set_xlabel("share with the same accepted labels")
+    axes.legend(loc="lower left", frameon=False)
+    figure.suptitle(
+        f"{results['model']}: {results['frames']} real frames, altered in ways that change no label",
         fontsize=10,
     )
     return figure

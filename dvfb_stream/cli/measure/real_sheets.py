@@ -17,6 +17,16 @@ SHARES = {
     "recall": "Recall of accepted labels",
     "expected_calibration_error": "Calibration error",
 }
+ALTERATIONS = {
+    "symmetries": "turned and mirrored, 7 ways, exactly",
+    "rotations": "turned by 3 angles of any size",
+    "centre_off": "centre off by 3 pixels, 4 ways",
+    "counts_tenth": "a tenth of the counts",
+    "counts_tenfold": "ten times the counts",
+    "beamstop": "beamstop masked, or not masked",
+    "binned": "2 x 2 pixels summed",
+    "larger_detector": "on a detector 1.5 times as large",
+}
 WARNINGS = {"novelty": "Novelty", "fit_residual": "Fit residual"}
 
 
@@ -60,6 +70,39 @@ def real_sheet(results: Mapping[str, Any]) -> Sheet:
             "right, wrong: frames with the label accepted; missed: not accepted though they have it. All else weighs "
             "a frame by one over the frames of its set-up. In brackets 95 % intervals, "
             f"{results['draws']} bootstrap draws of set-ups.",
+            circumstances(results),
+        ],
+    )
+
+
+def invariance_sheet(results: Mapping[str, Any]) -> Sheet:
+    """Return the table of `measure_altered`: a line an alteration."""
+    rows = []
+    for name, found in results["alterations"].items():
+        often = sorted(found["labels"].items(), key=lambda label: -(label[1] or 0.0))[:2]
+        rows.append(
+            [
+                ALTERATIONS[name],
+                str(found["frames"]),
+                stated(found["unchanged"]),
+                stated(found["each"]),
+                ", ".join(f"{label} {share:.2f}" for label, share in often if share),
+            ]
+        )
+    twins = results["isotropic"]
+    without = f" without {', '.join(results['without'])}" if results.get("without") else ""
+    return Sheet(
+        f"{results['model']}: labels that stay the same, {results['frames']} real frames of "
+        f"{results['folder']}{without}",
+        ("frames are", "frames", "all unchanged", "each unchanged", "what changes most"),
+        rows,
+        [
+            f"Isotropic twins of {twins['frames']} frames with a fold or symmetry label: "
+            f"{stated(twins['fold_or_symmetry'])}.",
+            "all unchanged: share of frames with the same accepted labels in all ways that the line names; each "
+            "unchanged: share of the altered frames; what changes most: labels and the share of altered frames in "
+            "which they change. Shares weigh a frame by one over the frames of its set-up; in brackets 95 % "
+            f"intervals, {results['draws']} bootstrap draws of set-ups.",
             circumstances(results),
         ],
     )

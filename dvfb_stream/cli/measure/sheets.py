@@ -64,9 +64,9 @@ def sheet(results: Mapping[str, Any]) -> Sheet:
         When there is no such kind of results, or they lack something.
     """
     kind = str(results.get("kind"))
-    from dvfb_stream.cli.measure.real_sheets import real_sheet
+    from dvfb_stream.cli.measure.real_sheets import invariance_sheet, real_sheet
 
-    sheets = {**_SHEETS, "real": real_sheet}
+    sheets = {**_SHEETS, "real": real_sheet, "invariance": invariance_sheet}
     if kind not in sheets:
         raise SettingsError(f"there are no results of the kind {kind!r}; there are {', '.join(sheets)}")
     try:

@@ -14,7 +14,8 @@ BINS = 15
 
 def weighted_share(outcomes: NDArray[np.bool_], weights: Weights) -> NDArray[np.float64]:
     """Return the weighed share of true outcomes (N,) in each draw, (D,); NaN where nothing weighs."""
-    return ratio(weights @ outcomes.astype(float), weights.sum(axis=1))
+    happened, not_happened = weights @ outcomes.astype(float), weights @ (~outcomes).astype(float)
+    return ratio(happened, happened + not_happened)  # exactly 1 where nothing else happened
 
 
 def average_precision(

@@ -26,7 +26,7 @@ def test_a_view_raster_is_the_view_of_the_detector(name, sideways):
     mask = np.ones((256, 256), dtype=bool) if view.geometry.mask is None else view.geometry.mask
     np.testing.assert_array_equal(mask, plan.mask)
     # Dead pixels take a few of the detector's from the plan's count.
-    depth = plan._coverage
+    depth = plan.covered_pixels
     assert np.abs(view.depth.numpy() - np.maximum(depth, 1.0))[mask].max() <= 4
 
 

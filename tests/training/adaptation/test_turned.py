@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dvfb_stream import Annotator, Frame, Geometry
+from dvfb_stream import Annotator, Frame, Geometry, InvalidValues
 from dvfb_stream.training.adaptation import copies_of, turned
 from dvfb_stream.training.augmentation import SYMMETRIES, transform
 from dvfb_stream.view import make_view
@@ -46,6 +46,17 @@ def test_the_beam_stays_on_its_pixel(symmetry):
     assert found.pixels[round(found.geometry.center_y), round(found.geometry.center_x)] == 1
     shape = turned(frame, symmetry).geometry.shape
     assert shape == ((140, 100) if symmetry % 2 else (100, 140))
+
+
+@pytest.mark.parametrize("symmetry", range(SYMMETRIES))
+def test_what_is_known_of_the_pixels_goes_along(symmetry):
+    invalid = InvalidValues(values=(7,))
+    geometry = Geometry(
+        shape=(6, 8), center_x=1, center_y=2, invalid_values=invalid, pixel_aspect=0.5, source="a"
+    )
+    found = turned(Frame(np.ones((6, 8)), geometry), symmetry).geometry
+    assert (found.invalid_values, found.source) == (invalid, "a")
+    assert found.pixel_aspect == (2 if symmetry % 2 else 0.5)
 
 
 @pytest.mark.parametrize("symmetry", [1, 4, 6])

@@ -1,0 +1,13 @@
+"""What the networks see of a frame: a square log-intensity image with its own mask and beam centre."""
+
+from dvfb_stream.view.resampling import (
+    FULL_SCALE,
+    MAXIMUM,
+    VIEW_SIZE,
+    View,
+    ViewResampler,
+    ViewResamplers,
+    make_view,
+)
+
+__all__ = ["FULL_SCALE", "MAXIMUM", "VIEW_SIZE", "View", "ViewResampler", "ViewResamplers", "make_view"]

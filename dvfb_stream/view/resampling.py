@@ -1,0 +1,186 @@
+"""What the networks see of a frame: a square log-intensity image with its own mask and beam centre.
+
+Any detector becomes one size: the frame is scaled, keeping its proportions, until its longer side fills the view,
+and laid in the middle; what it does not cover is invalid. Each view pixel is the mean of the valid detector pixels
+under it, weighted by the area they share with it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvfb_stream.bounded_cache import BoundedCache
+from dvfb_stream.errors import FrameError
+from dvfb_stream.frames import COUNT_KINDS, Frame, Geometry
+from dvfb_stream.invalid_pixels import InvalidPixels, invalid_pixels
+from dvfb_stream.view.bands import Areas
+from dvfb_stream.view.frame_sums import FrameSums
+
+VIEW_SIZE = 256
+"""Side of the view in pixels, the paper's."""
+
+FULL_SCALE = math.log1p(65535.0)
+"""log(1 + I) of a 16-bit detector's maximum: the authors' normalisation."""
+
+MAXIMUM = 255.0
+"""Image value of that maximum; the scale on which the penalty of (9) is stated."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A frame as the networks see it."""
+
+    image: NDArray[np.float32]
+    """(VIEW_SIZE, VIEW_SIZE): 255 · log(1 + mean counts) / log 65536; 0 where invalid."""
+    mask: NDArray[np.bool_]
+    """(VIEW_SIZE, VIEW_SIZE), True = valid."""
+    center_x: float
+    """Direct beam in view pixels; pixel centres at integers."""
+    center_y: float
+    masked_pixels: int = 0
+    """Detector pixels that are not in it: those of the geometry's mask, and those marked by their value."""
+
+
+class ViewResampler:
+    """The resampling of one geometry: where its pixels go, which view pixels are valid, where the centre lies.
+
+    Parameters
+    ----------
+    geometry
+        Geometry of the frames.
+    size
+        Side of the view.
+
+    Attributes
+    ----------
+    center_x, center_y
+        Direct beam in view pixels.
+    scale_x, scale_y
+        Detector pixels per view pixel along each axis. They differ where pixels are not square: a view pixel is as
+        wide as it is high on the detector, so that circles stay circles.
+    """
+
+    def __init__(self, geometry: Geometry, size: int = VIEW_SIZE) -> None:
+        self.geometry = geometry
+        self.size = size
+        rows, columns = geometry.shape
+        # In widths of a pixel, in which a pixel is as high as the aspect says.
+        scale = max(rows * geometry.pixel_aspect, columns) / size
+        self.scale_x, self.scale_y = scale, scale / geometry.pixel_aspect
+        top, left = (size - rows / self.scale_y) / 2, (size - columns / self.scale_x) / 2
+        # Edges, not centres, are what scaling keeps in place: the first pixel's edge lies at -1/2.
+        self.center_x = (geometry.center_x + 0.5) / self.scale_x + left - 0.5
+        self.center_y = (geometry.center_y + 0.5) / self.scale_y + top - 0.5
+        self._sums = FrameSums(geometry.mask, Areas(geometry.shape, self.scale_y, self.scale_x, size))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds at most, its geometry's mask included."""
+        return self._sums.nbytes
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(size, size), True = valid under the geometry's mask; a single frame may lose more."""
+        return self._sums.coverage.mask
+
+    @property
+    def covered_pixels(self) -> NDArray[np.float32]:
+        """(size, size) detector pixels' worth of valid area under each view pixel in the mask; infinite outside."""
+        return self._sums.coverage.area
+
+    def view(self, pixels: NDArray[Any]) -> View:
+        """Return the view of a frame of this geometry.
+
+        Parameters
+        ----------
+        pixels
+            (rows, columns), integer or floating. `dvfb_stream.invalid_pixels` says which values are no counts.
+
+        Raises
+        ------
+        FrameError
+            When the shape or type is wrong, a valid pixel is too large for float32, or none is valid.
+        """
+        pixels = self._checked(pixels)
+        rules = invalid_pixels(pixels.dtype, self.geometry.invalid_values)
+        sums = self._sums.of(pixels, rules)
+        again = rules.reconsidered(sums.least, sums.greatest)
+        if again is not None:
+            sums = self._sums.of(pixels, rules := again)
+        mask = sums.coverage.mask
+        masked = pixels.size - sums.n_valid
+        if not mask.any():
+            raise FrameError(
+                f"no valid pixel is left: {masked} of {pixels.size} are masked or invalid by their value; check "
+                "the mask (in a mask file 1 means masked, in Geometry(mask=) True means valid) and what the detector "
+                "writes where there is no count (--dummy, invalid_values)"
+            )
+        image = sums.total
+        image /= sums.coverage.area
+        if not np.isfinite(image).all():
+            raise FrameError(
+                f"pixels reach {self._greatest(pixels, rules):g}, too large for counts; "
+                "check the type and byte order of the file"
+            )
+        if sums.least < 0:
+            # Less was counted than was subtracted.
+            np.maximum(image, 0, out=image)
+        np.log1p(image, out=image)
+        image *= MAXIMUM / FULL_SCALE
+        return View(image, mask, self.center_x, self.center_y, masked)
+
+    def _checked(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        try:
+            pixels = np.asarray(pixels)
+        except ValueError as error:  # rows of unequal length
+            raise FrameError(f"pixels must be an array of {self.geometry.shape}: {error}") from error
+        if pixels.shape != self.geometry.shape:
+            raise FrameError(
+                f"the frame has shape {pixels.shape}, but its geometry says {self.geometry.shape}; "
+                "check which detector the geometry describes"
+            )
+        if pixels.dtype.kind not in COUNT_KINDS:
+            raise FrameError(f"pixels must be integer or floating, not {pixels.dtype}")
+        return pixels
+
+    def _greatest(self, pixels: NDArray[Any], rules: InvalidPixels) -> Any:
+        valid = rules.valid(pixels)
+        if self.geometry.mask is not None:
+            valid &= self.geometry.mask
+        return np.max(pixels, where=valid, initial=0)
+
+
+class ViewResamplers:
+    """Resamplers of the geometries seen last, bounded in bytes; safe to share between threads.
+
+    Parameters
+    ----------
+    max_bytes
+        Bound on the sum of `ViewResampler.nbytes`; the resampler asked for last is kept in any case. One takes half a
+        megabyte and its geometry's mask, a byte for each pixel.
+    """
+
+    def __init__(self, max_bytes: int = 64 << 20) -> None:
+        self._kept: BoundedCache[Geometry, ViewResampler] = BoundedCache(max_bytes=max_bytes)
+
+    def get(self, geometry: Geometry) -> ViewResampler:
+        """Return the resampler of `geometry`."""
+        return self._kept.get_or_make(
+            geometry, lambda: ViewResampler(geometry), n_bytes_of=lambda resampler: resampler.nbytes
+        )
+
+
+def make_view(frame: Frame) -> View:
+    """Return the view of one frame; for many of one geometry keep a `ViewResampler`.
+
+    Raises
+    ------
+    FrameError
+        As `ViewResampler.view`.
+    """
+    return ViewResampler(frame.geometry).view(frame.pixels)
