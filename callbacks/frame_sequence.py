@@ -14,7 +14,7 @@ from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.callbacks.document_fields import MAX_FRAMES_IN_A_DOCUMENT, DocumentError
 from dvfb_stream.errors import FrameError
 from dvfb_stream.files.references import FrameReference
-from dvfb_stream.frames import NUMBER_KINDS, Geometry, Origin
+from dvfb_stream.frames import NUMBER_KINDS, Geometry, Origin, plain_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def images_in(value: object) -> list[NDArray[Any]]:
             f"a frame must be an array of numbers, not {type(value).__name__} {str(value)[:60]!r}"
         )
     try:
-        array = np.asarray(value)
+        array = plain_array(value)
     except Exception as error:  # what lies in the lists may be anything, and raise anything
         raise FrameError(
             f"a frame must be an array of numbers, but its rows do not fit together: {error}"

@@ -29,6 +29,7 @@ from dvfb_stream.models import Bundle, find_bundle, load_bundle
 from dvfb_stream.models.calibration import OPERATING_POINTS, probabilities
 from dvfb_stream.models.novelty import novelty_inputs
 from dvfb_stream.remarks import mostly_masked
+from dvfb_stream.too_little import too_little
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE, View, ViewResamplers
 
 ESTIMATOR_CACHE_BYTES = 1 << 30
@@ -86,7 +87,7 @@ class _Inferred:
     novelty: float
     coefficients: NDArray[np.complex64]
     activations: NDArray[np.float32]
-    masked_pixels: int
+    view: View
 
 
 class Annotator(FrameAnnotator):
@@ -307,7 +308,7 @@ class Annotator(FrameAnnotator):
         FrameError, GeometryError
             When the frame cannot be annotated.
         """
-        view = self._views.get(frame.geometry).view(frame.pixels)
+        view = self._views.get(frame.geometry).view(pixels_of(frame))
         estimator = self._estimators.get(view, frame.geometry)
         (result,) = self._infer(estimator, [Prepared(frame, view)])
         annotation = self._annotation(frame, result, keep_coefficients=True)
@@ -342,6 +343,7 @@ class Annotator(FrameAnnotator):
     def _infer(self, estimator: FourierBessel, prepared: Sequence[Prepared]) -> list[_Inferred]:
         """Return what the model says about frames with views that share an estimator."""
         started = time.perf_counter()
+        views = [one.view for one in prepared if isinstance(one.view, View)]
         images, masks = self._on_device(prepared)
         solution = estimator.solve(images)
         coefficients = complex_from_real(
@@ -364,9 +366,9 @@ class Annotator(FrameAnnotator):
                 float(novelties[i]),
                 amplitudes[i],
                 features[i],
-                one.view.masked_pixels if isinstance(one.view, View) else 0,
+                view,
             )
-            for i, one in enumerate(prepared)
+            for i, view in enumerate(views)
         ]
 
     def _judged(self, logits: NDArray[np.float32], features: NDArray[np.float32]) -> ArrayLike:
@@ -391,17 +393,23 @@ class Annotator(FrameAnnotator):
         return now
 
     def _annotation(self, frame: Frame, result: _Inferred, *, keep_coefficients: bool) -> Annotation:
-        accepted = [
-            label
-            for (label, threshold), score in zip(self.thresholds.items(), result.scores, strict=True)
-            if score >= threshold
-        ]
+        masked, geometry = result.view.masked_pixels, frame.geometry
+        refusal = too_little(result.view, geometry)
+        accepted = (
+            []
+            if refusal
+            else [
+                label
+                for (label, threshold), score in zip(self.thresholds.items(), result.scores, strict=True)
+                if score >= threshold
+            ]
+        )
         return Annotation(
             status=Status.OK,
             model=self._identity,
             origin=frame.origin,
-            masked_pixels=result.masked_pixels,
-            remark=mostly_masked(result.masked_pixels, math.prod(frame.geometry.shape)),
+            masked_pixels=masked,
+            remark=" ".join(filter(None, (refusal, mostly_masked(masked, math.prod(geometry.shape))))),
             scores={label: float(score) for label, score in zip(LABELS, result.scores, strict=True)},
             labels=close_under_implication(accepted),
             fit_residual=result.residual,

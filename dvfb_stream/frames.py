@@ -212,8 +212,8 @@ class Frame:
     Parameters
     ----------
     pixels
-        (rows, columns) counts, any integer or floating type. Not copied: who hands a frame over must not
-        write to its pixels afterwards.
+        (rows, columns) counts, any integer or floating type; a masked array's mask counts. Not copied: who hands a
+        frame over must not write to its pixels afterwards.
     geometry
         Its geometry. Whether the shapes agree is checked where the frame is annotated, so that a frame of a
         wrong shape costs its own row and nothing else.
@@ -249,6 +249,19 @@ def listed(frames: Iterable[Frame]) -> list[Frame]:
     return list(frames)
 
 
+def marker(dtype: np.dtype[Any]) -> Any:
+    """Return a value that always marks a pixel of an integer or floating type as invalid."""
+    return dtype.type(np.nan) if dtype.kind == "f" else dtype.type(np.iinfo(dtype).max)
+
+
+def plain_array(pixels: Any) -> NDArray[Any]:
+    """Return pixels as NumPy's array; those that a masked array masks hold the `marker` of their type."""
+    if not isinstance(pixels, np.ma.MaskedArray):
+        return np.asarray(pixels)
+    kind = pixels.dtype.kind
+    return pixels.filled(marker(pixels.dtype)) if kind in COUNT_KINDS else np.asarray(pixels)
+
+
 def pixels_of(frame: Frame) -> NDArray[Any]:
     """Return the pixels of a frame as NumPy's array, of whatever type and shape.
 
@@ -265,7 +278,7 @@ def pixels_of(frame: Frame) -> NDArray[Any]:
             f"{_shown(frame.geometry)}"
         )
     try:
-        return np.asarray(frame.pixels)
+        return plain_array(frame.pixels)
     except Exception as error:  # each library has its own: torch raises TypeError and RuntimeError
         raise FrameError(
             f"pixels must be an array of numbers, not {_shown(frame.pixels)} ({error}); of a torch tensor, "

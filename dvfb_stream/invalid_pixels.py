@@ -131,11 +131,6 @@ def declared_pixels(dtype: np.dtype[Any], declared: InvalidValues) -> InvalidPix
     )
 
 
-def marker(dtype: np.dtype[Any]) -> Any:
-    """Return a value that always marks a pixel of the type as invalid."""
-    return dtype.type(np.nan) if dtype.kind == "f" else dtype.type(np.iinfo(dtype).max)
-
-
 def _rules(
     dtype: np.dtype[Any], declared: InvalidValues, *, counts_below_zero: bool, bits: int | None
 ) -> InvalidPixels:

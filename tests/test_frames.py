@@ -8,6 +8,7 @@ import pytest
 from dvfb_stream import Frame, Geometry, InvalidValues, Origin
 from dvfb_stream.errors import FrameError, GeometryError, SettingsError, check_at_least
 from dvfb_stream.frames import listed, pixels_of
+from dvfb_stream.invalid_pixels import invalid_pixels
 
 
 def test_equal_content_is_one_geometry():
@@ -145,3 +146,14 @@ def test_a_bound_that_is_none_is_named_with_its_value(value):
     check_at_least(1, fine=1, large=1 << 40)
     with pytest.raises(SettingsError, match="max_bytes must be a number of at least 1, not"):
         check_at_least(1, max_bytes=value)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint32, np.float32])
+def test_what_a_masked_array_masks_is_no_count(dtype):
+    pixels = np.ma.MaskedArray(np.arange(24, dtype=dtype).reshape(4, 6), mask=np.eye(4, 6, dtype=bool))
+    array = pixels_of(Frame(pixels, GEOMETRY))
+    assert type(array) is np.ndarray
+    assert array.dtype == dtype
+    valid = invalid_pixels(array.dtype).valid(array)
+    np.testing.assert_array_equal(valid, ~np.eye(4, 6, dtype=bool))
+    np.testing.assert_array_equal(array[valid], pixels.compressed())

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dvfb_stream import Frame, Geometry, InvalidValues
-from dvfb_stream.invalid_pixels import InvalidPixels, invalid_pixels, marker
+from dvfb_stream.frames import marker
+from dvfb_stream.invalid_pixels import InvalidPixels, invalid_pixels
 from dvfb_stream.view import make_view
 
 TYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"]

@@ -70,12 +70,24 @@ Masks = Annotated[
     list[str] | None,
     option(
         "FILE",
-        "Mask of the frame's shape, as npy, text, tif, edf or file.h5::/path. 0 (False) means valid, 1 (True, or any "
-        "other number) masked: the convention of pyFAI and Fit2D, boolean npy files included. Give it again for "
-        "further masks; a pixel counts if none masks it. Negative pixels and the detector's overflow value are "
-        "always masked.",
+        "Mask of the frame's shape, as npy, text, tif, png, edf, msk or file.h5::/path. 0 (False) means valid, 1 "
+        "(True, or any other number) masked: the convention of pyFAI, Fit2D and NeXus, boolean files included. Give "
+        "it again for further masks; a pixel counts if none masks it.",
         panel=GEOMETRY,
     ),
+]
+Dummies = Annotated[
+    list[float] | None,
+    option(
+        "VALUE",
+        "Value of pixels that hold no count; give it again for further ones. Without it negative integers, 2^n-1 and "
+        "2^n-2 of DECTRIS, and NaN are none.",
+        "--dummy",
+        panel=GEOMETRY,
+    ),
+]
+Delta = Annotated[
+    float, option("D", "How far from --dummy a value may be to be one.", panel=GEOMETRY, min=0.0)
 ]
 DetectorName = Annotated[
     str | None,
@@ -95,6 +107,8 @@ def detector_description(
     detector: str | None,
     *,
     from_file: bool = False,
+    dummies: list[float] | None = None,
+    delta: float = 0.0,
 ) -> DetectorDescription:
     """Return what the geometry options of a command describe.
 
@@ -120,6 +134,8 @@ def detector_description(
     if given and (center_x is None or center_y is None):
         missing = "--center-x" if center_x is None else "--center-y"
         raise WrongCallError(f"{missing} is missing: a beam centre has two coordinates")
+    if delta and not dummies:
+        raise WrongCallError("--delta is how far from --dummy a value may be: give --dummy, too")
     from pydantic import ValidationError
 
     from dvfb_stream.files import DetectorDescription
@@ -132,6 +148,8 @@ def detector_description(
             from_file=from_file,
             mask=tuple(masks),
             detector=detector,
+            dummy=tuple(dummies or ()),
+            delta=delta,
         )
     except ValidationError as error:
         first = error.errors()[0]

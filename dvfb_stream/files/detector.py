@@ -15,7 +15,7 @@ from dvfb_stream.files.beam_centre import BeamCentre, PixelSize
 from dvfb_stream.files.declared_centre import declared_centre
 from dvfb_stream.files.file_facts import NO_FACTS, FileFacts
 from dvfb_stream.files.poni_geometry import DetectorModel, PoniGeometry, PyFaiGeometry
-from dvfb_stream.frames import POLARITY, Geometry
+from dvfb_stream.frames import POLARITY, Geometry, InvalidValues
 from dvfb_stream.remarks import mostly_masked
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,8 @@ class Detector:
     """(rows, columns) of a frame, as declared."""
     masks: tuple[tuple[str, NDArray[np.bool_]], ...] = ()
     """Who says so, and which pixels it holds valid."""
+    invalid_values: InvalidValues | None = None
+    """Which values mark a pixel as invalid, as declared; None: those that are usual."""
     _known: BoundedCache[tuple[object, ...], Geometry] = field(
         default_factory=lambda: BoundedCache(MOST_SHAPES), init=False, repr=False
     )
@@ -104,6 +106,7 @@ class Detector:
                 center_x=center_x,
                 center_y=center_y,
                 mask=self._mask(agreed),
+                invalid_values=self.invalid_values,
                 pixel_aspect=aspect,
                 source=source,
             ),

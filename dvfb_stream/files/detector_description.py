@@ -12,7 +12,7 @@ from dvfb_stream.files.detector import Detector
 from dvfb_stream.files.masks import read_mask
 from dvfb_stream.files.poni_geometry import detector_model, open_poni
 from dvfb_stream.files.run_detector import BeamCentrePlaces
-from dvfb_stream.frames import Geometry
+from dvfb_stream.frames import Geometry, InvalidValues
 
 
 class DetectorDescription(BaseModel):
@@ -42,6 +42,11 @@ class DetectorDescription(BaseModel):
     """Whether the files that frames lie in may say the centre; the other three win."""
     mask: tuple[str, ...] = ()
     """Mask files, one or a list; in them 1 means masked. HDF5: ``file.h5::/path``."""
+    dummy: tuple[float, ...] = ()
+    """Values, one or a list, that mark a pixel as invalid: pyFAI's word. Without it, what is usual does: negative
+    integers, 2^n-1 and 2^n-2 of DECTRIS, NaN."""
+    delta: float = Field(default=0.0, ge=0)
+    """Values no further than this from one of `dummy` mark a pixel, too."""
     detector: str | None = None
     """pyFAI's name of the detector, for the gaps between its modules."""
     shape: tuple[int, int] | None = Field(default=None)
@@ -51,6 +56,11 @@ class DetectorDescription(BaseModel):
     @classmethod
     def _one_or_several(cls, value: object) -> object:
         return (str(value),) if isinstance(value, str | Path) else value
+
+    @field_validator("dummy", mode="before")
+    @classmethod
+    def _one_value_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, int | float) else value
 
     @field_validator("shape")
     @classmethod
@@ -65,6 +75,12 @@ class DetectorDescription(BaseModel):
         if value is not None and min(value if isinstance(value, tuple) else (value,)) <= 0:
             raise ValueError(f"pixel_mm must be positive millimetres, not {value}")
         return value
+
+    @model_validator(mode="after")
+    def _delta_of_something(self) -> Self:
+        if self.delta and not self.dummy:
+            raise ValueError("delta is how far from dummy a value may be: give dummy, too")
+        return self
 
     @model_validator(mode="after")
     def _one_centre(self) -> Self:
@@ -106,6 +122,7 @@ class DetectorDescription(BaseModel):
             model=None if self.detector is None else detector_model(self.detector),
             pixel_size=size,
             shape=self.shape,
+            invalid_values=InvalidValues(values=self.dummy, delta=self.delta) if self.dummy else None,
             masks=tuple((f"mask {file}", read_mask(str(folder / file))) for file in self.mask),
         )
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.frames import InvalidValues
-from dvfb_stream.invalid_pixels import declared_pixels, marker
+from dvfb_stream.frames import InvalidValues, marker
+from dvfb_stream.invalid_pixels import declared_pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,7 +46,7 @@ class FileFacts:
         """Return pixels in which those that the file says are no counts have a value that says so in any file.
 
         That is done where a frame is read, so that it means the same from the command line as live: see
-        `dvfb_stream.invalid_pixels.marker`.
+        `dvfb_stream.frames.marker`.
 
         Parameters
         ----------

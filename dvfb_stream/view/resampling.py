@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import FrameError
-from dvfb_stream.frames import COUNT_KINDS, Frame, Geometry
+from dvfb_stream.frames import COUNT_KINDS, Frame, Geometry, plain_array
 from dvfb_stream.invalid_pixels import InvalidPixels, invalid_pixels
 from dvfb_stream.view.bands import Areas
 from dvfb_stream.view.frame_sums import FrameSums
@@ -44,6 +44,8 @@ class View:
     center_y: float
     masked_pixels: int = 0
     """Detector pixels that are not in it: those of the geometry's mask, and those marked by their value."""
+    counts: float = math.inf
+    """Sum of the pixels that are in it."""
 
 
 class ViewResampler:
@@ -121,6 +123,7 @@ class ViewResampler:
                 "writes where there is no count (--dummy, invalid_values)"
             )
         image = sums.total
+        counts = float(image.sum())
         image /= sums.coverage.area
         if not np.isfinite(image).all():
             raise FrameError(
@@ -132,11 +135,11 @@ class ViewResampler:
             np.maximum(image, 0, out=image)
         np.log1p(image, out=image)
         image *= MAXIMUM / FULL_SCALE
-        return View(image, mask, self.center_x, self.center_y, masked)
+        return View(image, mask, self.center_x, self.center_y, masked, counts)
 
     def _checked(self, pixels: NDArray[Any]) -> NDArray[Any]:
         try:
-            pixels = np.asarray(pixels)
+            pixels = plain_array(pixels)
         except ValueError as error:  # rows of unequal length
             raise FrameError(f"pixels must be an array of {self.geometry.shape}: {error}") from error
         if pixels.shape != self.geometry.shape:

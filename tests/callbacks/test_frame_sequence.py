@@ -28,3 +28,12 @@ def test_what_is_not_an_image_is_refused_in_words(value):
 def test_object_arrays_are_refused():
     with pytest.raises(FrameError, match="object"):
         images_in(np.array([[object()]], dtype=object))
+
+
+def test_what_a_masked_array_in_an_event_masks_is_no_count():
+    stack = np.ma.MaskedArray(np.ones((2, 3, 4), np.uint16), mask=np.zeros((2, 3, 4), bool))
+    stack[1, 2, 3] = np.ma.masked
+    first, second = images_in(stack)
+    assert (first == 1).all()
+    assert second[2, 3] == 2**16 - 1
+    assert np.count_nonzero(second == 1) == 11

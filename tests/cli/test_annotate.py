@@ -149,6 +149,21 @@ class TestGeometry:
         assert outcome.rows[0]["masked_pixels"] == np.count_nonzero(pattern(0) < 0) + 4
         assert (outcome.rows[0]["remark"], outcome.stderr) == ("", "")
 
+    def test_a_dummy_and_its_delta_mark_invalid_pixels(self, dvfb, tmp_path: Path) -> None:
+        pixels = np.abs(pattern(0)).astype(np.float32) + 0.5
+        pixels[3, 4:7] = (-10, -9.95, -9.5)
+        np.save(tmp_path / "frame.npy", pixels)
+        arguments = ("annotate", tmp_path / "frame.npy", *CENTRE, *TINY, "--json")
+        for options, masked in (
+            ((), 0),
+            (("--dummy", -10), 1),
+            (("--dummy", -10, "--delta", 0.1), 2),
+            (("--dummy", -10, "--dummy", -9.5), 2),
+        ):
+            outcome = dvfb(*arguments, *options)
+            assert (outcome.status, outcome.rows[0]["masked_pixels"]) == (0, masked)
+        assert "give --dummy, too" in dvfb(*arguments, "--delta", 0.1).errors[0]
+
     def test_a_mask_the_wrong_way_round_is_told(self, dvfb, files, tmp_path: Path) -> None:
         valid = np.ones(SHAPE, bool)
         valid[:10] = False

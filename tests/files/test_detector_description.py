@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pyFAI.detectors import detector_factory
 from pyFAI.geometry import Geometry as PyFaiGeometry
 
+from dvfb_stream import InvalidValues
 from dvfb_stream.errors import GeometryError
 from dvfb_stream.files import DetectorDescription, detector_mask
 from dvfb_stream.frames import Geometry
@@ -156,3 +157,15 @@ def test_a_mask_that_hides_most_of_a_frame_is_logged_with_its_polarity(tmp_path,
     np.save(tmp_path / "mask.npy", masked)
     DetectorDescription(center_x=1, center_y=2, mask="mask.npy").geometry(folder=tmp_path)
     assert ("in mask files 1 means masked" in caplog.text) == told
+
+
+def test_a_dummy_may_be_one_value_or_several():
+    for dummy, values in ((-10, (-10,)), ([-1, 65535], (-1, 65535))):
+        geometry = DetectorDescription(
+            center_x=1, center_y=2, shape=(4, 5), dummy=dummy, delta=0.5
+        ).geometry()
+        assert geometry.invalid_values == InvalidValues(values=values, delta=0.5)
+    assert DetectorDescription(center_x=1, center_y=2, shape=(4, 5)).geometry().invalid_values is None
+    for wrong in ({"delta": 1}, {"dummy": "dead"}, {"dummy": 1, "delta": -1}):
+        with pytest.raises(ValidationError):
+            DetectorDescription(center_x=1, center_y=2, **wrong)

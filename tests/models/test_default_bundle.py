@@ -78,3 +78,34 @@ def test_it_ranks_real_frames_with_plain_rings_above_those_plainly_without(annot
             (annotation,) = annotator.annotate([Frame(pixels, geometry)])
             scores[rings].append(annotation.scores["rings"])
     assert min(scores[True]) > max(scores[False])
+
+
+def check_that_dead_pixels_change_no_label(annotator, counts, geometry):
+    """DECTRIS writes 2^32-2 into dead pixels of an unsigned frame."""
+    clean = np.where(counts < 0, 2**32 - 1, counts).astype(np.uint32)
+    dead = clean.copy()
+    valid = np.flatnonzero(counts >= 0 if geometry.mask is None else (counts >= 0) & geometry.mask)
+    dead.flat[np.random.default_rng(0).choice(valid, 20, replace=False)] = 2**32 - 2
+    before, after = annotator.annotate([Frame(clean, geometry), Frame(dead, geometry)])
+    assert before.ok
+    assert after.labels == before.labels
+    assert after.masked_pixels == before.masked_pixels + 20
+    assert list(after.scores.values()) == pytest.approx(list(before.scores.values()), abs=0.01)
+
+
+def test_dead_pixels_change_no_label_of_a_simulated_frame(annotator):
+    settings = SimulationSettings(raster="detector", detectors={"pilatus_1m": 1.0})
+    for frame in Simulator(UNSEEN_SEED, settings=settings).frames(0, 2):
+        check_that_dead_pixels_change_no_label(annotator, frame.pixels, frame.geometry)
+
+
+def test_dead_pixels_change_no_label_of_real_frames(annotator, real_frames):
+    fabio = pytest.importorskip("fabio")
+    for entry in json.loads((real_frames / "manifest.json").read_text()):
+        if "labels_visible" not in entry:
+            continue
+        pixels = fabio.open(real_frames / entry["file"]).data
+        geometry = Geometry(
+            shape=pixels.shape, center_x=entry["beam_center_x"], center_y=entry["beam_center_y"]
+        )
+        check_that_dead_pixels_change_no_label(annotator, pixels, geometry)

@@ -12,8 +12,10 @@ import typer
 from dvfb_stream.cli.options import (
     CenterX,
     CenterY,
+    Delta,
     DetectorName,
     Device,
+    Dummies,
     Masks,
     Model,
     Poni,
@@ -57,6 +59,8 @@ def annotate(
     center_y: CenterY = None,
     poni: Poni = None,
     mask: Masks = None,
+    dummy: Dummies = None,
+    delta: Delta = 0.0,
     detector: DetectorName = None,
     json: Annotated[bool, flag("One JSON object a line and frame, instead of tables.", panel=OUTPUT)] = False,
     csv: Annotated[bool, flag("A header and one line a frame.", panel=OUTPUT)] = False,
@@ -114,7 +118,9 @@ def annotate(
 
     dvfb annotate frame.cbf --center-x 795 --center-y 1303 --detector Pilatus2M --plot frame.png
     """
-    description = detector_description(center_x, center_y, poni, mask or [], detector, from_file=True)
+    description = detector_description(
+        center_x, center_y, poni, mask or [], detector, from_file=True, dummies=dummy, delta=delta
+    )
     form = _form(json=json, csv=csv, output=output)
     with quiet_libraries():
         failed = _annotate(files, description, form, output, plot, model, device, thresholds, batch_size)

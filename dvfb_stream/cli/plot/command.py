@@ -11,8 +11,10 @@ import typer
 from dvfb_stream.cli.options import (
     CenterX,
     CenterY,
+    Delta,
     DetectorName,
     Downsample,
+    Dummies,
     Json,
     L1Ratio,
     Masks,
@@ -83,6 +85,8 @@ def estimate(
     center_y: CenterY = None,
     poni: Poni = None,
     mask: Masks = None,
+    dummy: Dummies = None,
+    delta: Delta = 0.0,
     detector: DetectorName = None,
     frame: Annotated[
         list[int] | None,
@@ -160,7 +164,9 @@ def estimate(
     description = (
         None
         if simulate
-        else detector_description(center_x, center_y, poni, mask or [], detector, from_file=True)
+        else detector_description(
+            center_x, center_y, poni, mask or [], detector, from_file=True, dummies=dummy, delta=delta
+        )
     )
     if coefficients not in ("magnitude", "parts"):
         raise WrongCallError(f"--coefficients must be magnitude or parts, not {coefficients!r}")
