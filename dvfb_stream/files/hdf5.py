@@ -1,36 +1,40 @@
-"""Frames of HDF5 datasets, through external links and virtual datasets to the file that they lie in."""
+"""Frames of HDF5 datasets and groups, through external links and virtual datasets to the file that they lie in."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
-from dvfb_stream.files.checks import WIDEST_ITEM, beside, regular_file
-from dvfb_stream.files.hdf5_open_files import OpenHdf5, open_hdf5, read_stored
+from dvfb_stream.files.hdf5_open_files import OpenHdf5
+from dvfb_stream.files.hdf5_reading import Hdf5Reading
+from dvfb_stream.files.hdf5_search import AmbiguousError, find_stack, offer
+from dvfb_stream.files.hdf5_stacks import MOST_AXES, SHAPES, Stack, colours_of, is_stack, split_selection
 from dvfb_stream.files.open_files_cache import KeptOpen
 from dvfb_stream.files.references import FrameAllocator, Hdf5Frame
-from dvfb_stream.files.virtual import Box, lengths, mappings, within
-from dvfb_stream.frames import COUNT_KINDS, NUMBER_KINDS
+from dvfb_stream.files.virtual import lengths
 
-MOST_STEPS = 8
-"""From file to file until a frame is found; more is a circle."""
+PLANNED = ("nimages", "ntrigger")
+"""What DECTRIS's masters say of the series in `DETECTOR_SPECIFIC`: images a trigger, and triggers."""
 
-SMALLEST_SIDE = 16
-"""Pixels: a dataset narrower than this is a table or a list of motor positions, not worth offering as images."""
+DETECTOR_SPECIFIC = "/entry/instrument/detector/detectorSpecific"
 
-MOST_OFFERED = 6
-"""Datasets named in one line of advice."""
 
-DEEPEST_LEVEL = 12
-"""Levels of groups searched for datasets: NeXus files have six; links may form circles."""
+@dataclass(frozen=True, slots=True)
+class StackPart:
+    """One of the datasets that make up a stack."""
 
-SHAPES = "(rows, columns), (N, rows, columns) or (N, n, rows, columns)"
+    path: str
+    name: str
+    numbers: range | tuple[int, ...]
+    """Of its frames in the dataset, in order; see `Hdf5Frame.number`. Empty where it is not there."""
+    absent: NotThereYetError | None = None
+    """Why it is not there."""
 
 
 class Hdf5Frames:
@@ -50,53 +54,63 @@ class Hdf5Frames:
 
     def read(self, frame: Hdf5Frame, run: str) -> NDArray[Any]:
         """Return a frame; see `FrameReader`."""
-        number, expected = frame.number, frame.expected
-        where = f"{frame.path}::{frame.dataset} frame {number}"
+        where = f"{frame.path}::{frame.dataset} frame {frame.number}"
         with self._reading(where, run) as reading:
-            file, name, found = reading.dataset(frame.path, frame.dataset)
-            if found.shape is None or found.ndim not in (2, 3, 4) or number < 0:
-                raise FrameError(
-                    f"{where} is in no dataset of images: it has the shape {found.shape}, not {SHAPES}"
-                )
-            expected.check_promise(found.shape[-2:], found.dtype, where)
+            if frame.number < 0:
+                raise FrameError(f"{where} is none: frames are numbered from 0")
+            path, name, number = _located(reading, _stack(reading, frame.path, frame.dataset), frame.number)
+            file, name, found = reading.dataset(path, name)
+            if name not in file.checked:
+                _refuse_what_is_no_stack(found, where)
+                file.checked.add(name)
+            stored = found.shape[-2:]
+            shape = stored[::-1] if file.is_column_major else stored
+            frame.expected.check_promise(shape, found.dtype, where)
             if file.is_growing:
                 found.refresh()
-            count = math.prod(found.shape[:-2])
+            leading = found.shape[:-2]
+            count = int(np.prod(leading, dtype=np.int64))
             if number >= count:
                 raise NotThereYetError(f"the dataset has {count} frames, none with number {number}")
-            place = {2: (), 3: (number,), 4: divmod(number, found.shape[1])}[found.ndim]
+            place = np.unravel_index(number, leading) if leading else ()
             box = (
-                *(slice(index, index + 1) for index in place),
-                *(slice(0, length) for length in found.shape[-2:]),
+                *(slice(int(index), int(index) + 1) for index in place),
+                *(slice(0, length) for length in stored),
             )
-            pixels = self._memory.empty(found.shape[-2:], found.dtype.newbyteorder("="))
+            pixels = self._memory.empty(stored, found.dtype.newbyteorder("="))
             reading.fill(file, name, found, box, pixels.reshape(lengths(box)))
-            return expected.check(pixels, where)
+            return frame.expected.check(pixels.T if file.is_column_major else pixels, where)
 
-    def describe(self, path: str, dataset: str) -> tuple[tuple[int, ...] | None, np.dtype[Any]]:
-        """Return a dataset's shape, None where it has none, and its type; raises as `read`."""
-        with self._reading(f"{path}::{dataset}", "") as reading:
-            found = reading.dataset(path, dataset)[2]
-            return found.shape, np.dtype(found.dtype)
+    def parts(self, path: str, name: str) -> list[StackPart]:
+        """Return the datasets whose frames a dataset, a group or, for "", a file stands for, in order.
 
-    def offer(self, path: str) -> str:
-        """Return which datasets of a file look like images, in words."""
-        with self._reading(path, "") as reading:
-            found = [
-                f"{path}::{name} {dataset.shape}"
-                for name, dataset in _datasets(reading.file(path).handle, "", DEEPEST_LEVEL)
-                if is_stack(dataset.shape, np.dtype(dataset.dtype))
-                and dataset.dtype.kind in COUNT_KINDS
-                and min(dataset.shape[-2:]) >= SMALLEST_SIDE
-            ]
-        if not found:
-            return "it holds no dataset that looks like images"
-        more = f" and {len(found) - MOST_OFFERED} more" if len(found) > MOST_OFFERED else ""
-        return f"it holds {', '.join(found[:MOST_OFFERED])}{more}"
+        Raises
+        ------
+        NotThereYetError
+            When none of them is there.
+        FrameError
+            When there are none, or several that look like frames; the message says which datasets there are.
+        """
+        where = f"{path}::{name}" if name else path
+        try:
+            with self._reading(where, "") as reading:
+                stack = _stack(reading, path, name)
+                found = [_part(reading, stack, *place, where) for place in stack.parts]
+                planned = _planned(reading, path) if len(found) > 1 else None
+        except AmbiguousError:
+            raise
+        except FrameError as error:
+            if not name.strip("/"):
+                raise
+            with self._reading(path, "") as reading:
+                raise type(error)(f"{error}; {offer(reading, path)}") from error
+        if all(part.absent for part in found):
+            raise NotThereYetError(f"{where} is not there: {found[0].absent}") from found[0].absent
+        return _with_absent_frames(found, planned)
 
     @contextmanager
-    def _reading(self, where: str, run: str) -> Iterator[_Reading]:
-        reading = _Reading(self._kept, run)
+    def _reading(self, where: str, run: str) -> Iterator[Hdf5Reading]:
+        reading = Hdf5Reading(self._kept, run)
         try:
             yield reading
         except NotThereYetError as error:
@@ -104,6 +118,8 @@ class Hdf5Frames:
             reading.drop()
             said = str(error)
             raise NotThereYetError(said if where in said else f"{where} is not there: {said}") from error
+        except AmbiguousError as error:
+            raise AmbiguousError(f"{where}: {error}") from error
         except FrameError as error:
             raise (error if where in str(error) else FrameError(f"{where}: {error}")) from error
         except MissingExtraError:
@@ -119,134 +135,111 @@ class Hdf5Frames:
             self._kept.drop_where(lambda opened: isinstance(opened, OpenHdf5) and opened.is_shared)
 
 
-class _Reading:
-    """The way to one frame: the files it leads through."""
-
-    def __init__(self, kept: KeptOpen, run: str) -> None:
-        self._kept = kept
-        self._run = run
-        self._seen: list[str] = []
-        self._datasets: list[Any] = []
-
-    def close(self) -> None:
-        """Close the datasets, whoever still refers to them, be it the traceback of an exception.
-
-        Of a growing dataset that is open twice HDF5 refreshes only one: the other frames it reads are wrong.
-        """
-        for dataset in self._datasets:
-            if dataset.id.valid:
-                dataset.id.close()
-
-    def drop(self) -> None:
-        """Close the files, to be opened anew next time."""
-        for path in self._seen:
-            self._kept.drop(path)
-
-    def file(self, path: str) -> OpenHdf5:
-        """Return a file, open; another one under its name, or one that was cut off, is opened anew.
-
-        So is one that was written since and not opened for that.
-        """
-        self._seen.append(path)
+def _stack(reading: Hdf5Reading, path: str, name: str) -> Stack:
+    """Return the frames that a name stands for: of a dataset, of a group, or of what ``[...]`` selects of it."""
+    file = reading.file(path)
+    if name not in file.stacks:
+        named, selection = name, split_selection("")[1]
         try:
-            status = regular_file(path)
-        except FrameError:
-            self._kept.drop(path)
-            raise
-        file = self._kept.get(
-            path, self._run, lambda: open_hdf5(path, status), lambda file: file.is_outdated(status)
-        )
-        file.size = status.st_size
-        return file
-
-    def dataset(self, path: str, name: str, steps: int = MOST_STEPS) -> tuple[OpenHdf5, str, Any]:
-        """Return the file that a dataset really lies in, its name there, and the h5py.Dataset."""
-        import h5py
-
-        file = self.file(path)
-        if name not in file.links:
-            file.links[name] = _followed(file, name)
-        other, name_there = file.links[name]
-        if (other, name_there) != (path, name):
-            if not steps:
-                raise FrameError(f"the external links of {path}::{name} lead round in a circle")
-            return self.dataset(other, name_there, steps - 1)
-        found = file.handle.get(name) if name.strip("/") else file.handle
-        if found is None:
-            raise NotThereYetError(f"{path} has no dataset {name!r}")
-        if not isinstance(found, h5py.Dataset):
-            kind = "group" if isinstance(found, h5py.Group) else "type"
-            raise FrameError(f"{path}::{name} is a {kind}, not a dataset")
-        self._datasets.append(found)
-        return file, name, found
-
-    def fill(
-        self, file: OpenHdf5, name: str, dataset: Any, box: Box, out: NDArray[Any], steps: int = MOST_STEPS
-    ) -> None:
-        """Read `box` of a dataset into `out`, of the lengths of the box, contiguous."""
-        if name not in file.mappings and not dataset.is_virtual:
-            read_stored(file, dataset, box, out, self._kept)
-            return
-        if not steps:
-            raise FrameError(f"the virtual datasets of {file.path}::{name} lead round in a circle")
-        if name not in file.mappings:
-            file.mappings[name] = tuple(mappings(dataset))
-        parts = [part for mapping in file.mappings[name] if (part := mapping.part(box)) is not None]
-        if not parts:
-            raise NotThereYetError("no file is mapped there yet")
-        if sum(math.prod(lengths(part.target)) for part in parts) < out.size:
-            out[...] = dataset.fillvalue  # between modules
-        # The file may be closed from here on, for those that it leads to.
-        for part in parts:
-            path = file.path if part.file == "." else beside(file.path, part.file)
-            try:
-                there, name_there, source = self.dataset(path, part.dataset)
-                if there.is_growing:
-                    source.refresh()
-                source_box = part.box(source.shape)
-                piece = np.empty(lengths(source_box), out.dtype)
-                self.fill(there, name_there, source, source_box, piece, steps - 1)
-            except NotThereYetError as error:
-                raise NotThereYetError(f"it lies in {path}::{part.dataset}: {error}") from error
-            out[within(part.target, box)] = piece.reshape(lengths(part.target))
+            item = reading.item(path, name)[2]
+        except NotThereYetError:
+            named, selection = split_selection(name)
+            if named == name:
+                raise
+            item = reading.item(path, named)[2]
+        if hasattr(item, "keys"):
+            stack = find_stack(reading, path, named)
+            # Under another name a dataset may be open a second time; see `close`.
+            reading.close()
+            file.stacks[name] = Stack(stack.parts, selection if selection.picked else stack.selection)
+        else:
+            file.stacks[name] = Stack(((path, named),), selection)
+    return file.stacks[name]
 
 
-def is_stack(shape: tuple[int, ...] | None, dtype: np.dtype[Any]) -> bool:
-    """Whether a dataset can be frames of a detector: numbers of shape (rows, columns), (N, [1,] rows, columns)."""
-    if shape is None or dtype.kind not in NUMBER_KINDS or dtype.itemsize > WIDEST_ITEM:
-        return False
-    return len(shape) in (2, 3) or (len(shape) == 4 and shape[1] == 1)
+def _located(reading: Hdf5Reading, stack: Stack, number: int) -> tuple[str, str, int]:
+    """Return path and name of the dataset that a frame of a stack lies in, and its number there.
+
+    A part is taken for whole when a frame of the next is asked for: detectors write one after the other.
+    """
+    if len(stack.parts) == 1 and not stack.selection.picked:
+        return *stack.parts[0], number
+    passed = 0
+    for path, name in stack.parts:
+        shape = _shape(reading, path, name)
+        count = stack.selection.count(shape)
+        if number < passed + count:
+            return path, name, stack.selection.number(shape, number - passed)
+        passed += count
+    raise NotThereYetError(f"there are {passed} frames, none with number {number}")
 
 
-def _followed(file: OpenHdf5, name: str) -> tuple[str, str]:
-    """Return path and name that `name` leads to, as far as the first external link."""
-    import h5py
-
-    group = file.handle
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    for position, part in enumerate(parts):
-        if not isinstance(group, h5py.Group):
-            break
-        link = group.get(part, getlink=True)
-        if isinstance(link, h5py.ExternalLink):
-            return beside(file.path, link.filename), "/".join([link.path.rstrip("/"), *parts[position + 1 :]])
-        if position + 1 < len(parts):
-            group = group.get(part)
-    return file.path, name
+def _shape(reading: Hdf5Reading, path: str, name: str) -> tuple[int, ...]:
+    file, _, dataset = reading.dataset(path, name)
+    if file.is_growing:
+        dataset.refresh()
+    return dataset.shape or ()
 
 
-def _item(group: Any, name: str) -> Any | None:
+def _part(reading: Hdf5Reading, stack: Stack, path: str, name: str, where: str) -> StackPart:
     try:
-        return group.get(name)
-    except (KeyError, OSError, RuntimeError, ValueError):  # an external file that is gone, a circle of links
-        return None
+        dataset = reading.dataset(path, name)[2]
+        if not is_stack(dataset.shape, np.dtype(dataset.dtype)):
+            raise FrameError(
+                f"{where} has shape {dataset.shape} and holds {dataset.dtype} values; frames are integers or real "
+                f"numbers of shape {SHAPES}"
+            )
+        _refuse_what_is_no_stack(dataset, where)
+        shape = _shape(reading, path, name)
+    except NotThereYetError as error:
+        return StackPart(path, name, (), error)
+    if 0 in shape and len(stack.parts) == 1:
+        raise FrameError(f"{where} is empty, its shape is {shape}")
+    count = stack.selection.count(shape)
+    if not stack.selection.picked:
+        return StackPart(path, name, range(count))
+    return StackPart(path, name, tuple(stack.selection.number(shape, n) for n in range(count)))
 
 
-def _datasets(group: Any, prefix: str, levels: int) -> Iterator[tuple[str, Any]]:
-    """Walk the file, external links included: h5py's own visititems passes over those of Eiger master files."""
-    for key in group:
-        item = _item(group, key)
-        if hasattr(item, "shape"):
-            yield f"{prefix}/{key}", item
-        elif levels and hasattr(item, "keys"):
-            yield from _datasets(item, f"{prefix}/{key}", levels - 1)
+def _refuse_what_is_no_stack(dataset: Any, where: str) -> None:
+    shape = dataset.shape
+    if shape is None or not 2 <= len(shape) <= MOST_AXES:
+        raise FrameError(f"{where} is in no dataset of images: it has the shape {shape}, not {SHAPES}")
+    colours = colours_of(dataset)
+    if colours:
+        raise FrameError(
+            f"{where} is a picture in colours: its shape is {shape}, and {colours}; colour images are not frames"
+        )
+
+
+def _planned(reading: Hdf5Reading, path: str) -> int | None:
+    """Return how many frames DECTRIS's master says that the series has; None where it does not."""
+    planned = 1
+    for name in PLANNED:
+        try:
+            value = np.asarray(reading.dataset(path, f"{DETECTOR_SPECIFIC}/{name}")[2][()])
+        except FrameError:
+            return None
+        if value.size != 1 or value.dtype.kind not in "iu":
+            return None
+        planned *= int(value.reshape(-1)[0])
+    return planned
+
+
+def _with_absent_frames(parts: list[StackPart], planned: int | None) -> list[StackPart]:
+    """Return the parts, with as many frames in those that are not there as they should have.
+
+    All parts but the last have as many as the longest, which is how detectors split a series. Of the last, which may
+    have fewer, the master knows; where it does not say, one frame stands for all of it.
+    """
+    longest = max(len(part.numbers) for part in parts)
+    known = sum(len(part.numbers) or longest for part in parts[:-1])
+    found = []
+    for part in parts:
+        count = longest
+        if part is parts[-1]:
+            count = 1 if planned is None else max(1, min(longest, planned - known))
+        found.append(
+            part if part.absent is None else StackPart(part.path, part.name, range(count), part.absent)
+        )
+    return found

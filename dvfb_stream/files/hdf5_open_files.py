@@ -11,17 +11,24 @@ import math
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
 from dvfb_stream.files.checks import regular_file
+from dvfb_stream.files.hdf5_stacks import Stack
 from dvfb_stream.files.open_files_cache import MOST_KEPT_BYTES, KeptOpen
 from dvfb_stream.files.virtual import Box, Mapping, lengths, within
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+FIRST_USER_BLOCK = 512
+"""Bytes: what precedes HDF5 in a file, the user block, is as long, or twice, four times, ... as long."""
+
+MATLAB = b"MATLAB 7.3"
+"""How the user block of MATLAB's files begins. MATLAB writes columns first."""
+
 SUPERBLOCK_BYTES = 36
 """Of the superblock, version 3, up to the end of the file as it has it; HDF5 file format, II.A."""
 WRITTEN_SWMR = 0x04
@@ -49,6 +56,12 @@ class OpenHdf5:
     """Names of datasets of which a chunk has been written."""
     mappings: dict[str, tuple[Mapping, ...]] = field(default_factory=dict)
     """By name of a virtual dataset."""
+    stacks: dict[str, Stack] = field(default_factory=dict)
+    """By what a frame's dataset is called: which frames that stands for."""
+    checked: set[str] = field(default_factory=set)
+    """Names of datasets that hold frames, no pictures and no tables."""
+    is_column_major: bool = False
+    """Whether arrays have their axes in reverse, as MATLAB writes them."""
 
     def close(self) -> None:
         """Close the file."""
@@ -106,12 +119,36 @@ def open_hdf5(path: str, status: os.stat_result) -> OpenHdf5:
                 f"{path} cannot be opened as HDF5 ({str(refused).partition(chr(10))[0]}); it is incomplete, damaged "
                 "or still being written"
             ) from refused
-    return OpenHdf5(path, handle, (status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns)
+    return OpenHdf5(
+        path,
+        handle,
+        (status.st_dev, status.st_ino),
+        status.st_size,
+        status.st_mtime_ns,
+        is_column_major=bool(handle.userblock_size) and _begins_with(path, MATLAB),
+    )
+
+
+def hdf5_begins_at(file: BinaryIO) -> int | None:
+    """Return the byte at which HDF5 begins in an open file, None where it does not; HDF5 file format, II.A."""
+    size, place = file.seek(0, 2), 0
+    while place + len(SIGNATURE) <= size:
+        file.seek(place)
+        if file.read(len(SIGNATURE)) == SIGNATURE:
+            return place
+        place = 2 * place or FIRST_USER_BLOCK
+    return None
+
+
+def _begins_with(path: str, text: bytes) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(text)) == text
 
 
 def _is_written(path: str, size: int) -> bool:
     """Whether somebody writes a file while others read, and it is as long as it was when that began."""
     with open(path, "rb") as file:
+        file.seek(hdf5_begins_at(file) or 0)
         superblock = file.read(SUPERBLOCK_BYTES)
     if len(superblock) < SUPERBLOCK_BYTES or superblock[:9] != SIGNATURE + b"\x03":
         return False

@@ -12,7 +12,7 @@ from dvfb_stream.files.damage import telling_damage
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
-PICTURES = {b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"%PDF": "PDF"}
+PICTURES = {b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"%PDF": "PDF", b"RIFF": "WebP"}
 """First bytes of what is refused by its name."""
 
 _GREY = 0

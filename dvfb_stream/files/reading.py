@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,8 +14,8 @@ from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError
 from dvfb_stream.files.file_facts import NO_FACTS
-from dvfb_stream.files.hdf5 import Hdf5Frames, is_stack
-from dvfb_stream.files.hdf5_open_files import SIGNATURE
+from dvfb_stream.files.hdf5 import Hdf5Frames
+from dvfb_stream.files.hdf5_open_files import hdf5_begins_at
 from dvfb_stream.files.images import FrameFile, open_image
 from dvfb_stream.files.open_files_cache import KeptOpen
 from dvfb_stream.files.references import ANYTHING, Expected, Hdf5Frame
@@ -36,32 +38,35 @@ def open_frames(spec: str) -> Iterator[FrameFile]:
     Parameters
     ----------
     spec
-        Path of a file that fabio reads (tif, cbf, edf and some thirty more, several frames a file where the
-        format has them), of an NPY file, or ``file.h5::/path`` for an HDF5 dataset of shape (rows, columns),
-        (frames, rows, columns) or (frames, 1, rows, columns), compressed by any filter of hdf5plugin.
+        Path of a TIFF, CBF, EDF, NPY, grey PNG or any other file that fabio reads, compressed by gzip or bzip2 or
+        not; or of an HDF5 file, whose frames are what NeXus's attributes say, the numbered files of a DECTRIS master,
+        or the only dataset that looks like images. ``file.h5::/path`` names a dataset or a group, and
+        ``file.h5::/path[:,0]`` selects as NumPy does along all axes but the last two.
 
     Raises
     ------
     FrameError
-        When there is no such file or dataset, or it holds no frames; the message says which datasets there are.
+        When there is no such file or dataset, or it holds no frames, or several datasets
+        that look like frames; the message says which datasets there are.
     MissingExtraError
         When the packages of the extra ``files`` are not installed.
     """
     path, dataset = _split(spec)
     try:
         with path.open("rb") as file:
-            signature = file.read(len(SIGNATURE))
+            is_empty = not file.read(1)
+            is_hdf5 = hdf5_begins_at(file) is not None
     except FileNotFoundError:
         raise FrameError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise FrameError(f"{path} is a directory; give the files in it, for example {path}/*.tif") from None
     except (OSError, ValueError) as error:
         raise FrameError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
-    if not signature:
+    if is_empty:
         raise FrameError(f"{path} is empty")
-    if signature == SIGNATURE:
+    if is_hdf5:
         with closing(KeptOpen(MAX_OPEN)) as kept:
-            yield _Stack(Hdf5Frames(kept, np), str(path), dataset)
+            yield _Stack(Hdf5Frames(kept, np), str(path), dataset or "")
         return
     if dataset is not None:
         raise FrameError(
@@ -81,34 +86,22 @@ def read_frames(spec: str) -> Iterator[NDArray[Any]]:
 
 
 class _Stack:
-    """The frames of an HDF5 dataset."""
+    """The frames of an HDF5 dataset, or of several one after another."""
 
-    def __init__(self, hdf5: Hdf5Frames, path: str, name: str | None) -> None:
+    def __init__(self, hdf5: Hdf5Frames, path: str, name: str) -> None:
         self._hdf5 = hdf5
-        self._path = path
-        self._name = name or ""
+        self._parts = hdf5.parts(path, name)
+        self._ends = list(itertools.accumulate(len(part.numbers) for part in self._parts))
         self.facts = NO_FACTS
-        try:
-            self.count: int = self._counted(name)
-        except FrameError as error:
-            raise FrameError(f"{error}; {hdf5.offer(path)}") from error
-
-    def _counted(self, name: str | None) -> int:
-        if name is None:
-            raise FrameError(f"{self._path} is an HDF5 file and needs the name of a dataset")
-        where = f"{self._path}::{name}"
-        shape, dtype = self._hdf5.describe(self._path, name)
-        if shape is None or not is_stack(shape, dtype):
-            raise FrameError(
-                f"{where} has shape {shape} and holds {dtype} values; frames are integers or real numbers of shape "
-                "(rows, columns), (frames, rows, columns) or (frames, 1, rows, columns)"
-            )
-        if 0 in shape:
-            raise FrameError(f"{where} is empty, its shape is {shape}")
-        return 1 if len(shape) == 2 else shape[0]
+        self.count: int = self._ends[-1]
+        if not self.count:
+            raise FrameError(f"{path}::{name} is empty")
 
     def read(self, index: int, expected: Expected = ANYTHING) -> NDArray[Any]:
-        return self._hdf5.read(Hdf5Frame(self._path, self._name, index, expected), "")
+        position = bisect.bisect_right(self._ends, index)
+        part = self._parts[position]
+        number = part.numbers[index - self._ends[position] + len(part.numbers)]
+        return self._hdf5.read(Hdf5Frame(part.path, part.name, number, expected), "")
 
 
 def _split(spec: str) -> tuple[Path, str | None]:

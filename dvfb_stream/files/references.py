@@ -75,6 +75,7 @@ class Hdf5Frame:
 
     path: str
     dataset: str
+    """Or a group, for the stack in it, or "" for the file's only one."""
     number: int
     """From 0, counted through points and the frames of each."""
     expected: Expected = ANYTHING

@@ -64,7 +64,8 @@ def frame_directories(path: Path, file: BinaryIO) -> list[int]:
     NotThereYetError
         When the chain leads back into itself, out of the file, or past `MOST_IMAGES`.
     """
-    frames, seen = [], set()
+    frames: list[int] = []
+    seen: set[int] = set()
     order, form = _FORMS[file.read(4)]
     file.seek(0)
     offset = _read(path, file, order + form.first)[0]

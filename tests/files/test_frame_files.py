@@ -45,7 +45,10 @@ def test_a_file_of_another_shape_or_type_is_refused_for_good(tmp_path):
         (Hdf5Frame(path, "wide", 0, ANY), "holds values of the type .*128.* at most 8 bytes"),
         (Hdf5Frame(path, "one", 0, ANY), r"in no dataset of images: it has the shape \(5,\)"),
         (Hdf5Frame(path, "nothing", 0, ANY), "in no dataset of images: it has the shape None"),
-        (Hdf5Frame(path, "group", 0, ANY), "::group is a group, not a dataset"),
+        (
+            Hdf5Frame(path, "group", 0, ANY),
+            "::group frame 0: it holds no frames: it holds no dataset that looks like",
+        ),
     ):
         with pytest.raises(FrameError, match=message) as raised:
             files.read(reference, "run")

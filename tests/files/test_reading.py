@@ -244,18 +244,18 @@ class TestHdf5:
             file["entry/data/data_000001"] = h5py.ExternalLink("data_000001.h5", "/entry/data/data")
             file["entry/data/data_000002"] = h5py.ExternalLink("data_000002.h5", "/entry/data/data")
         assert len(list(read_frames(f"{tmp_path}/master.h5::/entry/data/data_000001"))) == 2
-        assert f"{tmp_path}/master.h5::/entry/data/data_000001 (2, 40, 30)" in refusal(tmp_path / "master.h5")
         late = refusal(f"{tmp_path}/master.h5::/entry/data/data_000002")
         assert f"{tmp_path}/data_000002.h5 is not there" in late
-        assert f"{tmp_path}/master.h5::/entry/data/data_000001 (2, 40, 30)" in late
+        assert f"{tmp_path}/master.h5::/entry/data (2 parts)" in late
 
     @pytest.fixture
     def mixed(self, tmp_path: Path) -> Path:
         path = tmp_path / "mixed.h5"
         with h5py.File(path, "w") as file:
             file["good"] = counts(shape=(3, *SHAPE))
+            file["dark"] = counts(shape=(1, *SHAPE))
             file["curve"] = np.arange(100.0)
-            file["volume"] = np.zeros((2, 3, *SHAPE))
+            file["volume"] = np.zeros((2, 3, 2, 2, 2, *SHAPE))
             file["complex"] = np.zeros(SHAPE, complex)
             file["names"] = np.full(SHAPE, b"text")
             file["objects"] = np.full(SHAPE, "text", dtype=object)
@@ -277,8 +277,10 @@ class TestHdf5:
     def test_a_wrong_path_says_which_would_do(self, mixed: Path, name: str) -> None:
         assert f"{mixed}::/good" in refusal(f"{mixed}::{name}")
 
-    def test_a_group_is_no_dataset(self, mixed: Path) -> None:
-        assert "is a group, not a dataset" in refusal(f"{mixed}::/group")
+    def test_a_group_without_images_is_refused(self, mixed: Path) -> None:
+        message = refusal(f"{mixed}::/group")
+        assert "::/group: it holds no frames: it holds no dataset that looks like images" in message
+        assert f"{mixed}::/good (3, 40, 30)" in message
 
     @pytest.mark.parametrize("name", ["curve", "volume", "complex", "names", "objects", "null"])
     def test_what_is_no_stack_of_counts_is_refused_with_its_shape_and_type(

@@ -50,8 +50,10 @@ def annotate(
         list[str],
         typer.Argument(
             metavar="FILES",
-            help="Detector images: tif, cbf, edf and all else that fabio reads, multi-frame files included; "
-            "file.h5::/path for an HDF5 image (rows, columns) or stack (frames, rows, columns).",
+            help="Detector images: tif, cbf, edf, npy, grey png and all else that fabio reads, multi-frame files "
+            "included; HDF5 files, whose frames are found by NeXus's attributes, a DECTRIS master's links, or as the "
+            "only images there. file.h5::/path names a dataset or group, 'file.h5::/path[:,0]' selects: of several "
+            "thresholds, the first.",
         ),
     ],
     *,
