@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.errors import FrameError
 from dvfb_stream.frames import Frame, Origin, pixels_of
-from dvfb_stream.worker.policy import FullQueuePolicy, Pace, Sampler, Source, sampling_interval
+from dvfb_stream.worker.policy import BatchLimit, FullQueuePolicy, Pace, Sampler, Source, sampling_interval
 from dvfb_stream.worker.preparation import Preparation
 from dvfb_stream.worker.stats import DropReason, Tally
 
@@ -222,11 +222,11 @@ class FrameQueue:
 
     # -- by the thread that annotates ----------------------------------------------------------------------
 
-    def next_batch(self, limit: Callable[[], int]) -> list[Entry]:
+    def next_batch(self, limit: BatchLimit) -> list[Entry]:
         """Wait for a batch that is due and take it; empty when there will be none any more."""
         with self._changed:
             while self._state is State.OPEN or (self._state is State.CLOSED and self._held):
-                found = self._take(limit())
+                found = self._take(limit.frames)
                 if isinstance(found, list):
                     return found
                 self._changed.wait(None if found == math.inf else found - self._clock())

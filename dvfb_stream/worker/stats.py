@@ -10,7 +10,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
-from dvfb_stream.annotations import Annotation
+from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.metrics import Metrics, catalogue
 from dvfb_stream.worker.policy import SOURCES_REMEMBERED, Source
@@ -123,11 +123,12 @@ class Tally:
 
     def finished(self, annotation: Annotation, n_bytes: int) -> None:
         """Count a frame that has its row."""
+        ok = annotation.status is Status.OK
         with self._lock:
-            self._counts["annotated" if annotation.ok else "failed"] += 1
+            self._counts["annotated" if ok else "failed"] += 1
             self._counts["queued_frames"] -= 1
             self._counts["queued_bytes"] -= n_bytes
-            self._metrics.add(catalogue.ANNOTATED if annotation.ok else catalogue.FAILED)
+            self._metrics.add(catalogue.ANNOTATED if ok else catalogue.FAILED)
             self._metrics.add(catalogue.QUEUE_FRAMES, -1)
             self._metrics.add(catalogue.QUEUE_BYTES, -n_bytes)
 

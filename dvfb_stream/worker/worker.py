@@ -242,7 +242,7 @@ class Worker:
 
     def _work_off_one_batch(self) -> bool:
         # A function of its own, so that no local name keeps pixels alive while the thread waits for more.
-        batch = self._queue.next_batch(lambda: self._limit.frames)
+        batch = self._queue.next_batch(self._limit)
         without_row = {entry.number: entry for entry in batch}
         try:
             for entry, annotation in self._retry.annotated(batch) if batch else ():

@@ -258,7 +258,7 @@ def test_wrong_shapes_and_settings_are_refused():
         FourierBessel((32, 32), 15.5, 15.5, orders=(2, 2))
     with pytest.raises(GeometryError, match=r"the mask has shape \(32, 31\)"):
         FourierBessel((32, 32), 15.5, 15.5, mask=np.ones((32, 31), dtype=bool))
-    with pytest.raises(GeometryError, match="the mask must be boolean"):
+    with pytest.raises(GeometryError, match="mask must be boolean"):
         FourierBessel((32, 32), 15.5, 15.5, mask=np.ones((32, 32), dtype=int))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -178,9 +177,9 @@ def solve(
     """
     if quadratic.l1 == 0.0:
         return _least_squares(quadratic, projections, energies)
-    current = projections
+    current, current_energies = projections, energies
     iteration: Iteration = ITERATIONS[solver](quadratic, projections, start)
-    finished = _Finished(projections, energies)
+    found: tuple[Tensor, ...] = ()
     frames = torch.arange(len(projections), device=projections.device)
     taken, distance = 0, 1.0
     steps = _steps_to_first_check(quadratic, tolerance)
@@ -188,16 +187,26 @@ def solve(
         steps = min(steps, max_iterations - taken)
         iteration.advance(steps)
         taken += steps
-        certificate = _certify(iteration.coefficients, quadratic, current, energies, tolerance)
+        certificate = _certify(iteration.coefficients, quadratic, current, current_energies, tolerance)
         distances = certificate.gap / certificate.objective.clamp_min(torch.finfo(torch.float64).tiny)
         missing = ~(distances <= tolerance)
         worst = float(distances.amax())
-        finished.put(frames, iteration.coefficients, certificate)
+        new = (
+            iteration.coefficients.to(projections.dtype),
+            certificate.objective,
+            certificate.gap,
+            certificate.misfit,
+        )
+        # Not in place: the tensors of the whole batch may still be the solver's own.
+        found = (
+            tuple(old.index_copy(0, frames, n) for old, n in zip(found, new, strict=True)) if found else new
+        )
         if worst <= tolerance or taken >= max_iterations:
-            return finished.solution(taken)
+            return _solution(*found, energies, taken)
         if not bool(missing.all()):
             iteration.keep(missing)
-            frames, current, energies = frames[missing], current[missing], energies[missing]
+            frames, current = frames[missing], current[missing]
+            current_energies = current_energies[missing]
         if taken >= FLOAT32_STEPS and current.dtype != torch.float64:
             current = current.double()
             iteration = ITERATIONS[solver](quadratic, current, iteration.coefficients.double())
@@ -216,39 +225,11 @@ def _certify(
     return certify(a.double(), quadratic, projections.double(), energies)
 
 
-class _Finished:
-    """Results of a batch, filled in as frames are certified."""
-
-    def __init__(self, projections: Tensor, energies: Tensor) -> None:
-        self._dtype = projections.dtype
-        self._energies = energies
-        self._coefficients = torch.empty(0)
-        self._certificate = Certificate(energies, energies, energies, energies)
-
-    def put(self, frames: Tensor, coefficients: Tensor, certificate: Certificate) -> None:
-        """Note where some frames stand; of the whole batch at first."""
-        coefficients = coefficients.to(self._dtype)
-        if len(frames) == len(self._energies):
-            self._coefficients, self._certificate = coefficients, certificate
-            return
-        # Not in place: the tensors of the whole batch may still be the solver's own.
-        kept = self._certificate
-        self._coefficients = self._coefficients.index_copy(0, frames, coefficients)
-        self._certificate = Certificate(
-            kept.objective.index_copy(0, frames, certificate.objective),
-            kept.gap.index_copy(0, frames, certificate.gap),
-            kept.misfit.index_copy(0, frames, certificate.misfit),
-            kept.floor.index_copy(0, frames, certificate.floor),
-        )
-
-    def solution(self, iterations: int) -> Solution:
-        """Return what was put."""
-        return _solution(self._coefficients, self._certificate, self._energies, iterations)
-
-
-def _solution(a: Tensor, certificate: Certificate, energies: Tensor, iterations: int) -> Solution:
-    unexplained = certificate.misfit / torch.where(energies > 0, energies, torch.ones_like(energies))
-    return Solution(a, certificate.objective, certificate.gap, unexplained, iterations)
+def _solution(
+    a: Tensor, objective: Tensor, gap: Tensor, misfit: Tensor, energies: Tensor, iterations: int
+) -> Solution:
+    unexplained = misfit / torch.where(energies > 0, energies, torch.ones_like(energies))
+    return Solution(a, objective, gap, unexplained, iterations)
 
 
 def _steps_to_first_check(quadratic: Quadratic, tolerance: float) -> int:
@@ -288,4 +269,4 @@ def _least_squares(quadratic: Quadratic, projections: Tensor, energies: Tensor) 
     known = values > len(values) * torch.finfo(torch.float64).eps * values[-1]
     inverse = torch.where(known, 1.0 / (values.clamp_min(0.0) + quadratic.l2), inverse)
     gap = 0.5 * ((gradient @ vectors).square() * inverse).sum(1)
-    return _solution(a, replace(certificate, gap=gap), energies, 0)
+    return _solution(a, certificate.objective, gap, certificate.misfit, energies, 0)
