@@ -35,6 +35,8 @@ class FrameRead(FramePlace):
 
     frame: Frame | None = field(default=None, repr=False)
     reason: str = ""
+    remark: str = ""
+    """What its row should say of what its file says."""
 
 
 class Events(Protocol):
@@ -78,9 +80,10 @@ def read_all(
         costs the file.
     """
     told = ""
+    told_of_mask = False
     for position, file in enumerate(files):
         try:
-            with open_frames(file) as frames:
+            with open_frames(file, file_mask=detector.file_mask) as frames:
                 chosen = choose(file, frames.count)
                 events.opened(len(chosen))
                 for index in chosen:
@@ -97,7 +100,10 @@ def read_all(
                         if detector.leaves_centre_to_files and centre != told:
                             events.noted(f"{file}: the beam centre is what the file says: {centre}")
                             told = centre
-                        yield FrameRead(**place, frame=frame)  # type: ignore[arg-type]
+                        if frames.facts.remark and not told_of_mask:
+                            events.noted(f"{file}: {frames.facts.remark} --ignore-file-mask leaves it away.")
+                            told_of_mask = True
+                        yield FrameRead(**place, frame=frame, remark=frames.facts.remark)  # type: ignore[arg-type]
         except FrameError as error:
             events.opened(0)
             events.failed(str(error))

@@ -86,6 +86,15 @@ Dummies = Annotated[
         panel=GEOMETRY,
     ),
 ]
+IgnoreFileMask = Annotated[
+    bool,
+    flag(
+        "Do not use what a file itself says of invalid pixels: pixel_mask (1 = masked), bit depth and saturation in "
+        "NeXus and Eiger master files, Count_cutoff, Dummy.",
+        "--ignore-file-mask",
+        panel=GEOMETRY,
+    ),
+]
 Delta = Annotated[
     float, option("D", "How far from --dummy a value may be to be one.", panel=GEOMETRY, min=0.0)
 ]
@@ -109,6 +118,7 @@ def detector_description(
     from_file: bool = False,
     dummies: list[float] | None = None,
     delta: float = 0.0,
+    ignore_file_mask: bool = False,
 ) -> DetectorDescription:
     """Return what the geometry options of a command describe.
 
@@ -150,6 +160,7 @@ def detector_description(
             detector=detector,
             dummy=tuple(dummies or ()),
             delta=delta,
+            file_mask=not ignore_file_mask,
         )
     except ValidationError as error:
         first = error.errors()[0]

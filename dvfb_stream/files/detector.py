@@ -45,6 +45,8 @@ class Detector:
     """(rows, columns) of a frame, as declared."""
     masks: tuple[tuple[str, NDArray[np.bool_]], ...] = ()
     """Who says so, and which pixels it holds valid."""
+    file_mask: bool = True
+    """Whether what a frame's file says of invalid pixels is used."""
     invalid_values: InvalidValues | None = None
     """Which values mark a pixel as invalid, as declared; None: those that are usual."""
     _known: BoundedCache[tuple[object, ...], Geometry] = field(

@@ -42,6 +42,8 @@ class DetectorDescription(BaseModel):
     """Whether the files that frames lie in may say the centre; the other three win."""
     mask: tuple[str, ...] = ()
     """Mask files, one or a list; in them 1 means masked. HDF5: ``file.h5::/path``."""
+    file_mask: bool = True
+    """Whether commands use what a frame's own file says of invalid pixels: ``pixel_mask`` (1 = masked), ``Dummy``."""
     dummy: tuple[float, ...] = ()
     """Values, one or a list, that mark a pixel as invalid: pyFAI's word. Without it, what is usual does: negative
     integers, 2^n-1 and 2^n-2 of DECTRIS, NaN."""
@@ -122,6 +124,7 @@ class DetectorDescription(BaseModel):
             model=None if self.detector is None else detector_model(self.detector),
             pixel_size=size,
             shape=self.shape,
+            file_mask=self.file_mask,
             invalid_values=InvalidValues(values=self.dummy, delta=self.delta) if self.dummy else None,
             masks=tuple((f"mask {file}", read_mask(str(folder / file))) for file in self.mask),
         )

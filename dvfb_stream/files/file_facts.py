@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,10 @@ class FileFacts:
     def remark(self) -> str:
         """What the row of each frame should say of the file's own mask; empty where there is none."""
         return "" if self.mask is None else f"The file's own mask is used: {self.mask_source}."
+
+    def unmarked(self) -> FileFacts:
+        """Return the facts without what they say of invalid pixels."""
+        return replace(self, invalid_values=None, mask=None, mask_source="")
 
     def marked(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Return pixels in which those that the file says are no counts have a value that says so in any file.

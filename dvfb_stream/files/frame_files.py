@@ -60,7 +60,9 @@ class FrameFiles:
             try:
                 match reference:
                     case Hdf5Frame():
-                        return self._hdf5.read(reference, run)
+                        pixels = self._hdf5.read(reference, run)
+                        facts = self._hdf5.facts(reference.path, reference.dataset, pixels.shape, run)
+                        return facts.marked(pixels)
                     case ImageFrame():
                         return read_image(reference)
                     case HandledFrame():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,13 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
+from dvfb_stream.files.file_facts import NO_FACTS, FileFacts
 from dvfb_stream.files.hdf5_open_files import OpenHdf5
 from dvfb_stream.files.hdf5_reading import Hdf5Reading
 from dvfb_stream.files.hdf5_search import AmbiguousError, find_stack, offer
 from dvfb_stream.files.hdf5_stacks import MOST_AXES, SHAPES, Stack, colours_of, is_stack, split_selection
+from dvfb_stream.files.nexus_facts import detector_facts, detector_group
 from dvfb_stream.files.open_files_cache import KeptOpen
 from dvfb_stream.files.references import FrameAllocator, Hdf5Frame
 from dvfb_stream.files.virtual import lengths
+
+logger = logging.getLogger(__name__)
 
 PLANNED = ("nimages", "ntrigger")
 """What DECTRIS's masters say of the series in `DETECTOR_SPECIFIC`: images a trigger, and triggers."""
@@ -33,6 +38,8 @@ class StackPart:
     name: str
     numbers: range | tuple[int, ...]
     """Of its frames in the dataset, in order; see `Hdf5Frame.number`. Empty where it is not there."""
+    shape: tuple[int, ...] = ()
+    """(rows, columns) of its frames; empty where it is not there."""
     absent: NotThereYetError | None = None
     """Why it is not there."""
 
@@ -80,6 +87,31 @@ class Hdf5Frames:
             pixels = self._memory.empty(stored, found.dtype.newbyteorder("="))
             reading.fill(file, name, found, box, pixels.reshape(lengths(box)))
             return frame.expected.check(pixels.T if file.is_column_major else pixels, where)
+
+    def facts(self, path: str, name: str, shape: tuple[int, ...], run: str = "") -> FileFacts:
+        """Return what a file says of the frames of a dataset besides their pixels; nothing where that is damaged.
+
+        Parameters
+        ----------
+        path
+            File that a user or a document named: a master file's data files say nothing.
+        name
+            Dataset in it.
+        shape
+            (rows, columns) of the frames.
+        run
+            For which the file is kept open.
+        """
+        try:
+            with self._reading(f"{path}::{name}", run) as reading:
+                file = reading.file(path)
+                if (name, shape) not in file.facts:
+                    group = detector_group(file.handle, name)
+                    file.facts[name, shape] = NO_FACTS if group is None else detector_facts(group, shape)
+                return file.facts[name, shape]
+        except FrameError as error:
+            logger.warning("what %s says of its detector is not used: %s", path, error)
+            return NO_FACTS
 
     def parts(self, path: str, name: str) -> list[StackPart]:
         """Return the datasets whose frames a dataset, a group or, for "", a file stands for, in order.
@@ -192,13 +224,13 @@ def _part(reading: Hdf5Reading, stack: Stack, path: str, name: str, where: str) 
         _refuse_what_is_no_stack(dataset, where)
         shape = _shape(reading, path, name)
     except NotThereYetError as error:
-        return StackPart(path, name, (), error)
+        return StackPart(path, name, (), absent=error)
     if 0 in shape and len(stack.parts) == 1:
         raise FrameError(f"{where} is empty, its shape is {shape}")
     count = stack.selection.count(shape)
     if not stack.selection.picked:
-        return StackPart(path, name, range(count))
-    return StackPart(path, name, tuple(stack.selection.number(shape, n) for n in range(count)))
+        return StackPart(path, name, range(count), shape[-2:])
+    return StackPart(path, name, tuple(stack.selection.number(shape, n) for n in range(count)), shape[-2:])
 
 
 def _refuse_what_is_no_stack(dataset: Any, where: str) -> None:
@@ -240,6 +272,6 @@ def _with_absent_frames(parts: list[StackPart], planned: int | None) -> list[Sta
         if part is parts[-1]:
             count = 1 if planned is None else max(1, min(longest, planned - known))
         found.append(
-            part if part.absent is None else StackPart(part.path, part.name, range(count), part.absent)
+            part if part.absent is None else StackPart(part.path, part.name, range(count), absent=part.absent)
         )
     return found

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
 from dvfb_stream.files.checks import regular_file
+from dvfb_stream.files.file_facts import FileFacts
 from dvfb_stream.files.hdf5_stacks import Stack
 from dvfb_stream.files.open_files_cache import MOST_KEPT_BYTES, KeptOpen
 from dvfb_stream.files.virtual import Box, Mapping, lengths, within
@@ -60,6 +61,8 @@ class OpenHdf5:
     """By what a frame's dataset is called: which frames that stands for."""
     checked: set[str] = field(default_factory=set)
     """Names of datasets that hold frames, no pictures and no tables."""
+    facts: dict[tuple[str, tuple[int, ...]], FileFacts] = field(default_factory=dict)
+    """By a dataset's name and the shape of its frames: what the file says of them besides."""
     is_column_major: bool = False
     """Whether arrays have their axes in reverse, as MATLAB writes them."""
 

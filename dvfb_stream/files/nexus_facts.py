@@ -48,8 +48,8 @@ def detector_group(file: Any, dataset: str) -> Any | None:
     return found[0] if len(found) == 1 else None
 
 
-def detector_facts(group: Any, shape: tuple[int, int]) -> FileFacts:
-    """Return what an NXdetector group says of invalid pixels.
+def detector_facts(group: Any, shape: tuple[int, ...]) -> FileFacts:
+    """Return what an NXdetector group says of invalid pixels, of the beam centre and the sides of a pixel.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def detector_facts(group: Any, shape: tuple[int, int]) -> FileFacts:
     return with_nexus_centre(facts, group)
 
 
-def _mask(group: Any, shape: tuple[int, int]) -> tuple[NDArray[np.bool_] | None, str]:
+def _mask(group: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_] | None, str]:
     for name in (PIXEL_MASK, f"{SPECIFIC}/{PIXEL_MASK}"):
         found = _item(group, name)
         found_shape = getattr(found, "shape", None)
@@ -102,6 +102,8 @@ def _numbers(group: Any, names: tuple[str, ...]) -> Iterator[float]:
 def _detectors(entry: Any) -> Iterator[Any]:
     """Yield the NXdetector groups of an NXentry: in its instruments."""
     for name in entry:
+        if entry.get(name, getclass=True, getlink=True).__name__ == "ExternalLink":
+            continue
         instrument = _item(entry, name)
         if _is_group(instrument) and (_class(instrument) == "NXinstrument" or name == "instrument"):
             for key in instrument:

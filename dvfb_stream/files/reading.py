@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError
-from dvfb_stream.files.file_facts import NO_FACTS
 from dvfb_stream.files.hdf5 import Hdf5Frames
 from dvfb_stream.files.hdf5_open_files import hdf5_begins_at
 from dvfb_stream.files.images import FrameFile, open_image
@@ -30,7 +29,7 @@ MAX_OPEN = 16
 
 
 @contextmanager
-def open_frames(spec: str) -> Iterator[FrameFile]:
+def open_frames(spec: str, *, file_mask: bool = True) -> Iterator[FrameFile]:
     """Open a file of frames; use it as ``with open_frames(spec) as file:``.
 
     Frames are read as in live annotation: one that is not there is told, with the file that it should lie in.
@@ -42,6 +41,9 @@ def open_frames(spec: str) -> Iterator[FrameFile]:
         not; or of an HDF5 file, whose frames are what NeXus's attributes say, the numbered files of a DECTRIS master,
         or the only dataset that looks like images. ``file.h5::/path`` names a dataset or a group, and
         ``file.h5::/path[:,0]`` selects as NumPy does along all axes but the last two.
+    file_mask
+        Whether what the file itself says of invalid pixels is used: a detector's ``pixel_mask``, its bit depth and
+        saturation, ``Count_cutoff``, ``Dummy``.
 
     Raises
     ------
@@ -66,7 +68,7 @@ def open_frames(spec: str) -> Iterator[FrameFile]:
         raise FrameError(f"{path} is empty")
     if is_hdf5:
         with closing(KeptOpen(MAX_OPEN)) as kept:
-            yield _Stack(Hdf5Frames(kept, np), str(path), dataset or "")
+            yield _using(_Stack(Hdf5Frames(kept, np), str(path), dataset or ""), file_mask=file_mask)
         return
     if dataset is not None:
         raise FrameError(
@@ -75,7 +77,7 @@ def open_frames(spec: str) -> Iterator[FrameFile]:
     if path.suffix.lower() in HDF5_SUFFIXES:
         raise FrameError(f"{path} is not an HDF5 file, although its name says so; was it copied completely?")
     with open_image(path) as images:
-        yield images
+        yield _using(images, file_mask=file_mask)
 
 
 def read_frames(spec: str) -> Iterator[NDArray[Any]]:
@@ -85,6 +87,12 @@ def read_frames(spec: str) -> Iterator[NDArray[Any]]:
             yield file.read(index)
 
 
+def _using(frames: FrameFile, *, file_mask: bool) -> FrameFile:
+    if not file_mask:
+        frames.facts = frames.facts.unmarked()
+    return frames
+
+
 class _Stack:
     """The frames of an HDF5 dataset, or of several one after another."""
 
@@ -92,16 +100,17 @@ class _Stack:
         self._hdf5 = hdf5
         self._parts = hdf5.parts(path, name)
         self._ends = list(itertools.accumulate(len(part.numbers) for part in self._parts))
-        self.facts = NO_FACTS
         self.count: int = self._ends[-1]
         if not self.count:
             raise FrameError(f"{path}::{name} is empty")
+        there = next(part for part in self._parts if part.absent is None)
+        self.facts = hdf5.facts(path, there.name, there.shape)
 
     def read(self, index: int, expected: Expected = ANYTHING) -> NDArray[Any]:
         position = bisect.bisect_right(self._ends, index)
         part = self._parts[position]
         number = part.numbers[index - self._ends[position] + len(part.numbers)]
-        return self._hdf5.read(Hdf5Frame(part.path, part.name, number, expected), "")
+        return self.facts.marked(self._hdf5.read(Hdf5Frame(part.path, part.name, number, expected), ""))
 
 
 def _split(spec: str) -> tuple[Path, str | None]:

@@ -164,6 +164,25 @@ class TestGeometry:
             assert (outcome.status, outcome.rows[0]["masked_pixels"]) == (0, masked)
         assert "give --dummy, too" in dvfb(*arguments, "--delta", 0.1).errors[0]
 
+    def test_the_mask_of_a_file_is_used_unless_it_is_not_wanted(self, dvfb, tmp_path: Path) -> None:
+        masked = np.zeros(SHAPE, np.uint32)
+        masked[3, 4:9] = 8
+        with h5py.File(tmp_path / "a.nxs", "w") as file:
+            group = file.create_group("entry/instrument/detector")
+            group.attrs["NX_class"] = "NXdetector"
+            group["data"], group["pixel_mask"] = np.abs([pattern(0), pattern(1)]), masked
+        spec = f"{tmp_path / 'a.nxs'}::/entry/instrument/detector/data"
+        used = dvfb("annotate", spec, *CENTRE, *TINY, "--json")
+        for row in used.rows:
+            assert row["masked_pixels"] == 5
+            assert row["remark"] == (
+                f"The file's own mask is used: {tmp_path}/a.nxs::/entry/instrument/detector/pixel_mask."
+            )
+        assert used.stderr.count("The file's own mask is used") == 1
+        left = dvfb("annotate", spec, *CENTRE, *TINY, "--json", "--ignore-file-mask")
+        assert [(row["masked_pixels"], row["remark"]) for row in left.rows] == [(0, "")] * 2
+        assert left.stderr == ""
+
     def test_a_mask_the_wrong_way_round_is_told(self, dvfb, files, tmp_path: Path) -> None:
         valid = np.ones(SHAPE, bool)
         valid[:10] = False

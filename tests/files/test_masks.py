@@ -10,6 +10,7 @@ import fabio.fit2dmaskimage
 import fabio.tifimage
 import h5py
 import numpy as np
+import PIL.Image
 import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
@@ -87,6 +88,14 @@ MANY = {
     "pixel_mask, stacked": ("nexus.h5", bits, "::/entry/instrument/detector/stacked"),
     "boolean HDF5": ("nexus.h5", bits, "::/entry/instrument/detector/boolean"),
     "-1 and -2": ("negative.tif", negative, ""),
+    "1-bit TIFF": ("bits.tif", lambda path: tifffile.imwrite(path, MASKED.astype(bool)), ""),
+    "big-endian 1-bit TIFF": (
+        "bits.tif",
+        lambda path: tifffile.imwrite(path, MASKED.astype(bool), byteorder=">"),
+        "",
+    ),
+    "8-bit PNG": ("mask.png", lambda path: PIL.Image.fromarray(MASKED * 255).save(path), ""),
+    "1-bit PNG": ("mask.png", lambda path: PIL.Image.fromarray(MASKED.astype(bool)).save(path), ""),
     "Fit2D msk": ("mask.msk", fit2d, ""),
     "pyFAI edf": (
         "mask.edf",
@@ -101,6 +110,8 @@ def independently(path: Path, dataset: str) -> np.ndarray:
     if dataset:
         with h5py.File(path) as file:
             return np.squeeze(file[dataset.removeprefix("::")][()])
+    if path.suffix == ".png":
+        return np.asarray(PIL.Image.open(path))
     return tifffile.imread(path) if path.suffix == ".tif" else fabio.open(path).data
 
 

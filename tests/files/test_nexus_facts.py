@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from dvfb_stream.files import read_frames
+from dvfb_stream.files import FrameFiles, Hdf5Frame, open_frames, read_frames
 from dvfb_stream.files.header_facts import edf_facts, pilatus_facts
 from dvfb_stream.files.nexus_facts import detector_facts, detector_group
 from dvfb_stream.frames import InvalidValues
@@ -163,3 +163,56 @@ def test_a_value_that_an_edf_declares_is_no_count(tmp_path: Path) -> None:
     expected = np.ones(SHAPE, bool)
     expected[2, 3] = False
     np.testing.assert_array_equal(valid_in(frame), expected)
+
+
+def master(path: Path, pixels: np.ndarray) -> np.ndarray:
+    """Write an Eiger's master file and its data file; return which pixels its mask and depth hold valid."""
+    masked = np.zeros(SHAPE, np.uint32)
+    masked[:3] = 1
+    masked[7, 8:11] = (2, 8, 16)
+    with h5py.File(path.with_name("eiger_data_000001.h5"), "w") as data:
+        data["entry/data/data"] = pixels
+    specific = {"detectorSpecific__pixel_mask": masked, "bit_depth_image": 16}
+    file = group_of(path, **specific).file
+    file["entry/data/data_000001"] = h5py.ExternalLink("eiger_data_000001.h5", "entry/data/data")
+    file.close()
+    return (masked == 0) & (pixels[0] < 65534)
+
+
+def test_frames_of_an_eiger_lose_what_its_master_masks_unless_that_is_not_wanted(tmp_path: Path) -> None:
+    pixels = np.stack([counts("u4")] * 2)
+    pixels[:, 12, 13] = 65535
+    pixels[:, 12, 14] = 65536
+    path = tmp_path / "eiger_master.h5"
+    valid = master(path, pixels)
+    valid[12, 14] = True
+    for spec in (path, f"{path}::/entry/data/data_000001"):
+        with open_frames(str(spec)) as frames:
+            for index in range(2):
+                np.testing.assert_array_equal(valid_in(frames.read(index)), valid)
+                np.testing.assert_array_equal(frames.read(index)[valid], pixels[index][valid])
+            assert frames.facts.remark == (
+                f"The file's own mask is used: {path}::/entry/instrument/detector/detectorSpecific/pixel_mask."
+            )
+        with open_frames(str(spec), file_mask=False) as frames:
+            np.testing.assert_array_equal(frames.read(1), pixels[1])
+            assert frames.facts.remark == ""
+    files = FrameFiles()
+    reference = Hdf5Frame(str(path), "/entry/data/data_000001", 1)
+    np.testing.assert_array_equal(valid_in(files.read(reference, "run")), valid)
+    files.close()
+
+
+def test_a_mask_that_is_damaged_costs_no_frame(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.h5"
+    group = group_of(path, data=counts("u2"))
+    group.create_dataset("pixel_mask", data=np.eye(*SHAPE, dtype=np.uint32), chunks=SHAPE, compression="gzip")
+    place = group["pixel_mask"].id.get_chunk_info(0).byte_offset
+    group.file.close()
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(b"\xff" * 20)
+    (frame,) = read_frames(f"{path}::/entry/instrument/detector/data")
+    np.testing.assert_array_equal(frame, counts("u2"))
+    assert "what" in caplog.text
+    assert "is not used" in caplog.text

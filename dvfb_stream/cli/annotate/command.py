@@ -16,6 +16,7 @@ from dvfb_stream.cli.options import (
     DetectorName,
     Device,
     Dummies,
+    IgnoreFileMask,
     Masks,
     Model,
     Poni,
@@ -63,6 +64,7 @@ def annotate(
     mask: Masks = None,
     dummy: Dummies = None,
     delta: Delta = 0.0,
+    ignore_file_mask: IgnoreFileMask = False,
     detector: DetectorName = None,
     json: Annotated[bool, flag("One JSON object a line and frame, instead of tables.", panel=OUTPUT)] = False,
     csv: Annotated[bool, flag("A header and one line a frame.", panel=OUTPUT)] = False,
@@ -121,7 +123,15 @@ def annotate(
     dvfb annotate frame.cbf --center-x 795 --center-y 1303 --detector Pilatus2M --plot frame.png
     """
     description = detector_description(
-        center_x, center_y, poni, mask or [], detector, from_file=True, dummies=dummy, delta=delta
+        center_x,
+        center_y,
+        poni,
+        mask or [],
+        detector,
+        from_file=True,
+        dummies=dummy,
+        delta=delta,
+        ignore_file_mask=ignore_file_mask,
     )
     form = _form(json=json, csv=csv, output=output)
     with quiet_libraries():

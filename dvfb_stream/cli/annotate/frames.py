@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.cli.frame_files import Events, Failures, FramePlace, FrameRead, read_all
@@ -21,6 +21,8 @@ class AnnotatedFrame(FramePlace):
     annotation: Annotation
     frame: Frame | None = field(repr=False)
     """None where it could not be read."""
+    file_remark: str = ""
+    """What the annotation's remark ends with: it holds for the whole file."""
 
 
 def annotate_files(
@@ -56,7 +58,7 @@ def _told(rows: Iterator[AnnotatedFrame], failures: Failures, remarks: Failures)
     for row in rows:
         annotation = row.annotation
         failures.see(row, None if annotation.ok else annotation.reason)
-        remarks.see(row, annotation.remark or None)
+        remarks.see(row, annotation.remark.removesuffix(row.file_remark).strip() or None)
         yield row
 
 
@@ -69,6 +71,8 @@ def _rows(annotator: SupportsAnnotate, batch: Sequence[FrameRead], number: int) 
             annotation = Annotation.failed(read.reason, model=annotator.identity)
         else:
             annotation = next(annotated)
+            both = " ".join(filter(None, (annotation.remark, read.remark)))
+            annotation = replace(annotation, remark=both)
         yield AnnotatedFrame(
             number=number + offset,
             position=read.position,
@@ -77,4 +81,5 @@ def _rows(annotator: SupportsAnnotate, batch: Sequence[FrameRead], number: int) 
             count=read.count,
             annotation=annotation,
             frame=read.frame,
+            file_remark=read.remark,
         )

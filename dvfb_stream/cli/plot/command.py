@@ -15,6 +15,7 @@ from dvfb_stream.cli.options import (
     DetectorName,
     Downsample,
     Dummies,
+    IgnoreFileMask,
     Json,
     L1Ratio,
     Masks,
@@ -87,6 +88,7 @@ def estimate(
     mask: Masks = None,
     dummy: Dummies = None,
     delta: Delta = 0.0,
+    ignore_file_mask: IgnoreFileMask = False,
     detector: DetectorName = None,
     frame: Annotated[
         list[int] | None,
@@ -165,7 +167,15 @@ def estimate(
         None
         if simulate
         else detector_description(
-            center_x, center_y, poni, mask or [], detector, from_file=True, dummies=dummy, delta=delta
+            center_x,
+            center_y,
+            poni,
+            mask or [],
+            detector,
+            from_file=True,
+            dummies=dummy,
+            delta=delta,
+            ignore_file_mask=ignore_file_mask,
         )
     )
     if coefficients not in ("magnitude", "parts"):
