@@ -52,9 +52,12 @@ class InvalidPixels:
 
     def valid(self, pixels: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which of the pixels are none of those values; the shape is theirs."""
-        valid = ~np.isnan(pixels) if self.dtype.kind == "f" else np.ones(pixels.shape, dtype=bool)
+        is_real = self.dtype.kind == "f"
+        valid = ~np.isnan(pixels) if is_real else np.ones(pixels.shape, dtype=bool)
+        highest = np.inf if is_real else np.iinfo(self.dtype).max
         for low, high in self.bounds:
-            valid &= (pixels < low) | (pixels > high)
+            # One comparison is half the time, and saturation is the usual declaration.
+            valid &= pixels < low if high == highest else (pixels < low) | (pixels > high)
         return valid
 
     def marks_all(self, least: Any, greatest: Any) -> bool:

@@ -57,19 +57,19 @@ class FileFacts:
         pixels
             (rows, columns), just read: written to, if that can be. A mask of another shape is left out of account.
         """
-        mask = self._masked if self.mask is not None and self.mask.shape == pixels.shape else self._masked[:0]
-        if pixels.dtype.kind == "b" or (self.invalid_values is None and not mask.size):
+        if pixels.dtype.kind == "b":
             return pixels
-        invalid = None
+        places = []
+        if self.mask is not None and self.mask.shape == pixels.shape:
+            places.append(self._masked)
         if self.invalid_values is not None:
-            invalid = ~declared_pixels(pixels.dtype, self.invalid_values).valid(pixels)
-            invalid = invalid if invalid.any() else None
-        if invalid is None and not mask.size:
+            valid = declared_pixels(pixels.dtype, self.invalid_values).valid(pixels)
+            places.append(np.flatnonzero(~valid))
+        if not any(some.size for some in places):
             return pixels
-        marked = pixels if pixels.flags.writeable else pixels.copy()
-        marked.flat[mask] = marker(pixels.dtype)
-        if invalid is not None:
-            np.putmask(marked, invalid, marker(pixels.dtype))
+        marked = np.require(pixels, requirements="CW")
+        for some in places:
+            marked.reshape(-1)[some] = marker(pixels.dtype)
         return marked
 
 

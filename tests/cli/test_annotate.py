@@ -222,17 +222,20 @@ class TestWhatGoesWrong:
             files["a.tif"],
             files["notes.txt"],
             tmp_path,
-            files["stack.h5"],
+            tmp_path / "several.h5",
             files["b.cbf"],
         ]
+        with h5py.File(tmp_path / "several.h5", "w") as file:
+            file["first"], file["second"] = pattern(0), pattern(1)
         outcome = dvfb("annotate", *given, *CENTRE, *TINY, "--json")
         assert outcome.status == 1
         assert [row["file"] for row in outcome.rows] == [str(files["a.tif"]), str(files["b.cbf"])]
-        missing, notes, folder, stack = outcome.errors
+        missing, notes, folder, several = outcome.errors
         assert missing.endswith("missing.tif: no such file")
         assert "notes.txt cannot be read: it is no detector image" in notes
         assert "is a directory; give the files in it" in folder
-        assert f"needs the name of a dataset; it holds {files['stack.h5']}::/data (5, 90, 80)" in stack
+        assert "say which dataset, for there are several that look like images" in several
+        assert f"{tmp_path}/several.h5::/first" in several
 
     def test_a_frame_of_another_shape_than_the_mask_fails_with_both_shapes(
         self, dvfb, files, tmp_path: Path

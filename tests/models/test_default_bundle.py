@@ -109,3 +109,16 @@ def test_dead_pixels_change_no_label_of_real_frames(annotator, real_frames):
             shape=pixels.shape, center_x=entry["beam_center_x"], center_y=entry["beam_center_y"]
         )
         check_that_dead_pixels_change_no_label(annotator, pixels, geometry)
+
+
+@pytest.mark.parametrize(
+    ("offset", "noise"), [(10, 3), (100, 3), (300, 1), (1000, 5)], ids=lambda value: str(value)
+)
+def test_a_dark_frame_of_a_camera_gets_no_label(annotator, offset, noise):
+    """An offset and the noise of reading it out: as many counts as one likes, and nothing to be seen."""
+    rng = np.random.default_rng(0)
+    dark = rng.normal(offset, noise, (1024, 1024)).round().clip(0).astype(np.uint16)
+    geometry = Geometry(shape=dark.shape, center_x=530.0, center_y=490.0)
+    (annotation,) = annotator.annotate([Frame(dark, geometry)])
+    assert annotation.ok
+    assert annotation.labels == ()
