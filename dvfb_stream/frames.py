@@ -6,7 +6,9 @@ import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import InitVar, dataclass, field
+from importlib import import_module
 from operator import index
+from os import PathLike
 from textwrap import shorten
 from typing import Any
 
@@ -162,6 +164,76 @@ class Geometry:
         ):
             object.__setattr__(self, name, value)
 
+    @staticmethod
+    def from_poni(path: str | PathLike[str], shape: tuple[int, int] | None = None) -> Geometry:
+        """Return the geometry of a .poni file, with the gaps of the detector that it names.
+
+        Parameters
+        ----------
+        path
+            pyFAI's file, of any version.
+        shape
+            (rows, columns) of the frames: needed where the file does not say it, and where frames are binned.
+
+        Raises
+        ------
+        GeometryError
+            When it is no such file, its detector is curved or has no frames of that shape, or no shape is known.
+        MissingExtraError
+            When pyFAI is not installed, which comes with the extra ``files``.
+        """
+        return _from_files("geometry_of_poni", path, shape)
+
+    @staticmethod
+    def from_pyfai(integrator: Any, shape: tuple[int, int] | None = None) -> Geometry:
+        """Return the geometry of pyFAI's ``AzimuthalIntegrator``, or of another of its geometries.
+
+        The mask is its detector's. Parameters and errors as for `from_poni`.
+        """
+        return _from_files("geometry_of_pyfai", integrator, shape)
+
+    @staticmethod
+    def from_nexus(file: str | PathLike[str]) -> Geometry:
+        """Return the geometry that a NeXus file or a DECTRIS master file declares of its frames.
+
+        Beam centre, size and mask of the pixels are those of the NXdetector group of the frames.
+
+        Parameters
+        ----------
+        file
+            ``file.h5`` or ``file.h5::/path/of/dataset``.
+
+        Raises
+        ------
+        FrameError
+            When no frames can be read from it.
+        GeometryError
+            When it declares no beam centre, or one that cannot be meant: (0, 0), for example.
+        MissingExtraError
+            When h5py is not installed, which comes with the extra ``files``.
+        """
+        return _from_files("geometry_of_file", file)
+
+    @staticmethod
+    def from_cbf(file: str | PathLike[str], shape: tuple[int, int] | None = None) -> Geometry:
+        """Return the geometry that the header of a CBF, or of another file of one detector image, declares.
+
+        Parameters
+        ----------
+        file
+            The file; or, with `shape`, the text of a Pilatus header, which has ``# Beam_xy (245.5, 310.2) pixels``.
+        shape
+            (rows, columns) of the frames of that header.
+
+        Raises
+        ------
+        FrameError, GeometryError, MissingExtraError
+            As for `from_nexus`.
+        """
+        if shape is None:
+            return _from_files("geometry_of_file", file)
+        return _from_files("geometry_of_pilatus_header", file, shape)
+
     def __eq__(self, other: object) -> bool:
         return self.digest == other.digest if isinstance(other, Geometry) else NotImplemented
 
@@ -177,6 +249,12 @@ class Geometry:
             f"Geometry(shape={self.shape}, center_x={self.center_x:g}, center_y={self.center_y:g}"
             f"{valid}{invalid}{aspect}{source})"
         )
+
+
+def _from_files(name: str, *arguments: Any) -> Geometry:
+    """Call what reads files, which is imported at its first use: nouns know nothing of it, nor of its packages."""
+    geometry: Geometry = getattr(import_module("dvfb_stream.files.geometry_sources"), name)(*arguments)
+    return geometry
 
 
 def _valid(masked: NDArray[Any]) -> NDArray[np.bool_]:
