@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError, GeometryError
+from dvfb_stream.tilt import Tilt
 
 COUNT_KINDS = "iuf"
 """NumPy's kinds of numbers that can be a frame's pixels: signed, unsigned, floating."""
@@ -102,6 +103,8 @@ class Geometry:
         Pixel values that mark a pixel as invalid in a single frame; None: what is usual for the pixels' type.
     pixel_aspect
         Height of a pixel divided by its width.
+    tilt
+        How the detector is tilted against the beam; None: it stands across it.
     source
         Where the numbers came from, for people: ``agbh.poni``. It is no part of the content.
 
@@ -119,6 +122,7 @@ class Geometry:
     masked: InitVar[NDArray[Any] | None] = None
     invalid_values: InvalidValues | None = None
     pixel_aspect: float = 1.0
+    tilt: Tilt | None = None
     source: str = ""
     digest: str = field(init=False)
     """SHA-256 of all but the source, hexadecimal."""
@@ -150,9 +154,13 @@ class Geometry:
             aspect = math.nan
         if not 0 < aspect < math.inf:
             raise GeometryError(f"pixel_aspect must be a positive number, not {self.pixel_aspect!r}")
+        if not isinstance(self.tilt, Tilt | None):
+            raise GeometryError(f"tilt must be Tilt(...), not {self.tilt!r}")
         identity = hashlib.sha256(f"{shape}|{center_x!r}|{center_y!r}|".encode())
         if aspect != 1 or self.invalid_values is not None:
             identity.update(f"{aspect!r}|{self.invalid_values!r}|".encode())
+        if self.tilt is not None:
+            identity.update(f"{self.tilt!r}|".encode())
         identity.update(b"all valid" if mask is None else np.packbits(mask).tobytes())
         for name, value in (
             ("shape", shape),
@@ -244,10 +252,11 @@ class Geometry:
         valid = "" if self.mask is None else f", mask=<{self.mask.sum()} of {self.mask.size} pixels valid>"
         invalid = "" if self.invalid_values is None else f", invalid_values={self.invalid_values}"
         aspect = "" if self.pixel_aspect == 1 else f", pixel_aspect={self.pixel_aspect:g}"
+        tilt = "" if self.tilt is None else f", tilt=<{math.degrees(self.tilt.angle):.2f} degrees>"
         source = f", source={self.source!r}" if self.source else ""
         return (
             f"Geometry(shape={self.shape}, center_x={self.center_x:g}, center_y={self.center_y:g}"
-            f"{valid}{invalid}{aspect}{source})"
+            f"{valid}{invalid}{aspect}{tilt}{source})"
         )
 
 

@@ -110,6 +110,7 @@ class Detector:
                 mask=self._mask(agreed),
                 invalid_values=self.invalid_values,
                 pixel_aspect=aspect,
+                tilt=None if self.poni is None else self._poni(agreed, self.poni).tilt,
                 source=source,
             ),
         )

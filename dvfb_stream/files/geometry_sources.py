@@ -56,6 +56,7 @@ def _resolved(found: PyFaiGeometry, shape: Shape | None) -> Geometry:
         center_y=poni.center_y,
         mask=poni.mask,
         pixel_aspect=poni.pixel_size.aspect,
+        tilt=poni.tilt,
         source=found.name,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,21 @@ SLACK = 0.05
 """Pixels: rounding of positions in single precision, over 4000 pixels."""
 
 
-def pixel_at(detector: Any, position1: float, position2: float) -> tuple[float, float]:
-    """Return (row, column) of a point of a flat detector of pyFAI, pixel centres at integers.
+@dataclass(frozen=True, slots=True)
+class PixelPlace:
+    """A point of a detector in its image."""
+
+    row: float
+    """Pixel centres at integers."""
+    column: float
+    downward: int
+    """1 where pyFAI's first coordinate grows with the row, -1 where it shrinks: where the detector is turned."""
+    rightward: int
+    """The same of its second coordinate and the column."""
+
+
+def pixel_at(detector: Any, position1: float, position2: float) -> PixelPlace:
+    """Return where a point of a flat detector of pyFAI lies in its image.
 
     pyFAI has two maps of a few turned detectors (XPAD, Jungfrau; orientation 1, 2 or 4) that contradict each other.
     This is the one from pixel indices, ``calc_cartesian_positions(d1, d2)``: calibrations are fitted by it, and
@@ -35,7 +49,7 @@ def pixel_at(detector: Any, position1: float, position2: float) -> tuple[float, 
         Metres down and to the right of the detector's corner, as Poni1 and Poni2 are.
     """
     if detector.shape is None:
-        return position1 / detector.pixel1 - 0.5, position2 / detector.pixel2 - 0.5
+        return PixelPlace(position1 / detector.pixel1 - 0.5, position2 / detector.pixel2 - 0.5, 1, 1)
     shape = np.array(detector.shape[:2], dtype=int)
     point = np.array([position1, position2])
     pitch = np.array([detector.pixel1, detector.pixel2], dtype=float)
@@ -54,7 +68,8 @@ def pixel_at(detector: Any, position1: float, position2: float) -> tuple[float, 
     beyond = (offset - inside) * np.abs(np.diag(slopes)) / pitch
     outward = np.where(beyond < 0, pixel == 0, pixel == shape - 1)
     row, column = pixel + inside + np.where(outward, beyond, 0.0)
-    return float(row), float(column)
+    downward, rightward = np.sign(np.diag(slopes)).astype(int)
+    return PixelPlace(float(row), float(column), int(downward), int(rightward))
 
 
 def _within(detector: Any, pixel: Any, point: Any) -> tuple[Any, Any]:

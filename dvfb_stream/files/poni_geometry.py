@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from dvfb_stream.errors import GeometryError, MissingExtraError
 from dvfb_stream.files.beam_centre import PixelSize
-from dvfb_stream.files.pixel_positions import pixel_at
+from dvfb_stream.files.pixel_positions import PixelPlace, pixel_at
+from dvfb_stream.tilt import Tilt
 
 SMALLEST_COSINE = 1e-3
 """Of the angle between the beam and the detector's normal: beyond 89.9 degrees the direct beam misses the plane."""
@@ -37,6 +38,8 @@ class PoniGeometry:
     """Boolean, True = valid, from pyFAI's definition of the detector; None where it has no gaps."""
     pixel_size: PixelSize
     """Of the frames: that of the detector times the binning."""
+    tilt: Tilt | None
+    """None where the detector stands across the beam."""
 
 
 class DetectorModel:
@@ -137,6 +140,9 @@ class PyFaiGeometry:
         # Metres from the detector's corner.
         self._beam1 = poni1 + distance * math.tan(rot2) / math.cos(rot1)
         self._beam2 = poni2 - distance * math.tan(rot1)
+        self._distance = distance / (math.cos(rot1) * math.cos(rot2))
+        # Along the beam, of a step along pyFAI's first and second coordinate: the last row of its rotation.
+        self._farther1, self._farther2 = math.sin(rot2), -math.cos(rot2) * math.sin(rot1)
 
     @property
     def shape(self) -> tuple[int, int] | None:
@@ -158,11 +164,27 @@ class PyFaiGeometry:
                 f"{self.name} turns its detector ({detector.orientation!r}) without saying its shape; give "
                 "the shape of the frames"
             )
-        center_y, center_x = pixel_at(detector, self._beam1, self._beam2)
+        place = pixel_at(detector, self._beam1, self._beam2)
         size = _pixel_size(detector)
         assert size is not None
         mask = None if shape is None else _validity(detector)
-        return PoniGeometry(center_x=center_x, center_y=center_y, shape=shape, mask=mask, pixel_size=size)
+        return PoniGeometry(
+            center_x=place.column,
+            center_y=place.row,
+            shape=shape,
+            mask=mask,
+            pixel_size=size,
+            tilt=self._tilt(place, size),
+        )
+
+    def _tilt(self, place: PixelPlace, size: PixelSize) -> Tilt | None:
+        if not (self._farther1 or self._farther2):
+            return None
+        return Tilt(
+            distance=self._distance * M_TO_MM / size.width,
+            right=self._farther2 * place.rightward,
+            down=self._farther1 * place.downward,
+        )
 
 
 def detector_model(name: str) -> DetectorModel:

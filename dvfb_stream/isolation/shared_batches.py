@@ -14,6 +14,7 @@ from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import FrameError
 from dvfb_stream.frames import Frame, Geometry, InvalidValues, Origin, pixels_of
 from dvfb_stream.isolation.frame_memory import FrameMemory, MappedFrames
+from dvfb_stream.tilt import Tilt
 
 _GEOMETRIES_KEPT = 64
 """A geometry takes a millisecond to make and check; a beamline has one or two at a time."""
@@ -69,6 +70,7 @@ class BatchWriter:
                     "mask": self._memory.place_of(masks[digest]) if digest in masks else None,
                     "invalid_values": geometry.invalid_values and asdict(geometry.invalid_values),
                     "pixel_aspect": geometry.pixel_aspect,
+                    "tilt": geometry.tilt and asdict(geometry.tilt),
                     "source": geometry.source,
                 }
                 for digest, geometry in geometries.items()
@@ -116,6 +118,7 @@ class BatchReader:
             mask=None if told["mask"] is None else self._arrays.array(told["mask"]),
             invalid_values=told["invalid_values"] and InvalidValues(**told["invalid_values"]),
             pixel_aspect=told["pixel_aspect"],
+            tilt=told["tilt"] and Tilt(**told["tilt"]),
             source=told["source"],
         )
 

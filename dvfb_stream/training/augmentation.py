@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dvfb_stream.fbt import rotate
 from dvfb_stream.frames import Frame
+from dvfb_stream.tilt import Tilt
 
 SYMMETRIES = 8
 
@@ -80,12 +81,19 @@ def turned(frame: Frame, symmetry: int) -> Frame:
     if symmetry == 0:
         return frame
     rows, columns = geometry.shape
+    tilt = geometry.tilt
+    right, down = (0.0, 0.0) if tilt is None else (tilt.right, tilt.down)
     x, y = geometry.center_x, geometry.center_y
     if symmetry >= 4:
-        x = columns - 1 - x
+        x, right = columns - 1 - x, -right
     for _ in range(symmetry % 4):
         # A quarter turn takes +x to +y: the new column counts from the far end of the old rows.
         x, y, rows, columns = rows - 1 - y, x, columns, rows
+        right, down = -down, right
+    if tilt is not None:
+        # Counted in widths of a pixel, which were heights before a quarter turn.
+        width = geometry.pixel_aspect if symmetry % 2 else 1.0
+        tilt = Tilt(distance=tilt.distance / width, right=right, down=down)
     return Frame(
         _turned(np.asarray(frame.pixels), symmetry),
         replace(
@@ -95,6 +103,7 @@ def turned(frame: Frame, symmetry: int) -> Frame:
             center_y=y,
             mask=None if geometry.mask is None else _turned(geometry.mask, symmetry),
             pixel_aspect=1 / geometry.pixel_aspect if symmetry % 2 else geometry.pixel_aspect,
+            tilt=tilt,
         ),
         frame.origin,
     )

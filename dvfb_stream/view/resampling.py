@@ -20,6 +20,7 @@ from dvfb_stream.frames import COUNT_KINDS, Frame, Geometry, plain_array
 from dvfb_stream.invalid_pixels import InvalidPixels, invalid_pixels
 from dvfb_stream.view.bands import Areas
 from dvfb_stream.view.frame_sums import FrameSums
+from dvfb_stream.view.straightening import NEGLIGIBLE_DEPARTURE, Straightening
 
 VIEW_SIZE = 256
 """Side of the view in pixels, the paper's."""
@@ -79,16 +80,31 @@ class ViewResampler:
         self.center_x = (geometry.center_x + 0.5) / self.scale_x + left - 0.5
         self.center_y = (geometry.center_y + 0.5) / self.scale_y + top - 0.5
         self._sums = FrameSums(geometry.mask, Areas(geometry.shape, self.scale_y, self.scale_x, size))
+        self._straightening = self._straightens()
 
     @property
     def nbytes(self) -> int:
         """Bytes that it holds at most, its geometry's mask included."""
-        return self._sums.nbytes
+        return self._sums.nbytes + (0 if self._straightening is None else self._straightening.nbytes)
 
     @property
     def mask(self) -> NDArray[np.bool_]:
         """(size, size), True = valid under the geometry's mask; a single frame may lose more."""
-        return self._sums.coverage.mask
+        mask = self._sums.coverage.mask
+        return mask if self._straightening is None else self._straightening.mask(mask)
+
+    def _straightens(self) -> Straightening | None:
+        """Return what makes circles of rings, where they are not nearly circles on the detector."""
+        tilt, (rows, columns) = self.geometry.tilt, self.geometry.shape
+        if tilt is None:
+            return None
+        x, y = self.geometry.center_x, self.geometry.center_y
+        farthest = math.hypot(
+            max(abs(x), abs(columns - x)), max(abs(y), abs(rows - y)) * self.geometry.pixel_aspect
+        )
+        if tilt.departure(farthest) < NEGLIGIBLE_DEPARTURE * self.scale_x:
+            return None
+        return Straightening(tilt, self.center_x, self.center_y, self.scale_x, self.size)
 
     @property
     def covered_pixels(self) -> NDArray[np.float32]:
@@ -133,6 +149,13 @@ class ViewResampler:
         if sums.least < 0:
             # Less was counted than was subtracted.
             np.maximum(image, 0, out=image)
+        if self._straightening is not None:
+            image, mask = self._straightening.image(image, mask)
+            if not mask.any():
+                raise FrameError(
+                    f"no valid pixel is left of the frame once its tilt, {self.geometry.tilt}, is taken out; check "
+                    "the angles and the distance"
+                )
         np.log1p(image, out=image)
         image *= MAXIMUM / FULL_SCALE
         return View(image, mask, self.center_x, self.center_y, masked, counts)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import fabio
+import h5py
 import numpy as np
 import pytest
 from fabio.cbfimage import PilatusHeader
@@ -14,7 +15,7 @@ from pyFAI.detectors import detector_factory
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 from dvfb_stream import Geometry
-from dvfb_stream.errors import GeometryError
+from dvfb_stream.errors import FrameError, GeometryError
 
 SHAPE = (60, 80)
 
@@ -81,6 +82,48 @@ def test_cbf_by_file_and_by_header(tmp_path: Path) -> None:
     assert of_file.invalid_values.above == 1000
     assert "a.cbf: Beam_xy of its header" in repr(of_file)
     assert "Pilatus header: Beam_xy of its header" in repr(of_header)
+
+
+class TestNexus:
+    def master(self, folder: Path, *, x: float = 12.25, y: float = -30.5) -> Path:
+        """Write a DECTRIS master file beside its frames."""
+        with h5py.File(folder / "a_data_000001.h5", "w") as file:
+            file["entry/data/data"] = np.full((3, *SHAPE), 5, np.uint32)
+        with h5py.File(folder / "a_master.h5", "w") as file:
+            file["entry/data/data_000001"] = h5py.ExternalLink("a_data_000001.h5", "/entry/data/data")
+            detector = file.create_group("entry/instrument/detector")
+            detector.attrs["NX_class"] = "NXdetector"
+            detector["pixel_mask"] = np.eye(*SHAPE, dtype=np.uint32)
+            for name, value, unit in (
+                ("beam_center_x", x, "pixel"),
+                ("beam_center_y", y, "pixel"),
+                ("x_pixel_size", 75e-6, "m"),
+                ("y_pixel_size", 150e-6, "m"),
+            ):
+                detector[name] = np.float32(value)
+                detector[name].attrs["units"] = unit
+        return folder / "a_master.h5"
+
+    def test_a_dectris_master(self, tmp_path: Path) -> None:
+        geometry = Geometry.from_nexus(self.master(tmp_path))
+        assert (geometry.shape, geometry.center_x, geometry.center_y) == (SHAPE, 11.75, -31.0)
+        assert geometry.pixel_aspect == 2
+        np.testing.assert_array_equal(geometry.mask, np.eye(*SHAPE) == 0)
+        assert "a_master.h5: beam_center_x and beam_center_y of /entry/instrument/detector" in repr(geometry)
+
+    def test_a_dataset_of_it(self, tmp_path: Path) -> None:
+        named = Geometry.from_nexus(f"{self.master(tmp_path)}::/entry/data/data_000001")
+        assert named == Geometry.from_nexus(tmp_path / "a_master.h5")
+
+    def test_a_placeholder_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(GeometryError, match=r"is \(0, 0\), as detectors write where nobody has set it"):
+            Geometry.from_nexus(self.master(tmp_path, x=0, y=0))
+
+    def test_frames_that_are_not_there_are_told(self, tmp_path: Path) -> None:
+        self.master(tmp_path)
+        (tmp_path / "a_data_000001.h5").unlink()
+        with pytest.raises(FrameError, match="a_data_000001"):
+            Geometry.from_nexus(tmp_path / "a_master.h5")
 
 
 def test_the_nouns_import_no_reader() -> None:

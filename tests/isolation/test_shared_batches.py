@@ -7,6 +7,7 @@ import numpy as np
 from dvfb_stream.frames import Frame, Geometry, InvalidValues
 from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.isolation.shared_batches import BatchReader, BatchWriter
+from dvfb_stream.tilt import Tilt
 
 
 def test_masks_of_more_geometries_than_are_remembered_are_their_own():
@@ -32,6 +33,7 @@ def test_a_geometry_arrives_whole():
         center_y=-2,
         invalid_values=InvalidValues(values=(-1, -2), delta=0.5, above=65000),
         pixel_aspect=0.5,
+        tilt=Tilt(distance=1000.0, right=0.1, down=-0.2),
         source="agbh.poni",
     )
     writer = BatchWriter(memory)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dvfb_stream import Annotator, Frame, Geometry, InvalidValues
+from dvfb_stream.tilt import Tilt
 from dvfb_stream.training.adaptation import copies_of, turned
 from dvfb_stream.training.augmentation import SYMMETRIES, transform
 from dvfb_stream.view import make_view
@@ -57,6 +58,22 @@ def test_what_is_known_of_the_pixels_goes_along(symmetry):
     found = turned(Frame(np.ones((6, 8)), geometry), symmetry).geometry
     assert (found.invalid_values, found.source) == (invalid, "a")
     assert found.pixel_aspect == (2 if symmetry % 2 else 0.5)
+
+
+@pytest.mark.parametrize("symmetry", range(SYMMETRIES))
+def test_pixels_of_a_tilted_detector_keep_their_scattering_angle(symmetry):
+    pixels = np.arange(48.0).reshape(6, 8)
+    tilt = Tilt(distance=20.0, right=0.2, down=-0.3)
+    frame = Frame(pixels, Geometry(shape=(6, 8), center_x=1, center_y=2.5, pixel_aspect=0.5, tilt=tilt))
+
+    def tangents(frame):
+        geometry = frame.geometry
+        rows, columns = np.indices(geometry.shape)
+        across, down = columns - geometry.center_x, (rows - geometry.center_y) * geometry.pixel_aspect
+        radius = np.hypot(*geometry.tilt.straightened(across, down)) / geometry.tilt.distance
+        return radius.ravel()[np.argsort(frame.pixels, axis=None)]
+
+    np.testing.assert_allclose(tangents(turned(frame, symmetry)), tangents(frame))
 
 
 @pytest.mark.parametrize("symmetry", [1, 4, 6])
