@@ -32,6 +32,8 @@ class FrameFiles:
         resource's kwargs, and what comes of that with the datum's.
     memory
         Where frames of HDF5 are read to; None: NumPy's own.
+    file_mask
+        Whether what a file itself says of invalid pixels is used; see `open_frames`.
     """
 
     def __init__(
@@ -40,11 +42,13 @@ class FrameFiles:
         max_open: int = 32,
         handlers: Mapping[str, Handler] | None = None,
         memory: FrameAllocator | None = None,
+        file_mask: bool = True,
     ) -> None:
         self._lock = threading.Lock()
         self._kept = KeptOpen(max_open)
         self._hdf5 = Hdf5Frames(self._kept, np if memory is None else memory)
         self._handlers = Handlers(self._kept, handlers or {})
+        self._file_mask = file_mask
         self._closed = False
 
     @property
@@ -61,10 +65,12 @@ class FrameFiles:
                 match reference:
                     case Hdf5Frame():
                         pixels = self._hdf5.read(reference, run)
+                        if not self._file_mask:
+                            return pixels
                         facts = self._hdf5.facts(reference.path, reference.dataset, pixels.shape, run)
                         return facts.marked(pixels)
                     case ImageFrame():
-                        return read_image(reference)
+                        return read_image(reference, file_mask=self._file_mask)
                     case HandledFrame():
                         self._kept.drop(reference.path)  # the handler may open it in another way
                         return self._handlers.read(reference, run)

@@ -28,8 +28,7 @@ def edf_facts(header: Mapping[str, str]) -> FileFacts:
 
     And what it says of the beam centre: see `with_edf_centre`.
 
-    ``Dummy = 0`` declares nothing: that is how the SAXS programs of ESRF write that there is none, and as many photon
-    counters' pixels that saw no photon hold a 0.
+    ``Dummy = 0`` is taken for none declared: most pixels of a photon counter hold a 0, and it is a count.
     """
     told = {key.lower(): value for key, value in header.items()}
     dummy, delta = (_number(told.get(key, "")) for key in ("dummy", "ddummy"))

@@ -45,12 +45,14 @@ class FrameFile(Protocol):
         ...
 
 
-def read_image(frame: ImageFrame) -> NDArray[Any]:
-    """Return a frame of an image file; raises as `FrameReader.read`."""
+def read_image(frame: ImageFrame, *, file_mask: bool = True) -> NDArray[Any]:
+    """Return a frame of an image file, `file_mask` as in `open_frames`; raises as `FrameReader.read`."""
     regular_file(frame.path)
     with open_image(Path(frame.path)) as file:
         if frame.page >= file.count:
             raise NotThereYetError(f"{frame.path} has {file.count} frames, none with number {frame.page}")
+        if not file_mask:
+            file.facts = file.facts.unmarked()
         return file.read(frame.page, frame.expected)
 
 

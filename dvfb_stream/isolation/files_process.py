@@ -37,6 +37,8 @@ class FilesProcess:
         Where frames are read to; None: one of its own.
     answer_within
         Seconds after which a read is given up and the process ended; the frame may be there later.
+    file_mask
+        Whether what a file itself says of invalid pixels is used: ``pixel_mask`` (1 = masked), ``Count_cutoff``.
     metrics
         Restarts are counted in it.
     """
@@ -46,12 +48,13 @@ class FilesProcess:
         memory: FrameMemory | None = None,
         *,
         answer_within: float = SECONDS_TO_READ,
+        file_mask: bool = True,
         metrics: Metrics | None = None,
     ) -> None:
         self._memory = FrameMemory() if memory is None else memory
         self._process = ServiceProcess(
             f"{__package__}.files_service:FilesService",
-            {"max_open": MAX_OPEN},
+            {"max_open": MAX_OPEN, "file_mask": file_mask},
             memory=self._memory,
             called="what reads files",
             answer_within=answer_within,

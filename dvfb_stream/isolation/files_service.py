@@ -21,13 +21,13 @@ class FilesService:
     ----------
     memory
         Descriptor of the file of a `FrameMemory`.
-    max_open
+    max_open, file_mask
         See `FrameFiles`.
     """
 
-    def __init__(self, memory: int, max_open: int) -> None:
+    def __init__(self, memory: int, max_open: int, *, file_mask: bool) -> None:
         self._arrays = MappedFrames(memory, mmap.ACCESS_WRITE)
-        self._files = FrameFiles(max_open=max_open, memory=self)
+        self._files = FrameFiles(max_open=max_open, memory=self, file_mask=file_mask)
         self._lent: NDArray[Any] | None = None
         # The frame that was read last, where its place is asked for next: and what was asked for.
         self._kept: tuple[Mapping[str, Any], NDArray[Any]] | None = None

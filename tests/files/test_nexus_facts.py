@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from dvfb_stream.files import FrameFiles, Hdf5Frame, open_frames, read_frames
+from dvfb_stream.files import FrameFiles, Hdf5Frame, ImageFrame, open_frames, read_frames
 from dvfb_stream.files.header_facts import edf_facts, pilatus_facts
 from dvfb_stream.files.nexus_facts import detector_facts, detector_group
 from dvfb_stream.frames import InvalidValues
 from dvfb_stream.invalid_pixels import invalid_pixels
+from dvfb_stream.isolation.files_process import FilesProcess
 
 SHAPE = (20, 30)
 
@@ -144,7 +145,9 @@ def test_frames_lose_the_pixels_that_their_files_declare(tmp_path: Path) -> None
     fabio.cbfimage.CbfImage(
         data=pixels, header={"_array_data.header_contents": PILATUS.replace("\n", "\r\n")}
     ).write(str(tmp_path / "pilatus.cbf"))
+    files = FrameFiles(file_mask=False)
     for name in ("pilatus.tif", "pilatus.cbf"):
+        np.testing.assert_array_equal(files.read(ImageFrame(str(tmp_path / name)), "run"), pixels)
         (frame,) = read_frames(str(tmp_path / name))
         independent = fabio.open(str(tmp_path / name)).data
         valid = (independent <= 1000) & (independent >= 0)
@@ -197,10 +200,12 @@ def test_frames_of_an_eiger_lose_what_its_master_masks_unless_that_is_not_wanted
         with open_frames(str(spec), file_mask=False) as frames:
             np.testing.assert_array_equal(frames.read(1), pixels[1])
             assert frames.facts.remark == ""
-    files = FrameFiles()
     reference = Hdf5Frame(str(path), "/entry/data/data_000001", 1)
-    np.testing.assert_array_equal(valid_in(files.read(reference, "run")), valid)
-    files.close()
+    for used in (True, False):
+        for files in (FrameFiles(file_mask=used), FilesProcess(file_mask=used)):
+            read = files.read(reference, "run")
+            np.testing.assert_array_equal(valid_in(read) if used else read, valid if used else pixels[1])
+            files.close()
 
 
 def test_a_mask_that_is_damaged_costs_no_frame(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
