@@ -67,7 +67,7 @@ class FileFacts:
             places.append(np.flatnonzero(~valid))
         if not any(some.size for some in places):
             return pixels
-        marked = np.require(pixels, requirements="CW")
+        marked = np.require(pixels, requirements=["C", "W"])
         for some in places:
             marked.reshape(-1)[some] = marker(pixels.dtype)
         return marked

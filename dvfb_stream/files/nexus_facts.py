@@ -121,7 +121,8 @@ def _class(group: Any) -> str:
     return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
 
 
-def _item(group: Any, name: str) -> Any | None:
+def _item(group: Any, name: str) -> Any:
+    """Return what is there under a name; None where there is nothing, or it cannot be had."""
     try:
         return group.get(name)
     except (KeyError, OSError, RuntimeError, ValueError):  # an external file that is gone, a circle of links

@@ -75,7 +75,7 @@ class TiffFrames:
             if vendor:
                 raise FrameError(f"{path} is a stack of {vendor}'s own kind; save it as an ordinary TIFF")
             self._images = self._images_in_one_directory()
-            self.facts = with_marccd_centre(pilatus_facts(str(self._tiff.pages[0].description)), head)
+            self.facts = with_marccd_centre(pilatus_facts(str(self._tiff.pages.first.description)), head)
         self.count: int = self._images if self._images > 1 else len(self._directories)
 
     def read(self, index: int, expected: Expected = ANYTHING) -> NDArray[Any]:
