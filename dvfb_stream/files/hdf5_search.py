@@ -60,7 +60,10 @@ class Found:
     what: str
     """Its shape, or why it is not there."""
     stack: Stack
-    places: frozenset[tuple[str, str]] = frozenset()
+    """By the names that lead there from the file that was searched."""
+    place: tuple[str, str] = ("", "")
+    """Path and name of what it really is."""
+    sources: frozenset[tuple[str, str]] = frozenset()
     """Path and name of the datasets that a virtual one is made of."""
     is_signal: bool = False
     """Whether it is what NeXus would plot of its group."""
@@ -119,10 +122,11 @@ def _nexus_default(reading: Hdf5Reading, path: str, name: str, levels: int) -> S
         return None
     if NUMBERED.fullmatch(signal):
         return _numbered(file.path, name_there, group)
-    there, dataset_name, dataset = reading.item(file.path, f"{name_there.rstrip('/')}/{signal}")
+    dataset_name = f"{name_there.rstrip('/')}/{signal}"
+    dataset = reading.item(file.path, dataset_name)[2]
     if not hasattr(dataset, "dtype") or not is_worth_offering(dataset) or colours_of(dataset):
         return None
-    return Stack(((there.path, dataset_name),), _default_slice(group, dataset))
+    return Stack(((file.path, dataset_name),), _default_slice(group, dataset))
 
 
 def _signal(group: Any) -> str:
@@ -174,8 +178,8 @@ def _candidates(reading: Hdf5Reading, path: str, name: str) -> tuple[list[Found]
     """Return what looks like frames below a group, each once, and which picture in colours there is, in words."""
     search = _Search(reading)
     found = list(search.below(path, name, DEEPEST_LEVEL))
-    within_others = {place for candidate in found for place in candidate.places}
-    return [c for c in found if not within_others.issuperset(c.stack.parts)], search.coloured
+    within_others = {source for candidate in found for source in candidate.sources}
+    return [candidate for candidate in found if candidate.place not in within_others], search.coloured
 
 
 class _Search:
@@ -188,11 +192,11 @@ class _Search:
 
     def below(self, path: str, name: str, levels: int) -> Iterator[Found]:
         """Yield what looks like frames."""
-        file, name_there, group = self._reading.item(path, name)
+        group = self._reading.item(path, name)[2]
         if not hasattr(group, "keys") or not self._is_new(group):
             return
         signal = _signal(group)
-        numbered = _numbered(file.path, name_there, group)
+        numbered = _numbered(path, name, group)
         if numbered is not None and "data" not in group:
             yield Found(name, f"({len(numbered.parts)} parts)", numbered, is_signal=bool(signal))
         for key in list(group):
@@ -208,12 +212,13 @@ class _Search:
             except (FrameError, KeyError, OSError, RuntimeError, ValueError):  # a circle of links, a pipe
                 continue
             if hasattr(item, "dtype") and hasattr(item, "shape"):
-                yield from self._dataset(there.path, name_of_child, child, item, is_signal=key == signal)
+                place = (there.path, "/" + name_of_child.strip("/"))
+                yield from self._dataset(path, child, item, place, is_signal=key == signal)
             elif levels and hasattr(item, "keys"):
                 yield from self.below(path, child, levels - 1)
 
     def _dataset(
-        self, path: str, name_there: str, name: str, dataset: Any, *, is_signal: bool
+        self, path: str, name: str, dataset: Any, place: tuple[str, str], *, is_signal: bool
     ) -> Iterator[Found]:
         if not self._is_new(dataset) or not _is_readable(dataset):
             return
@@ -225,8 +230,8 @@ class _Search:
             )
         if colours or not is_worth_offering(dataset):
             return
-        stack = Stack(((path, name_there),))
-        yield Found(name, str(dataset.shape), stack, _sources(path, dataset), is_signal=is_signal)
+        sources = _sources(place[0], dataset)
+        yield Found(name, str(dataset.shape), Stack(((path, name),)), place, sources, is_signal=is_signal)
 
     def _is_new(self, item: Any) -> bool:
         """Whether a group or dataset was not met yet, under whatever name."""
