@@ -17,6 +17,9 @@ from dvfb_stream.files.references import ANYTHING, Expected
 MOST_KEPT_BYTES = 64 * 2**20
 """fabio keeps every frame of a multi-frame EDF once it was read; past this the file is opened anew."""
 
+EDF_PACKINGS = ("NO", "GZIP", "BZIP2", "ZLIB")
+"""How ``Compression`` of an EDF header begins; fabio takes an unknown one for none."""
+
 
 class FabioFrames:
     """Frames of a file, one or several, opened by fabio.
@@ -90,6 +93,10 @@ def _edf_image() -> type[Any]:
 
 def _check_edf_header(frame: Any, expected: Expected, where: str) -> None:
     """See to it that fabio need not guess, nor allocate what a header of a few bytes claims."""
-    if not any(key.upper() == "DATATYPE" for key in frame.header):
+    header = {key.upper(): str(value) for key, value in frame.header.items()}
+    if "DATATYPE" not in header:
         raise NotThereYetError(f"{where} is damaged: its header says no DataType")
+    packing = header.get("COMPRESSION", "NONE").upper()
+    if not packing.startswith(EDF_PACKINGS):
+        raise FrameError(f"{where} is compressed by {packing!r}; only {', '.join(EDF_PACKINGS[1:])} are read")
     expected.check_promise(tuple(frame.shape), np.dtype(frame.dtype), where)

@@ -15,6 +15,10 @@ PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PICTURES = {b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"%PDF": "PDF", b"RIFF": "WebP"}
 """First bytes of what is refused by its name."""
 
+_PNM = b"123467"
+"""Of the portable pixmaps P1 to P7, all but P5, which has numbers: bits, text and colours. fabio makes zeros of text
+that is missing."""
+
 _GREY = 0
 """Colour type of one number a pixel; PNG specification, 11.2.1."""
 
@@ -24,6 +28,8 @@ def refuse_pictures(path: Path, head: bytes) -> None:
     kind = next((name for magic, name in PICTURES.items() if head.startswith(magic)), None)
     if kind == "JPEG":
         raise FrameError(f"{path} is a JPEG picture, which has lost the counts; give the detector's own file")
+    if head[:1] == b"P" and head[1:2] and head[1] in _PNM and head[2:3].isspace():
+        kind = f"P{head[1:2].decode()} (PNM)"
     if kind is not None:
         raise FrameError(f"{path} is a {kind} picture, no frame; give the detector's own file")
 
