@@ -28,8 +28,7 @@ from dvfb_stream.metrics import Stage
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
 from dvfb_stream.models.calibration import OPERATING_POINTS, probabilities
 from dvfb_stream.models.novelty import novelty_inputs
-from dvfb_stream.remarks import mostly_masked
-from dvfb_stream.too_little import too_little
+from dvfb_stream.remarks import mostly_masked, too_little
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE, View, ViewResamplers
 
 ESTIMATOR_CACHE_BYTES = 1 << 30

@@ -50,6 +50,14 @@ class InvalidPixels:
         """(n, 2) lowest and greatest value of each interval, in the pixels' own type: for compiled loops."""
         return np.array(self.intervals, dtype=self.dtype).reshape(-1, 2)
 
+    def unmarked(self) -> tuple[float, float]:
+        """Return numbers between which no value is marked, not even one that single precision rounds up or down."""
+        with np.errstate(over="ignore"):
+            bounds = self.bounds.astype(np.float32)
+        below = bounds[bounds[:, 0] <= 0, 1].max(initial=-np.inf)
+        above = bounds[bounds[:, 0] > 0, 0].min(initial=np.inf)
+        return float(below), float(above)
+
     def valid(self, pixels: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which of the pixels are none of those values; the shape is theirs."""
         is_real = self.dtype.kind == "f"

@@ -8,7 +8,6 @@ no counts.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.invalid_pixels import InvalidPixels
-from dvfb_stream.view.bands import Areas
-from dvfb_stream.view.masking import BandMasking, Coverage, Masking, all_marked
+from dvfb_stream.view.bands import Areas, Band
 
 LARGEST_FINITE = 0x7F7FFFFF
 """Bits of the greatest finite float32, as an unsigned integer. Those of negative numbers, infinities and NaN are
@@ -29,6 +27,90 @@ as a frame, so that at worst a frame in 16 takes twice its time."""
 
 MOST_PLACES = 1 / 16
 """Share of the pixels that are expected to be no counts one by one, rows of gaps aside: 8 bytes each."""
+
+LEAST_COVERAGE = 0.25
+"""Share of the frame's area under a view pixel that must be valid. Scattered dead pixels leave more, so that frames
+of one geometry keep one mask; of a gap seven pixels wide between two modules of a 1-megapixel detector at least one
+view pixel across keeps less, so that the gap stays visible."""
+
+ROUNDING = 1e-5
+"""Of the overlaps in float32, as a share: exactly a quarter is enough, and touching is not overlapping."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coverage:
+    """What is left of the view under some valid pixels."""
+
+    mask: NDArray[np.bool_]
+    """(size, size), True = valid."""
+    area: NDArray[np.float32]
+    """(size, size), of the valid pixels under each view pixel, in detector pixels; infinite outside the mask, so that
+    a mean is 0 there."""
+
+    @classmethod
+    def of(cls, valid: NDArray[np.float32], whole: NDArray[np.float32]) -> Coverage:
+        """Return what valid pixels leave, given their area in each view pixel and the frame's."""
+        covered = (valid > (LEAST_COVERAGE - ROUNDING) * whole) & (whole > ROUNDING * whole.max())
+        mask = np.ascontiguousarray(covered)
+        area = np.full(valid.shape, np.inf, np.float32)
+        np.copyto(area, valid, where=covered)
+        return cls(mask, area)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds."""
+        return int(self.mask.nbytes + self.area.nbytes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BandMasking:
+    """Which pixels of a band are left out."""
+
+    valid: NDArray[np.bool_] | None
+    """(rows, columns); None: all are."""
+    rows: tuple[slice, ...]
+    """Runs of rows of which none is valid."""
+    places: NDArray[np.intp]
+    """In C order, of the other pixels that are not valid."""
+    n_valid: int
+    """Valid pixels of the band's own rows."""
+
+    @classmethod
+    def of(cls, band: Band, valid: NDArray[np.bool_] | None, columns: int) -> BandMasking:
+        """Prepare the masking of a band by (rows, columns) of a whole frame; None: all are valid."""
+        if valid is None:
+            return cls(None, (), np.empty(0, np.intp), (band.own.stop - band.own.start) * columns)
+        valid = valid[band.rows]
+        empty = ~valid.any(axis=1)
+        edges = np.flatnonzero(np.diff(empty, prepend=False, append=False))
+        runs = tuple(slice(int(first), int(last)) for first, last in edges.reshape(-1, 2))
+        places = np.flatnonzero(~(valid | empty[:, None]))
+        return cls(valid, runs, places, int(np.count_nonzero(valid[band.own])))
+
+    def clear(self, counts: NDArray[np.float32]) -> None:
+        """Set what is left out to 0: the gaps between modules row by row, other pixels one by one."""
+        for run in self.rows:
+            counts[run] = 0
+        counts.reshape(-1)[self.places] = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Masking:
+    """Which pixels of a frame are left out, band by band, and what that leaves of the view."""
+
+    bands: tuple[BandMasking, ...]
+    coverage: Coverage
+
+    @classmethod
+    def of(cls, areas: Areas, valid: NDArray[np.bool_] | None, coverage: Coverage) -> Masking:
+        """Prepare the masking by (rows, columns) of a frame; None: all pixels are valid."""
+        columns = areas.shape[1]
+        return cls(tuple(BandMasking.of(band, valid, columns) for band in areas.bands), coverage)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds, but for the mask it was made of."""
+        return self.coverage.nbytes + sum(int(band.places.nbytes) for band in self.bands)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +173,7 @@ class FrameSums:
             Which values are no counts.
         """
         expected = self._expected
+        lowest, highest = rules.unmarked()
         n_valid, least, greatest = 0, 0.0, 0.0
         differing: dict[int, NDArray[np.bool_]] = {}
         memory = self._spare.pop() if self._spare else _Memory.of(self._areas)
@@ -103,7 +186,8 @@ class FrameSums:
                 np.copyto(counts, part, casting="unsafe")
                 masking.clear(counts)
                 low, high = _range(counts)
-                if self._as_expected(part, low, high, rules, masking, number):
+                # No number lies between them where there is a NaN.
+                if lowest < low and high < highest and self._as_expected(part, rules, masking, number):
                     n_valid += masking.n_valid
                 else:
                     valid = differing[number] = self._valid(part, rules, number)
@@ -119,23 +203,11 @@ class FrameSums:
         return Sums(total, coverage, n_valid, least, greatest)
 
     def _as_expected(
-        self,
-        part: NDArray[Any],
-        low: float,
-        high: float,
-        rules: InvalidPixels,
-        masking: BandMasking,
-        number: int,
+        self, part: NDArray[Any], rules: InvalidPixels, masking: BandMasking, number: int
     ) -> bool:
-        """Whether a band holds counts from `low` to `high` where they are expected, and nowhere else."""
-        lowest, highest = _believed(rules)
+        """Whether what is left out of a band, of which the rest holds counts, holds none."""
         certain = self._certain.bands[number]
-        # No number lies between them where there is a NaN.
-        return (
-            lowest < low
-            and high < highest
-            and (masking is certain or all_marked(part, rules, masking, certain))
-        )
+        return masking is certain or _all_marked(part, rules, masking, certain)
 
     def _valid(self, part: NDArray[Any], rules: InvalidPixels, number: int) -> NDArray[np.bool_]:
         """Return which pixels of a band are in the mask and hold counts."""
@@ -179,19 +251,42 @@ class _Memory:
         )
 
 
-@functools.lru_cache(maxsize=64)
-def _believed(rules: InvalidPixels) -> tuple[float, float]:
-    """Return numbers between which no value is marked, not even one that single precision rounds up or down."""
-    with np.errstate(over="ignore"):
-        bounds = rules.bounds.astype(np.float32)
-    below = bounds[bounds[:, 0] <= 0, 1].max(initial=-np.inf)
-    above = bounds[bounds[:, 0] > 0, 0].min(initial=np.inf)
-    return float(below), float(above)
-
-
 def _range(counts: NDArray[np.float32]) -> tuple[float, float]:
     """Return the least and the greatest of the numbers; 0 for the least where none is negative."""
     top = counts.view(np.uint32).max()
     if top <= LARGEST_FINITE:
         return 0.0, float(top.view(np.float32))
     return float(counts.min()), float(counts.max())
+
+
+def _all_marked(
+    part: NDArray[np.generic],
+    rules: InvalidPixels,
+    guess: BandMasking,
+    certain: BandMasking,
+) -> bool:
+    """Return whether the pixels that one masking leaves out and another does not hold no counts, all of them.
+
+    Parameters
+    ----------
+    part
+        (rows, columns) of the band, as they came.
+    rules
+        Which values are no counts.
+    guess, certain
+        What is left out of the band: because earlier frames held no counts there, and because the geometry says so.
+    """
+    for run in guess.rows:
+        if rules.marks_all(part[run].min(), part[run].max()):
+            continue
+        counts = rules.valid(part[run])
+        if certain.valid is not None:
+            counts &= certain.valid[run]
+        if counts.any():
+            return False
+    if not len(guess.places):
+        return True
+    counts = rules.valid(part.reshape(-1)[guess.places])
+    if certain.valid is not None:
+        counts &= certain.valid.reshape(-1)[guess.places]
+    return not counts.any()

@@ -79,6 +79,7 @@ class ViewResampler:
         # Edges, not centres, are what scaling keeps in place: the first pixel's edge lies at -1/2.
         self.center_x = (geometry.center_x + 0.5) / self.scale_x + left - 0.5
         self.center_y = (geometry.center_y + 0.5) / self.scale_y + top - 0.5
+        self._rules: dict[np.dtype[Any], InvalidPixels] = {}
         self._sums = FrameSums(geometry.mask, Areas(geometry.shape, self.scale_y, self.scale_x, size))
         self._straightening = self._straightens()
 
@@ -125,7 +126,9 @@ class ViewResampler:
             When the shape or type is wrong, a valid pixel is too large for float32, or none is valid.
         """
         pixels = self._checked(pixels)
-        rules = invalid_pixels(pixels.dtype, self.geometry.invalid_values)
+        rules = self._rules.get(pixels.dtype)
+        if rules is None:
+            rules = self._rules[pixels.dtype] = invalid_pixels(pixels.dtype, self.geometry.invalid_values)
         sums = self._sums.of(pixels, rules)
         again = rules.reconsidered(sums.least, sums.greatest)
         if again is not None:
@@ -192,12 +195,12 @@ class ViewResamplers:
     """
 
     def __init__(self, max_bytes: int = 64 << 20) -> None:
-        self._kept: BoundedCache[Geometry, ViewResampler] = BoundedCache(max_bytes=max_bytes)
+        self._kept: BoundedCache[str, ViewResampler] = BoundedCache(max_bytes=max_bytes)
 
     def get(self, geometry: Geometry) -> ViewResampler:
         """Return the resampler of `geometry`."""
         return self._kept.get_or_make(
-            geometry, lambda: ViewResampler(geometry), n_bytes_of=lambda resampler: resampler.nbytes
+            geometry.digest, lambda: ViewResampler(geometry), n_bytes_of=lambda resampler: resampler.nbytes
         )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from dvfb_stream import Annotator, Frame, Geometry
 from dvfb_stream.labels import LABELS
-from dvfb_stream.too_little import too_little
+from dvfb_stream.remarks import too_little
 from dvfb_stream.view import make_view
 
 
