@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 MOST_SHAPES = 16
 """Of one detector, geometries kept: it has one, and another with each binning."""
 
+MOST_DISPLACEMENT = 2 / 256
+"""Of the longer side, two pixels of the view: labels of tilted detectors do not change before that."""
+
 Shape = tuple[int, int]
 
 
@@ -145,7 +148,9 @@ class Detector:
         return None if self.model is None else self.model.pixel_size(shape)
 
     def _poni(self, shape: Shape, poni: PyFaiGeometry) -> PoniGeometry:
-        return self._resolved.get_or_make(shape, lambda: poni.resolved(shape))
+        return self._resolved.get_or_make(
+            shape, lambda: _told_of_displacement(poni.resolved(shape), poni.name)
+        )
 
     def _mask(self, shape: Shape) -> NDArray[np.bool_] | None:
         masks = list(self.masks)
@@ -165,3 +170,14 @@ class Detector:
         if remark := mostly_masked(valid.size - int(valid.sum()), valid.size):
             logger.warning("%s: %s", ", ".join(source for source, _ in masks), remark)
         return valid
+
+
+def _told_of_displacement(poni: PoniGeometry, name: str) -> PoniGeometry:
+    if poni.shape is not None and poni.displacement > MOST_DISPLACEMENT * max(poni.shape):
+        logger.warning(
+            "%s: pixels of this detector lie up to %.1f pixels from where equal steps would put them; rings are bent "
+            "as much, and may be taken for others",
+            name,
+            poni.displacement,
+        )
+    return poni

@@ -16,6 +16,9 @@ INSIDE = 0.25
 REACH = 0.7
 """Pixels from its centre that a pixel may reach: hexagonal ones have their corners 0.67 rows away."""
 
+PROBES = 64
+"""Rows and columns at which pixels are looked at; modules are larger than a 64th of a detector."""
+
 SLACK = 0.05
 """Pixels: rounding of positions in single precision, over 4000 pixels."""
 
@@ -70,6 +73,22 @@ def pixel_at(detector: Any, position1: float, position2: float) -> PixelPlace:
     row, column = pixel + inside + np.where(outward, beyond, 0.0)
     downward, rightward = np.sign(np.diag(slopes)).astype(int)
     return PixelPlace(float(row), float(column), int(downward), int(rightward))
+
+
+def displacement(detector: Any, place: PixelPlace) -> float:
+    """Return how far pixels lie at most from where equal steps from `place` would put them, in pixels.
+
+    That is 0 but for detectors with gaps that have no pixels, larger pixels between chips, or distortion.
+    """
+    if detector.shape is None or detector.uniform_pixel:
+        return 0.0
+    ends = [np.unique(np.linspace(0, length - 1, PROBES).astype(int)) for length in detector.shape[:2]]
+    rows, columns = (probes.astype(float) for probes in np.meshgrid(*ends, indexing="ij"))
+    pitch = np.array([detector.pixel1, detector.pixel2])
+    at = _positions(detector, rows, columns) / pitch
+    there = _positions(detector, np.array([np.rint(place.row)]), np.array([np.rint(place.column)]))[0] / pitch
+    steps = np.stack([rows - np.rint(place.row), columns - np.rint(place.column)], axis=-1)
+    return float(np.abs(at - there - steps * (place.downward, place.rightward)).max())
 
 
 def _within(detector: Any, pixel: Any, point: Any) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dvfb_stream.errors import GeometryError, MissingExtraError
 from dvfb_stream.files.beam_centre import PixelSize
-from dvfb_stream.files.pixel_positions import PixelPlace, pixel_at
+from dvfb_stream.files.pixel_positions import PixelPlace, displacement, pixel_at
 from dvfb_stream.tilt import Tilt
 
 SMALLEST_COSINE = 1e-3
@@ -40,6 +40,8 @@ class PoniGeometry:
     """Of the frames: that of the detector times the binning."""
     tilt: Tilt | None
     """None where the detector stands across the beam."""
+    displacement: float
+    """Pixels that a pixel lies at most from where equal steps would put it; views take the steps to be equal."""
 
 
 class DetectorModel:
@@ -175,6 +177,7 @@ class PyFaiGeometry:
             mask=mask,
             pixel_size=size,
             tilt=self._tilt(place, size),
+            displacement=displacement(detector, place),
         )
 
     def _tilt(self, place: PixelPlace, size: PixelSize) -> Tilt | None:

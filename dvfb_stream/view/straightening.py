@@ -8,8 +8,9 @@ from scipy.sparse import csr_array
 
 from dvfb_stream.tilt import Tilt
 
-NEGLIGIBLE_DEPARTURE = 0.25
-"""View pixels that rings may depart from circles before a view is straightened."""
+NEGLIGIBLE_DEPARTURE = 2.0
+"""View pixels that rings may depart from circles before a view is straightened. Models are fitted to tilted
+detectors, too: up to here labels change as little without it, and interpolation blurs the noise."""
 
 LEAST_WEIGHT = 0.5 - 1e-5
 """Share of the four neighbours, by their weights, that must be valid: half, so that masked areas keep their size."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,13 @@ def integrator() -> AzimuthalIntegrator:
     return AzimuthalIntegrator(
         dist=0.2, poni1=0.03, poni2=0.04, rot1=0.1, rot2=-0.05, detector=detector_factory("Pilatus 300k")
     )
+
+
+def pilatus_header() -> PilatusHeader:
+    header = PilatusHeader("", "PILATUS_1.2")
+    header["Beam_xy"] = 12.25, -30.5
+    header["Count_cutoff"] = 1000
+    return header
 
 
 def test_poni_and_integrator_say_the_same_and_which_they_are(
@@ -69,9 +77,7 @@ def test_what_is_no_pyfai_geometry_is_refused() -> None:
 
 
 def test_cbf_by_file_and_by_header(tmp_path: Path) -> None:
-    header = PilatusHeader("", "PILATUS_1.2")
-    header["Beam_xy"] = 12.25, -30.5
-    header["Count_cutoff"] = 1000
+    header = pilatus_header()
     image = fabio.cbfimage.CbfImage(data=np.ones(SHAPE, np.int32))
     image.header["_array_data.header_contents"] = str(header)
     image.write(str(tmp_path / "a.cbf"))
@@ -124,6 +130,28 @@ class TestNexus:
         (tmp_path / "a_data_000001.h5").unlink()
         with pytest.raises(FrameError, match="a_data_000001"):
             Geometry.from_nexus(tmp_path / "a_master.h5")
+
+
+def test_the_examples_of_the_documentation_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, integrator: AzimuthalIntegrator
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "files.md").read_text()
+    (example,) = re.findall(r"```python\n(from dvfb_stream import Geometry\n.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    integrator.detector = detector_factory("Maxipix_2x2")
+    integrator.save("agbh.poni")
+    TestNexus().master(tmp_path).rename("scan_master.h5")
+    header = str(pilatus_header())
+    image = fabio.cbfimage.CbfImage(data=np.ones(SHAPE, np.int32))
+    image.header["_array_data.header_contents"] = header
+    image.write("frame.cbf")
+    lines = [line for line in example.splitlines() if line.startswith("Geometry")]
+    names: dict[str, object] = {"header": header}
+    exec(example.replace("(309, 243)", "(258, 258)"), names)
+    assert len(lines) == 5
+    assert all("source=" in repr(eval(line.replace("(309, 243)", "(258, 258)"), names)) for line in lines)
+    assert "Geometry.from_cbf(header, shape=(619, 487))" in example
+    assert names["Geometry"].from_cbf(header, shape=(619, 487)).center_x == 11.75  # type: ignore[attr-defined]
 
 
 def test_the_nouns_import_no_reader() -> None:

@@ -13,7 +13,7 @@ from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 from pyFAI.io.ponifile import PoniFile
 
 from dvfb_stream.errors import GeometryError
-from dvfb_stream.files import read_poni
+from dvfb_stream.files import DetectorDescription, read_poni
 from dvfb_stream.files.poni_geometry import PyFaiGeometry
 
 DISTANCE = 0.1
@@ -109,6 +109,26 @@ def test_off_the_image_pixels_go_on_in_the_usual_size(name: str, orientation: in
     )
     assert abs(off.center_x - on.center_x) == pytest.approx(0.1 * detector.shape[1], abs=0.6)
     assert off.center_y == pytest.approx(on.center_y, abs=0.01)
+
+
+class TestDisplacement:
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        # Beam at the top left. XPAD: 7 gaps of 3.57 mm below; S140: 6 joints of two pixels that are 2.5 wide.
+        [("Pilatus 300k", 0.0), ("Xpad_flat", 7 * 3.57 / 0.13), ("Imxpad S140", 6 * 3.0)],
+    )
+    def test_it_is_what_gaps_and_larger_pixels_add_up_to(self, name: str, expected: float) -> None:
+        detector = detector_factory(name)
+        poni = PyFaiGeometry(PoniFile(beam_on(detector, 0.001, 0.001, TILTS[0])), "a").resolved()
+        assert poni.displacement == pytest.approx(expected, rel=0.03)
+
+    @pytest.mark.parametrize(("name", "told"), [("Xpad_flat", True), ("Pilatus 300k", False)])
+    def test_it_is_told_where_it_shows(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, told: bool
+    ) -> None:
+        beam_on(detector_factory(name), 0.4, 0.3, TILTS[0]).save(str(tmp_path / "a.poni"))
+        DetectorDescription(poni=tmp_path / "a.poni").geometry()
+        assert ("pixels from where equal steps would put them" in caplog.text) is told
 
 
 class TestVersions:
