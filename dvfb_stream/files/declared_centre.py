@@ -157,6 +157,9 @@ def declared_centre(facts: FileFacts, shape: tuple[int, int]) -> tuple[float, fl
 ROUNDED = 0.02
 """Pixels: detectors write the middle with two decimals. Nobody's beam is that close to it in both directions."""
 
+MOST_ASPECT = 20.0
+"""Of strips, the longest pixels that are made; beyond, one of the sides is not meant."""
+
 FARTHEST = 10.0
 """Lengths of the image: a wide-angle detector stands two or three beside the beam; a wrong unit gives thousands."""
 
@@ -164,7 +167,8 @@ FARTHEST = 10.0
 def _with_size(facts: FileFacts, height: float | None, width: float | None) -> FileFacts:
     if height is None or width is None or not (0 < height < math.inf and 0 < width < math.inf):
         return facts
-    return replace(facts, pixel_aspect=PixelSize(height=height, width=width).aspect)
+    aspect = PixelSize(height=height, width=width).aspect
+    return replace(facts, pixel_aspect=aspect) if 1 / MOST_ASPECT < aspect < MOST_ASPECT else facts
 
 
 def _with_centre(facts: FileFacts, x: float, y: float, source: str) -> FileFacts:

@@ -15,6 +15,8 @@ import tifffile
 from fabio.app import eiger2cbf
 from fabio.cbfimage import PilatusHeader
 from fabio.marccdimage import HEADER_FORMAT, HEADER_NAMES
+from hypothesis import given
+from hypothesis import strategies as st
 from pyFAI.detectors import Detector
 from pyFAI.geometry import Geometry as PyFaiGeometry
 from pyFAI.geometry.fit2d import convert_from_Fit2d
@@ -23,6 +25,7 @@ from dvfb_stream.errors import GeometryError
 from dvfb_stream.files import DetectorDescription, open_frames
 from dvfb_stream.files.declared_centre import MARCCD_BYTES, with_marccd_centre, with_nexus_centre
 from dvfb_stream.files.file_facts import NO_FACTS
+from dvfb_stream.files.header_facts import edf_facts, pilatus_facts
 from dvfb_stream.files.poni_geometry import PyFaiGeometry as Read
 
 SHAPE = (60, 80)
@@ -225,6 +228,41 @@ class TestPlaceholders:
             GeometryError, match="the beam centre is not known: the file says none; give center_x"
         ):
             centre_in(tmp_path / "a.tif")
+
+
+HEADER_LINES = st.one_of(
+    st.text(max_size=30),
+    st.builds(
+        lambda name, x, y: f"# {name} ({x}, {y}) pixels",
+        st.sampled_from(["Beam_xy", "Beam_x", "Pixel_size"]),
+        *[st.one_of(st.floats().map(str), st.integers().map(str), st.text(max_size=5))] * 2,
+    ),
+    st.builds(lambda x, y: f"# Pixel_size {x} m x {y} m", *[st.floats().map(str)] * 2),
+)
+
+
+@given(lines=st.lists(HEADER_LINES, max_size=6))
+def test_any_header_gives_a_centre_or_a_geometry_error(lines: list[str]) -> None:
+    facts = pilatus_facts("\r\n".join(lines))
+    try:
+        geometry = ANY.geometry(SHAPE, facts)
+    except GeometryError as error:
+        assert "the beam centre is not known" in str(error)  # noqa: PT017 - both ends are right
+    else:
+        assert (geometry.center_x, geometry.center_y) == (facts.center_x, facts.center_y)
+
+
+@given(
+    header=st.dictionaries(
+        st.sampled_from(["Center_1", "Center_2", "Offset_1", "PSize_1", "PSize_2", "psize_1", "Dummy"]),
+        st.one_of(st.floats().map(str), st.text(max_size=8), st.floats().map(lambda x: f"{x}_m")),
+    )
+)
+def test_any_edf_header_gives_a_centre_or_a_geometry_error(header: dict[str, str]) -> None:
+    try:
+        ANY.geometry(SHAPE, edf_facts(header))
+    except GeometryError as error:
+        assert "the beam centre is not known" in str(error)  # noqa: PT017 - both ends are right
 
 
 def test_what_a_user_says_wins(tmp_path: Path) -> None:
