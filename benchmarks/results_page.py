@@ -68,6 +68,18 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (
         "dvfb invariance benchmark --figure docs/images/invariance.png",
         sheet,
     ),
+    (
+        "Folds measured along the azimuth, on the benchmark of real frames",
+        "fold-physics",
+        "--without x9-gisaxs",
+        sheets.fold_physics,
+    ),
+    (
+        "The same with grazing frames that experts tagged as having no fold",
+        "fold-physics-tagged",
+        "python -m benchmarks.fold_physics",
+        sheets.fold_physics,
+    ),
     ("Novelty", "novelty-default", "dvfb novelty --figure docs/images/novelty.png", sheet),
     ("Speed", "annotate-frames", "--beside runs/paper-joint/bundle", sheets.annotate_frames),
     ("Speed of the view", "view-speed", "", sheets.view_speed),
@@ -104,7 +116,7 @@ FIGURES = {
 
 def spelled_out(name: str, command: str) -> str:
     """Return a whole command."""
-    if command.startswith("dvfb"):
+    if command.startswith(("dvfb", "python")):
         return command
     module = name.replace("live-", "live ") if name.startswith("live-") else name.replace("-", "_")
     return f"python -m benchmarks.{module} {command}".rstrip()

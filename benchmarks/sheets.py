@@ -176,3 +176,34 @@ def live_memory(results: Results) -> Sheet:
         "with a full queue of 256 frames (1.0 GB) throughout; frames that several processes see count in each. "
         f"{emptied['own']:.0f} MB and {emptied['others']:.0f} MB once it is empty.",
     )
+
+
+def fold_physics(results: Results) -> Sheet:
+    """Folds measured along the azimuth on real frames."""
+    rows = [
+        [
+            name,
+            *(
+                f"{found[which]['value']:.2f}"
+                for which in ("all_right", "mean_average_precision", "precision", "recall")
+            ),
+            *(
+                f"{found['labels'][label]['average_precision']['value']:.2f} / "
+                f"{found['labels'][label]['roc_area']['value']:.2f}, "
+                + " / ".join(str(found["labels"][label][which]) for which in ("right", "wrong", "missed"))
+                for label in ("two_fold", "symmetry_rings")
+            ),
+        ]
+        for name, found in results["tries"].items()
+    ]
+    fitted = results["fitted_to_all"]
+    without = f" without {', '.join(results['without'])}" if results["without"] else ""
+    return table(
+        results,
+        ("decided by", "all right", "mean AP", "precision", "recall", "two_fold", "symmetry_rings"),
+        rows,
+        f"{len(results['frames'])} real frames{without}; the other five labels by {results['model']}. Of the two "
+        "labels average precision / ROC area, accepted right / wrong / missed. The docstring of the benchmark says "
+        f"what each try is. Fitted to all set-ups, threshold and slope are {fitted['threshold']:.2f} and "
+        f"{fitted['slope']:.2f}.",
+    )

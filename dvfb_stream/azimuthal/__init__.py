@@ -1,0 +1,1 @@
+"""How what a frame shows varies along the azimuth: harmonics of each ring, their order, and what noise allows."""

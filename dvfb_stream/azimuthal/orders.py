@@ -1,0 +1,81 @@
+"""Order and contrast of what views of one geometry show, measured without a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvfb_stream.azimuthal.evidence import Evidence, evidence
+from dvfb_stream.azimuthal.harmonics import HarmonicFit, Harmonics
+from dvfb_stream.azimuthal.polar_bins import PolarBins
+from dvfb_stream.azimuthal.sectors import gather
+
+FRAMES_TOGETHER = 4
+"""Their sectors stay in a processor's cache; more at a time take longer for each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredOrders:
+    """Of one view."""
+
+    verified: Evidence
+    """From sectors that are seen together with their opposites, and agree: what decides."""
+    seen: Evidence
+    """From all sectors: what a shadow or a window may have made, where the opposite side is not seen."""
+    worth: float
+    """Counts that one photon gives: 1 of a counting detector."""
+    shift_x: float
+    """View pixels from the stated centre to the one about which odd harmonics vanish; 0 where they tell none."""
+    shift_y: float
+
+
+class AzimuthalOrders:
+    """Measures views of one geometry.
+
+    Parameters
+    ----------
+    mask
+        (rows, columns) of the view, True = valid; at least one pixel is.
+    center_x, center_y
+        Direct beam in view pixels; pixel centres at integers.
+    area
+        Detector pixels under a view pixel: with them a view pixel's mean becomes photons.
+    """
+
+    def __init__(self, mask: NDArray[np.bool_], center_x: float, center_y: float, area: float) -> None:
+        self._bins = PolarBins(mask, center_x, center_y)
+        self._area = area
+        self._verified = HarmonicFit(self._bins, verified=True)
+        self._seen = HarmonicFit(self._bins, verified=False)
+
+    def harmonics(self, counts: NDArray[np.float32]) -> tuple[Harmonics, Harmonics]:
+        """Return the verified harmonics of views, and those of all sectors, for figures; see `measure`."""
+        sectors = gather(self._bins, counts, self._area)
+        return self._verified.fit(sectors, self._area), self._seen.fit(sectors, self._area)
+
+    def measure(self, counts: NDArray[np.float32]) -> list[MeasuredOrders]:
+        """Return what is measured of each view.
+
+        Parameters
+        ----------
+        counts
+            (B, rows, columns) mean counts of the detector pixels under each view pixel; anything where the mask is
+            False. The unit does not matter: what a photon is worth is estimated.
+        """
+        found = []
+        for start in range(0, len(counts), FRAMES_TOGETHER):
+            sectors = gather(self._bins, counts[start : start + FRAMES_TOGETHER], self._area)
+            verified, seen = (evidence(fit.fit(sectors, self._area)) for fit in (self._verified, self._seen))
+            for one, other, worth, shift in zip(verified, seen, sectors.worth, sectors.shift, strict=True):
+                found.append(
+                    MeasuredOrders(
+                        verified=one,
+                        seen=other,
+                        worth=float(worth),
+                        shift_x=float(shift[0]),
+                        shift_y=float(shift[1]),
+                    )
+                )
+        return found

@@ -1,0 +1,89 @@
+"""Pixels of a view gathered into sectors of rings around the beam."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+SECTORS = 72
+"""Of 5 degrees, the first around azimuth 0: no flip or quarter turn cuts one, and twelve harmonics are told apart."""
+HALF = SECTORS // 2
+AZIMUTHS = np.arange(SECTORS) * (2 * np.pi / SECTORS)
+"""Middles of the sectors."""
+RING_WIDTH = 2.0
+"""View pixels: narrow rings stay narrow, and from 6 pixels on each sector of a ring holds one."""
+STEEPEST = 0.7
+"""Slope of the logarithm over a view pixel: a power law of exponent -4 at 6 pixels."""
+
+
+class PolarBins:
+    """The sectors of one geometry's views.
+
+    Parameters
+    ----------
+    mask
+        (rows, columns) of the view, True = valid.
+    center_x, center_y
+        Direct beam in view pixels; pixel centres at integers.
+
+    Attributes
+    ----------
+    radii
+        (R,) mean radius of each ring's valid pixels, ascending.
+    pixels
+        (R, 72) valid pixels in each sector.
+    """
+
+    def __init__(self, mask: NDArray[np.bool_], center_x: float, center_y: float) -> None:
+        rows, columns = mask.shape
+        y, x = np.arange(rows)[:, None], np.arange(columns)
+        radius = np.hypot(x - center_x, y - center_y)[mask]
+        azimuth = np.arctan2(y - center_y, x - center_x)[mask]
+        ring = (radius / RING_WIDTH).astype(int)
+        _, ring = np.unique(ring, return_inverse=True)
+        rings = int(ring.max()) + 1
+        sector = np.rint(azimuth * (SECTORS / (2 * np.pi))).astype(int) % SECTORS
+        bins = ring * SECTORS + sector
+        shape = (rings, SECTORS)
+        self.pixels = np.bincount(bins, minlength=rings * SECTORS).reshape(shape).astype(float)
+        sums = np.bincount(bins, weights=radius, minlength=rings * SECTORS).reshape(shape)
+        self.radii = sums.sum(axis=1) / self.pixels.sum(axis=1)
+        seen = self.pixels > 0
+        means = np.divide(sums, self.pixels, out=np.zeros(shape), where=seen)
+        self._off = np.where(seen, means - self.radii[:, None], 0.0).astype(np.float32)
+        self._per_pixel = np.divide(1, self.pixels, out=np.zeros(shape), where=seen).astype(np.float32)
+        self._gather = csr_array(
+            (np.ones(len(bins), np.float32), (bins, np.flatnonzero(mask))), shape=(rings * SECTORS, mask.size)
+        )
+
+    def means(self, counts: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Return the mean of each ring and of each sector.
+
+        A sector's pixels lie somewhat nearer to the beam or farther from it than the ring's do; where intensity falls
+        steeply that alone would look like anisotropy, and is taken out by the slope between rings.
+
+        Parameters
+        ----------
+        counts
+            (B, rows, columns), anything where the mask is False.
+
+        Returns
+        -------
+        tuple
+            (B, R), (B, R, 72); 0 where no pixel is valid.
+        """
+        # One by one: side by side they would have to be transposed, which takes longer.
+        sums = np.stack([self._gather @ one.ravel() for one in counts]).reshape(-1, *self.pixels.shape)
+        ring = sums.sum(axis=2, dtype=float) / self.pixels.sum(axis=1)
+        steepness = slopes(ring, self.radii).astype(np.float32)
+        return ring, sums * self._per_pixel * np.exp(-steepness[:, :, None] * self._off)
+
+
+def slopes(ring: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return d ln I / d r of the means of rings, (B, R); 0 where nothing was counted."""
+    if len(radii) < 2:
+        return np.zeros_like(ring)
+    logarithm = np.log(np.maximum(ring, np.finfo(float).tiny))
+    found = np.gradient(logarithm, radii, axis=1).clip(-STEEPEST, STEEPEST)
+    return np.where(ring > 0, found, 0.0)
