@@ -124,7 +124,7 @@ class Detector:
         if self.shape is not None:
             claims.append(("the description", self.shape))
         claims += [(source, (mask.shape[0], mask.shape[1])) for source, mask in self.masks]
-        for model in (self.poni and self.poni.detector, self.model):
+        for model in (None if self.poni is None else self.poni.detector, self.model):
             if model is not None and model.shape is not None:
                 binned = bool(claims) and model.fits(claims[0][1])
                 claims.append((model.name, claims[0][1] if binned else model.shape))
