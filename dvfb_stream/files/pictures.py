@@ -1,4 +1,4 @@
-"""Pictures: grey PNG files hold counts or masks, the others have lost them, or never had any."""
+"""Pictures and archives: grey PNG files hold counts or masks; the others have lost them, or hold several things."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from dvfb_stream.errors import FrameError, MissingExtraError
 from dvfb_stream.files.damage import telling_damage
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+
+ZIP_MAGIC = b"PK\x03\x04"
 
 PICTURES = {b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"%PDF": "PDF", b"RIFF": "WebP"}
 """First bytes of what is refused by its name."""
@@ -25,6 +27,8 @@ _GREY = 0
 
 def refuse_pictures(path: Path, head: bytes) -> None:
     """Raise FrameError for a file whose first bytes are those of a picture that holds no counts."""
+    if head.startswith(ZIP_MAGIC):
+        raise FrameError(f"{path} is an archive, as of numpy.savez; save one array by numpy.save")
     kind = next((name for magic, name in PICTURES.items() if head.startswith(magic)), None)
     if kind == "JPEG":
         raise FrameError(f"{path} is a JPEG picture, which has lost the counts; give the detector's own file")
