@@ -100,7 +100,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             continue
         found.append(
             {
-                "view pixels": [low, high],
+                "view pixels": [low, high if math.isfinite(high) else None],
                 "frames": len(chosen),
                 "mean tilt in degrees": float(angles[chosen].mean()),
                 "wrong labels a frame": {

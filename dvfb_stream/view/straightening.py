@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 
 from dvfb_stream.tilt import Tilt
 
-NEGLIGIBLE_DEPARTURE = 2.0
+NEGLIGIBLE_DEPARTURE = 8.0
 """View pixels that rings may depart from circles before a view is straightened. Models are fitted to tilted
 detectors, too: up to here labels change as little without it, and interpolation blurs the noise."""
 
