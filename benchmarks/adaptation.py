@@ -18,6 +18,7 @@ from sklearn.metrics import average_precision_score
 
 from benchmarks.command import run
 from dvfb_stream import Annotator, Frame
+from dvfb_stream.examination import features_of
 from dvfb_stream.labels import LABELS
 from dvfb_stream.reproduction.independent_sets import domain
 from dvfb_stream.training.adaptation import LabelledFeatures, adapt, turned
@@ -33,7 +34,9 @@ def encoded(
     """Yield features of all copies, (S, n, F), and probabilities, (n, 10), some frames at a time."""
     for start in range(0, len(frames), FRAMES_AT_A_TIME):
         part = frames[start : start + FRAMES_AT_A_TIME]
-        copies = [annotator.features([turned(frame, symmetry) for frame in part]) for symmetry in symmetries]
+        copies = [
+            features_of(annotator, [turned(frame, symmetry) for frame in part]) for symmetry in symmetries
+        ]
         yield np.stack([copy.activations for copy in copies]), copies[0].scores
         print(f"{start + len(part)} of {len(frames)} frames", file=sys.stderr)
 

@@ -21,7 +21,7 @@ from dvfb_stream.errors import BundleError, FrameError, GeometryError, SettingsE
 from dvfb_stream.fbt import FourierBessel, complex_from_real, find_device
 from dvfb_stream.fourier_bessel_cache import FourierBesselCache
 from dvfb_stream.frame_annotator import FrameAnnotator, StageReport
-from dvfb_stream.frames import Frame, listed, pixels_of
+from dvfb_stream.frames import Frame, Geometry, listed, pixels_of
 from dvfb_stream.gpu_transfer import GpuTransfer, Transfer
 from dvfb_stream.labels import LABELS, close_under_implication
 from dvfb_stream.metrics import Stage
@@ -54,38 +54,17 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Examination:
-    """All that was computed of one frame, for figures."""
-
-    view: View
-    coefficients: NDArray[np.complex64]
-    """(n_radial, n_orders)."""
-    reconstruction: NDArray[np.float32]
-    """(128, 128) working pixels: what the coefficients say the view is, masked pixels filled in."""
-    annotation: Annotation
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Features:
-    """What the network makes of frames before its last layers: what heads of a beamline's own are fitted to."""
-
-    activations: NDArray[np.float32]
-    """(N, hidden) of the first fully connected layer; NaN where a frame cannot be annotated."""
-    scores: NDArray[np.float64]
-    """(N, 10) probabilities as they are; NaN likewise."""
-    reasons: tuple[str, ...]
-    """Of each frame, why it cannot be annotated; empty where it can."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Inferred:
+class Inferred:
     """All that the model says about one frame."""
 
     scores: NDArray[np.float64]
+    """(10,) probabilities."""
     residual: float
     novelty: float
     coefficients: NDArray[np.complex64]
+    """(n_radial, n_orders)."""
     activations: NDArray[np.float32]
+    """(hidden,) of the first fully connected layer."""
     view: View
 
 
@@ -183,6 +162,11 @@ class Annotator(FrameAnnotator):
         """Which model this is."""
         return self._identity
 
+    @property
+    def hidden(self) -> int:
+        """Width of the network's first fully connected layer."""
+        return self._network.hidden
+
     def provenance(self) -> dict[str, Any]:
         """Return what a result needs beside it to be traced and repeated; JSON-ready.
 
@@ -259,8 +243,8 @@ class Annotator(FrameAnnotator):
         return [
             self._failed(one.frame, result)
             if isinstance(result, Exception)
-            else self._annotation(one.frame, result, keep_coefficients=keep_coefficients)
-            for one, result in zip(prepared, self._inferred(prepared), strict=True)
+            else self.annotation(one.frame, result, keep_coefficients=keep_coefficients)
+            for one, result in zip(prepared, self.infer(prepared), strict=True)
         ]
 
     def fall_back(self) -> str:
@@ -281,44 +265,9 @@ class Annotator(FrameAnnotator):
         """Report each view, and estimate and network of each batch, from the thread that did the work."""
         self._report = report
 
-    def features(self, frames: Sequence[Frame]) -> Features:
-        """Return the features of frames, in order, and what the model says of them as it is (section 4.3).
-
-        Parameters
-        ----------
-        frames
-            Any number, of any geometries.
-        """
-        activations = np.full((len(frames), self._network.hidden), np.nan, dtype=np.float32)
-        scores = np.full((len(frames), len(LABELS)), np.nan)
-        reasons = [""] * len(frames)
-        for index, result in enumerate(self._inferred([self.prepare(frame) for frame in frames])):
-            if isinstance(result, Exception):
-                reasons[index] = str(result)
-            else:
-                activations[index], scores[index] = result.activations, result.scores
-        return Features(activations, scores, tuple(reasons))
-
-    def examine(self, frame: Frame) -> Examination:
-        """Return view, coefficients, reconstruction and annotation of one frame.
-
-        Raises
-        ------
-        FrameError, GeometryError
-            When the frame cannot be annotated.
-        """
-        view = self._views.get(frame.geometry).view(pixels_of(frame))
-        estimator = self._estimators.get(view, frame.geometry)
-        (result,) = self._infer(estimator, [Prepared(frame, view)])
-        annotation = self._annotation(frame, result, keep_coefficients=True)
-        coefficients = annotation.coefficients
-        assert coefficients is not None
-        reconstruction = estimator.reconstruct(coefficients[None])[0].cpu().numpy()
-        return Examination(view, coefficients, reconstruction, annotation)
-
-    def _inferred(self, prepared: Sequence[Prepared]) -> list[_Inferred | FrameError | GeometryError]:
+    def infer(self, prepared: Sequence[Prepared]) -> list[Inferred | FrameError | GeometryError]:
         """Return what the model says about each frame, or why it cannot; frames of equal geometry share batches."""
-        results: dict[int, _Inferred | FrameError | GeometryError] = {}
+        results: dict[int, Inferred | FrameError | GeometryError] = {}
         groups: dict[Any, tuple[View, list[int]]] = {}
         for index, one in enumerate(prepared):
             if isinstance(one.view, Exception):
@@ -329,7 +278,7 @@ class Annotator(FrameAnnotator):
             groups.setdefault(key, (one.view, []))[1].append(index)
         for view, indices in groups.values():
             try:
-                estimator = self._estimators.get(view, prepared[indices[0]].frame.geometry)
+                estimator = self.estimator_of(view, prepared[indices[0]].frame.geometry)
             except GeometryError as error:
                 results.update(dict.fromkeys(indices, error))
                 continue
@@ -338,8 +287,12 @@ class Annotator(FrameAnnotator):
                 results.update(zip(some, self._infer(estimator, [prepared[i] for i in some]), strict=True))
         return [results[index] for index in range(len(prepared))]
 
+    def estimator_of(self, view: View, geometry: Geometry) -> FourierBessel:
+        """Return the estimator of a view; GeometryError where no basis function reaches its valid pixels."""
+        return self._estimators.get(view, geometry)
+
     @torch.inference_mode()
-    def _infer(self, estimator: FourierBessel, prepared: Sequence[Prepared]) -> list[_Inferred]:
+    def _infer(self, estimator: FourierBessel, prepared: Sequence[Prepared]) -> list[Inferred]:
         """Return what the model says about frames with views that share an estimator."""
         started = time.perf_counter()
         views = [one.view for one in prepared if isinstance(one.view, View)]
@@ -359,7 +312,7 @@ class Annotator(FrameAnnotator):
         amplitudes = coefficients.cpu().numpy()
         self._took(Stage.NETWORK, started)
         return [
-            _Inferred(
+            Inferred(
                 scores[i],
                 float(residuals[i]),
                 float(novelties[i]),
@@ -391,7 +344,8 @@ class Annotator(FrameAnnotator):
             self._report(stage, now - started)
         return now
 
-    def _annotation(self, frame: Frame, result: _Inferred, *, keep_coefficients: bool) -> Annotation:
+    def annotation(self, frame: Frame, result: Inferred, *, keep_coefficients: bool = False) -> Annotation:
+        """Return the annotation of a frame from what the model says about it."""
         masked, geometry = result.view.masked_pixels, frame.geometry
         refusal = too_little(result.view, geometry)
         accepted = (

@@ -14,6 +14,7 @@ from scipy.special import expit
 from dvfb_stream import Annotator, Frame, Geometry, Origin
 from dvfb_stream.annotator import INFERENCE_FRAMES
 from dvfb_stream.errors import BundleError, FrameError, SettingsError
+from dvfb_stream.examination import examine, features_of
 from dvfb_stream.fbt import FourierBessel, FourierBesselSettings
 from dvfb_stream.labels import LABELS
 from dvfb_stream.metrics import Metrics, Stage
@@ -151,7 +152,7 @@ def test_accepted_labels_follow_thresholds_and_implications(annotator):
 
 def test_examination_shows_what_annotation_used(annotator):
     one = frame(4)
-    examination = annotator.examine(one)
+    examination = examine(annotator, one)
     np.testing.assert_array_equal(examination.view.image, make_view(one).image)
     assert examination.coefficients.shape == (40, 11)
     assert examination.reconstruction.shape == (128, 128)
@@ -166,7 +167,7 @@ def test_fit_residual_is_what_the_reconstruction_leaves_unexplained(annotator):
         frame(5, Geometry(shape=(256, 256), center_x=127.5, center_y=127.5)).pixels,
         Geometry(shape=(256, 256), center_x=127.5, center_y=127.5),
     )
-    examination = annotator.examine(one)
+    examination = examine(annotator, one)
     averages = examination.view.image.reshape(128, 2, 128, 2).mean((1, 3))
     y, x = np.mgrid[:128, :128]
     disk = np.hypot(x - 63.5, y - 63.5) < 64.5
@@ -246,7 +247,7 @@ def test_frames_that_lose_pixels_of_their_own_share_the_geometrys_plan(tiny_bund
 def test_features_are_what_the_last_layers_make_scores_of(tiny_bundle):
     annotator = Annotator.load(tiny_bundle, device="cpu")
     frames = [frame(0), frame(1, pixels=np.full(GEOMETRY.shape, np.nan)), frame(2)]
-    found = annotator.features(frames)
+    found = features_of(annotator, frames)
     assert found.activations.shape == (3, 32)
     assert np.isnan(found.activations[1]).all()
     assert np.isnan(found.scores[1]).all()

@@ -194,9 +194,10 @@ def _annotate(
 
 def _plot(annotator: Annotator, row: AnnotatedFrame, figures: OutputFile, number: int | None) -> None:
     from dvfb_stream.cli.annotate.frame_figure import FramePicture, draw_frame
+    from dvfb_stream.examination import examine
 
     assert row.frame is not None
-    seen = annotator.examine(row.frame)
+    seen = examine(annotator, row.frame)
     annotation = row.annotation
     orders = annotator.provenance()["fbt"]["orders"]
     picture = FramePicture(

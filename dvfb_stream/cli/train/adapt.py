@@ -239,6 +239,7 @@ def _features(
     import numpy as np
 
     from dvfb_stream.cli.labelled.frames import batches
+    from dvfb_stream.examination import features_of
     from dvfb_stream.labels import LABELS
     from dvfb_stream.training.adaptation import LabelledFeatures, copies_of, turned
     from dvfb_stream.training.adaptation.heads import UNKNOWN
@@ -249,7 +250,7 @@ def _features(
     def take(batch: Batch, failures: Failures) -> None:
         readable = [read.frame for read, _ in batch if read.frame is not None]
         copies = [
-            annotator.features([turned(frame, symmetry) for frame in readable]) for symmetry in symmetries
+            features_of(annotator, [turned(frame, symmetry) for frame in readable]) for symmetry in symmetries
         ]
         reasons = iter(zip(*(copy.reasons for copy in copies), strict=True))
         usable = []

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dvfb_stream import Annotator, Frame, Geometry, InvalidValues
+from dvfb_stream.examination import examine
 from dvfb_stream.tilt import Tilt
 from dvfb_stream.training.adaptation import copies_of, turned
 from dvfb_stream.training.augmentation import SYMMETRIES, transform
@@ -81,8 +82,8 @@ def test_coefficients_of_a_turned_frame_are_the_turned_coefficients(tiny_bundle,
     """Through the annotator, beam off the middle: up to the outermost ring of the disk (8)."""
     annotator = Annotator.load(tiny_bundle, device="cpu")
     frame = lopsided((256, 256))
-    before = annotator.examine(frame).coefficients
-    after = annotator.examine(turned(frame, symmetry)).coefficients
+    before = examine(annotator, frame).coefficients
+    after = examine(annotator, turned(frame, symmetry)).coefficients
     blank = torch.zeros(1, 256, 256)
     _, _, expected = transform(
         symmetry, blank, blank > 0, torch.from_numpy(before)[None], orders=tuple(range(0, 21, 2))
