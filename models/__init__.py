@@ -12,7 +12,7 @@ if TYPE_CHECKING:
         load_bundle,
         save_bundle,
     )
-    from dvfb_stream.models.description import BundleDescription, read_description
+    from dvfb_stream.models.bundle_description import BundleDescription, read_description
     from dvfb_stream.models.networks import AnnotationNetwork, build_network
     from dvfb_stream.models.registry import all_bundle_folders, bundle_folders, find_bundle, user_folder
 

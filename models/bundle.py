@@ -21,7 +21,12 @@ from dvfb_stream.atomic_output import replaced
 from dvfb_stream.errors import BundleError, SettingsError
 from dvfb_stream.fbt.settings import FourierBesselSettings
 from dvfb_stream.labels import LABELS
-from dvfb_stream.models.description import FORMAT, BundleDescription, LabelCalibration, read_description
+from dvfb_stream.models.bundle_description import (
+    FORMAT,
+    BundleDescription,
+    LabelCalibration,
+    read_description,
+)
 from dvfb_stream.models.kernel_head import KernelHeads
 from dvfb_stream.models.networks import AnnotationNetwork, build_network
 from dvfb_stream.models.novelty import STATISTICS, Novelty

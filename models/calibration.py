@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dvfb_stream.models.description import LabelCalibration
+from dvfb_stream.models.bundle_description import LabelCalibration
 
 OPERATING_POINTS = ("best_f1", "high_precision")
 """Sets of thresholds that a bundle has."""

@@ -96,7 +96,7 @@ def tiny_bundle(tmp_path_factory):
     from dvfb_stream.fbt import FourierBesselSettings
     from dvfb_stream.labels import LABELS
     from dvfb_stream.models import build_network, save_bundle
-    from dvfb_stream.models.description import LabelCalibration
+    from dvfb_stream.models.bundle_description import LabelCalibration
     from dvfb_stream.models.novelty import STATISTICS, Novelty
 
     torch.manual_seed(0)

@@ -19,7 +19,7 @@ from dvfb_stream.errors import FrameError
 from dvfb_stream.frames import COUNT_KINDS, Frame, Geometry, plain_array
 from dvfb_stream.invalid_pixels import InvalidPixels, invalid_pixels
 from dvfb_stream.view.bands import Areas
-from dvfb_stream.view.frame_sums import FrameSums
+from dvfb_stream.view.masked_sums import FrameSums
 from dvfb_stream.view.straightening import NEGLIGIBLE_DEPARTURE, Straightening
 
 VIEW_SIZE = 256

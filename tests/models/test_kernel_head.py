@@ -12,7 +12,7 @@ from dvfb_stream.errors import BundleError
 from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.labels import LABELS
 from dvfb_stream.models import load_bundle, save_bundle
-from dvfb_stream.models.description import LabelCalibration
+from dvfb_stream.models.bundle_description import LabelCalibration
 from dvfb_stream.models.kernel_head import KernelHeads, unit_max
 
 

@@ -13,8 +13,8 @@ from sklearn.svm import SVC
 
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.labels import LABELS
+from dvfb_stream.models.bundle_description import LabelCalibration
 from dvfb_stream.models.calibration import fit_label
-from dvfb_stream.models.description import LabelCalibration
 from dvfb_stream.models.kernel_head import KernelHeads, unit_max
 from dvfb_stream.training.kernel_svm import fit_kernel_svms
 
