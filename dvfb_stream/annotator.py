@@ -219,7 +219,7 @@ class Annotator(FrameAnnotator):
             view = self._views.get(frame.geometry).view(pixels)
         except (FrameError, GeometryError) as error:
             return Prepared(frame, error)
-        self._took(Stage.VIEW, started)
+        self._took(Stage.VIEW, time.perf_counter() - started)
         gpu = self._transfer
         return Prepared(frame, view, None if gpu is None else gpu.copy(view))
 
@@ -294,23 +294,23 @@ class Annotator(FrameAnnotator):
     @torch.inference_mode()
     def _infer(self, estimator: FourierBessel, prepared: Sequence[Prepared]) -> list[Inferred]:
         """Return what the model says about frames with views that share an estimator."""
-        started = time.perf_counter()
+        began = time.perf_counter()
         views = [one.view for one in prepared if isinstance(one.view, View)]
         images, masks = self._on_device(prepared)
         solution = estimator.solve(images)
         coefficients = complex_from_real(
             solution.coefficients, n_radial=self._fbt.n_radial, orders=self._fbt.orders
         )
-        residuals = (
-            solution.unexplained.cpu().numpy()
-        )  # waits for the device, so that what follows is not timed
-        started = self._took(Stage.COEFFICIENTS, started)
+        # Waits for the device, so that what follows is timed alone.
+        residuals = solution.unexplained.cpu().numpy()
+        estimated = time.perf_counter()
         logits, hidden = self._network(self._network.prepare(images, masks, coefficients))
         features = hidden.cpu().numpy()
         scores = probabilities(self._judged(logits.cpu().numpy(), features), self._calibrations)
         novelties = self._bundle.novelty.novelty(novelty_inputs(hidden, images, masks))
         amplitudes = coefficients.cpu().numpy()
-        self._took(Stage.NETWORK, started)
+        self._took(Stage.COEFFICIENTS, estimated - began)
+        self._took(Stage.NETWORK, time.perf_counter() - estimated)
         return [
             Inferred(
                 scores[i],
@@ -337,12 +337,9 @@ class Annotator(FrameAnnotator):
         images = torch.from_numpy(np.stack([view.image for view in views])).to(self.device)
         return images, torch.from_numpy(np.stack([view.mask for view in views])).to(self.device)
 
-    def _took(self, stage: Stage, started: float) -> float:
-        """Report a stage that began at `started` and ends now; return the time."""
-        now = time.perf_counter()
+    def _took(self, stage: Stage, seconds: float) -> None:
         if self._report is not None:
-            self._report(stage, now - started)
-        return now
+            self._report(stage, seconds)
 
     def annotation(self, frame: Frame, result: Inferred, *, keep_coefficients: bool = False) -> Annotation:
         """Return the annotation of a frame from what the model says about it."""

@@ -75,13 +75,10 @@ class Areas:
         """Integrate (rows, columns) values: (size, size), times the area of a pixel."""
         summed = np.zeros((self.size, self.shape[1]), np.float32)
         for band in self.bands:
-            self.add_rows(band, values[band.rows].astype(np.float32), summed)
+            part = values[band.rows].astype(np.float32)
+            for block in band.blocks:
+                np.matmul(block.lengths, part[block.pixels], out=summed[block.view])
         return self.over_columns(summed)
-
-    def add_rows(self, band: Band, values: NDArray[np.float32], summed: NDArray[np.float32]) -> None:
-        """Integrate (rows, columns) values of a band along columns, into its rows of `summed`, (size, columns)."""
-        for block in band.blocks:
-            np.matmul(block.lengths, values[block.pixels], out=summed[block.view])
 
     def over_columns(self, summed: NDArray[np.float32]) -> NDArray[np.float32]:
         """Integrate along rows what is integrated along columns: (size, columns) to (size, size)."""

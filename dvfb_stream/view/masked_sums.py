@@ -196,7 +196,8 @@ class FrameSums:
                     low, high = _range(counts)
                     n_valid += int(np.count_nonzero(valid[band.own]))
                 least, greatest = min(least, low), max(greatest, high)
-                self._areas.add_rows(band, counts, memory.summed)
+                for block in band.blocks:
+                    np.matmul(block.lengths, counts[block.pixels], out=memory.summed[block.view])
             total = self._areas.over_columns(memory.summed)
         self._spare.append(memory)
         coverage = self._coverage(differing, expected) if differing else expected.coverage
