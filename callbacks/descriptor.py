@@ -16,9 +16,9 @@ from dvfb_stream.callbacks.document_fields import (
     moment,
     size_of,
     text,
-    whole,
 )
 from dvfb_stream.errors import GeometryError
+from dvfb_stream.files.described_shape import DescribedShape, described_shape
 from dvfb_stream.files.references import Expected
 from dvfb_stream.frames import Geometry
 
@@ -95,14 +95,19 @@ class Descriptor:
         self.n_bytes = size_of(self._doc or self._images)
         """About what is kept takes."""
         self._geometries: dict[str, Geometry | str] = {}
-        self._expected = {key: _expected(spec) for key, spec in self._images.items()}
+        self._shapes = {key: described_shape(spec.get("shape")) for key, spec in self._images.items()}
+        self._expected = {key: _expected(spec, self._shapes[key]) for key, spec in self._images.items()}
 
     def spec(self, key: str) -> Document:
         """Return what the descriptor says of a data key with images; nothing where it says nothing."""
         return self._images.get(key, {})
 
+    def shape(self, key: str) -> DescribedShape:
+        """Return what the descriptor's shape says of the images of a data key."""
+        return self._shapes.get(key, DescribedShape())
+
     def expected(self, key: str) -> Expected:
-        """Return what the descriptor promises of each frame of a data key: one object for all, of which many wait."""
+        """Return what the descriptor says of each frame of a data key: one object for all, of which many wait."""
         return self._expected.get(key, Expected())
 
     def is_image(self, key: str, value: object) -> bool:
@@ -149,20 +154,13 @@ def looks_like_image(spec: Document) -> bool:
     return spec.get("dtype") == "array" and isinstance(shape, list | tuple) and len(shape) in (2, 3)
 
 
-def _expected(spec: Document) -> Expected:
-    shape, dtype = spec.get("shape"), spec.get("dtype_numpy")
-    rows_columns = None
-    if (
-        isinstance(shape, list | tuple)
-        and len(shape) >= 2
-        and all((whole(length) or 0) > 0 for length in shape)
-    ):
-        rows_columns = (int(shape[-2]), int(shape[-1]))
+def _expected(spec: Document, shape: DescribedShape) -> Expected:
+    dtype = spec.get("dtype_numpy")
     try:
         known = np.dtype(dtype) if isinstance(dtype, str) and dtype else None
     except (TypeError, ValueError, SyntaxError):
         known = None
-    return Expected(rows_columns, known)
+    return Expected(shape.rows_columns, known)
 
 
 def _no_geometry(key: str, described: object, pixels: NDArray[Any] | None) -> str:

@@ -13,7 +13,9 @@ from dvfb_stream.annotations import Annotation
 from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.callbacks.document_fields import MAX_FRAMES_IN_A_DOCUMENT, DocumentError
 from dvfb_stream.errors import FrameError
-from dvfb_stream.files.references import FrameReference
+from dvfb_stream.files.checks import is_coloured
+from dvfb_stream.files.described_shape import coloured
+from dvfb_stream.files.references import ANYTHING, Expected, FrameReference
 from dvfb_stream.frames import NUMBER_KINDS, Geometry, Origin, plain_array
 
 
@@ -77,6 +79,8 @@ class FrameSequence:
     """When the raw document says that they were taken, seconds since 1970."""
     pixels: Sequence[NDArray[Any]] | FileFrames = ()
     """Perhaps the detector's own buffer: to be copied by whoever keeps them. Empty where there is a reason."""
+    expected: Expected = ANYTHING
+    """What the descriptor says of each."""
     geometry: Geometry | None = None
     reason: str = ""
     """Why there are no pixels, or no geometry: the frames are not to be annotated."""
@@ -108,6 +112,22 @@ class FrameSequence:
             return self.seq_num
         return self.seq_num + position // self.frames_each
 
+    def misfit(self, pixels: NDArray[Any]) -> str:
+        """Return why pixels cannot be annotated with the geometry: they have another shape; empty where they can."""
+        if self.geometry is None or pixels.shape == self.geometry.shape:
+            return ""
+        described = self.expected.shape
+        says = "" if described is None else f", and the descriptor says {described}"
+        return (
+            f"the frame has shape {pixels.shape}, but its geometry says {self.geometry.shape} (rows, columns){says}; "
+            f"where the detector reads out a region or bins, give {self.origin.data_key!r} the geometry of that: its "
+            "shape, and the beam centre counted from its first pixel"
+        )
+
+    def remark(self, pixels: NDArray[Any], more: str = "") -> str:
+        """Return what is to be said beside the label of pixels that are not what the documents say."""
+        return " ".join(said for said in (self.expected.difference(pixels.shape, pixels.dtype), more) if said)
+
     def row(self, annotation: Annotation) -> Row:
         """Return the row of one of the frames, the one that its annotation names as its origin.
 
@@ -134,7 +154,8 @@ def images_in(value: object) -> list[NDArray[Any]]:
     Raises
     ------
     FrameError
-        When it is not an array of numbers (or nested lists of them) with two or three dimensions, or has no pixels.
+        When it is not an array of numbers (or nested lists of them) with two or three dimensions, has no pixels, or
+        is a picture in colours.
     DocumentError
         When there are more than is believed.
     """
@@ -150,6 +171,8 @@ def images_in(value: object) -> list[NDArray[Any]]:
         ) from error
     if array.dtype.kind not in NUMBER_KINDS:
         raise FrameError(f"a frame must be an array of numbers, not of type {array.dtype}")
+    if is_coloured(array.shape):
+        raise FrameError(coloured(f"the image of shape {array.shape}"))
     if array.ndim not in (2, 3):
         raise FrameError(f"a frame must have the shape (H, W) or (n, H, W), not {array.shape}")
     if 0 in array.shape[-2:]:

@@ -18,6 +18,7 @@ from dvfb_stream.callbacks.latest_annotations import LatestAnnotations
 from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats, check_given, frame_memory
 from dvfb_stream.callbacks.row_writer import Sink
 from dvfb_stream.errors import SettingsError, check_at_least
+from dvfb_stream.files.handler_classes import Handler
 from dvfb_stream.files.references import FrameReader
 from dvfb_stream.frame_annotator import SupportsAnnotate
 from dvfb_stream.frames import Geometry
@@ -73,6 +74,9 @@ class LiveAnnotator:
         Geometry of each data key that holds frames, or what finds it in each run; see `AnnotationPipeline`.
     files, root_map, patience
         How pixels are read that documents say to lie in files; see `AnnotationPipeline`.
+    handlers
+        Classes that read old-style resources, by spec, before those that packages register: as
+        ``package.module:Class``, or themselves where the process that reads files can import them.
     policy
         ``"drop-newest"``; ``"sample"``, which spreads over the scan what it lets in; or ``"block"`` for scripts
         that would rather let the plan wait than miss a frame.
@@ -92,7 +96,7 @@ class LiveAnnotator:
         When the model cannot be loaded.
     SettingsError
         When the policy does not exist, a bound is not positive, a sink cannot be called, `detectors` is no mapping,
-        or a detector's geometry is none.
+        a detector's geometry is none, or a handler cannot be imported.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class LiveAnnotator:
         files: FrameReader | None = None,
         root_map: Mapping[str, str] | None = None,
         patience: float = 30.0,
+        handlers: Mapping[str, Handler | str] | None = None,
         policy: str | FullQueuePolicy = FullQueuePolicy.DROP_NEWEST,
         device: str = "auto",
         annotate_in: str | AnnotateIn = AnnotateIn.PROCESS,
@@ -119,6 +124,8 @@ class LiveAnnotator:
         # Before the model is loaded, which takes seconds.
         check_at_least(1, batch_size=batch_size, max_frames=max_frames, max_bytes=max_bytes)
         check_given(sinks, detectors)
+        if files is not None and handlers:
+            raise SettingsError("give handlers to the files that you give: FrameFiles(handlers={...})")
         metrics = Metrics() if metrics is None else metrics
         with ExitStack() as opened:
             memory = frame_memory(max_bytes)
@@ -127,7 +134,7 @@ class LiveAnnotator:
             if isinstance(annotator, AnnotatorProcess) and annotator is not model:
                 opened.callback(annotator.close)
             if files is None and annotate_in == AnnotateIn.PROCESS:
-                files = FilesProcess(memory, metrics=metrics)
+                files = FilesProcess(memory, handlers=handlers, metrics=metrics)
                 opened.callback(files.close)
                 files.start()
             self._pipeline = AnnotationPipeline(
@@ -137,6 +144,7 @@ class LiveAnnotator:
                 files=files,
                 root_map=root_map,
                 patience=patience,
+                handlers=handlers,
                 policy=policy,
                 batch_size=batch_size,
                 max_wait=max_wait,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from dvfb_stream.callbacks.row_writer import AnalysisProgress, AnalysisWriter, R
 from dvfb_stream.callbacks.runs import RunTracker
 from dvfb_stream.errors import FrameError, SettingsError, check_at_least
 from dvfb_stream.files.frame_files import FrameFiles
+from dvfb_stream.files.handler_classes import Handler
 from dvfb_stream.files.references import FrameReader, FrameReference
 from dvfb_stream.frame_annotator import SupportsAnnotate, as_frame_annotator
 from dvfb_stream.frames import Frame, Geometry, Origin
@@ -101,12 +101,12 @@ class PipelineStats:
 class _Read:
     """Takes what is read of frames; a tenth of a million may wait, so that a `partial` would be too large."""
 
-    take: Callable[[AnalysisProgress, FrameSequence, int, NDArray[Any] | NotRead], None]
+    take: Callable[[AnalysisProgress, FrameSequence, int, NDArray[Any] | NotRead, str], None]
     progress: AnalysisProgress
     frames: FrameSequence
 
-    def __call__(self, position: int, found: NDArray[Any] | NotRead) -> None:
-        self.take(self.progress, self.frames, position, found)
+    def __call__(self, position: int, found: NDArray[Any] | NotRead, remark: str) -> None:
+        self.take(self.progress, self.frames, position, found, remark)
 
 
 class AnnotationPipeline:
@@ -143,6 +143,8 @@ class AnnotationPipeline:
         Other places for the folders that documents name: ``{"/ioc/data": "/mnt/data"}``.
     patience
         Seconds that a frame's file may be late before the frame gets a row that says so.
+    handlers
+        Classes that read old-style resources, by spec; for `files` that are made here.
     policy, batch_size, max_wait, max_frames, max_bytes
         See `dvfb_stream.worker.Worker`.
     max_rows
@@ -179,6 +181,7 @@ class AnnotationPipeline:
         files: FrameReader | None = None,
         root_map: Mapping[str, str] | None = None,
         patience: float = 30.0,
+        handlers: Mapping[str, Handler | str] | None = None,
         policy: FullQueuePolicy = FullQueuePolicy.BLOCK,
         batch_size: int = 16,
         max_wait: float = 0.2,
@@ -222,7 +225,7 @@ class AnnotationPipeline:
             max_bytes=max_bytes,
             policy=policy,
         )
-        files = FrameFiles(memory=self._memory) if files is None else files
+        files = FrameFiles(handlers=handlers, memory=self._memory) if files is None else files
         self._reader = PixelReader(files, patience=patience, head_start=head_start, metrics=self.metrics)
         self._writer = AnalysisWriter(
             sinks,
@@ -395,25 +398,31 @@ class AnnotationPipeline:
     def _annotate(
         self, progress: AnalysisProgress, frames: FrameSequence, position: int, image: NDArray[Any]
     ) -> None:
-        frame = _frame(frames, position, image)
-        if image.size > math.prod(frame.geometry.shape):
-            # It would fail where it is annotated, and a copy of it might be more than memory holds.
-            reason = f"the frame has shape {image.shape}, but its geometry says {frame.geometry.shape}"
+        # Where it does not fit, a copy of it might be more than memory holds.
+        if reason := frames.misfit(image):
             self._fail(progress, frames, position, NotRead(Status.FAILED, reason), wait=self._waits)
         else:
-            deliver = partial(self._deliver, progress, frames)
+            deliver = partial(self._deliver, progress, frames, frames.remark(image))
+            frame = _frame(frames, position, image)
             self._worker.submit(frame, deliver, keep=self._memory.take_over, head_start=self._head_start)
 
     # -- on the reader's thread, and the worker's ------------------------------------------------------------
 
     def _read(
-        self, progress: AnalysisProgress, frames: FrameSequence, position: int, found: NDArray[Any] | NotRead
+        self,
+        progress: AnalysisProgress,
+        frames: FrameSequence,
+        position: int,
+        found: NDArray[Any] | NotRead,
+        remark: str,
     ) -> None:
         """Hand on what was read; waiting here for the worker keeps memory bounded."""
         if isinstance(found, NotRead):
             self._fail(progress, frames, position, found, wait=True)
+        elif reason := frames.misfit(found):
+            self._fail(progress, frames, position, NotRead(Status.FAILED, reason), wait=True)
         else:
-            deliver = partial(self._deliver, progress, frames)
+            deliver = partial(self._deliver, progress, frames, frames.remark(found, remark))
             self._worker.submit(_frame(frames, position, found), deliver, wait=True)
 
     def _fail(
@@ -432,7 +441,12 @@ class AnnotationPipeline:
         )
         self._put(progress, frames, annotation, wait=wait)
 
-    def _deliver(self, progress: AnalysisProgress, frames: FrameSequence, annotation: Annotation) -> None:
+    def _deliver(
+        self, progress: AnalysisProgress, frames: FrameSequence, remark: str, annotation: Annotation
+    ) -> None:
+        if remark:
+            both = " ".join(said for said in (annotation.remark, remark) if said)
+            annotation = replace(annotation, remark=both)
         # Rows of frames that the worker drops come on the thread that submits, under whichever policy.
         self._put(progress, frames, annotation, wait=annotation.status is not Status.DROPPED)
 

@@ -19,7 +19,7 @@ from dvfb_stream.annotations import Status
 from dvfb_stream.callbacks.frame_sequence import FileFrames
 from dvfb_stream.errors import FrameError, NotThereYetError, SettingsError
 from dvfb_stream.files.frame_files import FrameFiles
-from dvfb_stream.files.references import FrameReader
+from dvfb_stream.files.references import FrameReader, Remark
 from dvfb_stream.metrics import Metrics, Stage, catalogue
 
 logger = logging.getLogger(__name__)
@@ -34,8 +34,8 @@ class NotRead:
     reason: str
 
 
-Deliver = Callable[[int, NDArray[Any] | NotRead], None]
-"""Called with a frame's position among those submitted with it and its pixels, or why there are none."""
+Deliver = Callable[[int, NDArray[Any] | NotRead, str], None]
+"""Called with a frame's position among those submitted with it, its pixels, or why there are none, and a remark."""
 
 TOO_MANY = NotRead(Status.DROPPED, "too many frames wait to be read from files")
 CLOSED = NotRead(Status.FAILED, "the reader was closed before the frame was read")
@@ -282,7 +282,8 @@ class PixelReader:
         with self._changed:
             entry, gives_up = source.entries[0], self._gives_up
         begun = self._clock()
-        found = entry.refusal or (CLOSED if gives_up else self._read(entry, source.name))
+        remarks: list[str] = []
+        found = entry.refusal or (CLOSED if gives_up else self._read(entry, source.name, remarks.append))
         now = self._clock()
         with self._changed:
             if entry.refusal is None:
@@ -307,7 +308,7 @@ class PixelReader:
                 self._plan(max(now, begins), partial(self._read_next, source))
             else:
                 del self._sources[source.name]
-        _hand_on(entry.deliver, position, found)
+        _hand_on(entry.deliver, position, found, " ".join(remarks))
         with self._changed:
             if entry.next == entry.end:
                 del self._entries[entry.number]
@@ -315,10 +316,10 @@ class PixelReader:
                 self._count_waiting(-1)
             self._changed.notify_all()
 
-    def _read(self, entry: _Entry, source: str) -> NDArray[Any] | NotRead | None:
+    def _read(self, entry: _Entry, source: str, remark: Remark) -> NDArray[Any] | NotRead | None:
         """Return the pixels of the frame that is next, or why there are none; None: it may be there later."""
         try:
-            return self._files.read(entry.references[entry.next], entry.run)
+            return self._files.read(entry.references[entry.next], entry.run, remark)
         except NotThereYetError as error:
             if self._clock() - entry.submitted < self._patience:
                 return None
@@ -330,8 +331,8 @@ class PixelReader:
             return NotRead(Status.FAILED, f"{source} cannot be read: {type(error).__name__}: {error}")
 
 
-def _hand_on(deliver: Deliver, position: int, found: NDArray[Any] | NotRead) -> None:
+def _hand_on(deliver: Deliver, position: int, found: NDArray[Any] | NotRead, remark: str = "") -> None:
     try:
-        deliver(position, found)
+        deliver(position, found, remark)
     except Exception:
         logger.exception("a frame was read, but could not be handed on")

@@ -25,9 +25,11 @@ from dvfb_stream.callbacks.document_fields import (
     whole,
 )
 from dvfb_stream.callbacks.frame_sequence import FileFrames, FrameSequence, RawEvent, images_in
+from dvfb_stream.callbacks.old_documents import stream_resource_of_today
 from dvfb_stream.callbacks.resources import Datums, Gap, StreamResource, frames_each
 from dvfb_stream.callbacks.row_writer import RunProgress
 from dvfb_stream.errors import FrameError
+from dvfb_stream.files.described_shape import coloured
 from dvfb_stream.frames import Geometry, Origin
 
 NOT_ANNOUNCED = "no document announced this frame, though some announced frames after it"
@@ -151,6 +153,7 @@ class RawRun:
         uid = text(doc, "uid")
         if uid in self._resources:
             raise RepeatedError("the stream resource came before")
+        doc = stream_resource_of_today(doc)
         self._resources[uid] = StreamResource(
             data_key=text(doc, "data_key"),
             uri=text(doc, "uri"),
@@ -257,16 +260,10 @@ class RawRun:
                 continue
             pixels: Sequence[NDArray[Any]] | FileFrames = ()
             reason = ""
-            # Before it is filled, the value of external data is the id of its datum; `filled` may be absent.
-            is_filled = filled.get(key) if isinstance(filled, Mapping) else None
-            if isinstance(value, str) and (is_filled is False or "external" in descriptor.spec(key)):
-                described = frames_each(descriptor.spec(key).get("shape"), {})
-                pixels = self._datums.frames(value, described, descriptor.expected(key))
-            else:
-                try:
-                    pixels = images_in(value)
-                except FrameError as error:
-                    reason = str(error)
+            try:
+                pixels = self._pixels(descriptor, key, value, filled)
+            except FrameError as error:
+                reason = str(error)
             count = 1 if reason else len(pixels)
             if not count:
                 continue
@@ -285,6 +282,19 @@ class RawRun:
                 seq_num=seq_num,
             )
 
+    def _pixels(
+        self, descriptor: Descriptor, key: str, value: object, filled: object
+    ) -> Sequence[NDArray[Any]] | FileFrames:
+        """Return the images that an event has under a data key, or where they lie; FrameError where it has none."""
+        # Before it is filled, the value of external data is the id of its datum; `filled` may be absent.
+        is_filled = filled.get(key) if isinstance(filled, Mapping) else None
+        if not isinstance(value, str) or (is_filled is not False and "external" not in descriptor.spec(key)):
+            return images_in(value)
+        shape = descriptor.shape(key)
+        if shape.is_coloured:
+            raise FrameError(coloured(f"the image under {key!r}"))
+        return self._datums.frames(value, shape.frames, descriptor.expected(key))
+
     def _taken_in(self, uid: object) -> int | None:
         """Return the delivery in which an event was last taken since the run is followed; None where in none."""
         taken = self._events.taken.get(uid) if isinstance(uid, str) else None
@@ -297,7 +307,8 @@ class RawRun:
         key = resource.data_key
         if not descriptor.is_image(key, None):
             return []
-        each = frames_each(descriptor.spec(key).get("shape"), resource.parameters)
+        each = frames_each(descriptor.shape(key), resource.parameters)
+        reason = coloured(f"the image under {key!r}") if descriptor.shape(key).is_coloured else ""
         first, start, stop = self._points_of(doc, resource, each)
         if start >= stop:
             return []
@@ -315,6 +326,7 @@ class RawRun:
                 number,
                 len(points) * each,
                 resource.frames(points.start * each, len(points) * each, each, descriptor.expected(key)),
+                reason=reason,
                 time=descriptor.time,
                 seq_num=seq_num and seq_num + points.start - start,
                 frames_each=each,
@@ -408,6 +420,7 @@ class RawRun:
             count=count,
             time=time,
             pixels=pixels,
+            expected=descriptor.expected(key),
             geometry=geometry if isinstance(geometry, Geometry) else None,
             reason=reason or (geometry if isinstance(geometry, str) else ""),
             descriptor=descriptor.uid,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dvfb_stream.bounded_cache import BoundedCache, Evict
+from dvfb_stream.callbacks.datum_readers import READERS, DatumFrame, Resource, frames_of_datum
 from dvfb_stream.callbacks.document_fields import (
     Document,
     DocumentError,
@@ -19,11 +19,12 @@ from dvfb_stream.callbacks.document_fields import (
     whole,
 )
 from dvfb_stream.callbacks.frame_sequence import FileFrames
+from dvfb_stream.callbacks.old_documents import HDF5, kwargs_of, paths_of
 from dvfb_stream.callbacks.paths import file_name, located, path_of
 from dvfb_stream.errors import FrameError, NotThereYetError
+from dvfb_stream.files.described_shape import DescribedShape
 from dvfb_stream.files.references import Expected, FrameReference, HandledFrame, Hdf5Frame, ImageFrame
 
-HDF5 = "application/x-hdf5"
 SEQUENCES = {
     "multipart/related;type=image/tiff",
     "multipart/related;type=application/x-npy",
@@ -35,9 +36,6 @@ MOST_RESOURCES, MOST_DATUMS = 10_000, 200_000
 """Kept, of all runs; of more, the oldest are forgotten. Twice as many datums as frames may wait to be read."""
 MOST_BYTES = 1 << 27
 """Of resources, and of datums: what the above comes to, unless somebody writes essays into them."""
-
-AREA_DETECTOR_DATASET = "entry/data/data"
-"""Where areaDetector's HDF5 plugin keeps its frames."""
 
 
 # -- StreamResource: ophyd-async's detectors ---------------------------------------------------------------
@@ -98,7 +96,7 @@ class StreamResource:
         each
             Frames of a point.
         expected
-            What the descriptor promises of them.
+            What the descriptor says of them.
 
         Raises
         ------
@@ -123,7 +121,7 @@ class StreamResource:
         dataset = self.parameters.get("dataset") or self.parameters.get("path")
         if not isinstance(dataset, str):
             raise FrameError(f"{path}: the StreamResource does not say which dataset holds the frames")
-        return Hdf5Frame(path, dataset, number, expected)
+        return Hdf5Frame(path, dataset, number, expected, each)
 
     def _frame_after(self, first: int, each: int, expected: Expected, position: int) -> FrameReference:
         return self.frame(first + position, each, expected)
@@ -145,28 +143,13 @@ class StreamResource:
         return each
 
 
-def frames_each(shape: object, parameters: Document) -> int:
-    """Return the frames of a point: n where a data key's shape is [n, rows, columns]."""
+def frames_each(shape: DescribedShape, parameters: Document) -> int:
+    """Return the frames of a point: what the descriptor's shape says, or else a resource's parameters."""
     multiplier = whole(parameters.get("multiplier"))
-    if isinstance(shape, list | tuple) and len(shape) >= 3:
-        leading = (whole(length) for length in shape[:-2])
-        product = math.prod(length for length in leading if length is not None)
-        if product > 1 or multiplier is None:
-            return max(1, product)
-    return multiplier if multiplier is not None and multiplier > 0 else 1
+    return shape.frames if shape.frames > 1 else max(1, multiplier or 1)
 
 
 # -- Resource and Datum: ophyd's devices, and areaDetector's file plugins ------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resource:
-    """What a Resource document says."""
-
-    spec: str
-    path: str
-    """Root and path together, the root replaced where it is mapped to another."""
-    kwargs: Document
 
 
 class Datums:
@@ -191,15 +174,11 @@ class Datums:
 
     def add_resource(self, doc: Document) -> None:
         """Learn where the datums of a resource lie; DocumentError when malformed."""
-        root = doc.get("root", "")
-        if not isinstance(root, str):
-            raise DocumentError(f"a resource's root must be text, not {root!r}")
-        path = text(doc, "resource_path")
-        is_windows = doc.get("path_semantics") == "windows"
+        root, path, is_windows = paths_of(doc)
         resource = Resource(
             spec=text(doc, "spec"),
             path=located(root, path, self._root_map, is_windows=is_windows),
-            kwargs=dict(mapping(doc, "resource_kwargs")),
+            kwargs=kwargs_of(doc),
         )
         self._resources.put(text(doc, "uid"), resource, n_bytes=len(path) + size_of(resource.kwargs))
 
@@ -213,7 +192,7 @@ class Datums:
         DocumentError
             When the document is malformed.
         """
-        self._add(text(doc, "datum_id"), self._known(doc), mapping(doc, "datum_kwargs"))
+        self._add(text(doc, "datum_id"), self._known(doc), kwargs_of(doc))
 
     def add_datum_page(self, doc: Document) -> None:
         """Learn that of several datums; raises as `add_datum`."""
@@ -233,9 +212,9 @@ class Datums:
         datum_id
             As an event has it in place of the data.
         described
-            How many frames the descriptor promises; what an areaDetector's resource says counts before that.
+            How many frames the descriptor says; what an areaDetector's resource says counts before that.
         expected
-            What the descriptor promises of each.
+            What the descriptor says of each.
         """
         count, source = described, datum_id
         try:
@@ -244,16 +223,15 @@ class Datums:
             pass  # an event may come before its datum: looked for again when the frame is read
         else:
             source = resource.path
-            each = whole(resource.kwargs.get("frame_per_point")) if resource.spec in AREA_DETECTOR else None
-            count = described if each is None or each < 1 else each
-        return FileFrames(source, count, self._frame, (datum_id, expected))
+            count = frames_of_datum(resource, described)
+        return FileFrames(source, count, self._frame, (datum_id, count, expected))
 
-    def _frame(self, datum_id: str, expected: Expected, position: int) -> FrameReference:
+    def _frame(self, datum_id: str, count: int, expected: Expected, position: int) -> FrameReference:
         resource, datum = self._find(datum_id)
         known = READERS.get(resource.spec)
         if known is not None:
-            return known(resource, datum, position, expected)
-        return HandledFrame(resource.spec, resource.path, resource.kwargs, datum, position, expected)
+            return known(DatumFrame(resource, datum, position, count, expected))
+        return HandledFrame(resource.spec, resource.path, resource.kwargs, datum, position, expected, count)
 
     def _find(self, datum_id: str) -> tuple[Resource, Document]:
         datum = self._datums.get(datum_id)
@@ -271,48 +249,3 @@ class Datums:
 
     def _add(self, datum_id: str, resource: str, kwargs: Document) -> None:
         self._datums.put(datum_id, (resource, dict(kwargs)), n_bytes=len(datum_id) + size_of(kwargs))
-
-
-def _number(resource: Resource, datum: Document, position: int) -> int:
-    """Return the number of a frame in its resource, counted through points and the frames of each."""
-    each = whole(resource.kwargs.get("frame_per_point", 1))
-    point = whole(datum.get("point_number", 0))
-    if each is None or point is None or each < 1 or point < 0:
-        raise FrameError(
-            f"{resource.path}: frame_per_point and point_number must be integers, the former from 1 and the latter "
-            f"from 0, not {resource.kwargs.get('frame_per_point')!r} and {datum.get('point_number')!r}"
-        )
-    return point * each + position
-
-
-def _area_detector_hdf5(resource: Resource, datum: Document, position: int, expected: Expected) -> Hdf5Frame:
-    dataset = str(resource.kwargs.get("key", AREA_DETECTOR_DATASET))
-    return Hdf5Frame(resource.path, dataset, _number(resource, datum, position), expected)
-
-
-def _area_detector_tiff(resource: Resource, datum: Document, position: int, expected: Expected) -> ImageFrame:
-    template, filename = (str(resource.kwargs.get(name, "")) for name in ("template", "filename"))
-    folder = resource.path.rstrip("/") + "/"
-    name = file_name(template, _number(resource, datum, position), filename=filename, folder=folder)
-    return ImageFrame(name if name.startswith("/") else folder + name, 0, expected)
-
-
-def _npy_sequence(resource: Resource, datum: Document, position: int, expected: Expected) -> ImageFrame:
-    number = whole(datum.get("index"))
-    if number is None or number < 0:
-        raise FrameError(
-            f"{resource.path}: the index of a datum must be an integer from 0, not {datum.get('index')!r}"
-        )
-    return ImageFrame(f"{resource.path}_{number}.npy", position, expected)
-
-
-READERS: Mapping[str, Callable[[Resource, Document, int, Expected], FrameReference]] = {
-    "AD_HDF5": _area_detector_hdf5,
-    "AD_HDF5_SWMR": _area_detector_hdf5,
-    "AD_TIFF": _area_detector_tiff,
-    "NPY_SEQ": _npy_sequence,
-}
-"""Specs that are read here rather than by a handler: a file must not be opened in two ways by one process."""
-
-AREA_DETECTOR = {spec for spec in READERS if spec.startswith("AD_")}
-"""Specs whose resources say how many frames a point has."""

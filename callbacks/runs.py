@@ -16,12 +16,13 @@ from dvfb_stream.callbacks.document_fields import (
     NotKnownYetError,
     RepeatedError,
     moment,
+    size_of,
     text,
 )
 from dvfb_stream.callbacks.frame_sequence import FrameSequence
 from dvfb_stream.callbacks.pending_documents import Pending, PendingDocuments
 from dvfb_stream.callbacks.raw_run import RawEvents, RawRun
-from dvfb_stream.callbacks.resources import Datums
+from dvfb_stream.callbacks.resources import MOST_RESOURCES, Datums
 from dvfb_stream.callbacks.row_writer import RunProgress
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,10 @@ class RunTracker:
         self._datums = Datums(root_map)
         self._events = RawEvents()
         self._pending = PendingDocuments()
+        self._of_no_run: BoundedCache[str, Document] = BoundedCache(
+            MOST_RESOURCES, max_bytes=MOST_BYTES, evict=Evict.OLDEST_PUT
+        )
+        """Stream resources that do not say of which run they are, by uid."""
         self._lock = threading.Lock()  # guards the next two, as runs are finished by another thread
         self._runs: dict[str, RawRun] = {}
         self._run_of_descriptor: dict[str, RawRun] = {}
@@ -185,10 +190,7 @@ class RunTracker:
             case "descriptor":
                 return self._describe(doc, taken)
             case "stream_resource":
-                run = self._run(text(doc, "run_start"), taken)
-                run.add_stream_resource(doc)
-                taken.abandoned += self._beyond_bounds()
-                return self._released("stream_resource", text(doc, "uid"), run)
+                return self._add_stream_resource(doc, taken)
             case "resource":
                 self._datums.add_resource(doc)
                 waited = self._pending.release("resource", text(doc, "uid"))
@@ -199,7 +201,7 @@ class RunTracker:
                 self._datums.add_datum_page(doc)
             case "event" | "event_page" | "stream_datum":
                 run = self._run_that_has(text(doc, "descriptor"), taken)
-                taken.frames += run.frames(name, doc)
+                taken.frames += self._frames(name, doc, run)
             case "stop":
                 self._stop(doc, taken)
             case "bulk_events" | "bulk_datum":
@@ -245,6 +247,30 @@ class RunTracker:
         taken.abandoned += self._beyond_bounds()
         self._mention(run.overlooked_images(doc))
         return self._released("descriptor", uid, run)
+
+    def _add_stream_resource(self, doc: Document, taken: Taken) -> Iterable[tuple[str, Document]]:
+        """Learn where frames lie; before event-model 1.20 the document need not say of which run it is."""
+        uid = text(doc, "uid")
+        if doc.get("run_start") is None:
+            if uid in self._of_no_run:
+                raise RepeatedError("the stream resource came before")
+            self._of_no_run.put(uid, doc, n_bytes=size_of(doc))
+            return [(held.name, held.doc) for held in self._pending.release("stream_resource", uid)]
+        run = self._run(text(doc, "run_start"), taken)
+        run.add_stream_resource(doc)
+        taken.abandoned += self._beyond_bounds()
+        return self._released("stream_resource", uid, run)
+
+    def _frames(self, name: str, doc: Document, run: RawRun) -> list[FrameSequence]:
+        """Return the frames of a document; raises as `RawRun.frames`."""
+        try:
+            return run.frames(name, doc)
+        except NotKnownYetError as missing:
+            found = self._of_no_run.get(missing.uid) if missing.kind == "stream_resource" else None
+            if found is None:
+                raise
+            run.add_stream_resource(found)
+            return run.frames(name, doc)
 
     def _stop(self, doc: Document, taken: Taken) -> None:
         uid = text(doc, "run_start")

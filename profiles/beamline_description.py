@@ -77,6 +77,8 @@ class BeamlineDescription(Settings):
     """Seconds that the file of a frame may be late before the frame gets a row that says so."""
     root_map: dict[str, str] = Field(default_factory=dict)
     """Other places for the folders that documents name: ``"/ioc/data" = "/mnt/data"``."""
+    handlers: dict[str, str] = Field(default_factory=dict)
+    """Classes that read old-style resources, by spec: ``MY_SPEC = "package.module:Class"``."""
     metrics_port: PositiveInt | None = Field(default=None, le=65535)
     """Port on which Prometheus finds what is counted and timed; None: none."""
     catalog: CatalogDescription

@@ -64,6 +64,7 @@ def annotate_live(
             max_bytes=description.max_bytes,
             patience=description.patience,
             root_map=description.root_map,
+            handlers=description.handlers,
         )
         # Where what follows fails: there is nothing yet to wait for. At exit, it is closed already.
         opened.callback(live.close, 0.0)

@@ -10,11 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError, MissingExtraError
-from dvfb_stream.files.handlers import Handler, Handlers
+from dvfb_stream.files.handler_classes import Handler
+from dvfb_stream.files.handlers import Handlers
 from dvfb_stream.files.hdf5 import Hdf5Frames
 from dvfb_stream.files.images import read_image
 from dvfb_stream.files.open_files_cache import KeptOpen
-from dvfb_stream.files.references import FrameAllocator, FrameReference, HandledFrame, Hdf5Frame, ImageFrame
+from dvfb_stream.files.references import (
+    FrameAllocator,
+    FrameReference,
+    HandledFrame,
+    Hdf5Frame,
+    ImageFrame,
+    Remark,
+    unheard,
+)
 
 
 class FrameFiles:
@@ -28,8 +37,9 @@ class FrameFiles:
     max_open
         HDF5 files and handlers open at a time; the least recently read is closed for one more.
     handlers
-        Classes by spec for old-style resources, besides those that packages register: called with the path and the
-        resource's kwargs, and what comes of that with the datum's.
+        Classes by spec for old-style resources, before those that packages register, themselves or as
+        ``package.module:Class``: called with the path and the resource's kwargs, and what comes of that with the
+        datum's.
     memory
         Where frames of HDF5 are read to; None: NumPy's own.
     file_mask
@@ -40,7 +50,7 @@ class FrameFiles:
         self,
         *,
         max_open: int = 32,
-        handlers: Mapping[str, Handler] | None = None,
+        handlers: Mapping[str, Handler | str] | None = None,
         memory: FrameAllocator | None = None,
         file_mask: bool = True,
     ) -> None:
@@ -56,7 +66,7 @@ class FrameFiles:
         """HDF5 files and handlers open now; never waits for a read."""
         return len(self._kept)
 
-    def read(self, reference: FrameReference, run: str) -> NDArray[Any]:
+    def read(self, reference: FrameReference, run: str, remark: Remark = unheard) -> NDArray[Any]:
         """Return the pixels of a frame; see `FrameReader`. One kind of reference is one line here."""
         with self._lock:
             if self._closed:
@@ -64,16 +74,18 @@ class FrameFiles:
             try:
                 match reference:
                     case Hdf5Frame():
-                        pixels = self._hdf5.read(reference, run)
+                        pixels = self._hdf5.read(reference, run, remark)
                         if not self._file_mask:
                             return pixels
                         facts = self._hdf5.facts(reference.path, reference.dataset, pixels.shape, run)
+                        if facts.remark:
+                            remark(facts.remark)
                         return facts.marked(pixels)
                     case ImageFrame():
                         return read_image(reference, file_mask=self._file_mask)
                     case HandledFrame():
                         self._kept.drop(reference.path)  # the handler may open it in another way
-                        return self._handlers.read(reference, run)
+                        return self._handlers.read(reference, run, remark)
             except MissingExtraError as error:
                 raise FrameError(str(error)) from error
 

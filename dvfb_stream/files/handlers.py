@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+import importlib
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError, NotThereYetError
-from dvfb_stream.files.checks import refuse_pipes_and_devices
+from dvfb_stream.files.checks import is_coloured, refuse_pipes_and_devices
+from dvfb_stream.files.described_shape import coloured
+from dvfb_stream.files.handler_classes import Handler, HandlerClasses
 from dvfb_stream.files.open_files_cache import MOST_KEPT_BYTES, KeptOpen
-from dvfb_stream.files.references import HandledFrame
-
-HANDLER_GROUPS = ("databroker.handlers",)
-"""Entry points by which packages register handlers."""
-
-Handler = Callable[..., Any]
+from dvfb_stream.files.references import HandledFrame, Remark, unheard
 
 _Key = tuple[str, str, str]
 
@@ -30,15 +28,14 @@ class Handlers:
     kept
         Keeps handlers, as long as runs speak of their resources.
     classes
-        By spec, besides those that packages register.
+        See `HandlerClasses`.
     """
 
-    def __init__(self, kept: KeptOpen, classes: Mapping[str, Handler]) -> None:
+    def __init__(self, kept: KeptOpen, classes: Mapping[str, Handler | str]) -> None:
         self._kept = kept
-        self._classes = dict(classes)
-        self._registered: dict[str, Any] | None = None
+        self._classes = HandlerClasses(classes)
 
-    def read(self, frame: HandledFrame, run: str) -> NDArray[Any]:
+    def read(self, frame: HandledFrame, run: str, remark: Remark = unheard) -> NDArray[Any]:
         """Return a frame of a datum; see `FrameReader`.
 
         What a handler raises means that its file may be late, unless it does not take the kwargs.
@@ -49,11 +46,20 @@ class Handlers:
         try:
             refuse_pipes_and_devices(path)
             frames = self._frames(key, frame, run)
+            if is_coloured(frames.shape):
+                raise FrameError(coloured(where))
+            count = len(frames) if frames.ndim > 2 else 1
+            if position >= count:
+                raise NotThereYetError(f"{where} has {count} frames, none with number {position}")
+            if frame.count is not None and count > frame.count:
+                remark(
+                    f"{where[0].upper()}{where[1:]} has {count} frames, where the documents say {frame.count}: the others "
+                    "have no rows."
+                )
             if frames.ndim > 2:
-                if position >= len(frames):
-                    raise NotThereYetError(f"{where} has {len(frames)} frames, none with number {position}")
-                frames, where = frames[position], f"{where} frame {position}"
-            return frame.expected.check(frames, where)
+                # Of what is computed as it is asked for, this frame alone.
+                frames, where = np.asarray(frames[position]), f"{where} frame {position}"
+            return frame.expected.check(np.asarray(frames), where)
         except NotThereYetError:
             self._kept.drop(key)  # it may have read its file when that was shorter
             raise
@@ -71,13 +77,16 @@ class Handlers:
                 f"the handler of {spec} for {path} raised {type(error).__name__}: {error}"
             ) from error
 
-    def _frames(self, key: _Key, frame: HandledFrame, run: str) -> NDArray[Any]:
-        """Return a datum's image, or its frames in order."""
+    def _frames(self, key: _Key, frame: HandledFrame, run: str) -> Any:
+        """Return a datum's image, or its frames in order: an array, or one that is computed as it is asked for."""
 
         def made() -> Any:
             self._kept.stacks.clear()
+            with suppress(ImportError):
+                # Registers filters of HDF5, as a beamline's profile does for the handlers that open files there.
+                importlib.import_module("hdf5plugin")
             # Under its path as text, as event-model's Filler hands it over.
-            return self._class(frame.spec)(frame.path, **frame.resource)
+            return self._classes.of(frame.spec)(frame.path, **frame.resource)
 
         handler = self._kept.get(key, run, made)
         datum = (key, repr(sorted(frame.datum.items())))
@@ -85,28 +94,17 @@ class Handlers:
         if known is not None:
             return known[1]
         self._kept.stacks.clear()
-        frames = np.asarray(handler(**frame.datum))
-        if frames.ndim > 2:
+        found = handler(**frame.datum)
+        if isinstance(found, list | tuple) and any(hasattr(part, "columns") for part in found):
+            raise FrameError(f"the handler of {frame.spec} for {frame.path} gives tables, not images")
+        is_lazy = hasattr(found, "compute") and hasattr(found, "reshape") and hasattr(found, "ndim")
+        frames = found if is_lazy else np.asarray(found)
+        if frames.ndim > 3 and not is_coloured(frames.shape):
             frames = frames.reshape(-1, *frames.shape[-2:])
-            if frames.nbytes <= MOST_KEPT_BYTES:
-                # What a handler returns may be its own buffer, for the next datum.
-                frames = np.array(frames)
-                self._kept.stacks.put(datum, (None, frames), n_bytes=frames.nbytes)
+        if frames.ndim > 2 and is_lazy:
+            self._kept.stacks.put(datum, (None, frames), n_bytes=0)
+        elif frames.ndim > 2 and frames.nbytes <= MOST_KEPT_BYTES:
+            # What a handler returns may be its own buffer, for the next datum.
+            frames = np.array(frames)
+            self._kept.stacks.put(datum, (None, frames), n_bytes=frames.nbytes)
         return frames
-
-    def _class(self, spec: str) -> Handler:
-        if spec in self._classes:
-            return self._classes[spec]
-        if self._registered is None:
-            self._registered = {e.name: e for group in HANDLER_GROUPS for e in entry_points(group=group)}
-        if spec not in self._registered:
-            raise FrameError(
-                f"no handler reads resources of the spec {spec!r}; install the package that has it "
-                f"(area-detector-handlers has many), or give handlers={{{spec!r}: its class}}"
-            )
-        try:
-            found: Handler = self._registered[spec].load()
-        except ImportError as error:
-            raise FrameError(f"the handler of {spec!r} cannot be loaded: {error}") from error
-        self._classes[spec] = found
-        return found

@@ -19,7 +19,7 @@ from dvfb_stream.files.hdf5_search import AmbiguousError, find_stack, offer
 from dvfb_stream.files.hdf5_stacks import MOST_AXES, SHAPES, Stack, colours_of, is_stack, split_selection
 from dvfb_stream.files.nexus_facts import detector_facts, detector_group
 from dvfb_stream.files.open_files_cache import KeptOpen
-from dvfb_stream.files.references import FrameAllocator, Hdf5Frame
+from dvfb_stream.files.references import FrameAllocator, Hdf5Frame, Remark, unheard
 from dvfb_stream.files.virtual import lengths
 
 logger = logging.getLogger(__name__)
@@ -59,13 +59,14 @@ class Hdf5Frames:
         self._kept = kept
         self._memory = memory
 
-    def read(self, frame: Hdf5Frame, run: str) -> NDArray[Any]:
+    def read(self, frame: Hdf5Frame, run: str, remark: Remark = unheard) -> NDArray[Any]:
         """Return a frame; see `FrameReader`."""
         where = f"{frame.path}::{frame.dataset} frame {frame.number}"
         with self._reading(where, run) as reading:
             if frame.number < 0:
                 raise FrameError(f"{where} is none: frames are numbered from 0")
-            path, name, number = _located(reading, _stack(reading, frame.path, frame.dataset), frame.number)
+            stack = _stack(reading, frame.path, frame.dataset)
+            path, name, number = _located(reading, stack, frame.number)
             file, name, found = reading.dataset(path, name)
             if name not in file.checked:
                 _refuse_what_is_no_stack(found, where)
@@ -76,6 +77,8 @@ class Hdf5Frames:
             if file.is_growing:
                 found.refresh()
             leading = found.shape[:-2]
+            if frame.each is not None:
+                number = _as_announced(reading, stack, leading, number, frame, remark)
             count = int(np.prod(leading, dtype=np.int64))
             if number >= count:
                 raise NotThereYetError(f"the dataset has {count} frames, none with number {number}")
@@ -204,6 +207,43 @@ def _located(reading: Hdf5Reading, stack: Stack, number: int) -> tuple[str, str,
             return path, name, stack.selection.number(shape, number - passed)
         passed += count
     raise NotThereYetError(f"there are {passed} frames, none with number {number}")
+
+
+def _as_announced(
+    reading: Hdf5Reading,
+    stack: Stack,
+    leading: tuple[int, ...],
+    number: int,
+    frame: Hdf5Frame,
+    remark: Remark,
+) -> int:
+    """Return the number of a frame in its dataset, of which documents say how many a point has.
+
+    Raises
+    ------
+    FrameError
+        When documents and dataset disagree about how many images a point has, so that any would be a guess.
+    """
+    announced = frame.each or 1
+    if len(stack.parts) > 1 or stack.parts[0] != (frame.path, frame.dataset):
+        # Of a group, the frames are those of one point. All parts but the last have as many as the first.
+        first, more = stack.selection.count(_shape(reading, *stack.parts[0])), len(stack.parts) - 1
+        if more * first >= announced if more else first > announced:
+            remark(
+                f"{frame.path} has more images than the {announced} that the documents say: the others have no rows."
+            )
+        return number
+    if len(leading) != 2 or leading[1] in (1, announced) or stack.selection.picked:
+        return number
+    if announced > 1:
+        raise FrameError(
+            f"each point has {leading[1]} images, where the documents say {announced}: which of them is meant is not "
+            "known"
+        )
+    remark(
+        f"Each point of {frame.dataset} has {leading[1]} images, where the documents say 1: this is the first."
+    )
+    return number * leading[1]
 
 
 def _shape(reading: Hdf5Reading, path: str, name: str) -> tuple[int, ...]:

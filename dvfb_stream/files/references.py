@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ LARGEST_FRAME = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a descriptor promises of each frame of a data key."""
+    """What a descriptor says of each frame of a data key. Where a file has something else, the file is right."""
 
     shape: tuple[int, int] | None = None
     """(rows, columns); None: not said."""
@@ -27,12 +27,12 @@ class Expected:
     """None: not said."""
 
     def check_promise(self, shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:
-        """See to it that pixels of that shape and type, in `where`, are as promised, before they are read.
+        """See to it that pixels of that shape and type, in `where`, can be a frame, before they are read.
 
         Raises
         ------
         FrameError
-            When shape or type are others, in whichever byte order, or they are no image.
+            When they are no image.
         """
         if dtype.kind not in NUMBER_KINDS or dtype.itemsize > WIDEST_ITEM:
             raise FrameError(
@@ -43,18 +43,11 @@ class Expected:
             raise FrameError(
                 f"{where} has the shape {shape}, which is no image; colour images are not frames"
             )
-        if self.shape is not None and shape != self.shape:
-            raise FrameError(
-                f"{where} has the shape {shape}, but the descriptor says {self.shape}: it is the file of "
-                "another detector, or the detector was set up anew without a new descriptor"
-            )
         if shape[0] * shape[1] * dtype.itemsize > LARGEST_FRAME:
             raise FrameError(f"{where} has the shape {shape}, which is more than any detector's")
-        if self.dtype is not None and dtype.newbyteorder("=") != self.dtype.newbyteorder("="):
-            raise FrameError(f"{where} holds {dtype.name}, but the descriptor says {self.dtype.name}")
 
     def check(self, pixels: NDArray[Any], where: str) -> NDArray[Any]:
-        """Return `pixels`, read from `where`, in the machine's byte order, if they are as promised.
+        """Return `pixels`, read from `where`, in the machine's byte order, if they can be a frame.
 
         Raises
         ------
@@ -64,9 +57,28 @@ class Expected:
         self.check_promise(pixels.shape, pixels.dtype, where)
         return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
 
+    def difference(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+        """Return, in a sentence, how pixels of that shape and type differ from the descriptor; empty where they do not.
+
+        A region that is read out, binning or a bit depth that is set after the descriptor was made are usual causes.
+        """
+        said = []
+        if self.shape is not None and shape != self.shape:
+            said.append(f"the shape {shape}, where the descriptor says {self.shape}")
+        if self.dtype is not None and dtype.newbyteorder("=") != self.dtype.newbyteorder("="):
+            said.append(f"the type {dtype.name}, where the descriptor says {self.dtype.name}")
+        return f"The pixels have {' and '.join(said)}." if said else ""
+
 
 ANYTHING = Expected()
 """Nothing is promised."""
+
+Remark = Callable[[str], None]
+"""Called with what is to stand beside the label of a frame: whole sentences."""
+
+
+def unheard(remark: str) -> None:
+    """Take a remark that nobody asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,8 @@ class Hdf5Frame:
     number: int
     """From 0, counted through points and the frames of each."""
     expected: Expected = ANYTHING
+    each: int | None = None
+    """Frames of a point, as documents have it; None: as the dataset has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +119,8 @@ class HandledFrame:
     position: int = 0
     """Among the frames of the datum, from 0."""
     expected: Expected = ANYTHING
+    count: int | None = None
+    """Frames of the datum, as documents have it; None: they do not say."""
 
 
 FrameReference = Hdf5Frame | ImageFrame | HandledFrame
@@ -147,8 +163,10 @@ class FrameReader(Protocol):
         """Files open now; never waits for a read."""
         ...
 
-    def read(self, reference: FrameReference, run: str) -> NDArray[Any]:
+    def read(self, reference: FrameReference, run: str, remark: Remark = unheard) -> NDArray[Any]:
         """Return the pixels, (rows, columns), safe from anybody else's writing, for the raw run with that uid.
+
+        `remark` is called where file and documents disagree in more than shape and type, which whoever asks sees.
 
         Raises
         ------
@@ -156,8 +174,8 @@ class FrameReader(Protocol):
             When they may be there later: file, dataset or frame is not there, or cannot be read; it may be being
             written.
         FrameError
-            When they never will: they are not what is expected, which is found out before they are read where that
-            can be; or their file is no regular file.
+            When they never will: they are no image, which is found out before they are read where that can be; or
+            their file is no regular file.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from dvfb_stream.device_failures import Cause, ReportedFailureError
 from dvfb_stream.errors import FrameError, NotThereYetError
-from dvfb_stream.files.references import FrameReference, as_json
+from dvfb_stream.files.handler_classes import Handler, importable
+from dvfb_stream.files.references import Expected, FrameReference, Remark, as_json, unheard
 from dvfb_stream.isolation.frame_memory import FrameMemory
-from dvfb_stream.isolation.service_process import ServiceProcess
+from dvfb_stream.isolation.service_process import Ask, ServiceProcess
 from dvfb_stream.metrics import Metrics
 
 SECONDS_TO_READ = 10.0
@@ -29,8 +31,6 @@ class FilesProcess:
     that a file system that is slow would stop a plan, and a damaged file could end it. Detectors that write from this
     process can write to their files as if nobody read them, which HDF5 would otherwise refuse.
 
-    Handlers of old-style resources are those that packages register.
-
     Parameters
     ----------
     memory
@@ -39,8 +39,15 @@ class FilesProcess:
         Seconds after which a read is given up and the process ended; the frame may be there later.
     file_mask
         Whether what a file itself says of invalid pixels is used: ``pixel_mask`` (1 = masked), ``Count_cutoff``.
+    handlers
+        Classes by spec for old-style resources, before those that packages register; the process imports them.
     metrics
         Restarts are counted in it.
+
+    Raises
+    ------
+    SettingsError
+        When a handler cannot be imported, or `answer_within` is not positive.
     """
 
     def __init__(
@@ -49,12 +56,13 @@ class FilesProcess:
         *,
         answer_within: float = SECONDS_TO_READ,
         file_mask: bool = True,
+        handlers: Mapping[str, Handler | str] | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self._memory = FrameMemory() if memory is None else memory
         self._process = ServiceProcess(
             f"{__package__}.files_service:FilesService",
-            {"max_open": MAX_OPEN, "file_mask": file_mask},
+            {"max_open": MAX_OPEN, "file_mask": file_mask, "handlers": importable(handlers or {})},
             memory=self._memory,
             called="what reads files",
             answer_within=answer_within,
@@ -80,27 +88,45 @@ class FilesProcess:
         """Of the process; None while there is none."""
         return self._process.pid
 
-    def read(self, reference: FrameReference, run: str) -> NDArray[Any]:
+    def read(self, reference: FrameReference, run: str, remark: Remark = unheard) -> NDArray[Any]:
         """See `FrameReader`."""
-        path, expected = reference.path, reference.expected
+        path = reference.path
         request = {"do": "read", "frame": as_json(reference), "run": run, "place": None}
         try:
             with self._process.asking() as ask:
-                shape, dtype = expected.shape, expected.dtype
-                if shape is None or dtype is None:
-                    found = ask(request)
-                    shape, dtype = tuple(found["shape"]), np.dtype(found["dtype"])
-                # Before memory is lent: a descriptor may claim any size.
-                expected.check_promise(shape, dtype, f"{path}, a frame of which")
-                pixels = self._memory.shared(shape, dtype.newbyteorder("="))
-                answer = ask(request | {"place": self._memory.place_of(pixels)}, [pixels])
+                pixels = self._as_described(reference.expected)
+                answer = self._asked(ask, request, pixels)
+                if not answer["is_there"]:
+                    # Nothing is described, or the file has something else: the process keeps what it has read.
+                    pixels = self._memory.shared(tuple(answer["shape"]), np.dtype(answer["dtype"]))
+                    answer = self._asked(ask, request, pixels)
         except TypeError as error:
             raise FrameError(f"{path} cannot be read: {error}") from error
         except ReportedFailureError as error:
             raise _as_there(error, path) from error
         self._open_files = answer["open_files"]
+        if pixels is None or not answer["is_there"]:
+            raise NotThereYetError(f"{path} was written anew while it was read")
+        for said in answer["remarks"]:
+            remark(said)
         pixels.flags.writeable = False
         return pixels
+
+    def _as_described(self, expected: Expected) -> NDArray[Any] | None:
+        """Return memory for a frame as the descriptor has it; None where it does not say, or says what none has."""
+        shape, dtype = expected.shape, expected.dtype
+        if shape is None or dtype is None:
+            return None
+        try:
+            expected.check_promise(shape, dtype, "")
+        except FrameError:
+            return None
+        return self._memory.shared(shape, dtype.newbyteorder("="))
+
+    def _asked(self, ask: Ask, request: Mapping[str, Any], pixels: NDArray[Any] | None) -> Mapping[str, Any]:
+        if pixels is None:
+            return ask(request)
+        return ask({**request, "place": self._memory.place_of(pixels)}, [pixels])
 
     def release(self, run: str) -> None:
         """See `FrameReader`."""

@@ -23,14 +23,16 @@ class FilesService:
         Descriptor of the file of a `FrameMemory`.
     max_open, file_mask
         See `FrameFiles`.
+    handlers
+        Of a beamline: ``package.module:Class`` by spec.
     """
 
-    def __init__(self, memory: int, max_open: int, *, file_mask: bool) -> None:
+    def __init__(self, memory: int, max_open: int, handlers: Mapping[str, str], *, file_mask: bool) -> None:
         self._arrays = MappedFrames(memory, mmap.ACCESS_WRITE)
-        self._files = FrameFiles(max_open=max_open, memory=self, file_mask=file_mask)
+        self._files = FrameFiles(max_open=max_open, handlers=handlers, memory=self, file_mask=file_mask)
         self._lent: NDArray[Any] | None = None
-        # The frame that was read last, where its place is asked for next: and what was asked for.
-        self._kept: tuple[Mapping[str, Any], NDArray[Any]] | None = None
+        # The frame that was read last, where it needs another place: what was asked for, pixels and remarks.
+        self._kept: tuple[Mapping[str, Any], NDArray[Any], list[str]] | None = None
 
     def describe(self) -> dict[str, Any]:
         """Return nothing: there is nothing to know of it."""
@@ -40,24 +42,34 @@ class FilesService:
         """Make nothing of it: nobody sends any."""
 
     def handle(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Read a frame into its place, or say which place it needs; or close what is open for a run."""
+        """Read a frame into its place, or say which place it needs where that is another; or close a run's files."""
         answer: dict[str, Any] = {}
         if request["do"] == "release":
             self._files.release(request["run"])
         else:
-            frame, place = request["frame"], request["place"]
+            place = request["place"]
             self._lent = None if place is None else self._arrays.array(place)
-            kept, self._kept = self._kept, None
-            if kept is not None and kept[0] == frame and self._lent is not None:
-                pixels = kept[1]
-            else:
-                pixels = self._files.read(from_json(frame), request["run"])
-            if self._lent is None:
-                self._kept = frame, pixels
-                answer = {"shape": pixels.shape, "dtype": pixels.dtype.str}
+            pixels, remarks = self._frame(request["frame"], request["run"])
+            answer = {"is_there": self._is_lent(pixels), "remarks": remarks}
+            if not answer["is_there"]:
+                self._kept = request["frame"], pixels, remarks
+                answer |= {"shape": pixels.shape, "dtype": pixels.dtype.str}
             elif not np.may_share_memory(self._lent, pixels):
                 np.copyto(self._lent, pixels)
         return answer | {"open_files": self._files.open_files}
+
+    def _frame(self, frame: Mapping[str, Any], run: str) -> tuple[NDArray[Any], list[str]]:
+        """Return the pixels of a frame, and what is to be said of it."""
+        kept, self._kept = self._kept, None
+        if kept is not None and kept[0] == frame:
+            return kept[1], kept[2]
+        remarks: list[str] = []
+        return self._files.read(from_json(frame), run, remarks.append), remarks
+
+    def _is_lent(self, pixels: NDArray[Any]) -> bool:
+        """Whether the place that was lent is one for these pixels."""
+        lent = self._lent
+        return lent is not None and (lent.shape, lent.dtype) == (pixels.shape, pixels.dtype)
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Return the place that was lent, if the frame fits there as it is; else an array of this process."""

@@ -202,6 +202,7 @@ class Daemon:
                     sinks=self._sinks_for_partition(),
                     detectors=self._detectors,
                     root_map=self._settings.root_map,
+                    handlers=self._settings.handlers,
                     metrics=self.metrics,
                     offsets=offsets,
                     limits=self._settings.limits,

@@ -86,6 +86,8 @@ class PartitionPipeline:
         What bounds memory.
     root_map
         Other places for the folders that documents name.
+    handlers
+        Of a beamline: ``package.module:Class`` by spec.
     metrics
         Shared with the other pipelines.
     """
@@ -99,6 +101,7 @@ class PartitionPipeline:
         offsets: PartitionOffsets,
         limits: LimitSettings,
         root_map: Mapping[str, str] | None = None,
+        handlers: Mapping[str, str] | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self.offsets = offsets
@@ -115,6 +118,7 @@ class PartitionPipeline:
             on_run_stored=offsets.stored,
             on_sink_failure=self._remember,
             root_map=root_map,
+            handlers=handlers,
             patience=limits.patience,
             metrics=metrics,
         )

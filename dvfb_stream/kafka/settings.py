@@ -125,6 +125,8 @@ class DaemonSettings(Settings):
     """Geometry by data key. Empty: no frame can be annotated, and each one's row says so."""
     root_map: dict[str, str] = Field(default_factory=dict)
     """Other places for the folders that documents name: ``"/ioc/data" = "/mnt/data"``."""
+    handlers: dict[str, str] = Field(default_factory=dict)
+    """Classes that read old-style resources, by spec: ``MY_SPEC = "package.module:Class"``."""
     metrics_port: PositiveInt | None = Field(default=None, le=65535)
     """Port on which Prometheus finds what is counted and timed; None: none."""
     limits: LimitSettings = LimitSettings()

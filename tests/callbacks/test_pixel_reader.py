@@ -15,7 +15,7 @@ from dvfb_stream.callbacks.frame_sequence import FileFrames
 from dvfb_stream.callbacks.pixel_reader import CLOSED, TOO_MANY, NotRead, PixelReader
 from dvfb_stream.errors import FrameError, NotThereYetError, SettingsError
 from dvfb_stream.files.frame_files import FrameFiles
-from dvfb_stream.files.references import Expected, Hdf5Frame, ImageFrame
+from dvfb_stream.files.references import Expected, Hdf5Frame, ImageFrame, unheard
 
 ANY = Expected(None, None)
 
@@ -33,7 +33,7 @@ class Inbox:
         return self._arrived[key]
 
     def taking(self, name):
-        def deliver(position, found):
+        def deliver(position, found, remark):
             key = name if position == 0 else (name, position)
             assert key not in self.got, "delivered twice"
             self.got[key] = (None, found.reason) if isinstance(found, NotRead) else (found, "")
@@ -60,9 +60,9 @@ class Scripted:
 class ScriptedFiles(FrameFiles):
     """Takes a list of what happens at each attempt for a reference, too."""
 
-    def read(self, reference, run):
+    def read(self, reference, run, remark=unheard):
         if not isinstance(reference, list):
-            return super().read(reference, run)
+            return super().read(reference, run, remark)
         step = reference.pop(0) if len(reference) > 1 else reference[0]
         if isinstance(step, Exception):
             raise step
@@ -168,7 +168,8 @@ def test_who_submits_to_an_idle_reader_has_a_head_start():
     now, inbox, read = [0.0], Inbox(), threading.Event()
     reader = PixelReader(ScriptedFiles(), head_start=0.005, clock=lambda: now[0])
     reader.submit(
-        Scripted("a", [[1]]), lambda position, found: (inbox.taking("a")(position, found), read.set())
+        Scripted("a", [[1]]),
+        lambda position, found, remark: (inbox.taking("a")(position, found, remark), read.set()),
     )
     assert not reader.drain(0.05)
     assert inbox.order == []
@@ -214,7 +215,7 @@ def test_references_that_cannot_be_made_cost_their_frames(reader):
 def test_a_receiver_that_raises_does_not_end_the_thread(reader):
     inbox = Inbox()
 
-    def raises(position, found):
+    def raises(position, found, remark):
         raise RuntimeError("nobody home")
 
     reader.submit(Scripted("file", [[1], [2]]), raises)
@@ -229,7 +230,7 @@ class Held:
     def __init__(self):
         self.begun, self.go_on = threading.Event(), threading.Event()
 
-    def __call__(self, position, found):
+    def __call__(self, position, found, remark):
         self.begun.set()
         assert self.go_on.wait(5)
 
@@ -237,9 +238,9 @@ class Held:
 def test_frames_beyond_the_bound_are_refused_on_the_reader_s_thread():
     reader, held, inbox, threads = PixelReader(ScriptedFiles(), max_pending=4), Held(), Inbox(), set()
 
-    def take(position, found):
+    def take(position, found, remark):
         threads.add(threading.current_thread().name)
-        inbox.taking("a")(position, found)
+        inbox.taking("a")(position, found, remark)
 
     reader.submit(Scripted("a", [[0]]), held)
     assert held.begun.wait(5)
@@ -286,8 +287,8 @@ def test_submitting_takes_no_longer_for_many_frames(reader):
     held = Held()
     reader.submit(Scripted("a", [[0]]), held)
     assert held.begun.wait(5)
-    reader.submit(Counted("a", [[0]] * 50_000), lambda position, found: None)
-    reader.submit(FileFrames("", 50_000, Counted("b", []).__getitem__), lambda position, found: None)
+    reader.submit(Counted("a", [[0]] * 50_000), lambda position, found, remark: None)
+    reader.submit(FileFrames("", 50_000, Counted("b", []).__getitem__), lambda position, found, remark: None)
     assert Counted.made == 0
     assert len(reader._entries) == 4  # that which is held, one for each document, and what was refused
     held.go_on.set()
@@ -324,10 +325,10 @@ def test_stats_do_not_wait_for_a_read(reader):
 
     class Slow(Scripted):
         def __getitem__(self, position):
-            held(position, None)
+            held(position, None, "")
             return super().__getitem__(position)
 
-    reader.submit(Slow("a", [[1]]), lambda position, found: None)
+    reader.submit(Slow("a", [[1]]), lambda position, found, remark: None)
     assert held.begun.wait(5)
     assert reader.stats().waiting == 1
     held.go_on.set()

@@ -30,14 +30,6 @@ def test_a_file_of_another_shape_or_type_is_refused_for_good(tmp_path):
     files = FrameFiles()
     for reference, message in (
         (
-            Hdf5Frame(path, "d", 0, Expected((4, 3), None)),
-            r"has the shape \(3, 4\), but the descriptor says \(4, 3\)",
-        ),
-        (
-            Hdf5Frame(path, "d", 0, Expected(None, np.dtype("f4"))),
-            "holds uint16, but the descriptor says float32",
-        ),
-        (
             Hdf5Frame(path, "words", 0, ANY),
             "holds values of the type .*; a frame's pixels are integers or real",
         ),
@@ -149,7 +141,7 @@ def test_pixels_of_either_byte_order_come_in_the_machines(tmp_path, order, says)
     files.close()
 
 
-def test_what_is_larger_than_the_descriptor_says_is_refused_before_it_is_read(tmp_path, files):
+def test_what_is_larger_than_any_detector_is_refused_before_it_is_read(tmp_path, files):
     """Files of few bytes, whose headers claim gigabytes."""
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("d", shape=(1, 300_000, 200_000), dtype="u1", chunks=(1, 1000, 1000))
@@ -157,14 +149,11 @@ def test_what_is_larger_than_the_descriptor_says_is_refused_before_it_is_read(tm
         np.lib.format.write_array_header_1_0(
             file, {"shape": (300_000, 200_000), "fortran_order": False, "descr": "|u1"}
         )
-    for expected, message in (
-        (Expected((4, 6), None), r"\(300000, 200000\), but the descriptor says \(4, 6\)"),
-        (ANY, "more than any detector's"),
-    ):
+    for expected in (Expected((4, 6), None), ANY):
         tracemalloc.start()
-        with pytest.raises(FrameError, match=message):
+        with pytest.raises(FrameError, match="more than any detector's"):
             files.read(Hdf5Frame(str(tmp_path / "a.h5"), "d", 0, expected), "run")
-        with pytest.raises(FrameError, match=message):
+        with pytest.raises(FrameError, match="more than any detector's"):
             files.read(ImageFrame(str(tmp_path / "a.npy"), 0, expected), "run")
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
         tracemalloc.stop()
