@@ -89,6 +89,11 @@ class FrameFiles:
             except MissingExtraError as error:
                 raise FrameError(str(error)) from error
 
+    def load_handler(self, spec: str) -> None:
+        """Import what reads resources of a spec that is not read here; FrameError where there is nothing."""
+        with self._lock:
+            self._handlers.load(spec)
+
     def release(self, run: str) -> None:
         """Close what is open for a run and for no other."""
         with self._lock:

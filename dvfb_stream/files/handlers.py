@@ -53,8 +53,8 @@ class Handlers:
                 raise NotThereYetError(f"{where} has {count} frames, none with number {position}")
             if frame.count is not None and count > frame.count:
                 remark(
-                    f"{where[0].upper()}{where[1:]} has {count} frames, where the documents say {frame.count}: the others "
-                    "have no rows."
+                    f"{path} has {count} frames of the datum {dict(frame.datum)}, where the documents say "
+                    f"{frame.count}: the others have no rows."
                 )
             if frames.ndim > 2:
                 # Of what is computed as it is asked for, this frame alone.
@@ -77,16 +77,20 @@ class Handlers:
                 f"the handler of {spec} for {path} raised {type(error).__name__}: {error}"
             ) from error
 
+    def load(self, spec: str) -> Handler:
+        """Return the class for a spec, which may take seconds to import; FrameError where there is none."""
+        with suppress(ImportError):
+            # Registers filters of HDF5, as a beamline's profile does for the handlers that open files there.
+            importlib.import_module("hdf5plugin")
+        return self._classes.of(spec)
+
     def _frames(self, key: _Key, frame: HandledFrame, run: str) -> Any:
         """Return a datum's image, or its frames in order: an array, or one that is computed as it is asked for."""
 
         def made() -> Any:
             self._kept.stacks.clear()
-            with suppress(ImportError):
-                # Registers filters of HDF5, as a beamline's profile does for the handlers that open files there.
-                importlib.import_module("hdf5plugin")
             # Under its path as text, as event-model's Filler hands it over.
-            return self._classes.of(frame.spec)(frame.path, **frame.resource)
+            return self.load(frame.spec)(frame.path, **frame.resource)
 
         handler = self._kept.get(key, run, made)
         datum = (key, repr(sorted(frame.datum.items())))

@@ -199,13 +199,20 @@ def _located(reading: Hdf5Reading, stack: Stack, number: int) -> tuple[str, str,
     """
     if len(stack.parts) == 1 and not stack.selection.picked:
         return *stack.parts[0], number
-    passed = 0
+    passed, longest = 0, 0
     for path, name in stack.parts:
-        shape = _shape(reading, path, name)
+        try:
+            shape = _shape(reading, path, name)
+        except NotThereYetError:
+            # It has as many as those before it, all but the last of which have equally many.
+            if number < passed + longest or not longest:
+                raise
+            passed += longest
+            continue
         count = stack.selection.count(shape)
         if number < passed + count:
             return path, name, stack.selection.number(shape, number - passed)
-        passed += count
+        passed, longest = passed + count, max(longest, count)
     raise NotThereYetError(f"there are {passed} frames, none with number {number}")
 
 

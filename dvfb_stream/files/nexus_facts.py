@@ -43,7 +43,9 @@ def detector_group(file: Any, dataset: str) -> Any | None:
         group = _item(file, "/".join(parts[:depth]))
         if _is_group(group) and _class(group) == "NXdetector":
             return group
-    entry = _item(file, parts[0]) if len(parts) > 1 else file
+    # A dataset must not be opened here: it would be open twice.
+    is_below = len(parts) > 1 or (bool(parts) and file.get(parts[0], getclass=True) is type(file["/"]))
+    entry = _item(file, parts[0]) if is_below else file
     found = list(_detectors(entry)) if _is_group(entry) else []
     return found[0] if len(found) == 1 else None
 

@@ -58,7 +58,7 @@ class Expected:
         return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
 
     def difference(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
-        """Return, in a sentence, how pixels of that shape and type differ from the descriptor; empty where they do not.
+        """Return, in a sentence, how pixels of that shape and type differ from the descriptor; empty: in nothing.
 
         A region that is read out, binning or a bit depth that is set after the descriptor was made are usual causes.
         """

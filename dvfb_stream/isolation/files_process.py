@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from dvfb_stream.device_failures import Cause, ReportedFailureError
 from dvfb_stream.errors import FrameError, NotThereYetError
 from dvfb_stream.files.handler_classes import Handler, importable
-from dvfb_stream.files.references import Expected, FrameReference, Remark, as_json, unheard
+from dvfb_stream.files.references import Expected, FrameReference, HandledFrame, Remark, as_json, unheard
 from dvfb_stream.isolation.frame_memory import FrameMemory
-from dvfb_stream.isolation.service_process import Ask, ServiceProcess
+from dvfb_stream.isolation.service_process import SECONDS_TO_START, Ask, ServiceProcess
 from dvfb_stream.metrics import Metrics
 
 SECONDS_TO_READ = 10.0
@@ -69,6 +69,8 @@ class FilesProcess:
             metrics=metrics,
         )
         self._open_files = 0
+        self._loaded: set[tuple[int | None, str]] = set()
+        """Process that has imported a handler, and the handler's spec."""
 
     def start(self) -> None:
         """Start the process now; where it does not start, the first frame tries again.
@@ -94,6 +96,8 @@ class FilesProcess:
         request = {"do": "read", "frame": as_json(reference), "run": run, "place": None}
         try:
             with self._process.asking() as ask:
+                if isinstance(reference, HandledFrame):
+                    self._load(ask, reference.spec)
                 pixels = self._as_described(reference.expected)
                 answer = self._asked(ask, request, pixels)
                 if not answer["is_there"]:
@@ -111,6 +115,13 @@ class FilesProcess:
             remark(said)
         pixels.flags.writeable = False
         return pixels
+
+    def _load(self, ask: Ask, spec: str) -> None:
+        """Have the process import a handler, once: with what handlers bring along, that takes as long as a start."""
+        if (self._process.pid, spec) not in self._loaded:
+            ask({"do": "load", "spec": spec}, within=SECONDS_TO_START)
+            self._loaded = {(pid, known) for pid, known in self._loaded if pid == self._process.pid}
+            self._loaded.add((self._process.pid, spec))
 
     def _as_described(self, expected: Expected) -> NDArray[Any] | None:
         """Return memory for a frame as the descriptor has it; None where it does not say, or says what none has."""

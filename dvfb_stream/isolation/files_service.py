@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from dvfb_stream.errors import FrameError
 from dvfb_stream.files.frame_files import FrameFiles
 from dvfb_stream.files.references import from_json
 from dvfb_stream.isolation.frame_memory import MappedFrames
@@ -46,6 +48,9 @@ class FilesService:
         answer: dict[str, Any] = {}
         if request["do"] == "release":
             self._files.release(request["run"])
+        elif request["do"] == "load":
+            with suppress(FrameError):  # raised again where a frame is read
+                self._files.load_handler(request["spec"])
         else:
             place = request["place"]
             self._lent = None if place is None else self._arrays.array(place)

@@ -41,7 +41,9 @@ _BY_SOMEBODY = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 class Ask(Protocol):
     """Sends a request and returns the answer; see `ServiceProcess.asking`."""
 
-    def __call__(self, request: Mapping[str, Any], held: Sequence[object] = ()) -> Mapping[str, Any]:
+    def __call__(
+        self, request: Mapping[str, Any], held: Sequence[object] = (), *, within: float | None = None
+    ) -> Mapping[str, Any]:
         """Ask.
 
         Parameters
@@ -51,6 +53,8 @@ class Ask(Protocol):
         held
             What the process may read or write: arrays of the memory. They are kept until it cannot any more, however
             long the system takes to end it.
+        within
+            Seconds; None: `answer_within`.
 
         Raises
         ------
@@ -205,10 +209,13 @@ class ServiceProcess:
 
     # -- by whoever holds `_asking` ------------------------------------------------------------------------
 
-    def _ask(self, request: Mapping[str, Any], held: Sequence[object] = ()) -> Mapping[str, Any]:
+    def _ask(
+        self, request: Mapping[str, Any], held: Sequence[object] = (), *, within: float | None = None
+    ) -> Mapping[str, Any]:
+        seconds = self._answer_within if within is None else within
         self._held = held
         try:
-            answer = self._answered(request) or self._answered(request)
+            answer = self._answered(request, seconds) or self._answered(request, seconds)
         finally:
             self._held = ()
         if answer is None:
@@ -219,13 +226,13 @@ class ServiceProcess:
             )
         return _content(answer, Kind.DONE)
 
-    def _answered(self, request: Mapping[str, Any]) -> Message | None:
+    def _answered(self, request: Mapping[str, Any], seconds: float) -> Message | None:
         """Return the answer to a request; None if the process had ended before, which is not the request's doing."""
         child = self._running()
         self._taken[0] = 0
         try:
             child.send(Kind.REQUEST, request)
-            return self._answer(child, self._answer_within)
+            return self._answer(child, seconds)
         except (EOFError, OSError) as error:
             ended = self._ended(child)
             if self._taken[0] or self._closed:
