@@ -26,7 +26,7 @@ def fit_label(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> LabelCal
     Parameters
     ----------
     logits, truth
-        (N,) each, with both outcomes present.
+        (N,) each. A label that no frame has is accepted at no probability below 1.
 
     References
     ----------
@@ -45,6 +45,8 @@ def fit_label(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> LabelCal
         sample_weight=np.concatenate([likely, 1 - likely]),
     )
     slope, intercept = float(regression.coef_[0, 0]), float(regression.intercept_[0])
+    if not positives:
+        return LabelCalibration(slope, intercept, threshold=1.0)
     stated = expit(slope * logits + intercept)
     precision, recall, thresholds = precision_recall_curve(truth, stated)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)

@@ -125,7 +125,7 @@ def compare_calibrations(
     Parameters
     ----------
     logits, truth
-        (N, 10) of frames to fit to, every label with both outcomes.
+        (N, 10) of frames to fit to.
     held_out_logits, held_out_truth
         (M, 10) of frames to measure on.
 

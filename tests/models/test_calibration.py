@@ -72,3 +72,13 @@ def test_frames_told_apart_perfectly_do_not_make_it_certain():
     stated = probabilities(decisions[:, None], [fitted])[:, 0]
     np.testing.assert_allclose(stated[:10], 11 / 12, rtol=1e-4)
     np.testing.assert_allclose(stated[10:], 1 / 12, rtol=1e-4)
+
+
+def test_a_label_that_no_frame_has_is_accepted_nowhere():
+    """Its probability is that of Platt's targets, 1/(N + 2)."""
+    decisions, truth = np.linspace(-1.0, 1.0, 98), np.zeros(98, dtype=bool)
+    fitted = fit_label(decisions, truth)
+    stated = probabilities(decisions[:, None], [fitted])[:, 0]
+    np.testing.assert_allclose(stated, 1 / 100, rtol=0.02)
+    assert not (stated >= fitted.accepted_from("best_f1")).any()
+    assert fitted.high_precision is None
