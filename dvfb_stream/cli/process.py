@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
+from dvfb_stream.waiting_threads import sleep_while_waiting
+
 FAILED, CALLED_WRONGLY, SIGNALLED = 1, 2, 128
 """Exit statuses; after a signal, by the shell's convention, `SIGNALLED` and its number."""
 INTERRUPTED = tuple(SIGNALLED + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM))
@@ -32,8 +34,7 @@ def run_to_the_end(command: Callable[[], int]) -> int:
     command
         Returns an exit status. All that takes time is imported in it, so that Ctrl-C is heard meanwhile.
     """
-    # Read when torch is loaded: threads that spin where they wait take the processor from whoever works beside us.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sleep_while_waiting()
     _open_standard_streams()
     codecs.register_error("dvfb", _lookalike)
     for stream in (sys.stdout, sys.stderr):

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from dvfb_stream.device_failures import Cause, ReportedFailureError
 from dvfb_stream.isolation.messages import Kind, send
+from dvfb_stream.waiting_threads import sleep_while_waiting
 
 SECONDS_TO_END = 5.0
 """A process that was killed is gone in milliseconds, unless the system cannot interrupt what it is at: a read from a
@@ -111,11 +112,10 @@ def _environment() -> dict[str, str]:
     entries: list[object] = [
         os.fspath(entry) if isinstance(entry, os.PathLike) else entry for entry in sys.path
     ]
-    return {
-        # Threads of torch that wait for one another sleep: one whose processor somebody with a higher priority has
-        # would have the others spin for it. As fast on two idle processors, three times as fast on busy ones.
-        "OMP_WAIT_POLICY": "PASSIVE",
+    environment = {
         **os.environ,
         # What this process can import, that one must as well.
         "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in entries if isinstance(entry, str)),
     }
+    sleep_while_waiting(environment)
+    return environment

@@ -9,16 +9,19 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from dvfb_stream.errors import DvfbError, SettingsError
-from dvfb_stream.training.presets import PRESETS, SEEDS, preset
-from dvfb_stream.training.progress import ProgressLines
-from dvfb_stream.training.recipe import Reports, train
+from dvfb_stream.waiting_threads import sleep_while_waiting
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
+    sleep_while_waiting()
+    import torch
+
+    from dvfb_stream.training.presets import PRESETS, SEEDS, preset
+    from dvfb_stream.training.progress import ProgressLines
+    from dvfb_stream.training.recipe import Reports, train
+
     parser = argparse.ArgumentParser(prog="python -m dvfb_stream.training", description=__doc__)
     parser.add_argument("preset", help=f"one of {', '.join(PRESETS)}")
     parser.add_argument(

@@ -7,17 +7,20 @@ import dataclasses
 import sys
 from pathlib import Path
 
-import torch
-
 from dvfb_stream.errors import DvfbError, SettingsError
-from dvfb_stream.fbt import FourierBesselSettings
-from dvfb_stream.fbt.settings import PRESETS
-from dvfb_stream.reproduction.encoder_training.recipe import FITTING, EncoderRecipe, train
-from dvfb_stream.training.progress import ProgressLines
+from dvfb_stream.waiting_threads import sleep_while_waiting
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
+    sleep_while_waiting()
+    import torch
+
+    from dvfb_stream.fbt import FourierBesselSettings
+    from dvfb_stream.fbt.settings import PRESETS
+    from dvfb_stream.reproduction.encoder_training.recipe import FITTING, EncoderRecipe, train
+    from dvfb_stream.training.progress import ProgressLines
+
     recipe = EncoderRecipe()
     parser = argparse.ArgumentParser(
         prog="python -m dvfb_stream.reproduction.encoder_training", description=__doc__

@@ -1,0 +1,98 @@
+"""Whatever computes has torch's threads sleep where they wait: said before torch is loaded, which reads it then."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dvfb_stream.isolation import ServiceProcess
+from dvfb_stream.isolation.frame_memory import FrameMemory
+from dvfb_stream.waiting_threads import sleep_while_waiting
+
+TORCH = """
+import os
+from pathlib import Path
+Path("policy").write_text(os.environ.get("OMP_WAIT_POLICY", "none"))
+os._exit(0)
+"""
+"""Stands where torch is found first."""
+DVFB = ("-c", "from dvfb_stream.cli import main; main()")
+DAEMON = """
+model = "default"
+[kafka]
+bootstrap_servers = ["localhost:1"]
+topics = ["raw"]
+group = "dvfb"
+[sinks]
+jsonl = "annotations.jsonl"
+[detectors.image]
+shape = [96, 80]
+center_x = 39.5
+center_y = 47.5
+"""
+CENTRE = ("--center-x", "1", "--center-y", "1")
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """Of somebody who has set nothing about threads."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (*DVFB, "annotate", "a.tif", *CENTRE),
+        (*DVFB, "train", "default", "--work", "work", "--device", "cpu"),
+        (*DVFB, "evaluate", "--frames", "100"),
+        (*DVFB, "simulate", "--out", "frames.h5"),
+        (*DVFB, "demo"),
+        (*DVFB, "daemon", "--config", "daemon.toml"),
+        ("-m", "dvfb_stream.training", "default", "--work", "work"),
+        ("-m", "dvfb_stream.reproduction", "default", "--work", "work"),
+        ("-m", "dvfb_stream.reproduction.encoder_training", "--weights", "w.safetensors", "--work", "work"),
+    ],
+    ids=" ".join,
+)
+def test_it_is_said_before_torch_is_loaded(tmp_path: Path, environment: dict[str, str], words) -> None:
+    (tmp_path / "torch.py").write_text(TORCH)
+    (tmp_path / "daemon.toml").write_text(DAEMON)
+    (tmp_path / "a.tif").write_bytes(b"II*")
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (tmp_path / "policy").is_file(), done.stderr
+    assert (tmp_path / "policy").read_text() == "PASSIVE"
+
+
+def test_a_process_that_serves_this_one_has_it_in_its_environment(monkeypatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    process = ServiceProcess(
+        "dvfb_stream.isolation.files_service:FilesService",
+        {"max_open": 4, "file_mask": True},
+        memory=FrameMemory(),
+        called="what reads files",
+        answer_within=60,
+    )
+    try:
+        process.start()
+        variables = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+    finally:
+        process.close()
+    assert b"OMP_WAIT_POLICY=PASSIVE" in variables
+
+
+def test_what_a_user_has_set_stays() -> None:
+    environment = {"OMP_WAIT_POLICY": "ACTIVE"}
+    sleep_while_waiting(environment)
+    assert environment == {"OMP_WAIT_POLICY": "ACTIVE"}
