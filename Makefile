@@ -7,31 +7,40 @@ BIN := $(VENV)/bin
 
 # Errors only: setuptools warns at length of folders named like the package, which is how this one is laid out.
 SILENTLY := --quiet --quiet
+COMMA := ,
 
-# What is there is not fetched again: each stamp is as old as the last installation of its extras.
+# All extras that are asked for are resolved in one go. What came is compiled by all processors, where pip would use one;
+# some packages hold templates that are no Python, which is no fault of theirs.
+install = $(PYTHON) -m venv $(VENV) \
+	&& $(BIN)/python -m pip install $(SILENTLY) --upgrade pip \
+	&& $(BIN)/python -m pip install $(SILENTLY) --no-compile --constraint constraints.txt --editable '.[$(1)]' \
+	&& { $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true; }
+
+# What is there is not fetched again: each stamp is as old as the last installation of its extras. `test` has those of
+# `all`, and lint checks the tests, too.
 $(VENV)/stamp-demo: pyproject.toml constraints.txt
 	@echo 'Installing into $(VENV): a minute or two.'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install $(SILENTLY) --upgrade pip
-	$(BIN)/python -m pip install $(SILENTLY) --constraint constraints.txt --editable '.[all]'
+	$(call install,all)
 	touch $@
 
-$(VENV)/stamp-test: $(VENV)/stamp-demo
-	$(BIN)/python -m pip install $(SILENTLY) --constraint constraints.txt --editable '.[test]'
-	touch $@
+$(VENV)/stamp-test: pyproject.toml constraints.txt
+	@echo 'Installing into $(VENV): a few minutes.'
+	$(call install,test)
+	touch $(VENV)/stamp-demo $@
 
-$(VENV)/stamp-lint: $(VENV)/stamp-test
-	$(BIN)/python -m pip install $(SILENTLY) --constraint constraints.txt --editable '.[lint]'
-	touch $@
+$(VENV)/stamp-lint: pyproject.toml constraints.txt
+	@echo 'Installing into $(VENV): a few minutes.'
+	$(call install,test$(COMMA)lint)
+	touch $(VENV)/stamp-demo $(VENV)/stamp-test $@
 
 .PHONY: demo check test lint format clean
 
 demo: $(VENV)/stamp-demo
 	$(BIN)/dvfb demo
 
-# Two files at a time: those of one share what takes long to make.
+# Two files at a time, in the order of tests/conftest.py: tests of one file share what takes long to make.
 test: $(VENV)/stamp-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Before each commit: all that lint finds, and the tests that take less than a minute together.
 check: lint

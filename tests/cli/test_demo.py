@@ -14,6 +14,7 @@ from matplotlib.image import imread
 
 from dvfb_stream import Annotator
 from dvfb_stream.catalog import find_runs, read_annotations
+from dvfb_stream.cli.demo import command
 from dvfb_stream.cli.plot.contact_sheet import (
     MISSED,
     RIGHT,
@@ -40,7 +41,9 @@ def tifs(tmp_path: Path) -> list[Path]:
 
 
 def runs_in(output: Path):
-    """Raw runs stored in a demo's catalog, as (scan number, sample, frames, rows), in their order."""
+    """Raw runs stored in a demo's catalog, as (scan number, sample, frames, rows) in their order, and the numbers of
+    those with four-fold symmetry.
+    """
     with served_folder(output / "catalog") as catalog:
         raw = {uid: run for uid, run in catalog.items() if "analysis" not in run.metadata["start"]}
         found = find_runs(catalog, "four_fold")
@@ -49,26 +52,18 @@ def runs_in(output: Path):
         for uid, run in raw.items():
             start, rows = run.metadata["start"], read_annotations(catalog, uid)
             runs.append((start["scan_id"], start["sample_name"], run["primary"]["det_image"].read(), rows))
-        return sorted(runs, key=lambda run: run[0]), len(found)
+        four_fold = {raw[uid].metadata["start"]["scan_id"] for uid in found}
+        return sorted(runs, key=lambda run: run[0]), four_fold
 
 
 def test_a_demo_annotates_answers_draws_and_ends_silently_and_runs_add_up(
-    dvfb_process, dvfb, tifs, tmp_path
+    dvfb_process, dvfb, tifs, tmp_path, tiny_bundle
 ) -> None:
     output = tmp_path / "new" / "out put"
     first = dvfb_process("demo", *TINY, "--frames", 5, "--output", output)
     assert first.status == 0
     assert first.stderr == ""
     assert len(re.findall(r"^ +\d+ \| +\d+ \| .* \| ok ", first.stdout, re.MULTILINE)) == 5
-    runs, found = runs_in(output)
-    assert [(number, sample, len(frames), len(rows)) for number, sample, frames, rows in runs] == [
-        (1, "fibre", 2, 2),
-        (2, "square lattice", 1, 1),
-        (3, "powder", 1, 1),
-        (4, "solution", 1, 1),
-    ]
-    answer = f"{found} of the 4 runs in the catalog:" if found else "None of the 4 runs in the catalog."
-    assert answer in first.stdout
     height, width = imread(output / "contact-sheet.png").shape[:2]
     assert min(height, width) > 200
     log = (output / "demo.log").read_text()
@@ -81,25 +76,35 @@ def test_a_demo_annotates_answers_draws_and_ends_silently_and_runs_add_up(
     assert shlex.split(more)[1:] == ["demo", "--seed", "1", *TINY, "--output", str(output)]
     assert re.search(r'ipython --profile-dir "\$\(\S*dvfb profile\)"$', session)
 
-    again = dvfb("demo", *TINY, "--images", *tifs, *CENTRE, "--output", output)
+    # The server goes on with the folder's runs; images are exposed again where more frames are asked for.
+    again = dvfb("demo", *TINY, "--images", *tifs, "--frames", 3, *CENTRE, "--output", output)
     assert again.status == 0
     assert again.stderr == ""
     assert "of the 5 runs in the catalog" in again.stdout
-    runs, _ = runs_in(output)
-    assert [number for number, *_ in runs] == [1, 2, 3, 4, 5]
-    assert [len(frames) for _, _, frames, _ in runs] == [2, 1, 1, 1, len(tifs)]
-
-
-def test_images_are_exposed_again_where_more_frames_are_asked_for(dvfb, tifs, tmp_path, tiny_bundle) -> None:
-    outcome = dvfb("demo", "--images", *tifs, "--frames", 3, *CENTRE, *TINY, "--output", tmp_path / "out")
-    assert outcome.status == 0
-    ((_, sample, frames, rows),), _ = runs_in(tmp_path / "out")
-    assert sample == "your frames"
+    runs, four_fold = runs_in(output)
+    assert [(number, sample, len(frames), len(rows)) for number, sample, frames, rows in runs] == [
+        (1, "fibre", 2, 2),
+        (2, "square lattice", 1, 1),
+        (3, "powder", 1, 1),
+        (4, "solution", 1, 1),
+        (5, "your frames", 3, 3),
+    ]
+    found = len(four_fold - {5})
+    answer = f"{found} of the 4 runs in the catalog:" if found else "None of the 4 runs in the catalog."
+    assert answer in first.stdout
+    *_, frames, rows = runs[-1]
     np.testing.assert_array_equal(frames, [pattern(0), pattern(1), pattern(0)])
     geometry = Geometry(shape=SHAPE, center_x=40.5, center_y=44)
     annotations = Annotator.load(tiny_bundle).annotate([Frame(frame, geometry) for frame in frames])
     for row, annotation in zip(rows, annotations, strict=True):
         assert row["four_fold"] == pytest.approx(annotation.scores["four_fold"], abs=1e-4)
+
+
+def test_images_are_exposed_once_each_where_no_number_is_asked_for(dvfb, tifs, tmp_path, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(command, "_scan_and_search", lambda scans, *_: asked.extend(scans))
+    assert dvfb("demo", "--images", *tifs, *CENTRE, "--output", tmp_path / "out").status == 0
+    assert [(scan.sample, scan.frames) for scan in asked] == [("your frames", len(tifs))]
 
 
 @pytest.mark.parametrize(

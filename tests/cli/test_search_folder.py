@@ -7,7 +7,7 @@ from pathlib import Path
 from dvfb_stream.catalog import embedded_server
 
 
-def test_a_folder_is_served_while_it_is_searched(dvfb_process, tmp_path: Path) -> None:
+def test_a_folder_is_served_while_it_is_searched(dvfb, tmp_path: Path) -> None:
     with embedded_server(tmp_path) as client:
         client.create_container(
             key="annotation",
@@ -16,5 +16,5 @@ def test_a_folder_is_served_while_it_is_searched(dvfb_process, tmp_path: Path) -
                 "stop": {"summary": {"frames": 9, "four_fold": {"count": 2}}},
             },
         )
-    outcome = dvfb_process("search", tmp_path, "four_fold")
+    outcome = dvfb("search", tmp_path, "four_fold")
     assert (outcome.status, outcome.stdout.split(), outcome.errors) == (0, ["raw"], [])

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -46,9 +47,11 @@ def is_there(pid: int) -> bool:
 def until(met: Callable[[], bool], seconds: float) -> bool:
     """Wait until something is so; whether it came to be."""
     ends = time.monotonic() + seconds
+    pause = threading.Event()
     while not met():
         if time.monotonic() > ends:
             return False
+        pause.wait(0.02)  # those that are waited for want the processor
     return True
 
 
@@ -144,7 +147,7 @@ def command():
         try:
             deaf.set()
             while True:
-                pass
+                signal.pause()
         except KeyboardInterrupt:
             pass
 
