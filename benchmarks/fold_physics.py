@@ -1,9 +1,11 @@
 """How far folds measured along the azimuth go on real frames, set-ups left out of anything fitted: JSON on stdout.
 
-    python -m benchmarks.fold_physics --folder FOLDER --network benchmarks/results/real-benchmark-tagged-default.json
+    python -m benchmarks.fold_physics tries --folder FOLDER --network RESULTS.json
+    python -m benchmarks.fold_physics invariance --folder FOLDER
 
 `FOLDER` is laid out as docs/real-frames.md says; the file holds what `dvfb evaluate --real` found for a network.
-In each try the five fold and symmetry labels are decided by the measured evidence and the others by the network:
+`invariance` alters the frames as `dvfb invariance` does, and looks at the five labels alone, accepted by the rule. In
+each of `tries` the five fold and symmetry labels are decided by the measured evidence and the others by the network:
 
 - `rule`: accepted from 1 on, which is the least contrast of docs/labels.md; nothing is fitted.
 - `threshold`: two numbers for all five labels together, threshold and slope, fitted to the other set-ups.
@@ -21,25 +23,32 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
 from benchmarks.command import run
+from dvfb_stream.annotations import Annotation, ModelIdentity, Status
 from dvfb_stream.azimuthal import evidence as evidence_of
+from dvfb_stream.azimuthal import maxima
 from dvfb_stream.azimuthal.orders import AzimuthalOrders, MeasuredOrders
 from dvfb_stream.cli.labelled.folder import RealFrame, read_folder
+from dvfb_stream.frames import Frame
 from dvfb_stream.labels import LABELS, close_under_implication
+from dvfb_stream.training.real_frames.invariance import measure_invariance
 from dvfb_stream.training.real_frames.judged_frames import JudgedFrames, measure
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, ViewResampler
 
 DECIDED = ("symmetry_halo", "symmetry_rings", "two_fold", "four_fold", "six_fold")
 PLACES = [LABELS.index(label) for label in DECIDED]
+RULE = ModelIdentity(name="rule", version="1", sha256="0" * 64)
 LEAST, SLOPE = 0.05, 3.0
 """Evidence below this is this; and the slope that the fit starts from and is held to."""
 HELD = 1.0
@@ -47,20 +56,54 @@ HELD = 1.0
 FEWEST_RINGS = 4
 
 
-def measured(frame: RealFrame) -> dict[str, Any]:
-    """Return the measured orders of a frame, and its evidence with nothing taken off for a tilt or odd parts."""
-    read = frame.read()
-    resampler = ViewResampler(read.geometry)
-    view = resampler.view(read.pixels)
+def orders_of(frame: Frame) -> tuple[AzimuthalOrders, NDArray[np.float32]]:
+    """Return what measures a frame, and its view's counts."""
+    resampler = ViewResampler(frame.geometry)
+    view = resampler.view(frame.pixels)
     counts = np.expm1(view.image * np.float32(FULL_SCALE / MAXIMUM))[None]
-    orders = AzimuthalOrders(view.mask, view.center_x, view.center_y, resampler.scale_x * resampler.scale_y)
-    verified, _ = orders.harmonics(counts)
-    (without_odd,) = evidence_of.evidence(replace(verified, odd=np.zeros_like(verified.odd)))
-    distortion, evidence_of.DISTORTION = evidence_of.DISTORTION, 0.0
-    (without_distortion,) = evidence_of.evidence(verified)
-    evidence_of.DISTORTION = distortion
+    area = resampler.scale_x * resampler.scale_y
+    return AzimuthalOrders(view.mask, view.center_x, view.center_y, area), counts
+
+
+def measured(frame: RealFrame) -> dict[str, Any]:
+    """Return the evidence of a frame by way of measuring, and what else is known of it."""
+    orders, counts = orders_of(frame.read())
+    verified, seen = orders.harmonics(counts)
     (found,) = orders.measure(counts)
-    return {"orders": found, "without odd": without_odd, "without distortion": without_distortion}
+    with mock.patch.object(maxima, "DISTORTION", 0.0), mock.patch.object(evidence_of, "DISTORTION", 0.0):
+        (without_distortion,) = evidence_of.evidence(verified)
+    return {
+        "measured": found,
+        "verified": found.verified,
+        "seen": evidence_of.evidence(seen)[0],
+        "without odd": evidence_of.evidence(replace(verified, odd=np.zeros_like(verified.odd)))[0],
+        "without distortion": without_distortion,
+    }
+
+
+def annotate(frames: Sequence[Frame]) -> list[Annotation]:
+    """Return annotations with the five labels alone, by the rule."""
+    found = []
+    for frame in frames:
+        orders, counts = orders_of(frame)
+        evidence = orders.measure(counts)[0].verified.labels
+        labels = tuple(label for label in DECIDED if evidence[label] >= 1)
+        found.append(Annotation(status=Status.OK, model=RULE, labels=labels))
+    return found
+
+
+def invariance(options: argparse.Namespace) -> dict[str, Any]:
+    frames = read_folder(Path(options.folder), without=without_of(options))
+    return {
+        "model": "the rule",
+        "folder": Path(options.folder).name,
+        "without": without_of(options),
+        **measure_invariance(annotate, ((frame.name, frame.setup, frame.read()) for frame in frames)),
+    }
+
+
+def without_of(options: argparse.Namespace) -> list[str]:
+    return [setup for setup in options.without.split(",") if setup]
 
 
 def fitted(
@@ -85,8 +128,8 @@ def probabilities(evidence: NDArray[np.float64], parameters: NDArray[np.float64]
     return np.asarray(expit(np.exp(parameters[1]) * (np.log(np.maximum(evidence, LEAST)) - parameters[0])))
 
 
-def by_rule(evidence: ArrayLike) -> NDArray[np.float64]:
-    return probabilities(np.asarray(evidence), np.array([0.0, np.log(SLOPE)]))
+def by_rule(evidence: NDArray[np.float64]) -> NDArray[np.float64]:
+    return probabilities(evidence, np.array([0.0, np.log(SLOPE)]))
 
 
 def left_out(evidence: NDArray[np.float64], judged: JudgedFrames) -> NDArray[np.float64]:
@@ -148,14 +191,17 @@ def judged_by_network(results: dict[str, Any], without: list[str]) -> tuple[Judg
 
 def tries(options: argparse.Namespace) -> dict[str, Any]:
     results = json.loads(Path(options.network).read_text())
-    without = [setup for setup in options.without.split(",") if setup]
+    without = without_of(options)
     judged, names = judged_by_network(results, without)
     by_name = {frame.name: measured(frame) for frame in read_folder(Path(options.folder), without=without)}
-    orders: list[MeasuredOrders] = [by_name[name]["orders"] for name in names]
-    verified = np.array([[one.verified.labels[label] for label in DECIDED] for one in orders])
-    seen = np.array([[one.seen.labels[label] for label in DECIDED] for one in orders])
+    orders: list[MeasuredOrders] = [by_name[name]["measured"] for name in names]
+
+    def evidence(way: str) -> NDArray[np.float64]:
+        return np.array([[by_name[name][way].labels[label] for label in DECIDED] for name in names])
+
+    verified = evidence("verified")
     network = judged.scores[:, PLACES]
-    by_threshold, by_all = left_out(verified, judged), left_out(seen, judged)
+    by_threshold, by_all = left_out(verified, judged), left_out(evidence("seen"), judged)
     unknown = np.array([one.verified.rings_known < FEWEST_RINGS for one in orders])[:, None]
     # Where the network decides, from its own thresholds on.
     as_accepted = np.where(judged.accepted[:, PLACES], 0.5 + network / 2, network / 2)
@@ -166,10 +212,7 @@ def tries(options: argparse.Namespace) -> dict[str, Any]:
             "network": decided(judged, as_accepted),
             "rule": decided(judged, by_rule(verified)),
             **{
-                name: decided(
-                    judged,
-                    by_rule([[by_name[one][name].labels[label] for label in DECIDED] for one in names]),
-                )
+                name: decided(judged, by_rule(evidence(name)))
                 for name in ("without distortion", "without odd")
             },
             "threshold": decided(judged, by_threshold),
@@ -198,7 +241,7 @@ def tries(options: argparse.Namespace) -> dict[str, Any]:
                 "name": name,
                 "setup": setup,
                 "verified": one.verified.labels,
-                "seen": one.seen.labels,
+                "seen": by_name[name]["seen"].labels,
                 "order": one.verified.order,
                 "contrast": one.verified.contrast,
                 "rings_known": one.verified.rings_known,
@@ -214,7 +257,7 @@ if __name__ == "__main__":
     run(
         "fold-physics",
         __doc__,
-        tries,
+        {"tries": tries, "invariance": invariance},
         folder=("../shared/real_frames/benchmark", "Real frames with known labels"),
         network=("benchmarks/results/real-benchmark-tagged-default.json", "Results of a network on them"),
         without=("", "Set-ups to leave out, with commas"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks import sheets
 from benchmarks.sheets import Results
+from dvfb_stream.cli.measure.real_sheets import invariance_sheet
 from dvfb_stream.cli.measure.sheets import Sheet, sheet
 
 RESULTS = Path(__file__).parent / "results"
@@ -71,14 +72,20 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (
     (
         "Folds measured along the azimuth, on the benchmark of real frames",
         "fold-physics",
-        "--without x9-gisaxs",
+        "python -m benchmarks.fold_physics tries --without x9-gisaxs",
         sheets.fold_physics,
     ),
     (
         "The same with grazing frames that experts tagged as having no fold",
         "fold-physics-tagged",
-        "python -m benchmarks.fold_physics",
+        "python -m benchmarks.fold_physics tries",
         sheets.fold_physics,
+    ),
+    (
+        "Measured folds where nothing changes that they say",
+        "fold-physics-invariance",
+        "python -m benchmarks.fold_physics invariance",
+        invariance_sheet,
     ),
     ("Novelty", "novelty-default", "dvfb novelty --figure docs/images/novelty.png", sheet),
     ("Speed", "annotate-frames", "--beside runs/paper-joint/bundle", sheets.annotate_frames),

@@ -68,12 +68,14 @@ class HarmonicFit:
         basis = np.stack([np.ones(SECTORS), *waves], axis=1)
         self._enough = _share_seen(used) >= LEAST_SEEN
         gram = np.einsum("rs,sp,sq->rpq", pixels, basis, basis)
-        self._covariance = np.zeros_like(gram)
-        self._covariance[self._enough] = np.linalg.inv(gram[self._enough])
+        covariance = np.zeros_like(gram)
+        covariance[self._enough] = np.linalg.inv(gram[self._enough])
         self._solve = np.ascontiguousarray(
-            np.einsum("rpq,sq,rs->rsp", self._covariance, basis, pixels, optimize=True)
+            np.einsum("rpq,sq,rs->rsp", covariance, basis, pixels, optimize=True)
         )
         self._basis = np.ascontiguousarray(basis.T)
+        # Covariance of each harmonic's two parts, (R, 4, 2, 2), for noise 1.
+        self._blocks = np.stack([covariance[:, k : k + 2, k : k + 2] for k in range(1, PARTS, 2)], axis=1)
 
     def fit(self, sectors: Sectors, area: float) -> Harmonics:
         """Return the harmonics of B views.
@@ -98,7 +100,7 @@ class HarmonicFit:
         known &= mean > 0
         pairs = parts[:, :, 1:].reshape(*mean.shape, len(ORDERS), 2)
         over = 1 / np.where(known, mean, np.inf)
-        blocks = self._blocks()
+        blocks = self._blocks
         variance = sectors.noise[:, :, None] * (blocks[:, :, 0, 0] + blocks[:, :, 1, 1]) / 2
         return Harmonics(
             radii=self._radii,
@@ -109,10 +111,6 @@ class HarmonicFit:
             odd=sectors.odd,
             known=known,
         )
-
-    def _blocks(self) -> NDArray[np.float64]:
-        """Return the covariance of each harmonic's two parts, (R, 4, 2, 2), for noise 1."""
-        return np.stack([self._covariance[:, k : k + 2, k : k + 2] for k in range(1, PARTS, 2)], axis=1)
 
 
 def _significance(

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.azimuthal.evidence import Evidence, evidence
+from dvfb_stream.azimuthal.evidence import RINGS_TOGETHER, Evidence, evidence
 from dvfb_stream.azimuthal.harmonics import HarmonicFit, Harmonics
 from dvfb_stream.azimuthal.polar_bins import PolarBins
 from dvfb_stream.azimuthal.sectors import gather
 
-FRAMES_TOGETHER = 4
+FRAMES_TOGETHER = 8
 """Their sectors stay in a processor's cache; more at a time take longer for each."""
+
+
+FEWEST_RINGS = RINGS_TOGETHER
+"""Verified, for a fold to be known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +26,8 @@ class MeasuredOrders:
 
     verified: Evidence
     """From sectors that are seen together with their opposites, and agree: what decides."""
-    seen: Evidence
-    """From all sectors: what a shadow or a window may have made, where the opposite side is not seen."""
+    seen: Evidence | None
+    """From all sectors, where fewer than four rings are verified: what a shadow or a window may have made, too."""
     worth: float
     """Counts that one photon gives: 1 of a counting detector."""
     shift_x: float
@@ -67,7 +71,15 @@ class AzimuthalOrders:
         found = []
         for start in range(0, len(counts), FRAMES_TOGETHER):
             sectors = gather(self._bins, counts[start : start + FRAMES_TOGETHER], self._area)
-            verified, seen = (evidence(fit.fit(sectors, self._area)) for fit in (self._verified, self._seen))
+            verified = evidence(self._verified.fit(sectors, self._area))
+            seen: list[Evidence | None] = [None] * len(verified)
+            if any(one.rings_known < FEWEST_RINGS for one in verified):
+                seen = [
+                    other if one.rings_known < FEWEST_RINGS else None
+                    for one, other in zip(
+                        verified, evidence(self._seen.fit(sectors, self._area)), strict=True
+                    )
+                ]
             for one, other, worth, shift in zip(verified, seen, sectors.worth, sectors.shift, strict=True):
                 found.append(
                     MeasuredOrders(

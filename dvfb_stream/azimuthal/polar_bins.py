@@ -82,8 +82,13 @@ class PolarBins:
 
 def slopes(ring: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return d ln I / d r of the means of rings, (B, R); 0 where nothing was counted."""
-    if len(radii) < 2:
+    if len(radii) < 3:
         return np.zeros_like(ring)
     logarithm = np.log(np.maximum(ring, np.finfo(float).tiny))
-    found = np.gradient(logarithm, radii, axis=1).clip(-STEEPEST, STEEPEST)
-    return np.where(ring > 0, found, 0.0)
+    found = np.empty_like(ring)
+    found[:, 1:-1] = (logarithm[:, 2:] - logarithm[:, :-2]) / (radii[2:] - radii[:-2])
+    found[:, 0] = (logarithm[:, 1] - logarithm[:, 0]) / (radii[1] - radii[0])
+    found[:, -1] = (logarithm[:, -1] - logarithm[:, -2]) / (radii[-1] - radii[-2])
+    np.clip(found, -STEEPEST, STEEPEST, out=found)
+    found[ring <= 0] = 0
+    return found
