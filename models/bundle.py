@@ -61,13 +61,7 @@ class Bundle:
     @property
     def calibrations(self) -> tuple[LabelCalibration, ...]:
         """Calibration of each label, in the order of the outputs."""
-        return tuple(
-            # JSON writes 1.0 as 1 where a person does, and whole numbers of any length make no array.
-            LabelCalibration(
-                **{name: None if v is None else float(v) for name, v in calibration.items()}  # type: ignore[arg-type]
-            )
-            for calibration in map(self.description.calibration.__getitem__, self.description.labels)
-        )
+        return tuple(map(self.description.calibration.__getitem__, self.description.labels))
 
     @property
     def fbt_settings(self) -> FourierBesselSettings:
@@ -111,7 +105,7 @@ def save_bundle(
         version=version,
         labels=LABELS,
         architecture=dict(architecture),
-        calibration={label: asdict(calibration) for label, calibration in calibrations.items()},
+        calibration=dict(calibrations),
         heads=described_heads,
         view=dict(view),
         fbt=fbt.as_dict(),

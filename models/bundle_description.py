@@ -49,8 +49,8 @@ class BundleDescription:
     """Order of the network's outputs."""
     architecture: dict[str, Any]
     """``name`` of the network and its parameters."""
-    calibration: dict[str, dict[str, float | None]]
-    """Per label: slope, intercept, threshold, high_precision (null where it is not reached)."""
+    calibration: dict[str, LabelCalibration]
+    """Per label."""
     heads: dict[str, dict[str, float]]
     """Per label that a kernel head of a beamline's own judges: gamma, intercept. Empty in a bundle as trained."""
     view: dict[str, Any]
@@ -122,7 +122,14 @@ def read_description(folder: Path) -> BundleDescription:
             raise BundleError(
                 f"{path}: the head of {label!r} needs a known label, a finite gamma above 0 and a finite intercept"
             )
-    return BundleDescription(**{**values, "labels": tuple(values["labels"])})
+    # JSON writes 1.0 as 1 where a person does, and whole numbers of any length make no array.
+    calibration = {
+        label: LabelCalibration(
+            **{name: None if v is None else float(v) for name, v in values["calibration"][label].items()}  # type: ignore[arg-type]
+        )
+        for label in LABELS
+    }
+    return BundleDescription(**values | {"labels": LABELS, "calibration": calibration})
 
 
 def _are_numbers(values: object, names: set[str], *, optional: str = "") -> bool:

@@ -171,8 +171,8 @@ def print_sheet(description: BundleDescription, folder: Path) -> None:
                 TITLES[label] + (" (adapted)" if label in description.heads else ""),
                 _number(_at(facts, "test", "positive_ratio", label)),
                 _number(_at(scores, label)),
-                _number(calibration["threshold"]),
-                _number(calibration["high_precision"], absent="never"),
+                _number(calibration.threshold),
+                _number(calibration.high_precision, absent="never"),
             )
         )
     rows.append(("mean", "", _number(_at(scores, "mean")), "", ""))

@@ -81,7 +81,7 @@ class BandMasking:
         if valid is None:
             return cls(None, (), np.empty(0, np.intp), (band.own.stop - band.own.start) * columns)
         valid = valid[band.rows]
-        empty = ~valid.any(axis=1)
+        empty = np.logical_not(valid.any(axis=1))
         edges = np.flatnonzero(np.diff(empty, prepend=False, append=False))
         runs = tuple(slice(int(first), int(last)) for first, last in edges.reshape(-1, 2))
         places = np.flatnonzero(~(valid | empty[:, None]))
@@ -159,7 +159,7 @@ class FrameSums:
         expected = int(rows * columns * (1 + 8 * MOST_PLACES)) + self.coverage.nbytes
         mask = 0 if self._mask is None else int(self._mask.nbytes)
         memory = 4 * columns * (self._areas.most_rows + self._areas.size)
-        return mask + self._certain.nbytes + expected + memory + self._areas.nbytes + int(self._whole.nbytes)
+        return int(mask + self._certain.nbytes + expected + memory + self._areas.nbytes + self._whole.nbytes)
 
     def of(self, pixels: NDArray[Any], rules: InvalidPixels) -> Sums:
         """Add up the pixels of a frame that are in the mask and hold counts.

@@ -225,14 +225,16 @@ def _validated(annotation: Any, frame: Frame) -> Annotation:
     scores: Any = annotation.scores
     labels: Any = annotation.labels
     reason: Any = annotation.reason
+    remark: Any = annotation.remark
+    masked: Any = annotation.masked_pixels
     if annotation.status is Status.DROPPED:
         wrong = f"the status {_shown(annotation.status)}"
     elif not isinstance(reason, str):
         wrong = f"the reason {_shown(reason)}, which is no text"
-    elif not isinstance(annotation.remark, str):
-        wrong = f"the remark {_shown(annotation.remark)}, which is no text"
-    elif not isinstance(annotation.masked_pixels, Integral):
-        wrong = f"the number of masked pixels {_shown(annotation.masked_pixels)}, which is no integer"
+    elif not isinstance(remark, str):
+        wrong = f"the remark {_shown(remark)}, which is no text"
+    elif not isinstance(masked, Integral):
+        wrong = f"the number of masked pixels {_shown(masked)}, which is no integer"
     elif not isinstance(labels, list | tuple) or not _are_texts(labels):
         wrong = f"the labels {_shown(labels)}, not a tuple of texts"
     elif not isinstance(scores, Mapping) or not _are_texts(scores):

@@ -179,7 +179,7 @@ def solve(
         return _least_squares(quadratic, projections, energies)
     current, current_energies = projections, energies
     iteration: Iteration = ITERATIONS[solver](quadratic, projections, start)
-    found: tuple[Tensor, ...] = ()
+    found: list[Tensor] = []
     frames = torch.arange(len(projections), device=projections.device)
     taken, distance = 0, 1.0
     steps = _steps_to_first_check(quadratic, tolerance)
@@ -191,18 +191,17 @@ def solve(
         distances = certificate.gap / certificate.objective.clamp_min(torch.finfo(torch.float64).tiny)
         missing = ~(distances <= tolerance)
         worst = float(distances.amax())
-        new = (
+        new = [
             iteration.coefficients.to(projections.dtype),
             certificate.objective,
             certificate.gap,
             certificate.misfit,
-        )
+        ]
         # Not in place: the tensors of the whole batch may still be the solver's own.
-        found = (
-            tuple(old.index_copy(0, frames, n) for old, n in zip(found, new, strict=True)) if found else new
-        )
+        found = [old.index_copy(0, frames, n) for old, n in zip(found, new, strict=True)] if found else new
         if worst <= tolerance or taken >= max_iterations:
-            return _solution(*found, energies, taken)
+            a, objective, gap, misfit = found
+            return _solution(a, objective, gap, misfit, energies, taken)
         if not bool(missing.all()):
             iteration.keep(missing)
             frames, current = frames[missing], current[missing]
