@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -30,6 +30,7 @@ def ranked_frames(draw):
     return rng.integers(0, draw(st.integers(1, 20)) + 1, count) / 20, truth, rng.random((3, count)) + 0.01
 
 
+@settings(deadline=None)
 @given(ranked_frames())
 def test_rankings_are_scikit_learns_with_sample_weights(frames):
     scores, truth, weights = frames
@@ -38,6 +39,7 @@ def test_rankings_are_scikit_learns_with_sample_weights(frames):
         np.testing.assert_allclose(ours(scores, truth, weights), expected, atol=1e-12)
 
 
+@settings(deadline=None)
 @given(ranked_frames())
 def test_frames_that_weigh_nothing_count_as_if_they_were_not_there(frames):
     scores, truth, weights = frames
@@ -58,6 +60,7 @@ def test_a_label_that_all_frames_or_none_have_is_not_ranked():
         assert np.isnan(roc_area(scores, truth, weights)).all()
 
 
+@settings(deadline=None)
 @given(ranked_frames())
 def test_calibration_with_equal_weights_is_that_of_simulated_frames(frames):
     scores, truth, _ = frames
