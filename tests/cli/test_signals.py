@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -163,6 +164,14 @@ def test_a_command_that_does_not_end_is_ended() -> None:
     assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "dvfb: error: interrupted\n")
     assert time.monotonic() - began >= SECONDS_TO_END
     assert SECONDS_TO_END < SECONDS
+
+
+def test_a_command_looks_for_garbage_seldom_and_afterwards_it_is_as_before() -> None:
+    before, meanwhile = gc.get_threshold(), []
+    run_to_the_end(lambda: meanwhile.append(gc.get_threshold()) or 0)
+    # At a hundred bytes each, garbage among them is 5 MB at most.
+    assert [threshold[0] for threshold in meanwhile] == [50_000]
+    assert gc.get_threshold() == before
 
 
 def test_afterwards_signals_are_handled_as_before() -> None:
