@@ -115,9 +115,9 @@ class Novelty:
 
         both = np.concatenate([familiar, outliers]).astype(np.float64)
         mean, deviation = both.mean(0), np.maximum(both.std(0), LEAST_DEVIATION)
-        foreign = np.repeat([False, True], [len(familiar), len(outliers)])
+        unfamiliar = np.repeat([False, True], [len(familiar), len(outliers)])
         regression = LogisticRegression(C=REGULARISATION, class_weight="balanced", max_iter=3000)
-        regression.fit((both - mean) / deviation, foreign)
+        regression.fit((both - mean) / deviation, unfamiliar)
         weights = regression.coef_[0] / deviation
         offset = regression.intercept_[0] - mean @ weights
         fitted = cls(

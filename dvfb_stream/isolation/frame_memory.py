@@ -144,7 +144,7 @@ class FrameMemory:
     @property
     def idle_bytes(self) -> int:
         """Bytes kept for later."""
-        if self._is_foreign:
+        if self._is_in_another_process:
             return 0
         with self._sorted():
             return self._idle_bytes
@@ -155,7 +155,11 @@ class FrameMemory:
         NumPy's own, where it is small or holds something other than numbers.
         """
         kind = np.dtype(dtype).newbyteorder("=")
-        if math.prod(shape) * kind.itemsize < SMALL or kind.kind not in NUMBER_KINDS or self._is_foreign:
+        if (
+            math.prod(shape) * kind.itemsize < SMALL
+            or kind.kind not in NUMBER_KINDS
+            or self._is_in_another_process
+        ):
             return np.empty(shape, kind)
         return self.shared(shape, kind)
 
@@ -190,7 +194,7 @@ class FrameMemory:
         kind = _number(dtype)
         if any(length < 0 for length in shape):
             raise ValueError(f"no dimension may be negative: {shape}")
-        if self._is_foreign:
+        if self._is_in_another_process:
             raise RuntimeError(
                 f"this memory is of process {self._process}, from which this one, {os.getpid()}, was forked: "
                 "make another FrameMemory here"
@@ -231,7 +235,12 @@ class FrameMemory:
         """
         _number(array.dtype)
         # An empty one at the end of a block has the address of the next.
-        if array.flags.c_contiguous and array.size and _address(array) in self._lent and not self._is_foreign:
+        if (
+            array.flags.c_contiguous
+            and array.size
+            and _address(array) in self._lent
+            and not self._is_in_another_process
+        ):
             return array
         copy = self.shared(array.shape, array.dtype)
         np.copyto(copy, array)
@@ -249,7 +258,7 @@ class FrameMemory:
 
     def close(self) -> None:
         """Make nothing ready any more and end the thread; what is lent stays valid."""
-        if self._is_foreign:
+        if self._is_in_another_process:
             return  # the thread is not here, and may have had the lock
         with self._changed:
             self._closed = True
@@ -259,7 +268,7 @@ class FrameMemory:
             self._thread.join(1.0)
 
     @property
-    def _is_foreign(self) -> bool:
+    def _is_in_another_process(self) -> bool:
         return os.getpid() != self._process
 
     def _want(self, size: int) -> None:
@@ -294,7 +303,7 @@ class FrameMemory:
             return self._new_block(size)
 
     def _take_back(self, block: _Block, address: int) -> None:
-        if self._is_foreign:
+        if self._is_in_another_process:
             return
         self._lent.pop(address, None)
         self._returned.append(block)

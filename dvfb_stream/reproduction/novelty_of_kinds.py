@@ -75,7 +75,7 @@ def measure_novelty(
     device: str = "cpu",
     report: Report = lambda what, done, total: None,
 ) -> dict[str, Any]:
-    """Return how well each kind of foreign frame stands out from simulated ones of the same geometries, JSON-ready.
+    """Return how well each kind of unfamiliar frame stands out from simulated ones of its geometries, JSON-ready.
 
     Frames are counts of the detector's own pixels and go through the whole annotator, as those of a beamline do.
 
@@ -108,7 +108,7 @@ def measure_novelty(
     Raises
     ------
     MissingExtraError
-        When what makes foreign frames is not installed.
+        When what makes unfamiliar frames is not installed.
     SettingsError
         When no simulated frame shows anything: there are too few.
     """
@@ -161,12 +161,12 @@ def _experiments(simulator: Simulator, count: int) -> Iterator[tuple[list[Frame]
 def _compared(sample: _Sample, familiar: _Sample, shows: NDArray[np.bool_]) -> dict[str, Any]:
     areas = {}
     for score in SCORES:
-        ordinary, foreign = np.array(getattr(familiar, score)), np.array(getattr(sample, score))
-        areas[score] = _area(ordinary, foreign)
-        areas[f"{score}_against_labelled"] = _area(ordinary[shows], foreign)
+        ordinary, unfamiliar = np.array(getattr(familiar, score)), np.array(getattr(sample, score))
+        areas[score] = _area(ordinary, unfamiliar)
+        areas[f"{score}_against_labelled"] = _area(ordinary[shows], unfamiliar)
     return {**sample.described(), "auroc": areas}
 
 
-def _area(ordinary: NDArray[np.float64], foreign: NDArray[np.float64]) -> float:
-    truth = np.repeat([False, True], [len(ordinary), len(foreign)])
-    return float(roc_auc_score(truth, np.concatenate([ordinary, foreign])))
+def _area(ordinary: NDArray[np.float64], unfamiliar: NDArray[np.float64]) -> float:
+    truth = np.repeat([False, True], [len(ordinary), len(unfamiliar)])
+    return float(roc_auc_score(truth, np.concatenate([ordinary, unfamiliar])))

@@ -42,7 +42,7 @@ def test_min_frames_counts_frames_of_one_data_key(stored):
 
 def test_runs_of_other_software_are_not_found(client):
     metadata = {"start": {"analysis": {"parent": "x"}}, "stop": {"summary": {"rings": {"count": 5}}}}
-    client.create_container(key="foreign", metadata=metadata)
+    client.create_container(key="elsewhere", metadata=metadata)
     assert find_runs(client, "rings") == []
 
 

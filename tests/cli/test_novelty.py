@@ -1,4 +1,4 @@
-"""Foreign frames stand out from simulated ones, and what was measured of that can be printed and drawn."""
+"""Unfamiliar frames stand out from simulated ones, and what was measured of that can be printed and drawn."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_every_kind_has_a_fifth_as_many_frames_and_an_area_for_either_score(meas
             assert len(found["quantiles"][score]) == len(SHARES)
 
 
-def test_foreign_frames_stand_out(measured):
+def test_unfamiliar_frames_stand_out(measured):
     for kind, found in measured["kinds"].items():
         assert found["auroc"]["novelty_against_labelled"] > 0.8, kind
     assert measured["familiar_scores"]["mean"]["novelty"] < 0.75

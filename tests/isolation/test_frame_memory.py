@@ -70,7 +70,7 @@ def test_immutable_bytes_are_not_copied():
     assert not np.shares_memory(FrameMemory().take_over(others), others)
 
 
-def test_foreign_byte_order_becomes_the_machine_s():
+def test_another_byte_order_becomes_the_machine_s():
     image = np.frombuffer(b"\x00\x01\x00\x02", dtype=">u2").reshape(1, 2)
     taken = FrameMemory().take_over(image)
     assert taken.dtype.isnative

@@ -129,7 +129,7 @@ def reliability_figure(probabilities: NDArray[np.float64], truth: NDArray[np.boo
 
 
 NOVELTY_TITLES = {"novelty": "novelty", "fit_residual": "fit residual"}
-COLOURS = {"familiar": "#1e8449", "domain": "#2471a3", "foreign": "#c0392b"}
+COLOURS = {"familiar": "#1e8449", "domain": "#2471a3", "unfamiliar": "#c0392b"}
 
 
 def novelty_figure(results: Mapping[str, Any]) -> Figure:
@@ -143,7 +143,7 @@ def novelty_figure(results: Mapping[str, Any]) -> Figure:
     rows = [
         ("simulated", COLOURS["familiar"], results["familiar_scores"]),
         *((f"domain {name}", COLOURS["domain"], found) for name, found in results["domains"].items()),
-        *((kind, COLOURS["foreign"], found) for kind, found in results["kinds"].items()),
+        *((kind, COLOURS["unfamiliar"], found) for kind, found in results["kinds"].items()),
     ]
     figure = Figure(figsize=(11, 0.8 + 0.42 * len(rows)), layout="constrained")
     panels = figure.subplots(1, len(NOVELTY_TITLES), sharey=True)

@@ -225,7 +225,7 @@ def _novelty(results: Mapping[str, Any]) -> Sheet:
         for name, found in results[group].items()
     ]
     return Sheet(
-        f"{results['model']}: area under the ROC curve, foreign frames against familiar ones",
+        f"{results['model']}: area under the ROC curve, unfamiliar frames against familiar ones",
         ("kind of frame", "frames", *NOVELTY_SCORES.values()),
         rows,
         [

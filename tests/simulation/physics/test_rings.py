@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from dvfb_stream.simulation.physics import intensities
 
 
-def circle(samples=5040):  # a multiple of every order, so that nothing is aliased to a foreign one
+def circle(samples=5040):  # a multiple of every order, so that nothing is aliased to another one
     return torch.arange(samples, dtype=torch.float64) * (2 * math.pi / samples)
 
 
-def foreign_harmonics(profile, order):
+def other_harmonics(profile, order):
     """Largest azimuthal Fourier amplitude at an order that is no multiple of `order`, relative to the mean."""
     amplitudes = np.abs(np.fft.rfft(profile.numpy())) / len(profile)
-    foreign = np.arange(len(amplitudes)) % order != 0
-    return amplitudes[foreign].max() / amplitudes[0]
+    others = np.arange(len(amplitudes)) % order != 0
+    return amplitudes[others].max() / amplitudes[0]
 
 
 @given(
@@ -32,7 +32,7 @@ def test_an_oriented_profile_repeats_k_times_and_has_the_harmonics_of_the_poisso
 ):
     profile = intensities.angular_profile(circle(), order=order, sharpness=sharpness, phase=phase)
     spectrum = np.fft.rfft(profile.numpy()) / len(profile)
-    assert foreign_harmonics(profile, order) < 1e-9
+    assert other_harmonics(profile, order) < 1e-9
     for harmonic in range(4):
         expected = sharpness**harmonic * np.exp(-1j * harmonic * order * phase)
         assert abs(spectrum[harmonic * order] - expected) < 1e-6
@@ -56,7 +56,7 @@ def test_grains_keep_the_symmetry_of_their_crystal_and_the_mean_intensity(order)
         weights=torch.from_numpy(rng.lognormal(0, 0.5, 7)),
         fwhm=math.radians(3.0),
     )
-    assert foreign_harmonics(profile, order) < 1e-9
+    assert other_harmonics(profile, order) < 1e-9
     assert float(profile.mean()) == pytest.approx(1.0, rel=1e-5)
 
 
