@@ -59,7 +59,7 @@ class FilesService:
             if not answer["is_there"]:
                 self._kept = request["frame"], pixels, remarks
                 answer |= {"shape": pixels.shape, "dtype": pixels.dtype.str}
-            elif not np.may_share_memory(self._lent, pixels):
+            elif self._lent is not None and not np.may_share_memory(self._lent, pixels):
                 np.copyto(self._lent, pixels)
         return answer | {"open_files": self._files.open_files}
 
