@@ -38,6 +38,16 @@ def test_the_time_of_an_annotation_is_measured_by_stage():
     assert {"view", "coefficients", "annotate"} < set(measured["seconds_per_frame"])
 
 
+def test_two_readers_take_turns_and_read_the_same():
+    command = [sys.executable, "-m", "benchmarks.reading", "--before", ROOT, "--rounds", "1", "--frames", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    readers = json.loads(done.stdout)["readers"]
+    assert len(readers) == 7
+    for measured in readers.values():
+        assert all(found["same_pixels"] and found["times_before"] > 0 for found in measured.values())
+
+
 def test_the_views_that_estimates_are_measured_on_can_be_made():
     source = (
         "from benchmarks.estimate.inputs import CENTERS, simulate\nfor name in CENTERS: simulate(name, 1)"

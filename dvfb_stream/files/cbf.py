@@ -25,9 +25,6 @@ SECTION = b"--CIF-BINARY-FORMAT-SECTION--"
 STARTER = b"\x0c\x1a\x04\xd5"
 """What precedes the compressed pixels, from the CBF definition."""
 
-EIGHT_BYTES_FOLLOW = b"\x80\x00\x80\x00\x00\x00\x80"
-"""What precedes a difference of 64 bits, from the CBF definition, x-CBF_BYTE_OFFSET."""
-
 ELEMENT_TYPES = {
     f"{sign} {bits}-bit integer": f"{kind}{bits}"
     for sign, kind in (("signed", "int"), ("unsigned", "uint"))
@@ -118,12 +115,18 @@ def _decompressed(
         from fabio.compression import decByteOffset
     except ImportError:
         raise MissingExtraError("fabio", "files") from None
-    # fabio's decompressor of 32 bits is the faster one, and gets differences of 64 bits wrong.
-    is_narrow = dtype.itemsize <= 4 and EIGHT_BYTES_FOLLOW not in compressed
-    values = np.asarray(decByteOffset(compressed, dtype="int32" if is_narrow else "int64"))
-    if values.size != shape[0] * shape[1]:
+    count = shape[0] * shape[1]
+    # fabio's decompressor of 32 bits is the faster one. It takes a difference of 64 bits for one of 32 bits and some
+    # of 8, so that there are too many.
+    values = (
+        np.asarray(decByteOffset(compressed, size=count + 1, dtype="int32")) if dtype.itemsize <= 4 else None
+    )
+    if values is None or values.size != count:
+        values = np.asarray(decByteOffset(compressed, size=count + 1, dtype="int64"))
+    if values.size != count:
         raise NotThereYetError(
-            f"{path} is damaged: it says it has {shape[0]} x {shape[1]} pixels, and {values.size} are there"
+            f"{path} is damaged: it says it has {shape[0]} x {shape[1]} pixels, and "
+            f"{'more' if values.size > count else values.size} are there"
         )
     return values.astype(dtype, copy=False).reshape(shape)
 

@@ -74,13 +74,7 @@ class FrameFiles:
             try:
                 match reference:
                     case Hdf5Frame():
-                        pixels = self._hdf5.read(reference, run, remark)
-                        if not self._file_mask:
-                            return pixels
-                        facts = self._hdf5.facts(reference.path, reference.dataset, pixels.shape, run)
-                        if facts.remark:
-                            remark(facts.remark)
-                        return facts.marked(pixels)
+                        return self._hdf5.read(reference, run, remark, file_mask=self._file_mask)
                     case ImageFrame():
                         return read_image(reference, file_mask=self._file_mask)
                     case HandledFrame():

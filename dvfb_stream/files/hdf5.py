@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
+from dvfb_stream.errors import DvfbError, FrameError, MissingExtraError, NotThereYetError
 from dvfb_stream.files.file_facts import NO_FACTS, FileFacts
 from dvfb_stream.files.hdf5_open_files import OpenHdf5
 from dvfb_stream.files.hdf5_reading import Hdf5Reading
@@ -59,39 +60,58 @@ class Hdf5Frames:
         self._kept = kept
         self._memory = memory
 
-    def read(self, frame: Hdf5Frame, run: str, remark: Remark = unheard) -> NDArray[Any]:
-        """Return a frame; see `FrameReader`."""
+    def read(
+        self, frame: Hdf5Frame, run: str, remark: Remark = unheard, *, file_mask: bool = False
+    ) -> NDArray[Any]:
+        """Return a frame; see `FrameReader`.
+
+        Parameters
+        ----------
+        frame
+            Which.
+        run
+            For which its files are kept open.
+        remark
+            Told what a row should say of it.
+        file_mask
+            Whether pixels that the file says are no counts are marked.
+        """
         where = f"{frame.path}::{frame.dataset} frame {frame.number}"
         with self._reading(where, run) as reading:
             if frame.number < 0:
                 raise FrameError(f"{where} is none: frames are numbered from 0")
             stack = _stack(reading, frame.path, frame.dataset)
-            path, name, number = _located(reading, stack, frame.number)
-            file, name, found = reading.dataset(path, name)
+            path, named, number = _located(reading, stack, frame.number)
+            file, name, found = reading.dataset(path, named)
             if name not in file.checked:
                 _refuse_what_is_no_stack(found, where)
                 file.checked.add(name)
-            stored = found.shape[-2:]
-            shape = stored[::-1] if file.is_column_major else stored
-            frame.expected.check_promise(shape, found.dtype, where)
             if file.is_growing:
                 found.refresh()
-            leading = found.shape[:-2]
+            shape, dtype = found.shape, found.dtype
+            stored, leading = shape[-2:], shape[:-2]
+            frame.expected.check_promise(stored[::-1] if file.is_column_major else stored, dtype, where)
             if frame.each is not None:
                 number = _as_announced(reading, stack, leading, number, frame, remark)
-            count = int(np.prod(leading, dtype=np.int64))
+            count = math.prod(leading)
             if number >= count:
                 raise NotThereYetError(f"the dataset has {count} frames, none with number {number}")
-            place = np.unravel_index(number, leading) if leading else ()
+            place = (number,) if len(leading) == 1 else np.unravel_index(number, leading) if leading else ()
             box = (
                 *(slice(int(index), int(index) + 1) for index in place),
                 *(slice(0, length) for length in stored),
             )
-            pixels = self._memory.empty(stored, found.dtype.newbyteorder("="))
+            pixels = self._memory.empty(stored, dtype.newbyteorder("="))
             reading.fill(file, name, found, box, pixels.reshape(lengths(box)))
-            return frame.expected.check(pixels.T if file.is_column_major else pixels, where)
+            pixels = frame.expected.check(pixels.T if file.is_column_major else pixels, where)
+            if not file_mask:
+                return pixels
+            facts = _facts(reading, path, named, pixels.shape)
+            if facts.remark:
+                remark(facts.remark)
+            return facts.marked(pixels)
 
-    def facts(self, path: str, name: str, shape: tuple[int, ...], run: str = "") -> FileFacts:
+    def facts(self, path: str, name: str, shape: tuple[int, ...]) -> FileFacts:
         """Return what a file says of the frames of a dataset besides their pixels; nothing where that is damaged.
 
         Parameters
@@ -102,19 +122,9 @@ class Hdf5Frames:
             Dataset in it.
         shape
             (rows, columns) of the frames.
-        run
-            For which the file is kept open.
         """
-        try:
-            with self._reading(f"{path}::{name}", run) as reading:
-                file = reading.file(path)
-                if (name, shape) not in file.facts:
-                    group = detector_group(file.handle, name)
-                    file.facts[name, shape] = NO_FACTS if group is None else detector_facts(group, shape)
-                return file.facts[name, shape]
-        except FrameError as error:
-            logger.warning("what %s says of its detector is not used: %s", path, error)
-            return NO_FACTS
+        with self._reading(f"{path}::{name}", "") as reading:
+            return _facts(reading, path, name, shape)
 
     def parts(self, path: str, name: str) -> list[StackPart]:
         """Return the datasets whose frames a dataset, a group or, for "", a file stands for, in order.
@@ -168,6 +178,19 @@ class Hdf5Frames:
             reading.close()
             # Kept open, what this process writes would stay marked as being written after its writer has closed it.
             self._kept.drop_where(lambda opened: isinstance(opened, OpenHdf5) and opened.is_shared)
+
+
+def _facts(reading: Hdf5Reading, path: str, name: str, shape: tuple[int, ...]) -> FileFacts:
+    """Return what a file says of the frames of a dataset, as it did the first time; nothing where that is damaged."""
+    file = reading.file(path)
+    if (name, shape) not in file.facts:
+        try:
+            group = detector_group(file.handle, name)
+            file.facts[name, shape] = NO_FACTS if group is None else detector_facts(group, shape)
+        except (DvfbError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            logger.warning("what %s says of its detector is not used: %s", path, error)
+            return NO_FACTS
+    return file.facts[name, shape]
 
 
 def _stack(reading: Hdf5Reading, path: str, name: str) -> Stack:

@@ -32,7 +32,7 @@ class Hdf5Reading:
     def __init__(self, kept: KeptOpen, run: str) -> None:
         self._kept = kept
         self._run = run
-        self._seen: list[str] = []
+        self._files: dict[str, OpenHdf5] = {}
         self._datasets: dict[tuple[str, str], Any] = {}
 
     def close(self) -> None:
@@ -47,15 +47,17 @@ class Hdf5Reading:
 
     def drop(self) -> None:
         """Close the files, to be opened anew next time."""
-        for path in self._seen:
+        for path in self._files:
             self._kept.drop(path)
 
     def file(self, path: str) -> OpenHdf5:
         """Return a file, open; another one under its name, or one that was cut off, is opened anew.
 
-        So is one that was written since and not opened for that.
+        So is one that was written since and not opened for that. It is looked at once on the way to a frame.
         """
-        self._seen.append(path)
+        known = self._files.get(path)
+        if known is not None and known.handle:
+            return known
         try:
             status = regular_file(path)
         except FrameError:
@@ -65,6 +67,7 @@ class Hdf5Reading:
             path, self._run, lambda: open_hdf5(path, status), lambda file: file.is_outdated(status)
         )
         file.size = status.st_size
+        self._files[path] = file
         return file
 
     def item(self, path: str, name: str, steps: int = MOST_STEPS) -> tuple[OpenHdf5, str, Any]:
