@@ -62,6 +62,30 @@ def view_speed(results: Results) -> Sheet:
     )
 
 
+def count_scale(results: Results) -> Sheet:
+    """Labels of scaled, corrected and subtracted frames beside those of the counts."""
+    rows = []
+    for kind, found in results["kinds"].items():
+        for form, moved in found["forms"].items():
+            cells = [
+                f"{100 * moved[when]['same_labels']:.0f} % ({moved[when]['mean_largest_change']:.2f}, "
+                f"{moved[when]['largest_change']:.2f})"
+                for when in ("before", "now")
+            ]
+            known = ", ".join(f"{source} {count}" for source, count in moved["known_by"].items())
+            rows.append([f"{kind}, {form}", *cells, known])
+    counts = ", ".join(f"{found['frames']} {kind} frames" for kind, found in results["kinds"].items())
+    return table(
+        results,
+        ("frames", "before", "now", "what one count is was known by"),
+        rows,
+        f"{counts}. Share of frames with the labels of their counts; in brackets, by how much the probability that "
+        "changed most did, in the mean and at most. Before: values are counts, negative ones invalid. A dark frame "
+        "adds noise, so that even right counts change something.",
+        f"{results['model']}.",
+    )
+
+
 def choose_default(results: Results) -> Sheet:
     """Validation mean average precision against cost."""
     rows = []

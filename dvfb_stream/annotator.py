@@ -359,7 +359,12 @@ class Annotator(FrameAnnotator):
             model=self._identity,
             origin=frame.origin,
             masked_pixels=masked,
-            remark=" ".join(filter(None, (refusal, mostly_masked(masked, math.prod(geometry.shape))))),
+            remark=" ".join(
+                filter(
+                    None,
+                    (refusal, mostly_masked(masked, math.prod(geometry.shape)), result.view.scale.remark),
+                )
+            ),
             scores={label: float(score) for label, score in zip(LABELS, result.scores, strict=True)},
             labels=close_under_implication(accepted),
             fit_residual=result.residual,

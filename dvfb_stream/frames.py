@@ -105,6 +105,9 @@ class Geometry:
         Height of a pixel divided by its width.
     tilt
         How the detector is tilted against the beam; None: it stands across it.
+    counts_per_unit
+        Counts that a pixel value of 1 stands for: 1000 where frames were divided by 1000; None: found out from each
+        frame, as `dvfb_stream.view.count_scale` says. Integers are counts unless they have a common divisor.
     source
         Where the numbers came from, for people: ``agbh.poni``. It is no part of the content.
 
@@ -112,7 +115,7 @@ class Geometry:
     ------
     GeometryError
         When the shape is not two positive integers, the centre is not two finite numbers, the mask has another shape
-        or type, leaves nothing or is given both ways, or the aspect is not a positive number.
+        or type, leaves nothing or is given both ways, or the aspect or the counts per unit is no positive number.
     """
 
     shape: tuple[int, int]
@@ -123,6 +126,7 @@ class Geometry:
     invalid_values: InvalidValues | None = None
     pixel_aspect: float = 1.0
     tilt: Tilt | None = None
+    counts_per_unit: float | None = None
     source: str = ""
     digest: str = field(init=False)
     """SHA-256 of all but the source, hexadecimal."""
@@ -148,12 +152,10 @@ class Geometry:
         mask = None if valid is None else _frozen_mask(valid, shape)
         if not isinstance(self.invalid_values, InvalidValues | None):
             raise GeometryError(f"invalid_values must be InvalidValues(...), not {self.invalid_values!r}")
-        try:
-            aspect = float(self.pixel_aspect)
-        except (TypeError, ValueError, OverflowError):
-            aspect = math.nan
-        if not 0 < aspect < math.inf:
-            raise GeometryError(f"pixel_aspect must be a positive number, not {self.pixel_aspect!r}")
+        aspect = _positive("pixel_aspect", self.pixel_aspect)
+        per_unit = self.counts_per_unit
+        if per_unit is not None:
+            per_unit = _positive("counts_per_unit", per_unit)
         if not isinstance(self.tilt, Tilt | None):
             raise GeometryError(f"tilt must be Tilt(...), not {self.tilt!r}")
         identity = hashlib.sha256(f"{shape}|{center_x!r}|{center_y!r}|".encode())
@@ -161,6 +163,8 @@ class Geometry:
             identity.update(f"{aspect!r}|{self.invalid_values!r}|".encode())
         if self.tilt is not None:
             identity.update(f"{self.tilt!r}|".encode())
+        if per_unit is not None:
+            identity.update(f"counts {per_unit!r}|".encode())
         identity.update(b"all valid" if mask is None else np.packbits(mask).tobytes())
         for name, value in (
             ("shape", shape),
@@ -168,6 +172,7 @@ class Geometry:
             ("center_y", center_y),
             ("mask", mask),
             ("pixel_aspect", aspect),
+            ("counts_per_unit", per_unit),
             ("digest", identity.hexdigest()),
         ):
             object.__setattr__(self, name, value)
@@ -253,10 +258,11 @@ class Geometry:
         invalid = "" if self.invalid_values is None else f", invalid_values={self.invalid_values}"
         aspect = "" if self.pixel_aspect == 1 else f", pixel_aspect={self.pixel_aspect:g}"
         tilt = "" if self.tilt is None else f", tilt=<{math.degrees(self.tilt.angle):.2f} degrees>"
+        counts = "" if self.counts_per_unit is None else f", counts_per_unit={self.counts_per_unit:g}"
         source = f", source={self.source!r}" if self.source else ""
         return (
             f"Geometry(shape={self.shape}, center_x={self.center_x:g}, center_y={self.center_y:g}"
-            f"{valid}{invalid}{aspect}{tilt}{source})"
+            f"{valid}{invalid}{aspect}{tilt}{counts}{source})"
         )
 
 
@@ -264,6 +270,16 @@ def _from_files(name: str, *arguments: Any) -> Geometry:
     """Call what reads files, which is imported at its first use: nouns know nothing of it, nor of its packages."""
     geometry: Geometry = getattr(import_module("dvfb_stream.files.geometry_sources"), name)(*arguments)
     return geometry
+
+
+def _positive(name: str, value: object) -> float:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise GeometryError(f"{name} must be a positive number, not {value!r}")
+    return number
 
 
 def _valid(masked: NDArray[Any]) -> NDArray[np.bool_]:

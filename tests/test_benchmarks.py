@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
         ["benchmarks.encoders", "--help"],
         ["benchmarks.adaptation", "--help"],
         ["benchmarks.view_speed", "--help"],
+        ["benchmarks.count_scale", "--help"],
         ["benchmarks.tilt", "--help"],
         ["benchmarks.worker", "--help"],
     ],

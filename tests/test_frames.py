@@ -27,6 +27,8 @@ def test_what_pixels_mean_is_part_of_a_geometry_and_where_it_was_read_is_not():
     told = [
         Geometry(**plain),
         Geometry(**plain, pixel_aspect=2),
+        Geometry(**plain, counts_per_unit=1),
+        Geometry(**plain, counts_per_unit=1000),
         Geometry(**plain, invalid_values=InvalidValues(values=(-1,))),
         Geometry(**plain, invalid_values=InvalidValues(values=(-1,), delta=0.5)),
         Geometry(**plain, invalid_values=InvalidValues(above=1000)),
@@ -80,6 +82,7 @@ def test_the_mask_cannot_be_changed_afterwards():
         ({"center_y": None}, "two numbers"),
         ({"pixel_aspect": 0}, "positive number, not 0"),
         ({"pixel_aspect": "square"}, "positive number, not 'square'"),
+        ({"counts_per_unit": -1}, "counts_per_unit must be a positive number, not -1"),
         ({"invalid_values": -1}, "InvalidValues"),
         ({"center_x": "left"}, "two numbers"),
         ({"center_x": float("nan")}, "finite"),

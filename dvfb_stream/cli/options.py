@@ -98,6 +98,15 @@ IgnoreFileMask = Annotated[
 Delta = Annotated[
     float, option("D", "How far from --dummy a value may be to be one.", panel=GEOMETRY, min=0.0)
 ]
+CountsPerUnit = Annotated[
+    float | None,
+    option(
+        "N",
+        "Counts that a pixel value of 1 stands for, where frames were normalised; without it, each frame tells by "
+        "its values or its noise.",
+        panel=GEOMETRY,
+    ),
+]
 DetectorName = Annotated[
     str | None,
     option(
@@ -119,6 +128,7 @@ def detector_description(
     dummies: list[float] | None = None,
     delta: float = 0.0,
     ignore_file_mask: bool = False,
+    counts_per_unit: float | None = None,
 ) -> DetectorDescription:
     """Return what the geometry options of a command describe.
 
@@ -161,6 +171,7 @@ def detector_description(
             dummy=tuple(dummies or ()),
             delta=delta,
             file_mask=not ignore_file_mask,
+            counts_per_unit=counts_per_unit,
         )
     except ValidationError as error:
         first = error.errors()[0]

@@ -52,6 +52,8 @@ class Detector:
     """Whether what a frame's file says of invalid pixels is used."""
     invalid_values: InvalidValues | None = None
     """Which values mark a pixel as invalid, as declared; None: those that are usual."""
+    counts_per_unit: float | None = None
+    """Counts that a pixel value of 1 stands for, as declared."""
     _known: BoundedCache[tuple[object, ...], Geometry] = field(
         default_factory=lambda: BoundedCache(MOST_SHAPES), init=False, repr=False
     )
@@ -112,6 +114,7 @@ class Detector:
                 center_y=center_y,
                 mask=self._mask(agreed),
                 invalid_values=self.invalid_values,
+                counts_per_unit=self.counts_per_unit,
                 pixel_aspect=aspect,
                 tilt=None if self.poni is None else self._poni(agreed, self.poni).tilt,
                 source=source,

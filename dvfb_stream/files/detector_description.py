@@ -49,6 +49,8 @@ class DetectorDescription(BaseModel):
     integers, 2^n-1 and 2^n-2 of DECTRIS, NaN."""
     delta: float = Field(default=0.0, ge=0)
     """Values no further than this from one of `dummy` mark a pixel, too."""
+    counts_per_unit: float | None = Field(default=None, gt=0)
+    """Counts that a pixel value of 1 stands for, where frames were normalised; without it each frame tells."""
     detector: str | None = None
     """pyFAI's name of the detector, for the gaps between its modules."""
     shape: tuple[int, int] | None = Field(default=None)
@@ -126,6 +128,7 @@ class DetectorDescription(BaseModel):
             shape=self.shape,
             file_mask=self.file_mask,
             invalid_values=InvalidValues(values=self.dummy, delta=self.delta) if self.dummy else None,
+            counts_per_unit=self.counts_per_unit,
             masks=tuple((f"mask {file}", read_mask(str(folder / file))) for file in self.mask),
         )
 

@@ -71,6 +71,7 @@ class BatchWriter:
                     "invalid_values": geometry.invalid_values and asdict(geometry.invalid_values),
                     "pixel_aspect": geometry.pixel_aspect,
                     "tilt": geometry.tilt and asdict(geometry.tilt),
+                    "counts_per_unit": geometry.counts_per_unit,
                     "source": geometry.source,
                 }
                 for digest, geometry in geometries.items()
@@ -119,6 +120,7 @@ class BatchReader:
             invalid_values=told["invalid_values"] and InvalidValues(**told["invalid_values"]),
             pixel_aspect=told["pixel_aspect"],
             tilt=told["tilt"] and Tilt(**told["tilt"]),
+            counts_per_unit=told["counts_per_unit"],
             source=told["source"],
         )
 

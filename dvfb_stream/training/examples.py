@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,8 @@ def views_of(
 ) -> GeometryViews | None:
     """Return views and estimator of frames of one geometry, or None where no annotator would take them.
 
-    Dead pixels and overflows may differ between frames; the estimate takes those valid in all.
+    Dead pixels and overflows may differ between frames; the estimate takes those valid in all. Pixels are counts, or
+    means of counts, as simulations make them, unless the geometry says otherwise.
 
     Parameters
     ----------
@@ -78,6 +79,8 @@ def views_of(
         Of the Fourier-Bessel estimate.
     """
     try:
+        if geometry.counts_per_unit is None:
+            geometry = replace(geometry, counts_per_unit=1.0)
         resampler = ViewResampler(geometry)
         views = [resampler.view(frame) for frame in pixels]
         common = np.logical_and.reduce([view.mask for view in views])

@@ -8,7 +8,7 @@ under it, weighted by the area they share with it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import FrameError
-from dvfb_stream.frames import COUNT_KINDS, Frame, Geometry, plain_array
-from dvfb_stream.invalid_pixels import InvalidPixels, invalid_pixels
+from dvfb_stream.frames import COUNT_KINDS, Frame, Geometry, InvalidValues, plain_array
+from dvfb_stream.invalid_pixels import PILATUS_MARKERS, InvalidPixels, invalid_pixels
 from dvfb_stream.view.bands import Areas
-from dvfb_stream.view.masked_sums import FrameSums
+from dvfb_stream.view.count_scale import COUNTS, CountScale, ScaleSource, count_scale
+from dvfb_stream.view.masked_sums import FrameSums, Sums
 from dvfb_stream.view.straightening import NEGLIGIBLE_DEPARTURE, Straightening
 
 VIEW_SIZE = 256
@@ -46,7 +47,9 @@ class View:
     masked_pixels: int = 0
     """Detector pixels that are not in it: those of the geometry's mask, and those marked by their value."""
     counts: float = math.inf
-    """Sum of the pixels that are in it."""
+    """Of all the pixels that are in it."""
+    scale: CountScale = COUNTS
+    """What was taken for one count."""
 
 
 class ViewResampler:
@@ -133,6 +136,10 @@ class ViewResampler:
         again = rules.reconsidered(sums.least, sums.greatest)
         if again is not None:
             sums = self._sums.of(pixels, rules := again)
+        scale = self._scale(pixels, rules, sums)
+        if _holds_scaled_markers(scale, sums.least):
+            rules = invalid_pixels(pixels.dtype, self._with_markers(scale.unit))
+            sums = self._sums.of(pixels, rules)
         mask = sums.coverage.mask
         masked = pixels.size - sums.n_valid
         if not mask.any():
@@ -142,6 +149,8 @@ class ViewResampler:
                 "writes where there is no count (--dummy, invalid_values)"
             )
         image = sums.total
+        if scale.unit != 1:
+            image /= scale.unit
         counts = float(image.sum())
         image /= sums.coverage.area
         if not np.isfinite(image).all():
@@ -161,7 +170,19 @@ class ViewResampler:
                 )
         np.log1p(image, out=image)
         image *= MAXIMUM / FULL_SCALE
-        return View(image, mask, self.center_x, self.center_y, masked, counts)
+        return View(image, mask, self.center_x, self.center_y, masked, counts, scale)
+
+    def _scale(self, pixels: NDArray[Any], rules: InvalidPixels, sums: Sums) -> CountScale:
+        stated = self.geometry.counts_per_unit
+        if stated is not None:
+            return CountScale(1 / stated, ScaleSource.STATED)
+        return count_scale(pixels, self.geometry.mask, rules, least=sums.least, greatest=sums.greatest)
+
+    def _with_markers(self, unit: float) -> InvalidValues:
+        """Return the declared invalid values and the marks of Pilatus, scaled."""
+        declared = self.geometry.invalid_values or InvalidValues()
+        scaled = tuple(marker * unit for marker in PILATUS_MARKERS)
+        return replace(declared, values=(*declared.values, *scaled), delta=max(declared.delta, 1e-4 * unit))
 
     def _checked(self, pixels: NDArray[Any]) -> NDArray[Any]:
         try:
@@ -182,6 +203,18 @@ class ViewResampler:
         if self.geometry.mask is not None:
             valid &= self.geometry.mask
         return np.max(pixels, where=valid, initial=0)
+
+
+def _holds_scaled_markers(scale: CountScale, least: float) -> bool:
+    """Whether the least value of a frame is -1 or -2 counts: marks of Pilatus that were scaled with the counts.
+
+    From the counts of a frame that holds lesser values something was subtracted.
+    """
+    return (
+        scale.unit != 1
+        and scale.source in (ScaleSource.STEPS, ScaleSource.STATED)
+        and any(math.isclose(least, marker * scale.unit, rel_tol=1e-4) for marker in PILATUS_MARKERS)
+    )
 
 
 class ViewResamplers:

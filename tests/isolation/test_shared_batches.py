@@ -34,6 +34,7 @@ def test_a_geometry_arrives_whole():
         invalid_values=InvalidValues(values=(-1, -2), delta=0.5, above=65000),
         pixel_aspect=0.5,
         tilt=Tilt(distance=1000.0, right=0.1, down=-0.2),
+        counts_per_unit=1e6,
         source="agbh.poni",
     )
     writer = BatchWriter(memory)

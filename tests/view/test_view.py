@@ -68,7 +68,7 @@ def test_a_flat_field_stays_flat_under_any_mask(shape, level, dtype, seed):
 @given(hnp.arrays(np.int32, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.integers(0, 50)))
 def test_counts_are_conserved(pixels):
     """The sum of mean counts times covered area is the sum of counts."""
-    resampler = ViewResampler(Geometry(shape=pixels.shape, center_x=0, center_y=0))
+    resampler = ViewResampler(Geometry(shape=pixels.shape, center_x=0, center_y=0, counts_per_unit=1))
     view = resampler.view(pixels)
     area = np.where(view.mask, resampler.covered_pixels, 0)
     np.testing.assert_allclose((counts_of(view) * area).sum(), pixels.sum(), rtol=1e-3, atol=1e-2)

@@ -12,6 +12,7 @@ import typer
 from dvfb_stream.cli.options import (
     CenterX,
     CenterY,
+    CountsPerUnit,
     Delta,
     DetectorName,
     Device,
@@ -64,6 +65,7 @@ def annotate(
     mask: Masks = None,
     dummy: Dummies = None,
     delta: Delta = 0.0,
+    counts_per_unit: CountsPerUnit = None,
     ignore_file_mask: IgnoreFileMask = False,
     detector: DetectorName = None,
     json: Annotated[bool, flag("One JSON object a line and frame, instead of tables.", panel=OUTPUT)] = False,
@@ -132,6 +134,7 @@ def annotate(
         dummies=dummy,
         delta=delta,
         ignore_file_mask=ignore_file_mask,
+        counts_per_unit=counts_per_unit,
     )
     form = _form(json=json, csv=csv, output=output)
     with quiet_libraries():

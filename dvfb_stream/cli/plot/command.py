@@ -11,6 +11,7 @@ import typer
 from dvfb_stream.cli.options import (
     CenterX,
     CenterY,
+    CountsPerUnit,
     Delta,
     DetectorName,
     Downsample,
@@ -88,6 +89,7 @@ def estimate(
     mask: Masks = None,
     dummy: Dummies = None,
     delta: Delta = 0.0,
+    counts_per_unit: CountsPerUnit = None,
     ignore_file_mask: IgnoreFileMask = False,
     detector: DetectorName = None,
     frame: Annotated[
@@ -176,6 +178,7 @@ def estimate(
             dummies=dummy,
             delta=delta,
             ignore_file_mask=ignore_file_mask,
+            counts_per_unit=counts_per_unit,
         )
     )
     if coefficients not in ("magnitude", "parts"):

@@ -145,6 +145,8 @@ class Raster:
                 center_x=(pose.center_x + 0.5) / ratio + left - 0.5,
                 center_y=(pose.center_y + 0.5) / ratio + top - 0.5,
                 mask=None if mask.all() else mask,
+                # Means over pixels are no integers, and scatter less than counts do.
+                counts_per_unit=None if ratio == 1 else 1.0,
             ),
             step=step,
             view_center=(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dvfb_stream.frames import Frame, Geometry, InvalidValues
 from dvfb_stream.invalid_pixels import invalid_pixels
 from dvfb_stream.training.real_frames.weighted_scores import ratio
+from dvfb_stream.view.count_scale import count_scale
 
 BEAMSTOP_SHARE = 0.125
 """Of the detector's longer side: a beamstop's shadow ends within this radius."""
@@ -24,9 +25,10 @@ NEAR = 30
 
 
 def settled(frame: Frame) -> Frame:
-    """Return a frame with all that is invalid in its mask, those pixels 0.
+    """Return a frame with all that is invalid in its mask, those pixels 0, and all else in counts.
 
-    `dvfb_stream.invalid_pixels` says which values are no counts. Counts get a type with room for ten times as many.
+    `dvfb_stream.invalid_pixels` says which values are no counts, `dvfb_stream.view.count_scale` what one count is.
+    Counts get a type with room for ten times as many.
     """
     pixels, geometry = np.asarray(frame.pixels), frame.geometry
     rules = invalid_pixels(pixels.dtype, geometry.invalid_values)
@@ -35,8 +37,14 @@ def settled(frame: Frame) -> Frame:
     again = rules.reconsidered(known.min(), known.max())
     if again is not None:
         valid = _valid(frame) & again.valid(pixels)
+        known = np.where(valid, pixels, 0)
     kind = np.float64 if pixels.dtype.kind == "f" else np.int64
-    return _frame(np.where(valid, pixels, 0).astype(kind), valid, geometry)
+    counts = known.astype(kind)
+    if geometry.counts_per_unit is not None:
+        unit = 1 / geometry.counts_per_unit
+    else:
+        unit = count_scale(pixels, valid, rules, least=float(known.min()), greatest=float(known.max())).unit
+    return _frame(counts if unit == 1 else counts / unit, valid, geometry)
 
 
 def turned(frame: Frame, quarters: int, *, mirrored: bool) -> Frame:
@@ -199,5 +207,12 @@ def _frame(pixels: NDArray[Any], valid: NDArray[np.bool_], geometry: Geometry) -
 
 def _moved(pixels: NDArray[Any], valid: NDArray[np.bool_], x: float, y: float) -> Frame:
     rows, columns = pixels.shape
-    geometry = Geometry(shape=(rows, columns), center_x=x, center_y=y, mask=valid, invalid_values=IN_THE_MASK)
+    geometry = Geometry(
+        shape=(rows, columns),
+        center_x=x,
+        center_y=y,
+        mask=valid,
+        invalid_values=IN_THE_MASK,
+        counts_per_unit=1.0,
+    )
     return Frame(pixels, geometry)
