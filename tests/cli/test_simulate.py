@@ -97,7 +97,7 @@ def ends_or(process, condition):
     """Wait until a process has ended or a condition holds."""
     while not condition():
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.005)
+            process.wait(0.02)
             return
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -48,13 +49,16 @@ def test_a_name_that_is_no_utf8_is_written_as_it_is(files, tiny_bundle: Path, tm
     shutil.copy(files["a.tif"], name)
     words = ("annotate", name, *CENTRE, "--model", tiny_bundle)
     rows, figure = tmp_path / "rows.csv", tmp_path / "frame.png"
-    for done in (run(*words), run(*words, "--json"), run(*words, "--output", rows, "--plot", figure)):
+    table, drawn = run(*words), run(*words, "--output", rows, "--plot", figure)
+    for done in (table, drawn):
         assert done.returncode == 0, done.stderr
-    assert b"frame-\xff-\xe9.tif" in run(*words).stdout
+    assert b"frame-\xff-\xe9.tif" in table.stdout
     assert b"frame-\xff-\xe9.tif" in rows.read_bytes()
     assert figure.read_bytes().startswith(b"\x89PNG")
-    absent = run("annotate", name + ".gone", *CENTRE, "--model", tiny_bundle)
+    absent = run("annotate", name, name + ".gone", *words[2:], "--json")
     assert absent.returncode == 1
+    (row,) = map(json.loads, absent.stdout.splitlines())
+    assert os.fsencode(row["file"]).endswith(b"frame-\xff-\xe9.tif")
     assert absent.stderr.count(b"\n") == 1
     assert b"frame-\xff-\xe9.tif.gone" in absent.stderr
 

@@ -26,13 +26,13 @@ SHAPE = (4, 6)
 DETECTORS = {"image": Geometry(shape=SHAPE, center_x=2.5, center_y=1.5)}
 
 
-def eventually(condition, timeout=30.0):
-    """Wait until `condition()` is true, and return what it gave."""
+def eventually(condition, timeout=30.0, pause_for=0.02):
+    """Wait until `condition()` is true, and return what it gave; look again after `pause_for` seconds."""
     deadline = time.monotonic() + timeout
     pause = threading.Event()
     while not (outcome := condition()):
         assert time.monotonic() < deadline, f"not within {timeout} s: {condition}"
-        pause.wait(0.02)
+        pause.wait(pause_for)
     return outcome
 
 
