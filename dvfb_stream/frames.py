@@ -95,7 +95,8 @@ class Geometry:
     center_x, center_y
         Direct beam in pixels; pixel centres lie at integers, x to the right, y down. May lie off the image.
     mask
-        Boolean array of `shape`, True where a pixel is valid; None: all are. It is copied and made read-only.
+        Boolean array of `shape`, True where a pixel is valid; None: all are. It is copied and made read-only. What a
+        masked array masks is not valid.
     masked
         The same the other way round, instead of `mask`: integer or boolean array of `shape`, 0 where a pixel is valid
         and any other number where it is masked, as mask files and NeXus's ``pixel_mask`` have it.
@@ -283,7 +284,7 @@ def _positive(name: str, value: object) -> float:
 
 
 def _valid(masked: NDArray[Any]) -> NDArray[np.bool_]:
-    masked = np.asarray(masked)
+    masked = masked.filled(1) if isinstance(masked, np.ma.MaskedArray) else np.asarray(masked)
     if masked.dtype.kind not in "biu":
         raise GeometryError(
             f"masked must be an array of integers or booleans, 0 = valid and 1 = masked, not of {masked.dtype}"
@@ -293,7 +294,7 @@ def _valid(masked: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _frozen_mask(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    mask = np.asarray(mask)
+    mask = mask.filled(0) if isinstance(mask, np.ma.MaskedArray) else np.asarray(mask)
     if mask.dtype != np.bool_:
         raise GeometryError(
             f"mask must be boolean with True = valid, not {mask.dtype}; give an array of 0 and 1 in which 1 means "

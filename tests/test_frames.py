@@ -63,6 +63,15 @@ def test_a_mask_may_be_given_as_mask_files_have_it(dtype):
     assert replace(geometry, center_x=3.0).mask.sum() == 22
 
 
+def test_what_a_masked_array_masks_is_masked_whichever_way_the_mask_is_given():
+    hidden = np.eye(4, 6, dtype=bool)
+    expected = Geometry(shape=(4, 6), center_x=2.5, center_y=1, mask=~hidden)
+    valid = np.ma.MaskedArray(np.ones((4, 6), dtype=bool), mask=hidden)
+    assert Geometry(shape=(4, 6), center_x=2.5, center_y=1, mask=valid) == expected
+    masked = np.ma.MaskedArray(np.zeros((4, 6), dtype=np.int32), mask=hidden)
+    assert Geometry(shape=(4, 6), center_x=2.5, center_y=1, masked=masked) == expected
+
+
 def test_the_mask_cannot_be_changed_afterwards():
     mask = np.ones((4, 6), dtype=bool)
     geometry = Geometry(shape=(4, 6), center_x=2.5, center_y=1, mask=mask)
