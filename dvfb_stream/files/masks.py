@@ -59,7 +59,8 @@ def _values(spec: str) -> NDArray[Any]:
         except OSError as error:
             raise GeometryError(f"mask {spec} cannot be opened: {error.strerror or error}") from error
     try:
-        with open_frames(spec) as frames:
+        # What a detector declares of its counts holds for frames: an underload would mark every 0 of its mask.
+        with open_frames(spec, file_mask=False) as frames:
             if frames.count != 1:
                 raise GeometryError(f"mask {spec} holds {frames.count} images; a mask is one")
             return frames.read(0)

@@ -137,6 +137,16 @@ def test_a_mask_may_mask_nothing(tmp_path: Path) -> None:
     assert read_mask(tmp_path / "none.npy").all()
 
 
+def test_a_detectors_underload_says_nothing_of_its_mask(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "master.h5", "w") as file:
+        detector = file.create_group("entry/instrument/detector")
+        detector.attrs["NX_class"] = "NXdetector"
+        detector["pixel_mask"] = MASKED.astype(np.uint32)
+        detector["underload_value"] = 1
+    valid = read_mask(f"{tmp_path}/master.h5::/entry/instrument/detector/pixel_mask")
+    np.testing.assert_array_equal(valid, MASKED == 0)
+
+
 def test_a_mask_of_everything_is_refused_with_the_convention(tmp_path: Path) -> None:
     np.save(tmp_path / "all.npy", np.ones((3, 4), bool))
     assert "masks every pixel; in a mask file 0 (False) means valid and 1 (True" in refusal(
