@@ -39,7 +39,7 @@ class NpyFrames:
     NotThereYetError
         When the file is damaged, or not all written.
     FrameError
-        When the array is a picture in colours.
+        When the array is a picture in colours, or a stack of no frames.
     """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
@@ -58,6 +58,8 @@ class NpyFrames:
                 f"{path} is a picture in colours, its shape is {self._shape}; colour images are not frames"
             )
         self.count: int = math.prod(self._shape[:-2])
+        if not self.count:
+            raise FrameError(f"{path} is empty, its shape is {self._shape}")
 
     def read(self, index: int, expected: Expected = ANYTHING) -> NDArray[Any]:
         """See `FrameFile`."""

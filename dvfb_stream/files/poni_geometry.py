@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.errors import GeometryError, MissingExtraError
+from dvfb_stream.errors import FrameError, GeometryError, MissingExtraError
 from dvfb_stream.files.beam_centre import PixelSize
+from dvfb_stream.files.checks import refuse_pipes_and_devices
 from dvfb_stream.files.pixel_positions import PixelPlace, displacement, pixel_at
 from dvfb_stream.tilt import Tilt
 
@@ -292,8 +293,11 @@ def _poni(path: Path) -> Any:
     from pyFAI.io.ponifile import PoniFile
 
     try:
+        refuse_pipes_and_devices(str(path))
         with path.open("rb") as file:
             file.read(1)
+    except FrameError as error:
+        raise GeometryError(f"{error}: not a .poni file") from error
     except OSError as error:
         raise GeometryError(f"{path} cannot be opened: {error.strerror or error}") from error
     try:

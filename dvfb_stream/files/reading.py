@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError
+from dvfb_stream.files.checks import refuse_pipes_and_devices
 from dvfb_stream.files.hdf5 import Hdf5Frames
 from dvfb_stream.files.hdf5_open_files import hdf5_begins_at
 from dvfb_stream.files.images import FrameFile, open_image
@@ -54,6 +55,7 @@ def open_frames(spec: str, *, file_mask: bool = True) -> Iterator[FrameFile]:
         When the packages of the extra ``files`` are not installed.
     """
     path, dataset = _split(spec)
+    refuse_pipes_and_devices(str(path))
     try:
         with path.open("rb") as file:
             is_empty = not file.read(1)

@@ -40,9 +40,8 @@ class Expected:
                 f"at most {WIDEST_ITEM} bytes"
             )
         if len(shape) != 2 or 0 in shape:
-            raise FrameError(
-                f"{where} has the shape {shape}, which is no image; colour images are not frames"
-            )
+            colours = "; colour images are not frames" if len(shape) > 2 else ""
+            raise FrameError(f"{where} has the shape {shape}, which is no image{colours}")
         if shape[0] * shape[1] * dtype.itemsize > LARGEST_FRAME:
             raise FrameError(f"{where} has the shape {shape}, which is more than any detector's")
 

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dvfb_stream.errors import FrameError
-from dvfb_stream.files import open_frames, read_frames
+from dvfb_stream.errors import FrameError, GeometryError
+from dvfb_stream.files import open_frames, read_frames, read_mask, read_poni
 
 SHAPE = (40, 30)
 
@@ -124,6 +124,22 @@ class TestBadImages:
     def test_empty(self, tmp_path: Path) -> None:
         (tmp_path / "empty.tif").touch()
         assert refusal(tmp_path / "empty.tif").endswith("empty.tif is empty")
+        np.save(tmp_path / "none.npy", np.zeros((0, 40, 30)))
+        assert refusal(tmp_path / "none.npy").endswith("none.npy is empty, its shape is (0, 40, 30)")
+
+    @pytest.mark.timeout(20)
+    def test_a_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe.tif")
+        assert refusal(tmp_path / "pipe.tif").endswith("pipe.tif is a named pipe, no file of frames")
+        assert refusal("/dev/null") == "/dev/null is a device, no file of frames"
+        with pytest.raises(GeometryError, match="is a named pipe"):
+            read_mask(tmp_path / "pipe.tif")
+        with pytest.raises(GeometryError, match="is a named pipe"):
+            read_poni(tmp_path / "pipe.tif")
+
+    def test_a_list_of_numbers_is_no_picture_in_colours(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "list.npy", np.zeros(30))
+        assert refusal(tmp_path / "list.npy").endswith("has the shape (30,), which is no image")
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
     def test_not_readable(self, tmp_path: Path) -> None:
