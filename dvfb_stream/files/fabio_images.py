@@ -59,6 +59,7 @@ class FabioFrames:
             frame = self._image if self.count == 1 else self._image.getframe(index)
             if isinstance(self._image, _edf_image()):
                 _check_edf_header(frame, expected, where)
+                self.facts = self.facts.of_next_frame(edf_facts(frame.header))
             pixels = frame.data
         if pixels is None:
             raise FrameError(

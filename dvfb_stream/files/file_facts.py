@@ -30,6 +30,8 @@ class FileFacts:
     """Height of a pixel divided by its width."""
     source: str = ""
     """Where in the file the numbers stand, for people."""
+    leaves_marks_away: bool = False
+    """Whether nobody wants to know what the file says of invalid pixels."""
     _masked: NDArray[np.intp] = field(init=False, repr=False)
     """Places in C order."""
 
@@ -44,7 +46,11 @@ class FileFacts:
 
     def unmarked(self) -> FileFacts:
         """Return the facts without what they say of invalid pixels."""
-        return replace(self, invalid_values=None, mask=None, mask_source="")
+        return replace(self, invalid_values=None, mask=None, mask_source="", leaves_marks_away=True)
+
+    def of_next_frame(self, facts: FileFacts) -> FileFacts:
+        """Return what the header of another frame of the same file says, as far as it was wanted of this one's."""
+        return facts.unmarked() if self.leaves_marks_away else facts
 
     def marked(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Return pixels in which those that the file says are no counts have a value that says so in any file.

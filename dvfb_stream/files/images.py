@@ -32,7 +32,7 @@ class FrameFile(Protocol):
     count: int
     """Number of frames, known without reading them."""
     facts: FileFacts
-    """What the file says besides."""
+    """What the file says besides: where each frame has a header, that of the one read last, at first of the first."""
 
     def read(self, index: int, expected: Expected = ANYTHING) -> NDArray[Any]:
         """Return frame `index`, from 0, as a (rows, columns) array of integers or real numbers.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
 from dvfb_stream.files.damage import telling_damage
 from dvfb_stream.files.declared_centre import MARCCD_BYTES, with_marccd_centre
-from dvfb_stream.files.file_facts import NO_FACTS
+from dvfb_stream.files.file_facts import NO_FACTS, FileFacts
 from dvfb_stream.files.header_facts import pilatus_facts
 from dvfb_stream.files.references import ANYTHING, Expected
 from dvfb_stream.files.tiff_directories import frame_directories
@@ -29,6 +29,9 @@ COLOURS = {2: "RGB", 3: "a palette", 5: "CMYK", 6: "YCbCr", 8: "CIELab", 32803: 
 
 LOSSY = {6: "JPEG", 7: "JPEG", 34892: "lossy JPEG"}
 """Compressions that change the counts."""
+
+PILATUS_HEADER = "# Pixel_size"
+"""How the description of an image begins that a Pilatus wrote."""
 
 VENDORS_STACKS = {33628: "MetaMorph", 34412: "Zeiss", 43314: "NIH Image"}
 """Tags of those whose first directory stands for images that no directory describes."""
@@ -75,7 +78,8 @@ class TiffFrames:
             if vendor:
                 raise FrameError(f"{path} is a stack of {vendor}'s own kind; save it as an ordinary TIFF")
             self._images = self._images_in_one_directory()
-            self.facts = with_marccd_centre(pilatus_facts(str(self._tiff.pages.first.description)), head)
+            self._of_first = with_marccd_centre(pilatus_facts(str(self._tiff.pages.first.description)), head)
+            self.facts = self._of_first
         self.count: int = self._images if self._images > 1 else len(self._directories)
 
     def read(self, index: int, expected: Expected = ANYTHING) -> NDArray[Any]:
@@ -83,6 +87,7 @@ class TiffFrames:
         where = str(self._path) if self.count == 1 else f"{self._path} frame {index}"
         with telling_damage(where):
             page = self._tiff.pages.get(0 if self._images > 1 else self._directories[index])
+            self.facts = self.facts.of_next_frame(self._facts_of(page))
             _refuse_what_is_no_frame(page, where)
             dtype = np.dtype(page.dtype)
             expected.check_promise(page.shape, dtype, where)
@@ -96,6 +101,11 @@ class TiffFrames:
             if _is_signed_without_saying_so(page):
                 pixels = pixels.view(pixels.dtype.str.replace("u", "i"))
         return self.facts.marked(expected.check(pixels, where))
+
+    def _facts_of(self, page: Any) -> FileFacts:
+        """Return what an image's own header says; that of the first holds for those that have none."""
+        own = str(page.description) if page.index else ""
+        return pilatus_facts(own) if own.startswith(PILATUS_HEADER) else self._of_first
 
     def _images_in_one_directory(self) -> int:
         """Return how many images the first directory stands for, when there is no other.
@@ -171,5 +181,5 @@ def _is_signed_without_saying_so(page: Any) -> bool:
         page.bitspersample == 32
         and SAMPLE_FORMAT not in page.tags
         and str(page.software).startswith("TVX TIFF")
-        and page.description.startswith("# Pixel_size")
+        and page.description.startswith(PILATUS_HEADER)
     )

@@ -168,6 +168,40 @@ def test_a_value_that_an_edf_declares_is_no_count(tmp_path: Path) -> None:
     np.testing.assert_array_equal(valid_in(frame), expected)
 
 
+@pytest.mark.parametrize("file_mask", [True, False])
+def test_each_frame_has_the_facts_of_its_own_header(tmp_path: Path, *, file_mask: bool) -> None:
+    headers = (
+        {"Dummy": "5", "Center_1": "12", "Center_2": "7"},
+        {"Dummy": "9", "Center_1": "3", "Center_2": "2"},
+    )
+    edf = fabio.edfimage.EdfImage(data=counts(), header=headers[0])
+    edf.append_frame(data=counts(), header=headers[1])
+    edf.write(str(tmp_path / "a.edf"))
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        for cutoff, centre in ((1005, (12, 7)), (1009, (3, 2))):
+            said = (
+                f"# Pixel_size 172e-6 m x 172e-6 m\n# Count_cutoff {cutoff} counts\n# Beam_xy {centre} pixels"
+            )
+            tif.write(counts(), description=said, contiguous=False, metadata=None)
+    for name in ("a.edf", "a.tif"):
+        with open_frames(f"{tmp_path}/{name}", file_mask=file_mask) as file:
+            for index, centre in ((1, (2.5, 1.5)), (0, (11.5, 6.5)), (1, (2.5, 1.5))):
+                file.read(index)
+                assert (file.facts.center_x, file.facts.center_y) == centre
+                declared = file.facts.invalid_values
+                assert (declared is not None) is file_mask
+                own = (InvalidValues(values=(5 + 4 * index,)), InvalidValues(above=1005 + 4 * index))
+                assert declared in (None, *own)
+
+
+def test_each_frame_loses_the_value_that_its_own_header_marks(tmp_path: Path) -> None:
+    edf = fabio.edfimage.EdfImage(data=counts(), header={"Dummy": str(counts()[0, 0])})
+    edf.append_frame(data=counts(), header={"Dummy": str(counts()[0, 1])})
+    edf.write(str(tmp_path / "a.edf"))
+    for frame, dummy in zip(read_frames(str(tmp_path / "a.edf")), counts()[0, :2], strict=True):
+        np.testing.assert_array_equal(valid_in(frame), counts() != dummy)
+
+
 def master(path: Path, pixels: np.ndarray) -> np.ndarray:
     """Write an Eiger's master file and its data file; return which pixels its mask and depth hold valid."""
     masked = np.zeros(SHAPE, np.uint32)
