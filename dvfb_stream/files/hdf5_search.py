@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dvfb_stream.errors import FrameError, NotThereYetError
-from dvfb_stream.files.checks import beside
+from dvfb_stream.files.checks import NARROWEST_FRAME, beside
 from dvfb_stream.files.hdf5_reading import Hdf5Reading
 from dvfb_stream.files.hdf5_stacks import Selection, Stack, colours_of, is_worth_offering, text_attribute
 from dvfb_stream.files.virtual import mappings
@@ -108,25 +108,28 @@ def _offered(path: str, found: list[Found]) -> str:
 
 def _nexus_default(reading: Hdf5Reading, path: str, name: str, levels: int) -> Stack | None:
     """Follow ``default`` from group to group, down to the ``signal`` of an NXdata; NeXus manual, 3.3."""
-    file, name_there, group = reading.item(path, name)
+    file, _, group = reading.item(path, name)
     if not hasattr(group, "keys"):
         return None
     next_one = text_attribute(group, "default")
-    if next_one and levels:
-        below = next_one if next_one.startswith("/") else f"{name_there.rstrip('/')}/{next_one}"
-        found = _nexus_default(reading, file.path, below, levels - 1)
+    if next_one and levels and _has_link(group, next_one):
+        # By its name in the file that a user named: there is looked for what that says of the detector.
+        is_absolute = next_one.startswith("/")
+        start, below = (file.path, next_one) if is_absolute else (path, f"{name.rstrip('/')}/{next_one}")
+        found = _nexus_default(reading, start, below, levels - 1)
         if found is not None:
             return found
     signal = _signal(group)
     if not signal:
         return None
-    if NUMBERED.fullmatch(signal):
-        return _numbered(file.path, name_there, group)
-    dataset_name = f"{name_there.rstrip('/')}/{signal}"
-    dataset = reading.item(file.path, dataset_name)[2]
+    numbered = _numbered(path, name, group) if NUMBERED.fullmatch(signal) else None
+    if numbered is not None:
+        return numbered
+    dataset_name = f"{name.rstrip('/')}/{signal}"
+    dataset = reading.item(path, dataset_name)[2]
     if not hasattr(dataset, "dtype") or not is_worth_offering(dataset) or colours_of(dataset):
         return None
-    return Stack(((file.path, dataset_name),), _default_slice(group, dataset))
+    return Stack(((path, dataset_name),), _default_slice(group, dataset))
 
 
 def _signal(group: Any) -> str:
@@ -169,9 +172,23 @@ def _text(value: Any) -> str:
 
 
 def _numbered(path: str, name: str, group: Any) -> Stack | None:
-    """Return the stack that numbered links make up, in the order of their numbers; None where there are none."""
+    """Return the stack that numbered links make up, in the order of their numbers; None where there are none.
+
+    Datasets of several shapes, or of none that is an image's, are no stack: two detectors, or columns of a scan.
+    """
     parts = sorted((int(found[1]), key) for key in group if (found := NUMBERED.fullmatch(key)))
+    here = [_child(group, key) for _, key in parts if not _is_external(group, key)]
+    if not _are_alike([item for item in here if item is not None]):
+        return None
     return Stack(tuple((path, f"{name.rstrip('/')}/{key}") for _, key in parts)) if parts else None
+
+
+def _are_alike(items: list[Any]) -> bool:
+    """Whether all are datasets of images, and these of one shape."""
+    shapes = {getattr(item, "shape", None) for item in items}
+    return all(shape and len(shape) > 1 and min(shape[-2:]) >= NARROWEST_FRAME for shape in shapes) and (
+        len({shape[-2:] for shape in shapes}) < 2
+    )
 
 
 def _candidates(reading: Hdf5Reading, path: str, name: str) -> tuple[list[Found], str]:
@@ -263,6 +280,14 @@ def _is_readable(dataset: Any) -> bool:
     try:
         return dataset.dtype is not None
     except (TypeError, ValueError):
+        return False
+
+
+def _has_link(group: Any, key: str) -> bool:
+    """Whether there is a link of that name, wherever it leads, or leads no more."""
+    try:
+        return group.get(key, getlink=True) is not None
+    except (KeyError, OSError, RuntimeError, ValueError):
         return False
 
 

@@ -29,7 +29,8 @@ SATURATIONS = ("saturation_value", "countrate_correction_count_cutoff")
 def detector_group(file: Any, dataset: str) -> Any | None:
     """Return the NXdetector group of the frames in a dataset; None where there is none, or it is not clear which.
 
-    It is the group that the dataset lies in, or else the only one in an NXinstrument of the same entry.
+    It is the group that the dataset lies in, else the only one in an NXinstrument of the same entry, else the one
+    of these that has the dataset, too: by a link.
 
     Parameters
     ----------
@@ -47,6 +48,13 @@ def detector_group(file: Any, dataset: str) -> Any | None:
     is_below = len(parts) > 1 or (bool(parts) and file.get(parts[0], getclass=True) is type(file["/"]))
     entry = _item(file, parts[0]) if is_below else file
     found = list(_detectors(entry)) if _is_group(entry) else []
+    if len(found) > 1:
+        place = _place(file, dataset)
+        found = [
+            group
+            for group in found
+            if place is not None and any(_place(group, key) == place for key in group)
+        ]
     return found[0] if len(found) == 1 else None
 
 
@@ -112,6 +120,17 @@ def _detectors(entry: Any) -> Iterator[Any]:
                 detector = _item(instrument, key)
                 if _is_group(detector) and (_class(detector) == "NXdetector" or key == "detector"):
                     yield detector
+
+
+def _place(group: Any, name: str) -> tuple[int, int] | None:
+    """Return where an object lies, without opening it; None where it is not there."""
+    import h5py
+
+    try:
+        found = h5py.h5o.get_info(group.id, name.encode())
+    except (KeyError, OSError, RuntimeError, ValueError):
+        return None
+    return found.fileno, found.addr
 
 
 def _is_group(item: Any) -> bool:

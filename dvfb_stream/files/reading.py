@@ -106,7 +106,7 @@ class _Stack:
         if not self.count:
             raise FrameError(f"{path}::{name} is empty")
         there = next(part for part in self._parts if part.absent is None)
-        self.facts = hdf5.facts(path, there.name, there.shape)
+        self.facts = hdf5.facts(there.path, there.name, there.shape)
 
     def read(self, index: int, expected: Expected = ANYTHING) -> NDArray[Any]:
         position = bisect.bisect_right(self._ends, index)

@@ -122,6 +122,32 @@ class TestWithoutAName:
             file.attrs["default"] = "entry"
         same(tmp_path / "a.nxs", counts(3))
 
+    def test_a_default_that_leads_nowhere_is_none(self, tmp_path: Path) -> None:
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file.attrs["default"] = "removed"
+            group(file, "entry", "NXentry", default="removed/too")
+            group(file, "entry/data", "NXdata", signal="counts")["counts"] = counts(2)
+        same(tmp_path / "a.h5", counts(2))
+        same(f"{tmp_path}/a.h5::/entry", counts(2))
+
+    def test_numbered_datasets_of_two_detectors_are_no_stack(self, tmp_path: Path) -> None:
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["entry/data_1"], file["entry/data_2"] = counts(2), counts(3, shape=(50, 20))
+        assert "several that look like images" in refusal(tmp_path / "a.h5")
+        same(f"{tmp_path}/a.h5::/entry/data_2", counts(3, shape=(50, 20)))
+
+    @pytest.mark.parametrize("signal", [None, "data_02"])
+    def test_a_numbered_dataset_of_images_is_found_among_columns_of_a_scan(
+        self, tmp_path: Path, signal: str | None
+    ) -> None:
+        """SOLEIL's flyscans number all sensors: curves and images."""
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            data = group(file, "scan/scan_data", "NXdata")
+            data["data_01"], data["data_02"], data["data_03"] = np.arange(3.0), counts(3), np.arange(3.0)
+            if signal:
+                data.attrs["signal"] = signal
+        same(tmp_path / "a.h5", counts(3))
+
     def test_the_only_signal_is_preferred(self, tmp_path: Path) -> None:
         with h5py.File(tmp_path / "a.nxs", "w") as file:
             group(file, "entry/data", "NXdata", signal="data")["data"] = counts(3)

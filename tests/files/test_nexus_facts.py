@@ -105,7 +105,11 @@ def test_the_detector_is_the_one_that_the_frames_belong_to(tmp_path: Path) -> No
     second.attrs["NX_class"] = "NXdetector"
     second["data"] = counts()
     assert detector_group(file, "/entry/instrument/second/data") == second
-    assert detector_group(file, "entry/data/data_000001") is None
+    assert detector_group(file, "entry/data/data_000001") == group
+    file["entry/data/data"] = counts()
+    assert detector_group(file, "entry/data/data") is None
+    file["entry/data/gone"] = h5py.SoftLink("/entry/nowhere")
+    assert detector_group(file, "entry/data/gone") is None
 
 
 @pytest.mark.parametrize(
@@ -240,6 +244,32 @@ def test_frames_of_an_eiger_lose_what_its_master_masks_unless_that_is_not_wanted
             read = files.read(reference, "run")
             np.testing.assert_array_equal(valid_in(read) if used else read, valid if used else pixels[1])
             files.close()
+
+
+@pytest.mark.parametrize("default", ["1.1", "/1.1"])
+def test_the_facts_are_found_where_the_default_of_nexus_leads(tmp_path: Path, default: str) -> None:
+    """As BLISS keeps a sample's scans: links of other names to the files of each, which have their own default."""
+    masked = np.zeros(SHAPE, np.uint32)
+    masked[:3] = 1
+    with h5py.File(tmp_path / "scan.h5", "w") as scan:
+        entry = scan.create_group("1.1")
+        entry.attrs.update(NX_class="NXentry", default="plot" if default == "1.1" else "/1.1/plot")
+        entry.create_group("instrument").attrs["NX_class"] = "NXinstrument"
+        detector = entry.create_group("instrument/eiger")
+        detector.attrs["NX_class"] = "NXdetector"
+        detector["data"], detector["pixel_mask"] = counts()[None], masked
+        detector["beam_center_x"], detector["beam_center_y"] = 12.0, 7.0
+        entry.create_group("plot").attrs.update(NX_class="NXdata", signal="eiger")
+        entry["plot/eiger"] = h5py.SoftLink("/1.1/instrument/eiger/data")
+    with h5py.File(tmp_path / "sample.h5", "w") as sample:
+        sample.attrs["default"] = "scan_1.1"
+        sample["scan_1.1"] = h5py.ExternalLink("scan.h5", "/1.1")
+    for name in ("sample.h5", "sample.h5::/scan_1.1", "sample.h5::/scan_1.1/plot", "scan.h5::/1.1"):
+        with open_frames(f"{tmp_path}/{name}") as file:
+            np.testing.assert_array_equal(valid_in(file.read(0)), masked == 0)
+            assert (file.facts.center_x, file.facts.center_y) == (11.5, 6.5)
+    live = FrameFiles().read(Hdf5Frame(f"{tmp_path}/sample.h5", "", 0), "run")
+    np.testing.assert_array_equal(valid_in(live), masked == 0)
 
 
 def test_a_mask_that_is_damaged_costs_no_frame(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
