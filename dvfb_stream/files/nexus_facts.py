@@ -19,6 +19,9 @@ PIXEL_MASK = "pixel_mask"
 SPECIFIC = "detectorSpecific"
 """DECTRIS keeps in this group of the detector what NXdetector has no word for, and in some versions its mask."""
 
+CHANNEL = "_channel"
+"""How the names of NXdetector_channel groups end, one for each threshold, which have masks of their own."""
+
 BIT_DEPTHS = ("bit_depth_image", "bit_depth_readout")
 """With n bits 2^n-1 and 2^n-2 are no counts. The first is that of the frames, the second of the electronics."""
 
@@ -75,15 +78,24 @@ def detector_facts(group: Any, shape: tuple[int, ...]) -> FileFacts:
 
 def _mask(group: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_] | None, str]:
     for name in (PIXEL_MASK, f"{SPECIFIC}/{PIXEL_MASK}"):
-        found = _item(group, name)
-        found_shape = getattr(found, "shape", None)
-        if not found_shape or found_shape[-2:] != shape or found.dtype.kind not in "biu":
-            continue
-        # Of several, one for each threshold, any masks a pixel.
-        valid = (np.asarray(found[()]) == 0).reshape(-1, *shape).all(axis=0)
-        if valid.any():
-            return valid, f"{found.file.filename}::{found.name}"
-    return None, ""
+        valid, source = _mask_at(group, name, shape)
+        if valid is not None:
+            return valid, source
+    found = [_mask_at(group, f"{name}/{PIXEL_MASK}", shape) for name in group if name.endswith(CHANNEL)]
+    masks = [valid for valid, _ in found if valid is not None]
+    # Of several, one for each threshold, any masks a pixel.
+    valid = np.logical_and.reduce(masks) if masks else np.zeros(shape, bool)
+    return (valid, ", ".join(source for _, source in found if source)) if valid.any() else (None, "")
+
+
+def _mask_at(group: Any, name: str, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_] | None, str]:
+    """Return the mask of that name, and its place; None where there is none of that shape that leaves a pixel."""
+    found = _item(group, name)
+    found_shape = getattr(found, "shape", None)
+    if not found_shape or found_shape[-2:] != shape or found.dtype.kind not in "biu":
+        return None, ""
+    valid = (np.asarray(found[()]) == 0).reshape(-1, *shape).all(axis=0)
+    return (valid, f"{found.file.filename}::{found.name}") if valid.any() else (None, "")
 
 
 def _invalid_values(group: Any) -> InvalidValues | None:

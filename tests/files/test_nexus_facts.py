@@ -62,6 +62,22 @@ def test_the_mask_is_what_is_zero_in_it(
     assert facts.mask_source in facts.remark
 
 
+def test_of_the_masks_of_several_thresholds_any_masks_a_pixel(tmp_path: Path) -> None:
+    """NeXus keeps them in groups of the class NXdetector_channel, whose names end like this."""
+    masks = np.zeros((2, *SHAPE), np.uint32)
+    masks[0, 2], masks[1, :, 3] = 1, 8
+    group = group_of(
+        tmp_path / "a.h5",
+        threshold_1_channel__pixel_mask=masks[0],
+        threshold_2_channel__pixel_mask=masks[1],
+        difference_channel__pixel_mask=np.zeros((4, 5), np.uint32),
+    )
+    facts = detector_facts(group, SHAPE)
+    np.testing.assert_array_equal(facts.mask, (masks == 0).all(axis=0))
+    place = f"{tmp_path}/a.h5::/entry/instrument/detector"
+    assert facts.mask_source == ", ".join(f"{place}/threshold_{n}_channel/pixel_mask" for n in (1, 2))
+
+
 def test_a_mask_of_another_mode_or_of_everything_is_not_used(tmp_path: Path) -> None:
     group = group_of(tmp_path / "a.h5", pixel_mask=np.zeros((7, 8), np.uint32))
     assert detector_facts(group, SHAPE).mask is None
