@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,18 @@ from dvfb_stream.files.file_facts import NO_FACTS, FileFacts
 from dvfb_stream.files.hdf5_open_files import OpenHdf5
 from dvfb_stream.files.hdf5_reading import Hdf5Reading
 from dvfb_stream.files.hdf5_search import AmbiguousError, find_stack, offer
-from dvfb_stream.files.hdf5_stacks import MOST_AXES, SHAPES, Stack, colours_of, is_stack, split_selection
+from dvfb_stream.files.hdf5_stacks import (
+    MOST_AXES,
+    SHAPES,
+    Stack,
+    colours_of,
+    is_stack,
+    split_selection,
+)
 from dvfb_stream.files.nexus_facts import detector_facts, detector_group
 from dvfb_stream.files.open_files_cache import KeptOpen
 from dvfb_stream.files.references import FrameAllocator, Hdf5Frame, Remark, unheard
+from dvfb_stream.files.stack_parts import StackPart, picked_of, with_absent_frames
 from dvfb_stream.files.virtual import lengths
 
 logger = logging.getLogger(__name__)
@@ -29,20 +36,6 @@ PLANNED = ("nimages", "ntrigger")
 """What DECTRIS's masters say of the series in `DETECTOR_SPECIFIC`: images a trigger, and triggers."""
 
 DETECTOR_SPECIFIC = "/entry/instrument/detector/detectorSpecific"
-
-
-@dataclass(frozen=True, slots=True)
-class StackPart:
-    """One of the datasets that make up a stack."""
-
-    path: str
-    name: str
-    numbers: range | tuple[int, ...]
-    """Of its frames in the dataset, in order; see `Hdf5Frame.number`. Empty where it is not there."""
-    shape: tuple[int, ...] = ()
-    """(rows, columns) of its frames; empty where it is not there."""
-    absent: NotThereYetError | None = None
-    """Why it is not there."""
 
 
 class Hdf5Frames:
@@ -142,6 +135,7 @@ class Hdf5Frames:
                 stack = _stack(reading, path, name)
                 found = [_part(reading, stack, *place, where) for place in stack.parts]
                 planned = _planned(reading, path) if len(found) > 1 else None
+                each = 1 if stack.images is None else _frames_of_an_image(reading, found)
         except AmbiguousError:
             raise
         except FrameError as error:
@@ -151,7 +145,8 @@ class Hdf5Frames:
                 raise type(error)(f"{error}; {offer(reading, path)}") from error
         if all(part.absent for part in found):
             raise NotThereYetError(f"{where} is not there: {found[0].absent}") from found[0].absent
-        return _with_absent_frames(found, planned)
+        whole = with_absent_frames(found, planned)
+        return whole if stack.images is None else picked_of(whole, stack.images, each, where)
 
     @contextmanager
     def _reading(self, where: str, run: str) -> Iterator[Hdf5Reading]:
@@ -209,7 +204,7 @@ def _stack(reading: Hdf5Reading, path: str, name: str) -> Stack:
             stack = find_stack(reading, path, named)
             # Under another name a dataset may be open a second time; see `close`.
             reading.close()
-            file.stacks[name] = Stack(stack.parts, selection if selection.picked else stack.selection)
+            file.stacks[name] = stack.selecting(selection)
         else:
             file.stacks[name] = Stack(((path, named),), selection)
     return file.stacks[name]
@@ -220,6 +215,10 @@ def _located(reading: Hdf5Reading, stack: Stack, number: int) -> tuple[str, str,
 
     A part is taken for whole when a frame of the next is asked for: detectors write one after the other.
     """
+    if stack.images is not None:
+        raise FrameError(
+            "which images of several datasets are meant is not known while they may grow; name one"
+        )
     if len(stack.parts) == 1 and not stack.selection.picked:
         return *stack.parts[0], number
     passed, longest = 0, 0
@@ -314,6 +313,15 @@ def _refuse_what_is_no_stack(dataset: Any, where: str) -> None:
         )
 
 
+def _frames_of_an_image(reading: Hdf5Reading, parts: list[StackPart]) -> int:
+    """Return how many frames each image along the first axis has: the thresholds that are selected."""
+    for part in parts:
+        if part.numbers:
+            shape = _shape(reading, part.path, part.name)
+            return len(part.numbers) // shape[0] if len(shape) > 2 else 1
+    return 1
+
+
 def _planned(reading: Hdf5Reading, path: str) -> int | None:
     """Return how many frames DECTRIS's master says that the series has; None where it does not."""
     planned = 1
@@ -326,22 +334,3 @@ def _planned(reading: Hdf5Reading, path: str) -> int | None:
             return None
         planned *= int(value.reshape(-1)[0])
     return planned
-
-
-def _with_absent_frames(parts: list[StackPart], planned: int | None) -> list[StackPart]:
-    """Return the parts, with as many frames in those that are not there as they should have.
-
-    All parts but the last have as many as the longest, which is how detectors split a series. Of the last, which may
-    have fewer, the master knows; where it does not say, one frame stands for all of it.
-    """
-    longest = max(len(part.numbers) for part in parts)
-    known = sum(len(part.numbers) or longest for part in parts[:-1])
-    found = []
-    for part in parts:
-        count = longest
-        if part is parts[-1]:
-            count = 1 if planned is None else max(1, min(longest, planned - known))
-        found.append(
-            part if part.absent is None else StackPart(part.path, part.name, range(count), absent=part.absent)
-        )
-    return found

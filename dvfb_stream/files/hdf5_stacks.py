@@ -18,6 +18,8 @@ SHAPES = "(rows, columns), (N, rows, columns) or (N, n, rows, columns)"
 MOST_AXES = 6
 """A scan of a scan of a scan with several thresholds; more is a table of something else."""
 
+ALL = slice(None)
+
 _PICKED = re.compile(r"(?P<name>.*[^/])\[(?P<picked>[-+0-9:,\s]*)\]", re.DOTALL)
 
 _COLOURED = ("rgb", "hsl", "cmyk")
@@ -99,6 +101,18 @@ class Stack:
     """Path and name of the datasets, whose frames come one after another."""
     selection: Selection = Selection()
     """Of each of them."""
+    images: int | slice | None = None
+    """Of several parts, which of their images, counted through all parts; None: all."""
+
+    def selecting(self, selection: Selection) -> Stack:
+        """Return what a selection leaves; of several parts its first axis goes through all of them."""
+        if not selection.picked:
+            return self
+        if len(self.parts) == 1:
+            return Stack(self.parts, selection)
+        images, *others = selection.picked
+        of_each = Selection((ALL, *others)) if others else Selection()
+        return Stack(self.parts, of_each, None if images == ALL else images)
 
 
 def is_stack(shape: tuple[int, ...] | None, dtype: np.dtype[Any]) -> bool:

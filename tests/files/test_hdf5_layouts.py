@@ -259,6 +259,45 @@ class TestDectris:
         (tmp_path / "s_data_000001.h5").unlink()
         assert f"{tmp_path}/s_data_000001.h5 is not there" in refusal(tmp_path / "s_master.h5")
 
+    @pytest.mark.parametrize(
+        ("picked", "truth"),
+        [("4", np.s_[4]), ("-1", np.s_[-1]), ("2:5", np.s_[2:5]), ("::3", np.s_[::3]), ("::-1", np.s_[::-1])],
+    )
+    def test_brackets_select_from_all_files_of_a_master_as_from_one_array(
+        self, tmp_path: Path, picked: str, truth: int | slice
+    ) -> None:
+        frames = write_master(tmp_path, [3, 3, 2])
+        found = list(read_frames(f"{tmp_path}/s_master.h5::/entry/data[{picked}]"))
+        np.testing.assert_array_equal(np.stack(found), frames[truth].reshape(-1, 64, 48))
+
+    def test_brackets_select_images_and_thresholds_from_all_files_of_a_master(self, tmp_path: Path) -> None:
+        frames = counts(10).reshape(5, 2, *SHAPE)
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["entry/data_1"], file["entry/data_2"] = frames[:3], frames[3:]
+        for picked, truth in (
+            ("1:4", frames[1:4]),
+            ("::2,1", frames[::2, 1]),
+            ("3", frames[3]),
+            (":,0", frames[:, 0]),
+        ):
+            found = list(read_frames(f"{tmp_path}/a.h5::/entry[{picked}]"))
+            np.testing.assert_array_equal(np.stack(found), truth.reshape(-1, *SHAPE))
+
+    def test_brackets_that_select_what_is_gone_or_none_say_so(self, tmp_path: Path) -> None:
+        write_master(tmp_path, [3, 3, 2])
+        (tmp_path / "s_data_000002.h5").unlink()
+        gone = f"{tmp_path}/s_data_000002.h5 is not there"
+        assert [gone in r for r in reasons(f"{tmp_path}/s_master.h5::/entry/data[2:7:2]")] == [
+            False,
+            True,
+            False,
+        ]
+        assert gone in refusal(f"{tmp_path}/s_master.h5::/entry/data[4]")
+        assert "there are 8 images, none with the number 8" in refusal(
+            f"{tmp_path}/s_master.h5::/entry/data[8]"
+        )
+        assert "is empty: there are 8 images" in refusal(f"{tmp_path}/s_master.h5::/entry/data[8:]")
+
     def test_live_a_frame_is_waited_for_until_the_file_before_is_whole(self, tmp_path: Path) -> None:
         frames = write_master(tmp_path, [3, 3])
         (tmp_path / "s_data_000001.h5").rename(tmp_path / "late.h5")
