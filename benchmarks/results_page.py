@@ -89,7 +89,7 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (
     ),
     ("Novelty", "novelty-default", "dvfb novelty --figure docs/images/novelty.png", sheet),
     ("Speed", "annotate-frames", "--beside runs/paper-joint/bundle", sheets.annotate_frames),
-    ("What a count is", "count-scale", "--real FOLDER", sheets.count_scale),
+    ("What a count is", "count-scale", "--frames 24 --real FOLDER", sheets.count_scale),
     ("Speed of the view", "view-speed", "", sheets.view_speed),
     ("Time in the live callback", "live-callback", "--frames 400", sheets.live_callback),
     (
