@@ -101,7 +101,8 @@ def read_all(
                             events.noted(f"{file}: the beam centre is what the file says: {centre}")
                             told = centre
                         if frames.facts.remark and not told_of_mask:
-                            events.noted(f"{file}: {frames.facts.remark} --ignore-file-mask leaves it away.")
+                            cure = "" if frames.facts.no_mask else " --ignore-file-mask leaves it away."
+                            events.noted(f"{file}: {frames.facts.remark}{cure}")
                             told_of_mask = True
                         yield FrameRead(**place, frame=frame, remark=frames.facts.remark)  # type: ignore[arg-type]
         except FrameError as error:

@@ -21,6 +21,8 @@ class FileFacts:
     """(rows, columns), True = valid."""
     mask_source: str = ""
     """Where in the file it stands, for people."""
+    no_mask: str = ""
+    """Why a mask that stands in the file is not used."""
     center_x: float | None = None
     """Direct beam in pixels; pixel centres at integers, x to the right, y down."""
     center_y: float | None = None
@@ -42,11 +44,15 @@ class FileFacts:
     @property
     def remark(self) -> str:
         """What the row of each frame should say of the file's own mask; empty where there is none."""
+        if self.no_mask:
+            return f"The file's own mask is not used: {self.no_mask}."
         return "" if self.mask is None else f"The file's own mask is used: {self.mask_source}."
 
     def unmarked(self) -> FileFacts:
         """Return the facts without what they say of invalid pixels."""
-        return replace(self, invalid_values=None, mask=None, mask_source="", leaves_marks_away=True)
+        return replace(
+            self, invalid_values=None, mask=None, mask_source="", no_mask="", leaves_marks_away=True
+        )
 
     def of_next_frame(self, facts: FileFacts) -> FileFacts:
         """Return what the header of another frame of the same file says, as far as it was wanted of this one's."""

@@ -71,31 +71,44 @@ def detector_facts(group: Any, shape: tuple[int, ...]) -> FileFacts:
     shape
         (rows, columns) of the frames. A mask of another shape is another mode's, and not used.
     """
-    mask, source = _mask(group, shape)
-    facts = FileFacts(invalid_values=_invalid_values(group), mask=mask, mask_source=source)
+    mask, said = _mask(group, shape)
+    source, refused = ("", said) if mask is None else (said, "")
+    facts = FileFacts(invalid_values=_invalid_values(group), mask=mask, mask_source=source, no_mask=refused)
     return with_nexus_centre(facts, group)
 
 
 def _mask(group: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_] | None, str]:
+    """Return the mask and where it stands; or None, and why those that there are cannot be used, "" for none."""
+    refused = ""
     for name in (PIXEL_MASK, f"{SPECIFIC}/{PIXEL_MASK}"):
-        valid, source = _mask_at(group, name, shape)
+        valid, said = _mask_at(group, name, shape)
         if valid is not None:
-            return valid, source
+            return valid, said
+        refused = refused or said
     found = [_mask_at(group, f"{name}/{PIXEL_MASK}", shape) for name in group if name.endswith(CHANNEL)]
-    masks = [valid for valid, _ in found if valid is not None]
-    # Of several, one for each threshold, any masks a pixel.
-    valid = np.logical_and.reduce(masks) if masks else np.zeros(shape, bool)
-    return (valid, ", ".join(source for _, source in found if source)) if valid.any() else (None, "")
+    usable = [(valid, said) for valid, said in found if valid is not None]
+    if usable:
+        # Of several, one for each threshold, any masks a pixel.
+        valid, source = (
+            np.logical_and.reduce([valid for valid, _ in usable]),
+            ", ".join(said for _, said in usable),
+        )
+        return (valid, source) if valid.any() else (None, f"together {source} mask every pixel")
+    return None, refused or next((said for _, said in found if said), "")
 
 
 def _mask_at(group: Any, name: str, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_] | None, str]:
-    """Return the mask of that name, and its place; None where there is none of that shape that leaves a pixel."""
+    """Return the mask of that name, and its place; or None, and why it is not used, "" where there is none."""
     found = _item(group, name)
-    found_shape = getattr(found, "shape", None)
-    if not found_shape or found_shape[-2:] != shape or found.dtype.kind not in "biu":
+    if getattr(found, "shape", None) is None:
         return None, ""
+    place = f"{found.file.filename}::{found.name}"
+    if found.dtype.kind not in "biuf":
+        return None, f"{place} holds values of the type {found.dtype}"
+    if found.shape[-2:] != shape:
+        return None, f"{place} has the shape {found.shape}, the frames {shape}"
     valid = (np.asarray(found[()]) == 0).reshape(-1, *shape).all(axis=0)
-    return (valid, f"{found.file.filename}::{found.name}") if valid.any() else (None, "")
+    return (valid, place) if valid.any() else (None, f"{place} masks every pixel")
 
 
 def _invalid_values(group: Any) -> InvalidValues | None:

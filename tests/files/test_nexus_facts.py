@@ -45,7 +45,7 @@ def group_of(path: Path, **values: object) -> h5py.Group:
 
 
 @pytest.mark.parametrize("place", ["pixel_mask", "detectorSpecific__pixel_mask"])
-@pytest.mark.parametrize("dtype", [np.uint32, np.int8, bool])
+@pytest.mark.parametrize("dtype", [np.uint32, np.int8, bool, np.float64])
 @pytest.mark.parametrize("leading", [(), (1,), (2,)])
 def test_the_mask_is_what_is_zero_in_it(
     tmp_path: Path, place: str, dtype: type, leading: tuple[int, ...]
@@ -78,11 +78,23 @@ def test_of_the_masks_of_several_thresholds_any_masks_a_pixel(tmp_path: Path) ->
     assert facts.mask_source == ", ".join(f"{place}/threshold_{n}_channel/pixel_mask" for n in (1, 2))
 
 
-def test_a_mask_of_another_mode_or_of_everything_is_not_used(tmp_path: Path) -> None:
-    group = group_of(tmp_path / "a.h5", pixel_mask=np.zeros((7, 8), np.uint32))
-    assert detector_facts(group, SHAPE).mask is None
-    group = group_of(tmp_path / "b.h5", pixel_mask=np.ones(SHAPE, np.uint32))
-    assert detector_facts(group, SHAPE).mask is None
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"pixel_mask": np.zeros((7, 8), np.uint32)}, "pixel_mask has the shape (7, 8), the frames (20, 30)"),
+        ({"pixel_mask": np.zeros((30, 20), np.uint32)}, "has the shape (30, 20), the frames (20, 30)"),
+        ({"pixel_mask": np.ones(SHAPE, np.uint32)}, "pixel_mask masks every pixel"),
+        ({"pixel_mask": np.full(SHAPE, np.nan)}, "pixel_mask masks every pixel"),
+        ({"pixel_mask": b"none"}, "pixel_mask holds values of the type"),
+        ({"a_channel__pixel_mask": np.ones(SHAPE, np.int8)}, "a_channel/pixel_mask masks every pixel"),
+    ],
+)
+def test_a_mask_that_cannot_be_used_is_told(tmp_path: Path, said: dict[str, object], reason: str) -> None:
+    facts = detector_facts(group_of(tmp_path / "a.h5", **said), SHAPE)
+    assert facts.mask is None
+    assert facts.remark.startswith("The file's own mask is not used: ")
+    assert reason in facts.remark
+    assert facts.unmarked().remark == ""
 
 
 @pytest.mark.parametrize(
