@@ -381,6 +381,8 @@ def run_script(then: str, **settings: str) -> subprocess.Popen:
         text=True,
         env=environment,
         start_new_session=True,
+        # It hears Ctrl-C where these tests run in a shell's background, too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
