@@ -57,11 +57,17 @@ class _Sample:
         return [annotation.ok for annotation in annotations]
 
     def described(self) -> dict[str, Any]:
+        scores = {score: np.array(getattr(self, score)) for score in SCORES}
         return {
             "frames": len(self.novelty),
             "failed": self.failed,
-            "quantiles": {score: np.quantile(getattr(self, score), SHARES).tolist() for score in SCORES},
-            "mean": {score: float(np.mean(getattr(self, score))) for score in SCORES},
+            "quantiles": {
+                score: np.quantile(values, SHARES).tolist() if len(values) else None
+                for score, values in scores.items()
+            },
+            "mean": {
+                score: float(values.mean()) if len(values) else None for score, values in scores.items()
+            },
         }
 
 
@@ -103,7 +109,8 @@ def measure_novelty(
         show something; ``shares`` of ``quantiles``; ``familiar_scores``; and by kind in ``kinds``, by domain in
         ``domains``: ``frames``, ``failed``, ``quantiles`` and ``mean`` of either score, and ``auroc``, the area
         under the ROC curve of that score against all simulated frames, and against those alone that show something
-        (``..._against_labelled``): on an empty frame nothing but noise is ordinary.
+        (``..._against_labelled``): on an empty frame nothing but noise is ordinary. Of a kind whose frames all failed
+        there are no scores: None.
 
     Raises
     ------
@@ -167,6 +174,9 @@ def _compared(sample: _Sample, familiar: _Sample, shows: NDArray[np.bool_]) -> d
     return {**sample.described(), "auroc": areas}
 
 
-def _area(ordinary: NDArray[np.float64], unfamiliar: NDArray[np.float64]) -> float:
+def _area(ordinary: NDArray[np.float64], unfamiliar: NDArray[np.float64]) -> float | None:
+    """Return the area under the ROC curve; None where a side has no frame."""
+    if not len(ordinary) or not len(unfamiliar):
+        return None
     truth = np.repeat([False, True], [len(ordinary), len(unfamiliar)])
     return float(roc_auc_score(truth, np.concatenate([ordinary, unfamiliar])))

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 pytest.importorskip("skimage", reason="scikit-image is not installed; the extra `evaluate` brings it")
@@ -11,7 +12,7 @@ from dvfb_stream.cli.measure.charts import novelty_figure
 from dvfb_stream.cli.measure.sheets import print_results
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.models import find_bundle, load_bundle
-from dvfb_stream.reproduction import KINDS
+from dvfb_stream.reproduction import KINDS, novelty_of_kinds, oddity
 from dvfb_stream.reproduction.novelty_of_kinds import SCORES, SHARES, measure_novelty
 from dvfb_stream.simulation import SimulationSettings
 from dvfb_stream.training.results import described
@@ -72,6 +73,30 @@ def test_results_are_json_and_are_printed_and_drawn_from_it(measured, capsys, tm
     figure.savefig(path)
     assert path.stat().st_size > 10_000
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["simulated", *KINDS]
+
+
+def test_a_kind_whose_frames_all_fail_has_no_scores_and_is_drawn_as_such(capsys, monkeypatch):
+    monkeypatch.setattr(novelty_of_kinds, "KINDS", ("blank", "nothing"))
+    monkeypatch.setattr(
+        novelty_of_kinds,
+        "oddity",
+        lambda kind, source, rng: (
+            oddity(kind, source, rng=rng) if kind == "blank" else np.full(source.geometry.shape, np.nan)
+        ),
+    )
+    found = measure_novelty(
+        load_bundle(find_bundle("default")), frames=10, seed=6, domains=(), simulation=SMALL
+    )
+    failed = found["kinds"]["nothing"]
+    assert (failed["frames"], failed["failed"], failed["mean"]["novelty"]) == (0, 2, None)
+    assert set(failed["auroc"].values()) == {None}
+    results = json.loads(json.dumps(described("novelty", found, seconds=1.0, device="cpu"), allow_nan=False))
+    print_results(results)
+    assert "nothing" in capsys.readouterr().out
+    figure = novelty_figure(results)
+    assert [text.get_text() for text in figure.axes[0].texts if "failed" in text.get_text()] == [
+        "all 2 frames failed"
+    ]
 
 
 def test_scattering_of_another_program_is_measured_beside_them():

@@ -149,6 +149,11 @@ def novelty_figure(results: Mapping[str, Any]) -> Figure:
     panels = figure.subplots(1, len(NOVELTY_TITLES), sharey=True)
     for axes, (score, title) in zip(panels, NOVELTY_TITLES.items(), strict=True):
         for place, (_, colour, found) in enumerate(rows):
+            if found["quantiles"][score] is None:
+                axes.text(
+                    0.5, place, f"all {found['failed']} frames failed", ha="center", va="center", fontsize=9
+                )
+                continue
             quantiles = dict(zip(results["shares"], found["quantiles"][score], strict=True))
             for low, high, width in ((0.05, 0.95, 3.0), (0.25, 0.75, 9.0)):
                 axes.plot(
