@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dvfb_stream.isolation import ServiceProcess
-from dvfb_stream.isolation.frame_memory import FrameMemory
+from dvfb_stream.isolation.files_process import FilesProcess
 from dvfb_stream.waiting_threads import sleep_while_waiting
 
 TORCH = """
@@ -77,18 +76,12 @@ def test_it_is_said_before_torch_is_loaded(tmp_path: Path, environment: dict[str
 
 def test_a_process_that_serves_this_one_has_it_in_its_environment(monkeypatch) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    process = ServiceProcess(
-        "dvfb_stream.isolation.files_service:FilesService",
-        {"max_open": 4, "file_mask": True},
-        memory=FrameMemory(),
-        called="what reads files",
-        answer_within=60,
-    )
+    reader = FilesProcess()
     try:
-        process.start()
-        variables = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+        reader.start()
+        variables = Path(f"/proc/{reader.pid}/environ").read_bytes().split(b"\0")
     finally:
-        process.close()
+        reader.close()
     assert b"OMP_WAIT_POLICY=PASSIVE" in variables
 
 
