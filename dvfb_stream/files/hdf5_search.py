@@ -185,10 +185,8 @@ def _numbered(path: str, name: str, group: Any) -> Stack | None:
 
 def _are_alike(items: list[Any]) -> bool:
     """Whether all are datasets of images, and these of one shape."""
-    shapes = {getattr(item, "shape", None) for item in items}
-    return all(shape and len(shape) > 1 and min(shape[-2:]) >= NARROWEST_FRAME for shape in shapes) and (
-        len({shape[-2:] for shape in shapes}) < 2
-    )
+    shapes = {(getattr(item, "shape", None) or ())[-2:] for item in items}
+    return len(shapes) < 2 and all(len(shape) == 2 and min(shape) >= NARROWEST_FRAME for shape in shapes)
 
 
 def _candidates(reading: Hdf5Reading, path: str, name: str) -> tuple[list[Found], str]:
