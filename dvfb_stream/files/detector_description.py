@@ -61,6 +61,16 @@ class DetectorDescription(BaseModel):
     def _one_or_several(cls, value: object) -> object:
         return (str(value),) if isinstance(value, str | Path) else value
 
+    @field_validator(
+        "center_x", "center_y", "pixel_mm", "dummy", "delta", "counts_per_unit", "shape", mode="before"
+    )
+    @classmethod
+    def _no_yes_or_no(cls, value: object) -> object:
+        # pydantic takes true for 1, and dummy = true would mask all pixels of one count.
+        if any(isinstance(part, bool) for part in (value if isinstance(value, list | tuple) else [value])):
+            raise ValueError(f"must be numbers, not {value}")
+        return value
+
     @field_validator("dummy", mode="before")
     @classmethod
     def _one_value_or_several(cls, value: object) -> object:

@@ -159,6 +159,23 @@ def test_a_mask_that_hides_most_of_a_frame_is_logged_with_its_polarity(tmp_path,
     assert ("in mask files 1 means masked" in caplog.text) == told
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"dummy": True},
+        {"dummy": [True, 5]},
+        {"dummy": 5, "delta": True},
+        {"center_x": True},
+        {"pixel_mm": [1, True]},
+        {"counts_per_unit": True},
+        {"shape": [True, 5]},
+    ],
+)
+def test_yes_is_not_the_number_1(wrong: dict[str, object]):
+    with pytest.raises(ValidationError, match="must be numbers"):
+        DetectorDescription(**{"center_x": 1, "center_y": 2, "shape": [4, 5]} | wrong)
+
+
 def test_a_dummy_may_be_one_value_or_several():
     for dummy, values in ((-10, (-10,)), ([-1, 65535], (-1, 65535))):
         geometry = DetectorDescription(
