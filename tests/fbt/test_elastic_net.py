@@ -53,6 +53,8 @@ def objective(columns, target, a, alpha, l1_ratio):
     return misfit + alpha * (l1_ratio * np.abs(a).sum() + 0.5 * (1 - l1_ratio) * (a**2).sum())
 
 
+# 1e-10 may lie below what rounding leaves the reference, which then ends a little above the optimum.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 10_000),

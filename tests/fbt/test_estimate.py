@@ -43,6 +43,8 @@ def real_unknowns(coefficients, orders):
     return np.concatenate(parts)
 
 
+# 1e-10 may lie below what rounding leaves the reference, which then ends a little above the optimum.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @settings(max_examples=12, deadline=None)
 @given(
     height=st.integers(40, 80),
