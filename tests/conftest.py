@@ -43,12 +43,11 @@ SLOW_PLACES = """
 """
 """Beginnings of the paths of files with tests that take more than a second, as measured."""
 FIRST_PLACES = """
-    cli/test_measure simulation/test_simulator profiles/test_ipython cli/test_demo training/test_recipe
-    cli/test_signals test_benchmarks kafka/test_daemon_process callbacks/test_live isolation/test_annotator_process
-    training/adaptation/test_heads training/test_dataset
+    training/test_recipe cli/test_measure cli/test_simulate simulation/test_simulator cli/test_demo
+    profiles/test_ipython conformance/test_handlers test_benchmarks cli/test_signals kafka/test_daemon_process
 """
-"""Files that take longest, from half a minute down, which begin first: at the end of a run short ones fill up both
-processes, where a long one would have the other wait."""
+"""Files that take longest, from a minute to half a one. They begin first: at the end of a run short ones fill up
+both processes, where a long one would have the other wait."""
 
 
 @pytest.fixture(scope="session", autouse=True)
