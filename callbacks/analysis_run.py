@@ -106,11 +106,12 @@ class AnalysisRun:
 
     def event(self, row: Row) -> dict[str, Any]:
         """Return the event of one frame, and add it to the summary once it is composed."""
+        exact = {} if row.centre is None else {"center_x": row.centre[0], "center_y": row.centre[1]}
         values = row.annotation.as_row(
             frame=row.index,
             event_uid=row.event_uid,
             event_seq_num=row.event_seq_num,
-            **centre_columns(row.geometry),
+            **(centre_columns(row.geometry) | exact),
         )
         data = {column.name: values[column.name] for column in EVENT_COLUMNS}
         event = {

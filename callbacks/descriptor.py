@@ -19,6 +19,7 @@ from dvfb_stream.callbacks.document_fields import (
 )
 from dvfb_stream.errors import GeometryError
 from dvfb_stream.files.described_shape import DescribedShape, described_shape
+from dvfb_stream.files.moving_centre import Centre, MovingGeometry
 from dvfb_stream.files.references import Expected
 from dvfb_stream.frames import Geometry
 
@@ -31,8 +32,8 @@ class GeometryProvider(Protocol):
     `dvfb_stream.files.run_detector.RunDetector` is one.
     """
 
-    def geometry_in(self, start: Document, descriptor: Document, data_key: str) -> Geometry:
-        """Return the geometry of the frames of a data key under one descriptor.
+    def geometry_in(self, start: Document, descriptor: Document, data_key: str) -> Geometry | MovingGeometry:
+        """Return the geometry of the frames of a data key under one descriptor, or what finds that of each event.
 
         Called once a descriptor and data key, from the thread that documents come in on.
 
@@ -81,7 +82,8 @@ class Descriptor:
         self.time = moment(doc, default=time)
         self._detectors = detectors
         self._start = start
-        self._doc = doc if finds_geometry(detectors) else {}
+        self._finds = finds_geometry(detectors)
+        self._doc = doc if self._finds else {}
         self._images = {
             key: {field: spec[field] for field in _NEEDED if field in spec}
             for key, spec in mapping(doc, "data_keys").items()
@@ -94,7 +96,7 @@ class Descriptor:
         """Whether stream datums announce frames of it, and not its events."""
         self.n_bytes = size_of(self._doc or self._images)
         """About what is kept takes."""
-        self._geometries: dict[str, Geometry | str] = {}
+        self._geometries: dict[str, Geometry | MovingGeometry | str] = {}
         self._shapes = {key: described_shape(spec.get("shape")) for key, spec in self._images.items()}
         self._expected = {key: _expected(spec, self._shapes[key]) for key, spec in self._images.items()}
 
@@ -118,8 +120,13 @@ class Descriptor:
             return value.ndim in (2, 3)
         return key in self._images
 
-    def geometry(self, key: str, pixels: NDArray[Any] | None) -> Geometry | str:
-        """Return the geometry of a data key, or the reason why there is none."""
+    def centres_in(self, data: Document) -> dict[str, Centre | str]:
+        """Return the beam centres that the data of an event say, or why they say none; by data key of the images."""
+        found = ((key, self.geometry(key, None)) for key in self._images if self._finds)
+        return {key: moving.centre_in(data) for key, moving in found if isinstance(moving, MovingGeometry)}
+
+    def geometry(self, key: str, pixels: NDArray[Any] | None) -> Geometry | MovingGeometry | str:
+        """Return the geometry of a data key, what finds it in events, or the reason why there is none."""
         known = (self._detectors or {}).get(key)
         if isinstance(known, Geometry):
             return known
@@ -129,7 +136,7 @@ class Descriptor:
             self._geometries[key] = self._found(known, key)
         return self._geometries[key]
 
-    def _found(self, provider: GeometryProvider, key: str) -> Geometry | str:
+    def _found(self, provider: GeometryProvider, key: str) -> Geometry | MovingGeometry | str:
         try:
             found: object = provider.geometry_in(self._start, self._doc, key)
         except GeometryError as error:
@@ -138,7 +145,7 @@ class Descriptor:
         except Exception as error:
             logger.exception("the geometry of %r could not be found", key)
             return f"looking for the geometry of {key!r} raised {type(error).__name__}: {error}"
-        if isinstance(found, Geometry):
+        if isinstance(found, Geometry | MovingGeometry):
             return found
         return f"what was found as the geometry of {key!r} is no Geometry, but {type(found).__name__}"
 

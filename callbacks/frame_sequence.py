@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from dvfb_stream.callbacks.document_fields import MAX_FRAMES_IN_A_DOCUMENT, Docu
 from dvfb_stream.errors import FrameError
 from dvfb_stream.files.checks import is_coloured
 from dvfb_stream.files.described_shape import coloured
+from dvfb_stream.files.moving_centre import Centre, MovingGeometry
 from dvfb_stream.files.references import ANYTHING, Expected, FrameReference
 from dvfb_stream.frames import NUMBER_KINDS, Geometry, Origin, plain_array
 
@@ -49,6 +50,8 @@ class RawEvent:
     """Empty where there is none, or where it is not known."""
     time: float
     """Seconds since 1970."""
+    centres: Mapping[str, Centre | str] = field(default_factory=dict)
+    """Beam centres that it says, or why it says none, by data key of the images; empty where it need not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,6 +69,8 @@ class Row:
     """Number of the raw event in its stream, from 1, as the documents have it; 0 where they do not say."""
     geometry: Geometry | None = None
     """With which the frame was annotated; None where there was none."""
+    centre: Centre | None = None
+    """As the event says it, where the geometry has the point next to it of a grid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,6 +87,9 @@ class FrameSequence:
     expected: Expected = ANYTHING
     """What the descriptor says of each."""
     geometry: Geometry | None = None
+    """Of all; None: there is none, or each has its own."""
+    moving: MovingGeometry | None = None
+    """What gives that of each, where its event says the beam centre."""
     reason: str = ""
     """Why there are no pixels, or no geometry: the frames are not to be annotated."""
     descriptor: str = ""
@@ -90,6 +98,8 @@ class FrameSequence:
     """Of the first one's raw event; 0: not known."""
     frames_each: int | None = None
     """Frames of each event; None: all are of one."""
+    event: RawEvent | None = None
+    """The one raw event of all, which brought them."""
     events: BoundedCache[tuple[str, int], RawEvent] | None = None
     """Raw events that have come, by descriptor and number: of frames that a stream datum announces."""
 
@@ -112,14 +122,37 @@ class FrameSequence:
             return self.seq_num
         return self.seq_num + position // self.frames_each
 
-    def misfit(self, pixels: NDArray[Any]) -> str:
-        """Return why pixels cannot be annotated with the geometry: they have another shape; empty where they can."""
-        if self.geometry is None or pixels.shape == self.geometry.shape:
+    def event_of(self, position: int) -> RawEvent:
+        """Return the raw event of the frame at a position, as far as it has come; else a document's time."""
+        if self.event is not None:
+            return self.event
+        number = self.seq_num_of(position)
+        known = self.events.get((self.descriptor, number)) if self.events is not None and number else None
+        return known or RawEvent(self.origin.event_uid, self.time)
+
+    def centre_of(self, position: int) -> Centre | None:
+        """Return the beam centre that a frame's event says; None where it need not, or where it is forgotten."""
+        if self.moving is None:
+            return None
+        centre = self.event_of(position).centres.get(self.origin.data_key)
+        return None if isinstance(centre, str) else centre
+
+    def geometry_of(self, position: int) -> Geometry | None:
+        """Return the geometry of the frame at a position; None where it is not known."""
+        centre = self.centre_of(position)
+        return self.geometry if self.moving is None or centre is None else self.moving.near(centre)
+
+    def misfit(self, position: int, pixels: NDArray[Any]) -> str:
+        """Return why pixels cannot be annotated: the geometry is of another shape; empty where they can."""
+        geometry = self.geometry_of(position)
+        if geometry is None:
+            return f"the beam centre of {self.origin.data_key!r} is not known: its event is forgotten"
+        if pixels.shape == geometry.shape:
             return ""
         described = self.expected.shape
         says = "" if described is None else f", and the descriptor says {described}"
         return (
-            f"the frame has shape {pixels.shape}, but its geometry says {self.geometry.shape} (rows, columns){says}; "
+            f"the frame has shape {pixels.shape}, but its geometry says {geometry.shape} (rows, columns){says}; "
             f"where the detector reads out a region or bins, give {self.origin.data_key!r} the geometry of that: its "
             "shape, and the beam centre counted from its first pixel"
         )
@@ -135,16 +168,16 @@ class FrameSequence:
         """
         assert annotation.origin is not None
         index = annotation.origin.index
-        number = self.seq_num_of(index - self.origin.index)
-        known = self.events.get((self.descriptor, number)) if self.events is not None and number else None
-        event = known or RawEvent(self.origin.event_uid, self.time)
+        position = index - self.origin.index
+        event = self.event_of(position)
         return Row(
             index=index,
             time=event.time,
             annotation=annotation,
             event_uid=event.uid,
-            event_seq_num=number,
-            geometry=self.geometry,
+            event_seq_num=self.seq_num_of(position),
+            geometry=self.geometry_of(position),
+            centre=self.centre_of(position),
         )
 
 

@@ -372,7 +372,7 @@ class AnnotationPipeline:
             stream=frames.origin.stream,
             data_key=frames.origin.data_key,
             provenance=self._provenance,
-            geometry=frames.geometry,
+            geometry=None if frames.moving is not None else frames.geometry,
             started=run.time,
             described=run.descriptor_time(frames.origin.stream),
         )
@@ -399,7 +399,7 @@ class AnnotationPipeline:
         self, progress: AnalysisProgress, frames: FrameSequence, position: int, image: NDArray[Any]
     ) -> None:
         # Where it does not fit, a copy of it might be more than memory holds.
-        if reason := frames.misfit(image):
+        if reason := frames.misfit(position, image):
             self._fail(progress, frames, position, NotRead(Status.FAILED, reason), wait=self._waits)
         else:
             deliver = partial(self._deliver, progress, frames, frames.remark(image))
@@ -419,7 +419,7 @@ class AnnotationPipeline:
         """Hand on what was read; waiting here for the worker keeps memory bounded."""
         if isinstance(found, NotRead):
             self._fail(progress, frames, position, found, wait=True)
-        elif reason := frames.misfit(found):
+        elif reason := frames.misfit(position, found):
             self._fail(progress, frames, position, NotRead(Status.FAILED, reason), wait=True)
         else:
             deliver = partial(self._deliver, progress, frames, frames.remark(found, remark))
@@ -499,8 +499,8 @@ def _announced(found: Sequence[FrameSequence]) -> list[tuple[Origin, int]]:
 
 
 def _frame(frames: FrameSequence, position: int, pixels: NDArray[Any]) -> Frame:
-    geometry = frames.geometry
-    assert isinstance(geometry, Geometry)  # else there is a reason
+    geometry = frames.geometry_of(position)
+    assert isinstance(geometry, Geometry)  # else there is a reason, or a misfit
     return Frame(pixels, geometry, frames.origin_of(position))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -24,12 +23,15 @@ from dvfb_stream.callbacks.document_fields import (
     text,
     whole,
 )
+from dvfb_stream.callbacks.frame_numbers import FrameNumbers
 from dvfb_stream.callbacks.frame_sequence import FileFrames, FrameSequence, RawEvent, images_in
 from dvfb_stream.callbacks.old_documents import stream_resource_of_today
-from dvfb_stream.callbacks.resources import Datums, Gap, StreamResource, frames_each
+from dvfb_stream.callbacks.resources import Datums, StreamResource, frames_each
 from dvfb_stream.callbacks.row_writer import RunProgress
-from dvfb_stream.errors import FrameError
+from dvfb_stream.errors import FrameError, NotThereYetError
 from dvfb_stream.files.described_shape import coloured
+from dvfb_stream.files.moving_centre import MovingGeometry
+from dvfb_stream.files.references import FrameReference
 from dvfb_stream.frames import Geometry, Origin
 
 NOT_ANNOUNCED = "no document announced this frame, though some announced frames after it"
@@ -119,18 +121,12 @@ class RawRun:
         self.descriptors: dict[str, Descriptor] = {}
         """By uid."""
         self._resources: dict[str, StreamResource] = {}
-        self._gaps: list[Gap] = []
-        """Of all stream resources."""
-        self._counts: dict[tuple[str, str], int] = {}
-        self._delivered: dict[tuple[str, str], int] = {}
-        """Frames of events in this delivery, by stream and data key."""
-        self._points: dict[str, int] = {}
-        """One past the last index that stream datums have announced, by data key."""
+        self._numbers = FrameNumbers()
 
     @property
     def counts(self) -> dict[tuple[str, str], int]:
         """Frames so far, by stream and data key: one past the highest number."""
-        return dict(self._counts)
+        return dict(self._numbers.counts)
 
     def descriptor_time(self, stream: str) -> float:
         """Time of the first descriptor of `stream`."""
@@ -198,16 +194,12 @@ class RawRun:
 
     def lost_frames(self, *, behind: int = 0) -> list[FrameSequence]:
         """Return the frames that no document announced, though some announced frames `behind` or more after them."""
-        found, waiting = list[FrameSequence](), list[Gap]()
-        for gap in self._gaps:
-            if gap.resource and gap.number + gap.count + behind > self._counts[gap.where]:
-                waiting.append(gap)
-                continue
+        found = list[FrameSequence]()
+        for gap in self._numbers.take_lost(behind):
             stream, key = gap.where
             origin = Origin(run_uid=self.uid, stream=stream, data_key=key, index=gap.number)
             time = self.descriptor_time(stream)
             found.append(FrameSequence(origin=origin, count=gap.count, time=time, reason=NOT_ANNOUNCED))
-        self._gaps = waiting
         return found
 
     # -- frames in events --------------------------------------------------------------------------------
@@ -219,8 +211,8 @@ class RawRun:
             self._begins_again = False
             # Not where a start alone came twice: the events after it go on with the numbers.
             if events[0].get("uid") == self._first_event:
-                self._delivery, self._delivered = self.last_start, {}
-        counts, found, is_new = dict(self._delivered), list[FrameSequence](), False
+                self._delivery, self._numbers.delivered = self.last_start, {}
+        counts, found, is_new = dict(self._numbers.delivered), list[FrameSequence](), False
         come: list[tuple[Descriptor, RawEvent, int]] = []
         for event in events:
             taken = self._taken_in(event.get("uid"))
@@ -234,9 +226,9 @@ class RawRun:
                 found += frames
         if (total := sum(frames.count for frames in found)) > MAX_FRAMES_IN_A_DOCUMENT:
             raise DocumentError(f"a document with {total} frames is not believed")
-        self._delivered = counts
+        self._numbers.delivered = counts
         for where, count in counts.items():
-            self._counts[where] = max(count, self._counts.get(where, 0))
+            self._numbers.counts[where] = max(count, self._numbers.counts.get(where, 0))
         for descriptor, raw_event, number in come:
             if raw_event.uid:
                 self._events.taken.put(raw_event.uid, self._delivery)
@@ -277,7 +269,7 @@ class RawRun:
                 count,
                 pixels,
                 reason=reason,
-                event=event.uid,
+                event=event,
                 time=event.time,
                 seq_num=seq_num,
             )
@@ -309,14 +301,10 @@ class RawRun:
             return []
         each = frames_each(descriptor.shape(key), resource.parameters)
         reason = coloured(f"the image under {key!r}") if descriptor.shape(key).is_coloured else ""
-        first, start, stop = self._points_of(doc, resource, each)
+        first, start, stop = self._numbers.points_of(doc, resource, each)
         if start >= stop:
             return []
-        new = self._announced(resource, descriptor.stream, start, stop, each)
-        if not new:
-            raise RepeatedError("its frames were announced before")
-        resource.first = first
-        self._points[key] = max(self._points.get(key, 0), first + stop)
+        new = self._numbers.announced(resource, descriptor.stream, first, start, stop, each)
         numbers = doc.get("seq_nums")
         seq_num = _seq_num(numbers.get("start") if isinstance(numbers, Mapping) else None)
         found = [
@@ -336,65 +324,6 @@ class RawRun:
         # Of whichever resource: files roll over, and what follows a gap may be in the next.
         return [*found, *self.lost_frames(behind=ANNOUNCED_AHEAD)]
 
-    def _points_of(self, doc: Document, resource: StreamResource, each: int) -> tuple[int, int, int]:
-        """Return the index of a resource's first point, and the points that a stream datum announces, from that."""
-        indices = mapping(doc, "indices")
-        start, stop = (whole(indices.get(end)) for end in ("start", "stop"))
-        if start is None or stop is None or start < 0:
-            raise DocumentError(
-                f"a stream datum's indices must be integers from 0, not {indices.get('start')!r} to "
-                f"{indices.get('stop')!r}"
-            )
-        first = resource.first
-        if first is None:
-            # Indices count from the beginning of the resource, or go on just where those of another ended.
-            known = self._points.get(resource.data_key, 0)
-            first = known if start == known else 0
-        if start < first:
-            raise DocumentError(
-                f"a stream datum whose indices begin with {start}, where those of its stream resource begin with "
-                f"{first}, has frames that cannot be found"
-            )
-        start, stop = start - first, stop - first
-        ahead = max(0, start - resource.points)
-        if max(stop - start, ahead) * each > MAX_FRAMES_IN_A_DOCUMENT:
-            raise DocumentError(
-                f"a stream datum that announces {(stop - start) * each} frames at once, {ahead * each} after the "
-                "last, is not believed"
-            )
-        return first, start, stop
-
-    def _announced(
-        self, resource: StreamResource, stream: str, start: int, stop: int, each: int
-    ) -> list[tuple[range, int]]:
-        """Take note of points; return those that are new, in ranges, each with the number of its first frame."""
-        where, new = (stream, resource.data_key), []
-        overlapping = [
-            gap for gap in self._gaps if gap.resource is resource and gap.start < stop and start < gap.stop
-        ]
-        for gap in sorted(overlapping, key=lambda gap: gap.start):
-            filled = gap.part(max(gap.start, start), min(gap.stop, stop))
-            self._gaps.remove(gap)
-            left = [gap.part(gap.start, filled.start), gap.part(filled.stop, gap.stop)]
-            points, number = range(filled.start, filled.stop), filled.number
-            if gap.where != where:
-                left.append(replace(filled, resource=None))
-                number = self._counts.get(where, 0)
-                self._counts[where] = self._delivered[where] = number + len(points) * each
-            new.append((points, number))
-            self._gaps += [part for part in left if part.count]
-        if stop > max(start, resource.points):
-            end = resource.points
-            number = self._counts.get(where, 0)
-            if start > end:
-                self._gaps.append(Gap(resource, where, end, start, number, each))
-                number += (start - end) * each
-            beyond = range(max(start, end), stop)
-            new.append((beyond, number))
-            self._counts[where] = self._delivered[where] = number + len(beyond) * each
-            resource.points = stop
-        return sorted(new, key=lambda part: part[0].start)
-
     # -- of both -----------------------------------------------------------------------------------------
 
     def _sequence(
@@ -408,26 +337,63 @@ class RawRun:
         time: float,
         seq_num: int,
         reason: str = "",
-        event: str = "",
+        event: RawEvent | None = None,
         frames_each: int | None = None,
     ) -> FrameSequence:
         inline = None if isinstance(pixels, FileFrames) or not pixels else pixels[0]
-        geometry = descriptor.geometry(key, inline)
+        geometry: Geometry | MovingGeometry | str | None = descriptor.geometry(key, inline)
+        moving = geometry if isinstance(geometry, MovingGeometry) else None
+        if moving is not None and event is not None:
+            centre = event.centres.get(key, f"the descriptor does not say that its events have {key!r}")
+            geometry = centre if isinstance(centre, str) else None
+        elif moving is not None and isinstance(pixels, FileFrames):
+            of_each = (pixels, descriptor.uid, key, seq_num, frames_each or 1)
+            pixels = FileFrames(pixels.source, pixels.count, self._placed, of_each)
         return FrameSequence(
             origin=Origin(
-                run_uid=self.uid, stream=descriptor.stream, data_key=key, index=number, event_uid=event
+                run_uid=self.uid,
+                stream=descriptor.stream,
+                data_key=key,
+                index=number,
+                event_uid="" if event is None else event.uid,
             ),
             count=count,
             time=time,
             pixels=pixels,
             expected=descriptor.expected(key),
             geometry=geometry if isinstance(geometry, Geometry) else None,
+            moving=moving,
+            event=event,
             reason=reason or (geometry if isinstance(geometry, str) else ""),
             descriptor=descriptor.uid,
             seq_num=seq_num,
             frames_each=frames_each,
             events=None if event else self._events.of_streams,
         )
+
+    def _placed(
+        self, frames: FileFrames, descriptor: str, key: str, seq_num: int, each: int, position: int
+    ) -> FrameReference:
+        """Return where a frame lies once its event has come, which says the beam centre; on the reader's thread.
+
+        Raises
+        ------
+        NotThereYetError
+            When the event has not come: it comes after the stream datum, as Bluesky emits them.
+        FrameError
+            When it never will, or does not say the centre.
+        """
+        if not seq_num:
+            raise FrameError(f"the stream datum of {key!r} does not say which event has the beam centre")
+        number = seq_num + position // each
+        event = self._events.of_streams.get((descriptor, number))
+        if event is None:
+            what = f"event {number} of the stream, which says the beam centre of {key!r}, did not come"
+            raise FrameError(f"{what} before the run's end") if self.stopped else NotThereYetError(what)
+        centre = event.centres.get(key, "")
+        if isinstance(centre, str):
+            raise FrameError(centre)
+        return frames[position]
 
     def _descriptor(self, doc: Document) -> Descriptor:
         uid = text(doc, "descriptor")
@@ -450,4 +416,8 @@ def _seq_num(value: object) -> int:
 
 def _raw_event(doc: Document, descriptor: Descriptor) -> RawEvent:
     uid = doc.get("uid")
-    return RawEvent(uid if isinstance(uid, str) else "", moment(doc, default=descriptor.time))
+    return RawEvent(
+        uid if isinstance(uid, str) else "",
+        moment(doc, default=descriptor.time),
+        descriptor.centres_in(mapping(doc, "data")),
+    )

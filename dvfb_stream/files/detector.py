@@ -121,6 +121,10 @@ class Detector:
             ),
         )
 
+    def in_pixels(self, centre: BeamCentre, shape: Shape) -> tuple[float, float]:
+        """Return where a centre lies on frames of `shape`, (x, y) in pixels; GeometryError where none can say."""
+        return centre.in_pixels(self._pixel_size(shape))
+
     def _claims(self, shape: Shape | None) -> list[tuple[str, Shape]]:
         """Return who says which shape; who can be binned to the shape of the frame says that one."""
         claims = [("the frame", shape)] if shape is not None else []

@@ -55,12 +55,12 @@ class FilesService:
             place = request["place"]
             self._lent = None if place is None else self._arrays.array(place)
             pixels, remarks = self._frame(request["frame"], request["run"])
-            answer = {"is_there": self._is_lent(pixels), "remarks": remarks}
-            if not answer["is_there"]:
+            answer, lent = {"is_there": True, "remarks": remarks}, self._lent
+            if lent is None or (lent.shape, lent.dtype) != (pixels.shape, pixels.dtype):
                 self._kept = request["frame"], pixels, remarks
-                answer |= {"shape": pixels.shape, "dtype": pixels.dtype.str}
-            elif self._lent is not None and not np.may_share_memory(self._lent, pixels):
-                np.copyto(self._lent, pixels)
+                answer |= {"is_there": False, "shape": pixels.shape, "dtype": pixels.dtype.str}
+            elif not np.may_share_memory(lent, pixels):
+                np.copyto(lent, pixels)
         return answer | {"open_files": self._files.open_files}
 
     def _frame(self, frame: Mapping[str, Any], run: str) -> tuple[NDArray[Any], list[str]]:
@@ -70,11 +70,6 @@ class FilesService:
             return kept[1], kept[2]
         remarks: list[str] = []
         return self._files.read(from_json(frame), run, remarks.append), remarks
-
-    def _is_lent(self, pixels: NDArray[Any]) -> bool:
-        """Whether the place that was lent is one for these pixels."""
-        lent = self._lent
-        return lent is not None and (lent.shape, lent.dtype) == (pixels.shape, pixels.dtype)
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Return the place that was lent, if the frame fits there as it is; else an array of this process."""
