@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import mmap
 from collections.abc import Mapping
 from contextlib import suppress
@@ -30,6 +31,10 @@ class FilesService:
     """
 
     def __init__(self, memory: int, max_open: int, handlers: Mapping[str, str], *, file_mask: bool) -> None:
+        # Now, while a start is waited for: on a busy machine they take longer than a read may.
+        for needed in ("h5py", "hdf5plugin"):
+            with suppress(ImportError):
+                importlib.import_module(needed)
         self._arrays = MappedFrames(memory, mmap.ACCESS_WRITE)
         self._files = FrameFiles(max_open=max_open, handlers=handlers, memory=self, file_mask=file_mask)
         self._lent: NDArray[Any] | None = None

@@ -72,7 +72,7 @@ def annotated(request: pytest.FixtureRequest) -> Callable[..., Annotated]:
                 rows.append(doc["data"])
 
         geometry = Geometry(shape=shape, center_x=1.0, center_y=1.0)
-        settings = {"patience": 0.5, "policy": "block"} | settings
+        settings = {"patience": 20.0, "policy": "block"} | settings
         with LiveAnnotator(
             recorder,
             sinks=[keep],

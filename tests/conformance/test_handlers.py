@@ -331,7 +331,7 @@ def test_pixels_that_a_master_masks_have_the_greatest_value_and_the_row_says_so(
 def test_a_data_file_that_is_gone_is_named(annotated, tmp_path):
     written = eiger(tmp_path, "AD_EIGER2", 3)
     (tmp_path / "run_7_data_000002.h5").unlink()
-    found = annotated(documents(written), (ROWS, COLUMNS))
+    found = annotated(documents(written), (ROWS, COLUMNS), patience=0.5)
     assert [row["status"] for row in found.rows] == ["ok", "ok", "failed", "failed", "ok", "ok"]
     assert "run_7_data_000002.h5 is not there" in found.reasons[2]
 
@@ -348,6 +348,6 @@ def test_what_is_no_image_has_one_failed_row_a_datum(annotated, tmp_path, spec):
     single = {"template": "%s%s_%6.6d.h5", "filename": "img"}
     path, kwargs = (tmp_path, single) if spec.startswith("SPECS") else (tmp_path / "img_000000.h5", {})
     written = Written(spec, path, kwargs, [datum], [100])
-    found = annotated(documents(written), (ROWS, COLUMNS))
+    found = annotated(documents(written), (ROWS, COLUMNS), patience=0.5)
     assert [row["status"] for row in found.rows] == ["failed"]
     assert "no image" in found.reasons[0] or "tables, not images" in found.reasons[0]
