@@ -60,7 +60,8 @@ ELSEWHERE = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:Use `ophyd_async:DeprecationWarning")  # of modules that are there for old imports
+# Of modules that are there for old imports.
+@pytest.mark.filterwarnings("ignore:Use `ophyd_async:DeprecationWarning")
 def test_no_detector_that_is_installed_is_forgotten() -> None:
     found = set[str]()
     for module in pkgutil.walk_packages(ophyd_async.__path__, "ophyd_async."):
