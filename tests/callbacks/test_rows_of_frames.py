@@ -216,7 +216,7 @@ def test_many_frames_that_cannot_be_read_have_their_rows_from_another_thread(
 def test_a_document_that_is_left_out_is_counted_in_its_run(
     make_pipeline, recorder, raw_documents, monkeypatch, kind
 ):
-    for name in ("raw_run", "frame_sequence", "document_fields"):
+    for name in ("raw_run", "frame_numbers", "frame_sequence", "document_fields"):
         monkeypatch.setattr(f"dvfb_stream.callbacks.{name}.MAX_FRAMES_IN_A_DOCUMENT", 3)
     raw, stored = raw_documents(), []
     pipeline = make_pipeline(on_run_stored=stored.append)
