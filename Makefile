@@ -14,7 +14,7 @@ COMMA := ,
 install = $(PYTHON) -m venv $(VENV) \
 	&& $(BIN)/python -m pip install $(SILENTLY) --upgrade pip \
 	&& $(BIN)/python -m pip install $(SILENTLY) --no-compile --constraint constraints.txt --editable '.[$(1)]' \
-	&& { $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true; }
+	&& { $(BIN)/python -W ignore -m compileall -qq -j 0 $(VENV)/lib || true; }
 
 # What is there is not fetched again: each stamp is as old as the last installation of its extras. `test` has those of
 # `all`, and lint checks the tests, too.
