@@ -29,7 +29,9 @@ def valid_in(pixels: np.ndarray, declared: InvalidValues | None = None) -> np.nd
 
 
 def test_a_dectris_frame_loses_what_pyfai_masks_in_it() -> None:
-    detectors = pytest.importorskip("pyFAI.detectors")
+    detectors = pytest.importorskip(
+        "pyFAI.detectors", reason="pyFAI is not installed; the extra `files` brings it"
+    )
     for name, dtype in [("eiger1m", "u4"), ("eiger1m", "u2"), ("pilatus1m", "i4")]:
         detector = detectors.detector_factory(name)
         detector.mask = np.zeros(detector.shape, np.int8)  # of this frame, not the modules' gaps

@@ -209,7 +209,9 @@ def test_the_shared_benchmark_is_laid_out_so(real_frames):
     """Of all its frames pixels, mask and centre fit together."""
     where = real_frames / "benchmark"
     if not where.is_dir():
-        pytest.skip(f"no folder {where}")
+        pytest.skip(
+            f"no labelled frames in {where}; DVFB_REAL_FRAMES names the folder that has benchmark/ in it"
+        )
     frames = read_folder(where)
     assert len({frame.setup for frame in frames}) >= 10
     for frame in frames[::9]:

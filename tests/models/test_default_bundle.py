@@ -100,7 +100,7 @@ def test_dead_pixels_change_no_label_of_a_simulated_frame(annotator):
 
 
 def test_dead_pixels_change_no_label_of_real_frames(annotator, real_frames):
-    fabio = pytest.importorskip("fabio")
+    fabio = pytest.importorskip("fabio", reason="fabio is not installed; the extra `files` brings it")
     for entry in json.loads((real_frames / "manifest.json").read_text()):
         if "labels_visible" not in entry:
             continue

@@ -6,7 +6,7 @@ import pytest
 from dvfb_stream import Annotator, Frame, Geometry
 from dvfb_stream.view import VIEW_SIZE, ViewResampler, make_view
 
-pytest.importorskip("pyFAI")
+pytest.importorskip("pyFAI", reason="pyFAI is not installed; the extra `files` brings it")
 
 SIDE = 0.1024
 """Of the detector, in metres."""

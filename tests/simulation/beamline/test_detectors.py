@@ -17,7 +17,9 @@ PYFAI = {
 
 @pytest.mark.parametrize(("ours", "theirs"), PYFAI.items())
 def test_shape_pixels_and_gaps_are_pyfais(ours, theirs):
-    detectors = pytest.importorskip("pyFAI.detectors")
+    detectors = pytest.importorskip(
+        "pyFAI.detectors", reason="pyFAI is not installed; the extra `files` brings it"
+    )
     model, reference = DETECTORS[ours], detectors.detector_factory(theirs)
     assert model.shape == reference.shape
     assert reference.pixel1 == reference.pixel2 == pytest.approx(model.pixel_mm * 1e-3)

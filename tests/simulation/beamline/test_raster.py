@@ -148,7 +148,7 @@ def integrated_by_pyfai(frame):
 @pytest.mark.parametrize("tilted", [0.0, 1.0])
 @pytest.mark.parametrize("wide_angle", [0.0, 1.0])
 def test_rings_lie_where_pyfai_finds_their_radii(tilted, wide_angle):
-    pytest.importorskip("pyFAI")
+    pytest.importorskip("pyFAI", reason="pyFAI is not installed; the extra `files` brings it")
     nothing = ("background", "streaks", "zingers", "parasitic", "diffuse", "diffuse_only", "blank")
     chosen = SimulationSettings(
         **OPEN,
