@@ -24,8 +24,9 @@ DEEPEST_LEVEL = 12
 MOST_LOOKED_AT = 50_000
 """Groups and datasets of a file; a session's file of a thousand scans, at 20 microseconds each, takes a second."""
 
-NUMBERED = re.compile(r"data_?(\d+)")
-"""Parts of one stack: DECTRIS links its files as data_000001, data_000002, ..."""
+NUMBERED = re.compile(r"data_(\d{6,})")
+"""Parts of one stack: DECTRIS links its files as data_000001, data_000002, ... Other numbers, of data1 and data2, may be
+of a sample and its background, or of two detectors."""
 
 NO_FRAMES = frozenset(
     {
@@ -174,7 +175,7 @@ def _text(value: Any) -> str:
 def _numbered(path: str, name: str, group: Any) -> Stack | None:
     """Return the stack that numbered links make up, in the order of their numbers; None where there are none.
 
-    Datasets of several shapes, or of none that is an image's, are no stack: two detectors, or columns of a scan.
+    Datasets of several shapes, or of none that is an image's, are no stack.
     """
     parts = sorted((int(found[1]), key) for key in group if (found := NUMBERED.fullmatch(key)))
     here = [_child(group, key) for _, key in parts if not _is_external(group, key)]

@@ -131,11 +131,26 @@ class TestWithoutAName:
         same(tmp_path / "a.h5", counts(2))
         same(f"{tmp_path}/a.h5::/entry", counts(2))
 
-    def test_numbered_datasets_of_two_detectors_are_no_stack(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        "names", [("data_1", "data_2"), ("data1", "data2"), ("data_000001", "data_000002")]
+    )
+    def test_numbered_datasets_of_two_detectors_are_no_stack(
+        self, tmp_path: Path, names: tuple[str, str]
+    ) -> None:
         with h5py.File(tmp_path / "a.h5", "w") as file:
-            file["entry/data_1"], file["entry/data_2"] = counts(2), counts(3, shape=(50, 20))
+            file[f"entry/{names[0]}"], file[f"entry/{names[1]}"] = counts(2), counts(3, shape=(50, 20))
         assert "several that look like images" in refusal(tmp_path / "a.h5")
-        same(f"{tmp_path}/a.h5::/entry/data_2", counts(3, shape=(50, 20)))
+        same(f"{tmp_path}/a.h5::/entry/{names[1]}", counts(3, shape=(50, 20)))
+
+    @pytest.mark.parametrize("names", [("data_1", "data_2"), ("data1", "data2"), ("data01", "data02")])
+    def test_a_sample_and_its_background_are_no_stack(self, tmp_path: Path, names: tuple[str, str]) -> None:
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            data = file.create_group("entry/data")
+            data[names[0]], data[names[1]] = counts(2), counts(3)
+        assert "several that look like images" in refusal(tmp_path / "a.h5")
+        with h5py.File(tmp_path / "a.h5", "a") as file:
+            file["entry/data"].attrs.update({"NX_class": "NXdata", "signal": names[1]})
+        same(tmp_path / "a.h5", counts(3))
 
     @pytest.mark.parametrize("signal", [None, "data_02"])
     def test_a_numbered_dataset_of_images_is_found_among_columns_of_a_scan(
@@ -274,7 +289,7 @@ class TestDectris:
     def test_brackets_select_images_and_thresholds_from_all_files_of_a_master(self, tmp_path: Path) -> None:
         frames = counts(10).reshape(5, 2, *SHAPE)
         with h5py.File(tmp_path / "a.h5", "w") as file:
-            file["entry/data_1"], file["entry/data_2"] = frames[:3], frames[3:]
+            file["entry/data_000001"], file["entry/data_000002"] = frames[:3], frames[3:]
         for picked, truth in (
             ("1:4", frames[1:4]),
             ("::2,1", frames[::2, 1]),
