@@ -25,8 +25,8 @@ MOST_LOOKED_AT = 50_000
 """Groups and datasets of a file; a session's file of a thousand scans, at 20 microseconds each, takes a second."""
 
 NUMBERED = re.compile(r"data_(\d{6,})")
-"""Parts of one stack: DECTRIS links its files as data_000001, data_000002, ... Other numbers, of data1 and data2, may be
-of a sample and its background, or of two detectors."""
+"""Parts of one stack: DECTRIS links its files as data_000001, data_000002, ... Other numbers, of data1 and data2, may
+be of a sample and its background, or of two detectors."""
 
 NO_FRAMES = frozenset(
     {
