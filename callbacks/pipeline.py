@@ -6,31 +6,28 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
-from numpy.typing import NDArray
-
-from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.callbacks.analysis_run import AnalysisRun
 from dvfb_stream.callbacks.descriptor import GeometryProvider
 from dvfb_stream.callbacks.document_fields import Document, DocumentError
-from dvfb_stream.callbacks.frame_sequence import FileFrames, FrameSequence
+from dvfb_stream.callbacks.frame_sequence import FrameSequence
+from dvfb_stream.callbacks.frames_to_rows import FramesToRows
 from dvfb_stream.callbacks.latest_annotations import LatestAnnotations
-from dvfb_stream.callbacks.pixel_reader import NotRead, PixelReader, ReaderStats
+from dvfb_stream.callbacks.pixel_reader import PixelReader, ReaderStats
 from dvfb_stream.callbacks.raw_run import RawRun
 from dvfb_stream.callbacks.row_writer import AnalysisProgress, AnalysisWriter, RunProgress, Sink, WriterStats
 from dvfb_stream.callbacks.runs import RunTracker
-from dvfb_stream.errors import FrameError, SettingsError, check_at_least
+from dvfb_stream.errors import SettingsError, check_at_least
 from dvfb_stream.files.frame_files import FrameFiles
 from dvfb_stream.files.handler_classes import Handler
-from dvfb_stream.files.references import FrameReader, FrameReference
+from dvfb_stream.files.references import FrameReader
 from dvfb_stream.frame_annotator import SupportsAnnotate, as_frame_annotator
-from dvfb_stream.frames import Frame, Geometry, Origin
+from dvfb_stream.frames import Geometry, Origin
 from dvfb_stream.isolation.frame_memory import FrameMemory
-from dvfb_stream.metrics import Metrics, catalogue
+from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import FullQueuePolicy, Worker, WorkerStats
 
 logger = logging.getLogger(__name__)
@@ -95,18 +92,6 @@ class PipelineStats:
     reader: ReaderStats
     worker: WorkerStats
     writer: WriterStats
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Read:
-    """Takes what is read of frames; a tenth of a million may wait, so that a `partial` would be too large."""
-
-    take: Callable[[AnalysisProgress, FrameSequence, int, NDArray[Any] | NotRead, str], None]
-    progress: AnalysisProgress
-    frames: FrameSequence
-
-    def __call__(self, position: int, found: NDArray[Any] | NotRead, remark: str) -> None:
-        self.take(self.progress, self.frames, position, found, remark)
 
 
 class AnnotationPipeline:
@@ -202,18 +187,14 @@ class AnnotationPipeline:
         self.annotations = LatestAnnotations()
         """What was annotated last of each data key."""
         annotator = as_frame_annotator(annotator)
-        self._identity = annotator.identity
         self._provenance = annotator.provenance()
         self._on_run_stored = on_run_stored
         self._on_sink_failure = on_sink_failure
-        self._waits = policy is FullQueuePolicy.BLOCK
-        self._head_start = head_start
         self._closed = False
         # Held while a document is taken, which may block; nothing but taking documents waits for it.
         self._taking = threading.Lock()
-        self._taker = 0  # the thread that takes one, or took the last
         self._counting = threading.Lock()  # guards what follows
-        self._frames = self._unreadable = self._stored_runs = self._callback_failures = 0
+        self._frames = self._stored_runs = self._callback_failures = 0
 
         self._memory = frame_memory(max_bytes) if memory is None else memory
         self._worker = Worker(
@@ -234,6 +215,17 @@ class AnnotationPipeline:
             on_sink_failure=self._sink_failed,
             metrics=self.metrics,
         )
+        self._rows = FramesToRows(
+            self._reader,
+            self._worker,
+            self._writer,
+            model=annotator.identity,
+            keep=self._memory.take_over,
+            newest=self.annotations,
+            waits=policy is FullQueuePolicy.BLOCK,
+            head_start=head_start,
+            metrics=self.metrics,
+        )
         self._tracker = RunTracker(
             None if detectors is None else dict(detectors), root_map=root_map, max_open_runs=max_open_runs
         )
@@ -252,7 +244,7 @@ class AnnotationPipeline:
             Empty where there is none.
         """
         with self._taking:
-            self._taker = threading.get_ident()
+            self._rows.taker = threading.get_ident()
             if self._closed:
                 self._tracker.documents += 1
                 self._tracker.reject(name, doc, DocumentError("the pipeline is closed"))
@@ -329,7 +321,7 @@ class AnnotationPipeline:
             repeated=tracker.repeated,
             waiting=tracker.waiting,
             frames=self._frames,
-            unreadable=self._unreadable,
+            unreadable=self._rows.unreadable,
             open_runs=len(tracker.open_runs),
             abandoned_runs=tracker.abandoned,
             stored_runs=self._stored_runs,
@@ -355,7 +347,7 @@ class AnnotationPipeline:
         with self._counting:
             self._frames += sum(frames.count for frames in found)
         for frames in found:
-            self._hand_on(self._progress_of(run, frames), frames)
+            self._rows.make(self._progress_of(run, frames), frames)
 
     def _stop(self, run: RawRun, stopped_at: float) -> None:
         for progress in run.progress.analyses:
@@ -378,85 +370,6 @@ class AnnotationPipeline:
         )
         run.progress.analyses.append(AnalysisProgress(analysis, run.progress))
         return run.progress.analyses[-1]
-
-    def _hand_on(self, progress: AnalysisProgress, frames: FrameSequence) -> None:
-        pixels = frames.pixels
-        if frames.reason and frames.count == 1:
-            self._fail(progress, frames, 0, NotRead(Status.FAILED, frames.reason), wait=self._waits)
-            return
-        if frames.reason:
-            # The reader's thread says so of each.
-            pixels = FileFrames("", frames.count, _refuse, (frames.reason,))
-        if isinstance(pixels, FileFrames):
-            self._reader.submit(
-                pixels, _Read(self._read, progress, frames), run=frames.origin.run_uid, wait=self._waits
-            )
-            return
-        for position, image in enumerate(pixels):
-            self._annotate(progress, frames, position, image)
-
-    def _annotate(
-        self, progress: AnalysisProgress, frames: FrameSequence, position: int, image: NDArray[Any]
-    ) -> None:
-        # Where it does not fit, a copy of it might be more than memory holds.
-        if reason := frames.misfit(position, image):
-            self._fail(progress, frames, position, NotRead(Status.FAILED, reason), wait=self._waits)
-        else:
-            deliver = partial(self._deliver, progress, frames, frames.remark(image))
-            frame = _frame(frames, position, image)
-            self._worker.submit(frame, deliver, keep=self._memory.take_over, head_start=self._head_start)
-
-    # -- on the reader's thread, and the worker's ------------------------------------------------------------
-
-    def _read(
-        self,
-        progress: AnalysisProgress,
-        frames: FrameSequence,
-        position: int,
-        found: NDArray[Any] | NotRead,
-        remark: str,
-    ) -> None:
-        """Hand on what was read; waiting here for the worker keeps memory bounded."""
-        if isinstance(found, NotRead):
-            self._fail(progress, frames, position, found, wait=True)
-        elif reason := frames.misfit(position, found):
-            self._fail(progress, frames, position, NotRead(Status.FAILED, reason), wait=True)
-        else:
-            deliver = partial(self._deliver, progress, frames, frames.remark(found, remark))
-            self._worker.submit(_frame(frames, position, found), deliver, wait=True)
-
-    def _fail(
-        self, progress: AnalysisProgress, frames: FrameSequence, position: int, why: NotRead, *, wait: bool
-    ) -> None:
-        """Make the row of a frame that does not come to the worker, which counts all others."""
-        self.metrics.add(catalogue.RECEIVED)
-        if why.status is Status.DROPPED:
-            self.metrics.add(catalogue.DROPPED, 1, "too many unread")
-        else:
-            self.metrics.add(catalogue.FAILED)
-            with self._counting:
-                self._unreadable += 1
-        annotation = Annotation(
-            status=why.status, reason=why.reason, model=self._identity, origin=frames.origin_of(position)
-        )
-        self._put(progress, frames, annotation, wait=wait)
-
-    def _deliver(
-        self, progress: AnalysisProgress, frames: FrameSequence, remark: str, annotation: Annotation
-    ) -> None:
-        if remark:
-            both = " ".join(said for said in (annotation.remark, remark) if said)
-            annotation = replace(annotation, remark=both)
-        # Rows of frames that the worker drops come on the thread that submits, under whichever policy.
-        self._put(progress, frames, annotation, wait=annotation.status is not Status.DROPPED)
-
-    def _put(
-        self, progress: AnalysisProgress, frames: FrameSequence, annotation: Annotation, *, wait: bool
-    ) -> None:
-        self.annotations.annotated(annotation)
-        # Under other policies than to block, nothing waits on the thread that documents come in on.
-        wait = wait and (self._waits or threading.get_ident() != self._taker)
-        self._writer.put(progress, frames.row(annotation), wait=wait)
 
     # -- on the writer's thread ----------------------------------------------------------------------------
 
@@ -496,16 +409,6 @@ def _announced(found: Sequence[FrameSequence]) -> list[tuple[Origin, int]]:
             first, count = origin, 0
         announced[origin.stream, origin.data_key] = (first, count + frames.count)
     return list(announced.values())
-
-
-def _frame(frames: FrameSequence, position: int, pixels: NDArray[Any]) -> Frame:
-    geometry = frames.geometry_of(position)
-    assert isinstance(geometry, Geometry)  # else there is a reason, or a misfit
-    return Frame(pixels, geometry, frames.origin_of(position))
-
-
-def _refuse(reason: str, position: int) -> FrameReference:
-    raise FrameError(reason)
 
 
 def _countdown(timeout: float | None) -> Callable[[], float | None]:

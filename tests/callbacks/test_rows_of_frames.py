@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dvfb_stream.callbacks import pipeline as module
+from dvfb_stream.callbacks.frames_to_rows import FramesToRows
 from dvfb_stream.callbacks.pixel_reader import PixelReader
 from dvfb_stream.frames import Geometry
 from dvfb_stream.isolation.frame_memory import FrameMemory
@@ -197,13 +197,13 @@ def test_many_frames_that_cannot_be_read_have_their_rows_from_another_thread(
     make_pipeline, recorder, raw_documents, monkeypatch
 ):
     threads = set()
-    put = module.AnnotationPipeline._put
+    put = FramesToRows._put
 
     def watched(*arguments, **settings):
         threads.add(threading.current_thread().name)
         put(*arguments, **settings)
 
-    monkeypatch.setattr(module.AnnotationPipeline, "_put", watched)
+    monkeypatch.setattr(FramesToRows, "_put", watched)
     raw, pipeline = raw_documents(), make_pipeline(detectors=None)
     descriptor = raw.descriptor(external="STREAM:", dtype="array", shape=list(SHAPE))
     send(pipeline, [raw.start(), descriptor, *announced(raw, 0, 500), raw.stop()])
