@@ -1,4 +1,4 @@
-"""The ten labels of the paper, in the one order that every array, table and document uses."""
+"""The ten labels of the paper and the further ones, in the one order that every array, table and document uses."""
 
 from __future__ import annotations
 
@@ -16,6 +16,21 @@ LABELS: tuple[str, ...] = (
     "four_fold",
     "six_fold",
 )
+"""Of the paper; networks with ten outputs know these."""
+
+FURTHER_LABELS: tuple[str, ...] = (
+    "grazing",
+    "rings_isotropic",
+    "rings_oriented",
+    "rings_spotted",
+    "empty",
+    "weak",
+    "saturated",
+    "misaligned",
+)
+"""What beamlines ask for besides: grazing incidence, the style of rings, and how good a frame is."""
+
+ALL_LABELS: tuple[str, ...] = (*LABELS, *FURTHER_LABELS)
 
 TITLES: dict[str, str] = {
     "diffuse_low_q": "Diffuse low-q",
@@ -28,24 +43,40 @@ TITLES: dict[str, str] = {
     "two_fold": "2-fold symmetry",
     "four_fold": "4-fold symmetry",
     "six_fold": "6-fold symmetry",
+    "grazing": "Grazing incidence",
+    "rings_isotropic": "Isotropic rings",
+    "rings_oriented": "Oriented rings",
+    "rings_spotted": "Spotted rings",
+    "empty": "Empty",
+    "weak": "Weak",
+    "saturated": "Saturated",
+    "misaligned": "Misaligned",
 }
 """What people read in tables and figures."""
 
 IMPLICATIONS: dict[str, str] = {"symmetry_halo": "halo", "symmetry_rings": "rings"}
 """A frame with the first label has the second by definition: an anisotropic halo is a halo."""
 
+FURTHER_IMPLICATIONS: dict[str, str] = {
+    "rings_isotropic": "rings",
+    "rings_oriented": "rings",
+    "rings_spotted": "rings",
+}
+"""The same of the further labels."""
+
 
 def close_under_implication(labels: Iterable[str]) -> tuple[str, ...]:
-    """Return `labels` with all that they imply, in the order of `LABELS`.
+    """Return `labels` with all that they imply, in the order of `ALL_LABELS`.
 
     Raises
     ------
     KeyError
-        When a label is not one of `LABELS`.
+        When a label is not one of `ALL_LABELS`.
     """
     accepted = set(labels)
-    unknown = accepted.difference(LABELS)
+    unknown = accepted.difference(ALL_LABELS)
     if unknown:
-        raise KeyError(f"unknown labels {sorted(unknown)}; the labels are {', '.join(LABELS)}")
-    accepted.update(IMPLICATIONS[label] for label in tuple(accepted) if label in IMPLICATIONS)
-    return tuple(label for label in LABELS if label in accepted)
+        raise KeyError(f"unknown labels {sorted(unknown)}; the labels are {', '.join(ALL_LABELS)}")
+    implied = IMPLICATIONS | FURTHER_IMPLICATIONS
+    accepted.update(implied[label] for label in tuple(accepted) if label in implied)
+    return tuple(label for label in ALL_LABELS if label in accepted)

@@ -62,7 +62,7 @@ class TestRows:
         assert outcome.status == 0
         first, second = outcome.stdout.index(str(files["a.tif"])), outcome.stdout.index(str(files["b.cbf"]))
         assert first < second
-        for title in TITLES.values():
+        for title in (TITLES[label] for label in LABELS):
             assert outcome.stdout.count(title) == 2
         assert outcome.stdout.count("fit residual 0.") == 2
         assert "novelty" in outcome.stdout

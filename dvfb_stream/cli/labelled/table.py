@@ -110,7 +110,7 @@ def _columns(path: Path, names: Sequence[str]) -> tuple[str, ...]:
 
 def _cure(name: str) -> str:
     known = {column: column for column in (*PLACE_COLUMNS, *LABELS)}
-    known |= {title.lower(): label for label, title in TITLES.items()}
+    known |= {TITLES[label].lower(): label for label in LABELS}
     near = difflib.get_close_matches(name.lower(), known, n=1)
     if near:
         return f"did you mean {known[near[0]]}?"
