@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -11,7 +12,7 @@ from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.callbacks.copied_fields import copied_fields
 from dvfb_stream.callbacks.frame_sequence import Row
 from dvfb_stream.frames import Geometry
-from dvfb_stream.labels import LABELS
+from dvfb_stream.labels import ALL_LABELS, LABELS
 from dvfb_stream.rows import EVENT_COLUMNS, Kind, centre_columns
 
 NAMESPACE = UUID("d3c6b0d5-7b0c-5c2e-9c0e-5a0f7d7f3b11")
@@ -31,9 +32,9 @@ class AnalysisRun:
     All documents are functions of the raw documents and the annotations: uids are derived from the start uid
     and the frame's index, times are those of the raw documents. So a replay gives equal documents.
 
-    Where a frame has no probabilities, its scores, `fit_residual` and `novelty` are NaN: Tiled keeps these
-    columns as 64-bit floats, in which NaN survives, whereas a column with None in it changes its type. The stop
-    document is metadata, where Tiled turns NaN into None; there, what has no value is left out.
+    Where a frame has no probabilities, its scores, `measured_contrast`, `fit_residual` and `novelty` are NaN: Tiled
+    keeps these columns as 64-bit floats, in which NaN survives, whereas a column with None in it changes its type.
+    The stop document is metadata, where Tiled turns NaN into None; there, what has no value is left out.
 
     Parameters
     ----------
@@ -66,7 +67,8 @@ class AnalysisRun:
         self.uid = analysis_uid(self.raw_uid, stream, data_key, provenance["model"])
         self._namespace = UUID(self.uid)
         self._descriptor_uid = self._derived_uid("descriptor")
-        self._summary = Summary()
+        self._labels = _known_labels(provenance)
+        self._summary = Summary(self._labels)
         self._described = described
         self._start: dict[str, Any] = {
             "uid": self.uid,
@@ -101,7 +103,7 @@ class AnalysisRun:
             "data_keys": data_keys,
             "object_keys": {"dvfb": list(data_keys)},
             "configuration": {},
-            "hints": {"dvfb": {"fields": list(LABELS)}},
+            "hints": {"dvfb": {"fields": list(self._labels)}},
         }
 
     def event(self, row: Row) -> dict[str, Any]:
@@ -143,14 +145,21 @@ class AnalysisRun:
 
 
 class Summary:
-    """Counts what one query of the catalog asks for."""
+    """Counts what one query of the catalog asks for.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    labels
+        That the model knows. Of others nothing is said unless a frame has them, so that no query takes ignorance for
+        absence.
+    """
+
+    def __init__(self, labels: Collection[str]) -> None:
         self._statuses = dict.fromkeys(Status, 0)
-        self._accepted = dict.fromkeys(LABELS, 0)
-        self._scored = dict.fromkeys(LABELS, 0)
-        self._highest = dict.fromkeys(LABELS, -math.inf)
-        self._total = dict.fromkeys(LABELS, 0.0)
+        self._known = labels
+        self._of_label = {label: _LabelTally() for label in ALL_LABELS}
+        self._measured = 0
+        self._highest_contrast = -math.inf
 
     @property
     def frames(self) -> int:
@@ -160,27 +169,58 @@ class Summary:
     def add(self, annotation: Annotation) -> None:
         """Count one frame."""
         self._statuses[annotation.status] += 1
-        for label in self._accepted:
-            self._accepted[label] += label in annotation.labels
+        for label, tally in self._of_label.items():
+            tally.accepted += label in annotation.labels
+            tally.doubtful += label in annotation.doubtful
             score = float(annotation.scores.get(label, math.nan))
             if math.isfinite(score):
-                self._scored[label] += 1
-                self._highest[label] = max(self._highest[label], score)
-                self._total[label] += score
+                tally.scored += 1
+                tally.highest = max(tally.highest, score)
+                tally.total += score
+        if annotation.measured_order:
+            self._measured += 1
+            if math.isfinite(annotation.measured_contrast):
+                self._highest_contrast = max(self._highest_contrast, float(annotation.measured_contrast))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return frames, of them failed and dropped, and per label.
+        """Return frames, of them failed and dropped, those with a measured order, and per label.
 
-        Per label: `count` of frames on which it was accepted, `max` and `mean` of its probability; the latter
-        two are absent where no frame has probabilities, so that no query takes ignorance for a low value.
+        Per label: `count` of frames on which it was accepted, those on which it is `doubtful`, `max` and `mean` of
+        its probability; the latter two are absent where no frame has probabilities, so that no query takes ignorance
+        for a low value. `measured_order` has the `count` of frames on which an order stands out, and their
+        `max_contrast` where there are any.
         """
-        per_label: dict[str, Any] = {}
-        for label, count in self._accepted.items():
-            per_label[label] = {"count": count}
-            if scored := self._scored[label]:
-                per_label[label] |= {"max": self._highest[label], "mean": self._total[label] / scored}
         without = {status.value: self._statuses[status] for status in (Status.FAILED, Status.DROPPED)}
-        return {"frames": self.frames, **without, **per_label}
+        measured: dict[str, Any] = {"count": self._measured}
+        if math.isfinite(self._highest_contrast):
+            measured["max_contrast"] = self._highest_contrast
+        of_labels = {
+            label: tally.as_dict()
+            for label, tally in self._of_label.items()
+            if label in self._known or tally != _LabelTally()
+        }
+        return {"frames": self.frames, **without, "measured_order": measured, **of_labels}
+
+
+@dataclass(slots=True)
+class _LabelTally:
+    accepted: int = 0
+    doubtful: int = 0
+    scored: int = 0
+    highest: float = -math.inf
+    total: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        counts: dict[str, Any] = {"count": self.accepted, "doubtful": self.doubtful}
+        return counts | {"max": self.highest, "mean": self.total / self.scored} if self.scored else counts
+
+
+def _known_labels(provenance: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the labels that have a column, of those that the annotator says its model knows; the ten by default."""
+    stated = provenance.get("labels")
+    if not isinstance(stated, list | tuple):
+        return LABELS
+    return tuple(label for label in ALL_LABELS if label in stated)
 
 
 def _data_key(kind: Kind) -> dict[str, Any]:

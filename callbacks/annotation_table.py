@@ -11,18 +11,20 @@ from rich.text import Text
 
 from dvfb_stream.annotations import Status
 from dvfb_stream.bounded_cache import BoundedCache, Evict
+from dvfb_stream.labels import ALL_LABELS
 
 MAX_OPEN_RUNS = 1_000
 """Runs without a stop that are remembered; of more, the one that began first is forgotten."""
 
-_COLUMNS = "{scan:>6} | {frame:>6} | {residual:>8} | {novelty:>7} | {status:<7} | {labels}"
+_COLUMNS = "{scan:>6} | {frame:>6} | {residual:>8} | {novelty:>7} | {order:>7} | {status:<7} | {labels}"
 
 
 class AnnotationTable:
-    """A sink that prints a line per frame: scan, frame, fit residual, novelty, status, labels or reason.
+    """A sink that prints a line per frame: scan, frame, fit residual, novelty, order, status, labels or reason.
 
-    Behind each accepted label stands its probability. For a failed frame its reason stands there instead. What would
-    break the line, or tell the terminal something, is printed as Python writes it between quotes.
+    Behind each accepted label stands its probability; doubtful ones follow, dim, with a question mark. The order is
+    the one measured along the azimuth, with its contrast. For a failed frame its reason stands in place of labels.
+    What would break the line, or tell the terminal something, is printed as Python writes it between quotes.
 
     Parameters
     ----------
@@ -58,17 +60,20 @@ class AnnotationTable:
         if start["uid"] != self._last:  # interleaved runs share the screen
             self._print_head(start)
             self._last = start["uid"]
-        labels = ", ".join(f"{label} {data[label]:.2f}" for label in data["labels"].split(",") if label)
         failed = data["status"] != Status.OK
         line = _COLUMNS.format(
             scan=_scan(start),
             frame=data["frame"],
             residual=_figure(data["fit_residual"]),
             novelty=_figure(data["novelty"]),
+            order=_order(data),
             status=data["status"],
-            labels=data["reason"] if failed else labels,
+            labels=data["reason"] if failed else _labels(data, "labels"),
         )
-        self._print(line, style="red" if failed else "")
+        # Runs that an earlier version wrote have no doubtful labels.
+        in_doubt = "" if failed else _labels(data, "doubtful", mark="?")
+        separator = ", " if in_doubt and data["labels"] else ""
+        self._print(line + separator, style="red" if failed else "", dim=in_doubt)
 
     def _print_head(self, start: Mapping[str, Any]) -> None:
         analysis = start["analysis"]
@@ -78,20 +83,25 @@ class AnnotationTable:
             f" · model {model['name']} {model['version']}",
             style="bold",
         )
-        names = {name: name for name in ("scan", "frame", "residual", "novelty", "status", "labels")}
+        names = {name: name for name in ("scan", "frame", "residual", "novelty", "order", "status", "labels")}
         self._print(_COLUMNS.format(**names), style="dim")
 
     def _print_summary(self, start: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
-        counts = {name: entry["count"] for name, entry in summary.items() if isinstance(entry, Mapping)}
-        found = ", ".join(f"{label} {count}" for label, count in counts.items() if count) or "no labels"
+        of_labels = {label: summary[label] for label in ALL_LABELS if label in summary}
+        found = _counts(of_labels, "count") or "no labels"
+        in_doubt = _counts(of_labels, "doubtful")
         without = "".join(
             f", {summary[status]} {status}" for status in (Status.FAILED, Status.DROPPED) if summary[status]
         )
-        self._print(f"{_scan(start):>6} | {summary['frames']} frames{without}: {found}", style="bold")
+        self._print(
+            f"{_scan(start):>6} | {summary['frames']} frames{without}: {found}",
+            style="bold",
+            dim=in_doubt and f"; doubtful: {in_doubt}",
+        )
         self._last = ""
 
-    def _print(self, line: str, *, style: str) -> None:
-        self._console.print(Text(_printable(line), style=style))
+    def _print(self, line: str, *, style: str, dim: str = "") -> None:
+        self._console.print(Text.assemble((_printable(line), style), (_printable(dim), "dim")))
 
 
 def _scan(start: Mapping[str, Any]) -> str:
@@ -101,6 +111,21 @@ def _scan(start: Mapping[str, Any]) -> str:
 def _printable(line: str) -> str:
     """Return a line without what ends lines or tells a terminal something: a file's name may have it."""
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in line)
+
+
+def _labels(data: Mapping[str, Any], column: str, *, mark: str = "") -> str:
+    labels = filter(None, data.get(column, "").split(","))
+    return ", ".join(f"{label} {data.get(label, math.nan):.2f}{mark}" for label in labels)
+
+
+def _counts(of_labels: Mapping[str, Mapping[str, Any]], kind: str) -> str:
+    return ", ".join(f"{label} {entry[kind]}" for label, entry in of_labels.items() if entry.get(kind))
+
+
+def _order(data: Mapping[str, Any]) -> str:
+    """Return the measured order with its contrast; a dash where none stands out."""
+    order = data.get("measured_order", 0)
+    return f"{order} {data['measured_contrast']:.2f}" if order else "-"
 
 
 def _figure(value: float) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.frames import Origin
-from dvfb_stream.labels import LABELS
+from dvfb_stream.labels import ALL_LABELS
 from dvfb_stream.rows import row_of
 
 
@@ -55,9 +55,17 @@ class Annotation:
     masked_pixels: int = 0
     """Detector pixels of this frame that were not believed: the mask's, and those marked by their value."""
     scores: Mapping[str, float] = field(default_factory=dict)
-    """Calibrated probability per label, in the order of `dvfb_stream.labels.LABELS`; empty when failed."""
+    """Calibrated probability of each label that the model knows, in the order of `dvfb_stream.labels.ALL_LABELS`;
+    empty when failed."""
     labels: tuple[str, ...] = ()
-    """Labels whose probability reached the model's threshold, closed under implication."""
+    """Accepted labels, closed under implication, in the order of `dvfb_stream.labels.ALL_LABELS`."""
+    doubtful: tuple[str, ...] = ()
+    """Labels that are neither accepted nor rejected, in the same order; none of them is in `labels`."""
+    measured_order: int = 0
+    """Order of rotation that stands out along the azimuth, measured without the network: 2, 4 or 6; 0: none does."""
+    measured_contrast: float = math.nan
+    """What of that order is there at least: standard deviation along the azimuth over the mean; NaN: nothing was
+    measured."""
     fit_residual: float = math.nan
     """Share of the view's sum of squares that the Fourier-Bessel reconstruction leaves unexplained, 0 to 1."""
     novelty: float = math.nan
@@ -110,8 +118,11 @@ class Annotation:
         return row_of(
             {
                 **where,
-                **{label: float(self.scores.get(label, math.nan)) for label in LABELS},
+                **{label: float(self.scores.get(label, math.nan)) for label in ALL_LABELS},
                 "labels": ",".join(self.labels),
+                "doubtful": ",".join(self.doubtful),
+                "measured_order": int(self.measured_order),
+                "measured_contrast": float(self.measured_contrast),
                 "fit_residual": float(self.fit_residual),
                 "novelty": float(self.novelty),
                 "status": self.status.value,
@@ -129,7 +140,11 @@ class Annotation:
         said = (
             shorten(self.reason, 80, placeholder=" ...")
             if not self.ok
-            else ", ".join(f"{label} {self.scores.get(label, math.nan):.2f}" for label in self.labels)
+            else ", ".join(
+                f"{label} {self.scores.get(label, math.nan):.2f}{mark}"
+                for labels, mark in ((self.labels, ""), (self.doubtful, "?"))
+                for label in labels
+            )
         )
         where = "" if self.origin is None else f", frame {self.origin.index} of {self.origin.data_key!r}"
         return f"<Annotation {self.status}: {said or 'no labels'}{where}>"

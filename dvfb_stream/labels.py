@@ -73,10 +73,29 @@ def close_under_implication(labels: Iterable[str]) -> tuple[str, ...]:
     KeyError
         When a label is not one of `ALL_LABELS`.
     """
-    accepted = set(labels)
-    unknown = accepted.difference(ALL_LABELS)
-    if unknown:
-        raise KeyError(f"unknown labels {sorted(unknown)}; the labels are {', '.join(ALL_LABELS)}")
+    accepted = _known(labels)
     implied = IMPLICATIONS | FURTHER_IMPLICATIONS
     accepted.update(implied[label] for label in tuple(accepted) if label in implied)
     return tuple(label for label in ALL_LABELS if label in accepted)
+
+
+def settled(accepted: Iterable[str], doubtful: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the labels of an annotation: those accepted, with all that they imply, and those that remain doubtful.
+
+    No label is in both: what an accepted label implies is accepted, whatever doubt there was. From a doubtful label
+    nothing follows. Both are in the order of `ALL_LABELS`.
+
+    Raises
+    ------
+    KeyError
+        When a label is not one of `ALL_LABELS`.
+    """
+    labels, in_doubt = close_under_implication(accepted), _known(doubtful)
+    return labels, tuple(label for label in ALL_LABELS if label in in_doubt and label not in labels)
+
+
+def _known(labels: Iterable[str]) -> set[str]:
+    known = set(labels)
+    if unknown := known.difference(ALL_LABELS):
+        raise KeyError(f"unknown labels {sorted(unknown)}; the labels are {', '.join(ALL_LABELS)}")
+    return known

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dvfb_stream.errors import MissingExtraError
-from dvfb_stream.labels import LABELS, TITLES
+from dvfb_stream.labels import FURTHER_LABELS, LABELS, TITLES
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -60,7 +60,26 @@ EVENT_COLUMNS: tuple[Column, ...] = (
         Column(label, Kind.NUMBER, f"Calibrated probability of {TITLES[label]!r}, 0 to 1.")
         for label in LABELS
     ),
+    *(
+        Column(
+            label,
+            Kind.NUMBER,
+            f"Calibrated probability of {TITLES[label]!r}, 0 to 1; NaN of a model that does not know it.",
+        )
+        for label in FURTHER_LABELS
+    ),
     Column("labels", Kind.TEXT, "Accepted labels, separated by commas."),
+    Column(
+        "doubtful", Kind.TEXT, "Labels neither accepted nor rejected, separated by commas; none of `labels`."
+    ),
+    Column(
+        "measured_order",
+        Kind.INTEGER,
+        "Order of rotation that stands out along the azimuth: 2, 4, 6; 0: none.",
+    ),
+    Column(
+        "measured_contrast", Kind.NUMBER, "Least contrast of that order: standard deviation over the mean."
+    ),
     Column(
         "fit_residual", Kind.NUMBER, "Share of the view's sum of squares that the coefficients leave, 0 to 1."
     ),

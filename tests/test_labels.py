@@ -1,6 +1,8 @@
 """Names, order and implications of the labels."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dvfb_stream.labels import (
     ALL_LABELS,
@@ -10,8 +12,10 @@ from dvfb_stream.labels import (
     LABELS,
     TITLES,
     close_under_implication,
+    settled,
 )
 
+some = st.sets(st.sampled_from(ALL_LABELS))
 STYLES = ("rings_isotropic", "rings_oriented", "rings_spotted")
 
 
@@ -46,3 +50,24 @@ def test_labels_come_in_their_order_whatever_the_order_given():
 def test_an_unknown_label_is_refused_by_name():
     with pytest.raises(KeyError, match="colourful"):
         close_under_implication(["rings", "colourful"])
+
+
+@given(some, some)
+def test_no_label_is_accepted_and_doubtful(accepted, doubtful):
+    labels, in_doubt = settled(accepted, doubtful)
+    assert labels == close_under_implication(accepted)
+    assert set(in_doubt) == doubtful - set(labels)
+    assert list(in_doubt) == sorted(in_doubt, key=ALL_LABELS.index)
+
+
+def test_a_doubtful_label_that_follows_from_an_accepted_one_is_accepted():
+    assert settled(["rings_spotted"], ["rings", "four_fold"]) == (("rings", "rings_spotted"), ("four_fold",))
+
+
+def test_from_doubt_nothing_follows():
+    assert settled([], ["symmetry_rings"]) == ((), ("symmetry_rings",))
+
+
+def test_an_unknown_doubtful_label_is_refused_by_name():
+    with pytest.raises(KeyError, match="colourful"):
+        settled(["rings"], ["colourful"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import event_model
 import pytest
@@ -12,7 +13,7 @@ from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.callbacks.analysis_run import AnalysisRun
 from dvfb_stream.callbacks.frame_sequence import Row
 from dvfb_stream.frames import Geometry, Origin
-from dvfb_stream.labels import LABELS
+from dvfb_stream.labels import ALL_LABELS, FURTHER_LABELS, LABELS
 from dvfb_stream.rows import COLUMNS, EVENT_COLUMNS, Kind, plain, row_of, to_dataframe
 
 IDENTITY = ModelIdentity(name="m", version="1", sha256="0" * 64)
@@ -23,6 +24,9 @@ GOOD = Annotation(
     origin=ORIGIN,
     scores=dict.fromkeys(LABELS, 0.25),
     labels=("halo", "rings"),
+    doubtful=("four_fold",),
+    measured_order=2,
+    measured_contrast=0.375,
     fit_residual=0.125,
     novelty=0.5,
 )
@@ -49,6 +53,7 @@ def test_a_row_is_flat_and_has_every_column_in_order():
         0.25,
         0.125,
     )
+    assert (row["doubtful"], row["measured_order"], row["measured_contrast"]) == ("four_fold", 2, 0.375)
     assert (row["center_x"], row["event_uid"]) == (1.5, "e")
     assert (row["model"], row["model_version"], row["model_sha256"]) == ("m", "1", "0" * 64)
 
@@ -56,9 +61,29 @@ def test_a_row_is_flat_and_has_every_column_in_order():
 def test_what_is_not_known_is_told_by_its_kind():
     row = BAD.as_row()
     assert (row["frame"], row["event_seq_num"], row["run_uid"], row["reason"]) == (-1, 0, "", "not finite")
-    assert all(math.isnan(row[label]) for label in LABELS)
+    assert (row["doubtful"], row["measured_order"]) == ("", 0)
+    assert all(math.isnan(row[name]) for name in (*ALL_LABELS, "measured_contrast"))
     assert plain(row)["rings"] is None
     assert json.loads(json.dumps(plain(row), allow_nan=False))["status"] == "failed"
+
+
+def test_labels_come_in_their_order_then_what_is_concluded_from_them():
+    names = [column.name for column in EVENT_COLUMNS]
+    assert names[0] == "frame"
+    assert names[1:19] == list(ALL_LABELS)
+    assert names[19:25] == [
+        "labels", "doubtful", "measured_order", "measured_contrast", "fit_residual", "novelty"
+    ]  # fmt: skip
+
+
+def test_labels_that_the_model_does_not_know_have_no_value():
+    ten = GOOD.as_row()
+    assert all(ten[label] == 0.25 for label in LABELS)
+    assert all(math.isnan(ten[label]) for label in FURTHER_LABELS)
+    assert plain(ten)["grazing"] is None
+    eighteen = replace(GOOD, scores=dict.fromkeys(ALL_LABELS, 0.75), labels=("grazing",)).as_row()
+    assert all(eighteen[label] == 0.75 for label in ALL_LABELS)
+    assert eighteen["labels"] == "grazing"
 
 
 def test_every_column_says_what_it_means():
@@ -105,7 +130,7 @@ def test_an_event_of_an_analysis_run_is_the_row_but_for_what_its_start_says():
 
 
 def test_an_annotation_is_one_short_line_to_read():
-    assert repr(GOOD) == "<Annotation ok: halo 0.25, rings 0.25, frame 3 of 'image'>"
+    assert repr(GOOD) == "<Annotation ok: halo 0.25, rings 0.25, four_fold 0.25?, frame 3 of 'image'>"
     assert repr(BAD) == "<Annotation failed: not finite>"
     assert repr(Annotation(status="ok", model=IDENTITY)) == "<Annotation ok: no labels>"
     for annotation in (

@@ -134,6 +134,9 @@ def as_json(annotation: Annotation) -> dict[str, Any]:
         "masked_pixels": annotation.masked_pixels,
         "scores": {label: float(score) for label, score in annotation.scores.items()},
         "labels": list(annotation.labels),
+        "doubtful": list(annotation.doubtful),
+        "measured_order": int(annotation.measured_order),
+        "measured_contrast": float(annotation.measured_contrast),
         "fit_residual": float(annotation.fit_residual),
         "novelty": float(annotation.novelty),
     }
@@ -143,4 +146,5 @@ def annotation_from_json(
     told: Mapping[str, Any], *, model: ModelIdentity, origin: Origin | None
 ) -> Annotation:
     """Return the annotation that `as_json` has described."""
-    return Annotation(**{**told, "labels": tuple(told["labels"])}, model=model, origin=origin)
+    tuples = {name: tuple(told[name]) for name in ("labels", "doubtful")}
+    return Annotation(**{**told, **tuples}, model=model, origin=origin)

@@ -208,7 +208,7 @@ def validated(returned: Any, frames: Sequence[Frame]) -> list[Annotation]:
     ------
     AnnotatorOutputError
         When it is not one annotation a frame, or one of them says what no row can: a score that is no number or
-        infinite, a label that is no text, the origin of another frame.
+        infinite, a label that is no text or both accepted and doubtful, the origin of another frame.
     """
     if not isinstance(returned, Sequence):
         raise AnnotatorOutputError(f"the annotator returned {_shown(returned)}, not a list of annotations")
@@ -224,6 +224,8 @@ def _validated(annotation: Any, frame: Frame) -> Annotation:
         raise AnnotatorOutputError(f"the annotator returned {_shown(annotation)} where an annotation was due")
     scores: Any = annotation.scores
     labels: Any = annotation.labels
+    doubtful: Any = annotation.doubtful
+    order: Any = annotation.measured_order
     reason: Any = annotation.reason
     remark: Any = annotation.remark
     masked: Any = annotation.masked_pixels
@@ -233,10 +235,16 @@ def _validated(annotation: Any, frame: Frame) -> Annotation:
         wrong = f"the reason {_shown(reason)}, which is no text"
     elif not isinstance(remark, str):
         wrong = f"the remark {_shown(remark)}, which is no text"
-    elif not isinstance(masked, Integral):
-        wrong = f"the number of masked pixels {_shown(masked)}, which is no integer"
+    elif not _is_count(masked):
+        wrong = f"the number of masked pixels {_shown(masked)}, which is no integer that a row can hold"
     elif not isinstance(labels, list | tuple) or not _are_texts(labels):
         wrong = f"the labels {_shown(labels)}, not a tuple of texts"
+    elif not isinstance(doubtful, list | tuple) or not _are_texts(doubtful):
+        wrong = f"the doubtful labels {_shown(doubtful)}, not a tuple of texts"
+    elif both := [label for label in doubtful if label in labels]:
+        wrong = f"the labels {_shown(both)} both among those accepted and among those that are doubtful"
+    elif not _is_count(order):
+        wrong = f"the measured order {_shown(order)}, which is no integer that a row can hold"
     elif not isinstance(scores, Mapping) or not _are_texts(scores):
         wrong = f"the scores {_shown(scores)}, not those of labels"
     else:
@@ -244,6 +252,7 @@ def _validated(annotation: Any, frame: Frame) -> Annotation:
             **scores,
             "fit_residual": annotation.fit_residual,
             "novelty": annotation.novelty,
+            "measured_contrast": annotation.measured_contrast,
         }
         wrong = ", ".join(
             f"{name} = {_shown(value)}, which is no finite number or NaN"
@@ -261,6 +270,10 @@ def _validated(annotation: Any, frame: Frame) -> Annotation:
 
 def _are_texts(values: Any) -> bool:
     return all(isinstance(value, str) for value in values)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, Integral) and 0 <= int(value) < 1 << 63
 
 
 def _shown(value: object) -> str:

@@ -18,7 +18,10 @@ SHAPE = (4, 6)
 
 
 class BrightnessAnnotator:
-    """Scores of every label are the mean pixel over 100; above 0.5 a frame has rings; NaN frames fail."""
+    """Scores of the ten labels are the mean pixel over 100; NaN frames fail.
+
+    Above 0.5 a frame has rings, and a halo is doubtful; above 0.7 an order of 4 is measured.
+    """
 
     identity = ModelIdentity(name="brightness", version="1", sha256="0" * 64)
 
@@ -35,6 +38,9 @@ class BrightnessAnnotator:
             origin=frame.origin,
             scores=dict.fromkeys(LABELS, score),
             labels=("rings",) if score > 0.5 else (),
+            doubtful=("halo",) if score > 0.5 else (),
+            measured_order=4 if score > 0.7 else 0,
+            measured_contrast=score,
             fit_residual=0.25,
             novelty=0.5,
         )

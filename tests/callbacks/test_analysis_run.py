@@ -8,7 +8,7 @@ import event_model
 import pytest
 
 from dvfb_stream.callbacks import NAMESPACE
-from dvfb_stream.labels import LABELS
+from dvfb_stream.labels import ALL_LABELS, FURTHER_LABELS, LABELS
 
 
 def valid(name: str, doc: dict) -> bool:
@@ -94,8 +94,11 @@ def test_rows_carry_scores_or_the_reason_why_there_are_none(documents):
     assert good["frame"] == 0
     assert good["rings"] == good["halo"] == 0.9
     assert (good["labels"], good["status"], good["reason"]) == ("rings", "ok", "")
+    assert (good["doubtful"], good["measured_order"], good["measured_contrast"]) == ("halo", 4, 0.9)
+    assert (bad["doubtful"], bad["measured_order"]) == ("", 0)
+    assert all(math.isnan(row[name]) for row in (good, bad) for name in FURTHER_LABELS)
     assert (bad["labels"], bad["status"], bad["reason"]) == ("", "failed", "pixels are not finite")
-    assert all(math.isnan(bad[name]) for name in (*LABELS, "fit_residual", "novelty"))
+    assert all(math.isnan(bad[name]) for name in (*LABELS, "measured_contrast", "fit_residual", "novelty"))
 
 
 def test_times_are_those_of_the_raw_run(documents):
@@ -112,17 +115,61 @@ def test_the_summary_is_what_the_rows_add_up_to(documents):
     assert stop["num_events"] == {"annotations": 4}
     summary = stop["summary"]
     assert (summary["frames"], summary["failed"], summary["dropped"]) == (4, 1, 0)
-    assert summary["rings"] == {"count": 2, "max": pytest.approx(0.8), "mean": pytest.approx(0.5)}
-    assert summary["halo"]["count"] == 0
-    assert summary.keys() == {"frames", "failed", "dropped", "rejected_documents", *LABELS}
+    assert summary["rings"] == {
+        "count": 2,
+        "doubtful": 0,
+        "max": pytest.approx(0.8),
+        "mean": pytest.approx(0.5),
+    }
+    assert summary["halo"] == {
+        "count": 0,
+        "doubtful": 2,
+        "max": pytest.approx(0.8),
+        "mean": pytest.approx(0.5),
+    }
+    assert summary["measured_order"] == {"count": 1, "max_contrast": pytest.approx(0.8)}
+    assert summary.keys() == {
+        "frames", "failed", "dropped", "rejected_documents", "measured_order", *LABELS
+    }  # fmt: skip
 
 
 def test_a_summary_without_probabilities_has_no_number_for_them(documents):
     sink, _ = documents(math.nan)
     summary = sink.of("stop")[0]["summary"]
-    assert summary["rings"] == {"count": 0}
+    assert summary["rings"] == {"count": 0, "doubtful": 0}
+    assert summary["measured_order"] == {"count": 0}
     json.dumps(sink.of("stop")[0], allow_nan=False)
     json.dumps(sink.of("start")[0], allow_nan=False)
+
+
+def test_of_labels_that_the_model_does_not_know_nothing_is_said(
+    make_pipeline, recorder, raw_documents, annotator
+):
+    annotator.provenance = lambda: {"labels": ["rings", "halo", "grazing", "of another version"]}
+    pipeline = make_pipeline()
+    for name, doc in raw_documents().whole(80):
+        pipeline(name, doc)
+    assert pipeline.wait(10)
+    (summary,) = [doc["summary"] for doc in recorder.of("stop")]
+    assert summary["grazing"] == {"count": 0, "doubtful": 0}
+    assert "empty" not in summary
+    # Every frame of this annotator has a probability of them.
+    assert summary["two_fold"]["max"] == pytest.approx(0.8)
+    (descriptor,) = recorder.of("descriptor")
+    assert descriptor["hints"]["dvfb"]["fields"] == ["halo", "rings", "grazing"]
+    assert valid("descriptor", descriptor)
+
+
+@pytest.mark.parametrize("stated", [None, "rings", 5])
+def test_an_account_that_names_no_labels_is_taken_for_one_of_the_ten(
+    make_pipeline, recorder, raw_documents, annotator, stated
+):
+    annotator.provenance = lambda: {"labels": stated}
+    pipeline = make_pipeline()
+    for name, doc in raw_documents().whole(math.nan):
+        pipeline(name, doc)
+    assert pipeline.wait(10)
+    assert [label for label in recorder.of("stop")[0]["summary"] if label in ALL_LABELS] == list(LABELS)
 
 
 def test_a_replay_gives_equal_documents(make_pipeline, raw_documents):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import math
 import uuid
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -31,14 +32,33 @@ def test_there_is_a_line_per_frame_and_one_per_run(printed, raw_documents):
     raw = raw_documents()
     head, columns, *rows, total = printed(raw.whole(10, 90))
     assert head == [f"primary · image of run {raw.uid[:8]} · model brightness 1"]
-    assert columns == ["scan", "frame", "residual", "novelty", "status", "labels"]
-    assert rows == [["7", "0", "0.250", "0.500", "ok", ""], ["7", "1", "0.250", "0.500", "ok", "rings 0.90"]]
-    assert total == ["7", "2 frames: rings 1"]
+    assert columns == ["scan", "frame", "residual", "novelty", "order", "status", "labels"]
+    assert rows == [
+        ["7", "0", "0.250", "0.500", "-", "ok", ""],
+        ["7", "1", "0.250", "0.500", "4 0.90", "ok", "rings 0.90, halo 0.90?"],
+    ]
+    assert total == ["7", "2 frames: rings 1; doubtful: halo 1"]
+
+
+def test_doubtful_labels_are_dim_and_stand_alone_where_none_is_accepted(
+    make_pipeline, raw_documents, annotator
+):
+    annotate = annotator.annotate
+    annotator.annotate = lambda frames: [replace(one, labels=()) for one in annotate(frames)]
+    paper = io.StringIO()
+    console = Console(file=paper, width=200, force_terminal=True, color_system="standard")
+    pipeline = make_pipeline(sinks=[AnnotationTable(console)])
+    for name, doc in raw_documents().whole(90):
+        pipeline(name, doc)
+    assert pipeline.wait(10)
+    row, total = paper.getvalue().splitlines()[-2:]
+    assert row.endswith("| ok      | \x1b[2mhalo 0.90?\x1b[0m")
+    assert total.endswith("no labels\x1b[0m\x1b[2m; doubtful: halo 1\x1b[0m")
 
 
 def test_a_failed_frame_shows_its_reason(printed, raw_documents):
     *_, row, total = printed(raw_documents().whole(math.nan))
-    assert row == ["7", "0", "-", "-", "failed", "pixels are not finite"]
+    assert row == ["7", "0", "-", "-", "-", "failed", "pixels are not finite"]
     assert total == ["7", "1 frames, 1 failed: no labels"]
 
 
@@ -54,7 +74,7 @@ def test_rows_of_interleaved_runs_stand_under_their_heads(printed, raw_documents
     lines = printed(order)
     heads = [line[0] for line in lines if "model brightness" in line[0]]
     assert {head.split("run ")[1][:8] for head in heads} == {one.uid[:8], two.uid[:8]}
-    assert [line[:2] for line in lines if len(line) == 6 and line[0] == "2"] == [["2", "0"], ["2", "1"]]
+    assert [line[:2] for line in lines if len(line) == 7 and line[0] == "2"] == [["2", "0"], ["2", "1"]]
 
 
 def test_documents_of_raw_runs_are_left_alone(raw_documents):

@@ -1,12 +1,16 @@
 """What two processes tell one another of a batch is true as long as the batch is under way."""
 
 import json
+import math
+from dataclasses import fields
 
 import numpy as np
 
-from dvfb_stream.frames import Frame, Geometry, InvalidValues
+from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.frames import Frame, Geometry, InvalidValues, Origin
 from dvfb_stream.isolation.frame_memory import FrameMemory
-from dvfb_stream.isolation.shared_batches import BatchReader, BatchWriter
+from dvfb_stream.isolation.shared_batches import BatchReader, BatchWriter, annotation_from_json, as_json
+from dvfb_stream.labels import ALL_LABELS
 from dvfb_stream.tilt import Tilt
 
 
@@ -23,6 +27,43 @@ def test_masks_of_more_geometries_than_are_remembered_are_their_own():
     found = reader.read(json.loads(json.dumps(told)))
     assert len(held) == 40
     assert [frame.geometry.digest for frame in found] == [frame.geometry.digest for frame in frames]
+
+
+def test_an_annotation_arrives_whole_but_for_its_coefficients():
+    model = ModelIdentity(name="m", version="1", sha256="0" * 64)
+    origin = Origin(run_uid="raw", stream="primary", data_key="image", index=3, event_uid="e")
+    sent = Annotation(
+        status="ok",
+        model=model,
+        origin=origin,
+        remark="Most of it is masked.",
+        masked_pixels=5,
+        scores=dict.fromkeys(ALL_LABELS, 0.5) | {"rings": 0.75},
+        labels=("rings", "grazing"),
+        doubtful=("two_fold", "empty"),
+        measured_order=6,
+        measured_contrast=0.125,
+        fit_residual=0.25,
+        novelty=0.5,
+    )
+    # None of these says nothing, or the test would not see that it is left out.
+    unsent = {"reason", "coefficients"}
+    blank = Annotation(status="failed", model=model)
+    told = {field.name for field in fields(Annotation)} - unsent - {"model"}
+    assert not [name for name in told if getattr(sent, name) == getattr(blank, name)]
+    arrived = annotation_from_json(json.loads(json.dumps(as_json(sent))), model=model, origin=origin)
+    assert arrived == sent
+
+
+def test_an_annotation_of_numpy_s_numbers_is_json():
+    model = ModelIdentity(name="m", version="1", sha256="0" * 64)
+    sent = Annotation(status="ok", model=model, measured_order=np.int64(4), measured_contrast=np.float32(0.5))
+    arrived = annotation_from_json(json.loads(json.dumps(as_json(sent))), model=model, origin=None)
+    assert (arrived.measured_order, arrived.measured_contrast) == (4, 0.5)
+    nothing = annotation_from_json(
+        json.loads(json.dumps(as_json(Annotation(status="ok", model=model)))), model=model, origin=None
+    )
+    assert math.isnan(nothing.measured_contrast)
 
 
 def test_a_geometry_arrives_whole():

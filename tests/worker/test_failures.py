@@ -78,6 +78,18 @@ def test_an_annotator_that_miscounts_is_not_believed(inbox):
         (lambda one: replace(one, labels="rings"), "the labels 'rings'"),
         (lambda one: replace(one, labels=(1,)), "the labels (1,)"),
         (lambda one: replace(one, labels=None), "the labels None"),
+        (lambda one: replace(one, doubtful="rings"), "the doubtful labels 'rings'"),
+        (lambda one: replace(one, doubtful=(1,)), "the doubtful labels (1,)"),
+        (
+            lambda one: replace(one, labels=("halo",), doubtful=("halo",)),
+            "['halo'] (list) both among those accepted",
+        ),
+        (lambda one: replace(one, measured_order=2.0), "the measured order 2.0"),
+        (lambda one: replace(one, measured_order=-2), "the measured order -2"),
+        (lambda one: replace(one, measured_order=1 << 63), "the measured order 9223372036854775808"),
+        (lambda one: replace(one, measured_contrast="high"), "measured_contrast = 'high'"),
+        (lambda one: replace(one, measured_contrast=math.inf), "measured_contrast = inf"),
+        (lambda one: replace(one, masked_pixels=1 << 63), "the number of masked pixels 9223372036854775808"),
         (lambda one: replace(one, scores={"rings": None}), "rings = None"),
         (lambda one: replace(one, scores={"rings": "plenty"}), "rings = 'plenty'"),
         (lambda one: replace(one, scores={"rings": math.inf}), "rings = inf"),
@@ -112,11 +124,12 @@ def test_an_annotator_that_returns_no_list_costs_no_thread(inbox, answer):
     assert "not a list of annotations" in inbox.annotations[0].reason
 
 
-def test_scores_of_numpy_and_nan_are_numbers(inbox):
+def test_numbers_of_numpy_and_nan_are_numbers(inbox):
     class Numpy(Echo):
         def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
             scores = {"rings": np.float32(0.5), "halo": math.nan, "four_fold": 1}
-            return [replace(one, scores=scores, labels=["rings"]) for one in super().annotate(frames)]
+            told = {"labels": ["rings"], "doubtful": ["halo"], "measured_order": np.int8(4)}
+            return [replace(one, scores=scores, **told) for one in super().annotate(frames)]
 
     held_back(Numpy(), range(3), inbox, batch_size=3)
     assert all(annotation.ok for annotation in inbox.annotations)
