@@ -80,8 +80,9 @@ class Annotator(FrameAnnotator):
     device
         ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ...
     thresholds
-        Operating point of the accepted labels: ``best_f1``, or ``high_precision``, at which 95 % of accepted
-        simulated frames have the label; a label that never reaches that is never accepted.
+        Operating point of the accepted labels: ``best_f1``, or ``high_precision``, at which 95 % of the accepted
+        simulated frames of the calibration have the label; a label that never reaches that is never accepted. Of
+        real frames fewer have it: the bundle's card says how many.
     estimator_cache_bytes
         Bound on the Fourier-Bessel estimators kept for geometries seen before.
 

@@ -27,8 +27,9 @@ class LabelCalibration:
     threshold: float
     """Least probability at which the label is accepted: the one of best F1."""
     high_precision: float | None = None
-    """Least probability, not below `threshold`, at which at least 95 % of the accepted frames of the calibration have
-    the label; None: at none is that so of `dvfb_stream.models.calibration.LEAST_ACCEPTED` frames or more."""
+    """Least probability, not below `threshold`, at which at least 95 % of the accepted frames of the calibration,
+    simulated ones, have the label; real frames promise nothing of the kind. None: at none is that so of
+    `dvfb_stream.models.calibration.LEAST_ACCEPTED` frames or more."""
 
     def accepted_from(self, operating_point: str) -> float:
         """Return the least probability that is accepted at ``best_f1`` or ``high_precision``; inf: none is."""

@@ -12,7 +12,7 @@ from dvfb_stream.models.bundle_description import LabelCalibration
 OPERATING_POINTS = ("best_f1", "high_precision")
 """Sets of thresholds that a bundle has."""
 PRECISION = 0.95
-"""Of the second."""
+"""Of the second, on the frames of the calibration: simulated ones, except of an adapted label."""
 LEAST_ACCEPTED = 10
 """Frames of the calibration that must be accepted for a precision to mean anything."""
 

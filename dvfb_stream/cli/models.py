@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dvfb_stream.cli.options import Json, flag
+from dvfb_stream.cli.options import Json, flag, option
 from dvfb_stream.cli.terminal import print_lines, print_table, quiet_libraries, report_error, say
-from dvfb_stream.errors import BundleError, DvfbError
+from dvfb_stream.errors import BundleError, DvfbError, SettingsError
 from dvfb_stream.labels import TITLES
 
 if TYPE_CHECKING:
@@ -120,7 +120,63 @@ def verify(
         raise typer.Exit(1)
 
 
-COMMANDS = {"list": list_bundles, "show": show, "verify": verify}
+def card(
+    model: Name = "default",
+    *,
+    real: Annotated[
+        list[Path] | None,
+        option(
+            "RESULTS.json",
+            "What `dvfb evaluate --real` or `dvfb invariance` measured of this model; give it again for more.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, option("CARD.md", "Write it there.  [default: print it]")] = None,
+) -> None:
+    """Write the card of a bundle anew, with what was measured on real frames.
+
+    dvfb evaluate --real FOLDER --model runs/default/bundle --out real.json
+
+    dvfb models card runs/default/bundle --real real.json --out runs/default/bundle/CARD.md
+
+    A card is not hashed: it may change and the bundle stays the same.
+    """
+    from dvfb_stream.cli.output_files import OutputFile
+
+    text = card_of(model, real or [])
+    if out is None:
+        say(text.rstrip("\n"))
+        return
+    with OutputFile(out, option="--out", suffixes=(".md",)).opened() as stream:
+        stream.write(text)
+
+
+COMMANDS = {"list": list_bundles, "show": show, "card": card, "verify": verify}
+
+
+def card_of(model: str, real: list[Path]) -> str:
+    """Return the card of a bundle with results on real frames.
+
+    Raises
+    ------
+    SettingsError
+        When a file holds no such results, or those of another model.
+    """
+    from dvfb_stream.models import find_bundle, read_description
+    from dvfb_stream.training.card import write_card
+
+    description = read_description(find_bundle(model))
+    identity = f"{description.name} {description.version} ({description.weights_sha256[:12]})"
+    measured = []
+    for file in real:
+        try:
+            results = json_format.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{file} holds no results: {error}") from error
+        of = _at(results, "model")
+        if of != identity:
+            raise SettingsError(f"{file} is of the model {of}, not of {identity}; measure this one")
+        measured.append(results)
+    return write_card(description.name, description.version, description.training, measured=measured)
 
 
 def _facts(name: str, folder: Path) -> dict[str, Any]:
@@ -177,7 +233,10 @@ def print_sheet(description: BundleDescription, folder: Path) -> None:
         )
     rows.append(("mean", "", _number(_at(scores, "mean")), "", ""))
     print_table(("label", "positives", "average precision", "best F1", "high precision"), rows)
-    print_lines("The last two columns: probability from which on a label is accepted (--thresholds).")
+    print_lines(
+        "Positives, average precision: of simulated frames. The last two columns: probability from which on a label "
+        "is accepted (--thresholds); both were chosen on simulated frames. Real ones: --card."
+    )
 
 
 def _lines(description: BundleDescription, folder: Path, facts: Mapping[str, Any]) -> list[tuple[str, str]]:

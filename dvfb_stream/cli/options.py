@@ -31,6 +31,15 @@ def flag(help: str, *names: str, panel: str | None = None) -> Any:  # noqa: A002
 
 Json = Annotated[bool, flag("Write the result as JSON, an object a line.", "--json")]
 Model = Annotated[str, option("MODEL", "Model bundle: a name that `dvfb models` lists, or a folder.")]
+Thresholds = Annotated[
+    str,
+    option(
+        "best_f1|high_precision",
+        "From which probability a label is accepted: the one of best F1, or the least at which 95 % of the accepted "
+        "simulated frames of the calibration had the label (one that never reached that is never accepted). Of real "
+        "frames fewer have it: `dvfb models show --card` says what was measured, `dvfb models show` lists both.",
+    ),
+]
 Device = Annotated[str, option("DEVICE", "auto (a GPU where there is one), cpu, cuda, cuda:1, ...")]
 Precision = Annotated[
     str,

@@ -265,6 +265,7 @@ def finish(
     facts: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "purpose": recipe.purpose,
+        "real_frames": recipe.real_frames,
         "simulator_seeds": SEEDS,
         "frames": _kept(recipe),
         "frames_taken": {which: len(part) for which, part in examples.items()},

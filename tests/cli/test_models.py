@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from dvfb_stream.models import find_bundle
+
 
 def test_a_bundle_is_listed_with_its_facts(dvfb, tiny_bundle: Path) -> None:
     weights = (tiny_bundle / "weights.safetensors").read_bytes()
@@ -152,3 +154,69 @@ def test_weights_that_are_no_numbers_are_refused(dvfb, tiny_bundle: Path, tmp_pa
     outcome = dvfb("models", "verify", str(folder))
     assert outcome.status == 1
     assert "first.bias holds numbers that are not finite" in outcome.stderr
+
+
+def real_results(model, point="best_f1"):
+    statistic = {"value": 0.5, "interval": [0.25, 0.75]}
+    counts = {"have_it": 2, "have_it_not": 3, "right": 1, "wrong": 1, "missed": 1}
+    ranked = {"average_precision": statistic, "roc_area": statistic}
+    over_all = ("all_right", "precision", "recall", "mean_average_precision", "expected_calibration_error")
+    return {
+        "kind": "real", "model": model, "date": "2026-11-30", "operating_point": point, "frames": 5,
+        "setups": {"a": {}, "b": {}}, **dict.fromkeys(over_all, statistic),
+        "labels": {"rings": {**counts, **ranked}, "halo": {**counts, **ranked, "have_it": 0}},
+    }  # fmt: skip
+
+
+def test_a_card_is_written_anew_with_what_was_measured_on_real_frames(dvfb, tmp_path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(find_bundle("default"), folder)
+    described = json.loads((folder / "model.json").read_text())
+    model = f"{described['name']} {described['version']} ({described['weights_sha256'][:12]})"
+    before = dvfb("models", "show", folder, "--json").stdout
+    files = []
+    for point in ("best_f1", "high_precision"):
+        files += ["--real", tmp_path / f"{point}.json"]
+        files[-1].write_text(json.dumps(real_results(model, point)))
+    assert dvfb("models", "card", folder, *files, "--out", folder / "CARD.md").status == 0
+    card = (folder / "CARD.md").read_text()
+    assert "| rings | 2 | 3 | 1 | 1 | 1 | 0.50 (0.25 to 0.75) | 0.50 (0.25 to 0.75) |" in card
+    assert "on 5 frames of 2 set-ups" in card
+    assert "No frame has halo: how well" in card
+    assert "Ranked little better than by chance (ROC area below 0.75): rings, halo." in card
+    assert "here 50 % of what was accepted is right." in card
+    # It is no part of what the bundle is.
+    assert dvfb("models", "show", folder, "--json").stdout == before
+    assert dvfb("models", "verify", folder).status == 0
+    # Without results it says that there are none.
+    assert "It was not measured on labelled real frames" in dvfb("models", "card", folder).stdout
+
+
+@pytest.mark.parametrize(
+    ("results", "told"),
+    [
+        (
+            real_results("other 1.0.0 (0123456789ab)"),
+            "is of the model other 1.0.0 (0123456789ab), not of default",
+        ),
+        ({"kind": "novelty"}, "results of the kinds real and invariance, not novelty"),
+        ({"kind": "invariance", "alterations": {}, "isotropic": {}}, "no results on real frames; make them"),
+        ({"kind": "real"}, "no card can be written of default"),
+        (None, "holds no results"),
+    ],
+)
+def test_results_that_no_card_can_be_written_with_are_refused(dvfb, tmp_path, results, told) -> None:
+    file = tmp_path / "results.json"
+    described = json.loads((find_bundle("default") / "model.json").read_text())
+    model = f"{described['name']} {described['version']} ({described['weights_sha256'][:12]})"
+    file.write_text("no JSON" if results is None else json.dumps({"model": model, **results}))
+    done = dvfb("models", "card", "default", "--real", file)
+    assert done.status == 1
+    assert told in done.errors[0]
+
+
+def test_a_card_of_a_bundle_without_facts_is_refused(dvfb) -> None:
+    assert (
+        "`training` of its model.json must be what `dvfb train` writes"
+        in dvfb("models", "card", "tiny").errors[0]
+    )

@@ -120,6 +120,20 @@ def test_setups_are_left_out(dvfb, folder):
     ]
 
 
+def test_labels_are_accepted_by_the_thresholds_that_are_asked_for(dvfb, folder):
+    """The model ranks as before; this one has no threshold of high precision, so that it accepts nothing."""
+    usual, strict = (
+        json.loads(
+            dvfb("evaluate", "--real", folder, "--model", "tiny", "--thresholds", point, "--json").stdout
+        )
+        for point in ("best_f1", "high_precision")
+    )
+    assert (usual["operating_point"], strict["operating_point"]) == ("best_f1", "high_precision")
+    assert strict["mean_average_precision"] == usual["mean_average_precision"]
+    assert any(frame["labels"] for frame in usual["judged"])
+    assert not any(frame["labels"] for frame in strict["judged"])
+
+
 def test_a_frame_that_cannot_be_annotated_costs_a_line(dvfb, folder):
     change(folder, 1, dataset="frames/9")
     change(folder, 3, mask="frames/3")  # a frame is no mask
@@ -197,6 +211,7 @@ def test_labels_of_altered_frames_are_measured_printed_and_drawn(dvfb, folder, t
     [
         (("--real", ".", "--frames", 200), "--frames and --processes are for simulated frames"),
         (("--without", "a"), "give their folder: --real FOLDER"),
+        (("--thresholds", "high_precision"), "--thresholds is for real frames"),
     ],
 )
 def test_options_of_the_other_measurement_are_refused(dvfb, words, message):

@@ -65,7 +65,9 @@ def test_a_trained_bundle_annotates_and_says_what_it_was_trained_on(bundle_folde
     card = (bundle_folder / "CARD.md").read_text()
     for label in LABELS:
         assert label in card
-    assert "No real frame was used" in card
+    assert "No real frame was trained on" in card
+    assert "What real frames decided: nothing." in card
+    assert "It was not measured on labelled real frames" in card
 
 
 def test_an_interrupted_fit_ends_with_the_weights_of_an_uninterrupted_one(

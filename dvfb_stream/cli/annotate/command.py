@@ -21,6 +21,7 @@ from dvfb_stream.cli.options import (
     Masks,
     Model,
     Poni,
+    Thresholds,
     detector_description,
     files_read,
     flag,
@@ -90,15 +91,7 @@ def annotate(
         ),
     ] = None,
     model: Model = "default",
-    thresholds: Annotated[
-        str,
-        option(
-            "best_f1|high_precision",
-            "From which probability a label is accepted: the one of best F1, or the least at which 95 % of the "
-            "accepted frames of the calibration had the label; one that never reached that is never accepted. "
-            "`dvfb models show` lists both.",
-        ),
-    ] = "best_f1",
+    thresholds: Thresholds = "best_f1",
     device: Device = "auto",
     batch_size: Annotated[
         int, option("N", "Frames read and annotated at a time; bounds memory.", min=1, max=4096)

@@ -22,6 +22,7 @@ from dvfb_stream.cli.options import (
     Out,
     Poni,
     Processes,
+    Thresholds,
     choose,
     option,
 )
@@ -63,6 +64,7 @@ def evaluate(
         option("FOLDER", "Measure on real frames instead, with known labels in FOLDER/labels.json."),
     ] = None,
     without: Without = None,
+    thresholds: Thresholds = "best_f1",
     frames: Annotated[
         int | None,
         option("N", "Simulated frames to measure on.  [default: 2000]", min=100, max=1_000_000),
@@ -88,8 +90,12 @@ def evaluate(
             raise WrongCallError(
                 "--frames and --processes are for simulated frames; leave them out with --real"
             )
-        _evaluate_real(real, without or [], model, device, out, figure, json=json)
+        _evaluate_real(real, without or [], model, thresholds, device, out, figure, json=json)
         return
+    if thresholds != "best_f1":
+        raise WrongCallError(
+            "--thresholds is for real frames; simulated ones are ranked, and none is accepted: --real FOLDER"
+        )
     if without:
         raise WrongCallError("--without leaves out set-ups of real frames; give their folder: --real FOLDER")
     with _Results("model", device, out, figure, json=json) as results:
@@ -116,6 +122,7 @@ def _evaluate_real(
     folder: Path,
     without: list[str],
     model: str,
+    thresholds: str,
     device: str,
     out: Path | None,
     figure: Path | None,
@@ -132,7 +139,7 @@ def _evaluate_real(
         from dvfb_stream.cli.measure.real import measure_real
         from dvfb_stream.cli.measure.real_charts import real_figure
 
-        annotator = Annotator.load(model, device=results.device)
+        annotator = Annotator.load(model, device=results.device, thresholds=thresholds)
         with ProgressBar(len(frames), "annotating") as progress:
             reporter = FailureReporter(progress)
             found = measure_real(annotator, frames, advance=progress.advance, failed=reporter.failed)

@@ -50,8 +50,9 @@ def real_sheet(results: Mapping[str, Any]) -> Sheet:
         )
     setups = results["setups"]
     without = f" without {', '.join(results['without'])}" if results.get("without") else ""
+    precise = " at high_precision" if results["operating_point"] == "high_precision" else ""
     return Sheet(
-        f"{results['model']}: {results['frames']} real frames of {len(setups)} set-ups, "
+        f"{results['model']}{precise}: {results['frames']} real frames of {len(setups)} set-ups, "
         f"{results['folder']}{without}",
         ("label", "have it", "have it not", "right", "wrong", "missed", "average precision", "ROC area"),
         rows,
