@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -150,7 +150,12 @@ def card(
         stream.write(text)
 
 
-COMMANDS = {"list": list_bundles, "show": show, "card": card, "verify": verify}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "list": list_bundles,
+    "show": show,
+    "card": card,
+    "verify": verify,
+}
 
 
 def card_of(model: str, real: list[Path]) -> str:
