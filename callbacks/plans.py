@@ -14,7 +14,7 @@ from bluesky.utils import Msg
 
 from dvfb_stream.callbacks.latest_annotations import LatestAnnotations
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.labels import LABELS
+from dvfb_stream.labels import ALL_LABELS
 
 Plan = Generator[Msg, Any, Any]
 
@@ -85,8 +85,8 @@ def scan_until(
 ) -> Plan:
     """Scan a motor until a frame is accepted to have a label; leave the motor there.
 
-    A point is judged by all frames that it took: the label of one of them ends the scan. A paused scan goes on
-    at the point where it was.
+    A point is judged by all frames that it took: the label of one of them ends the scan, a doubtful one does not. A
+    paused scan goes on at the point where it was.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def scan_until(
     data_key
         Of the image that is judged.
     label
-        One of the ten.
+        One of `dvfb_stream.labels.ALL_LABELS`, and one that the model knows.
     timeout
         Seconds to wait for an annotation; a point without one does not end the scan.
     md
@@ -113,12 +113,12 @@ def scan_until(
     Raises
     ------
     SettingsError
-        When there is no such label.
+        When there is no such label, or the model gives no probability of it: nothing would ever end the scan.
     LookupError
         When a point took no frame that the callback knows of: nothing would ever end the scan.
     """
-    if label not in LABELS:
-        raise SettingsError(f"there is no label {label!r}; there are {', '.join(LABELS)}")
+    if label not in ALL_LABELS:
+        raise SettingsError(f"there is no label {label!r}; there are {', '.join(ALL_LABELS)}")
 
     found: list[float] = []
 
@@ -132,6 +132,11 @@ def scan_until(
             if labels is not None and label in labels:
                 found.append(float(position))
                 return
+            latest = live.annotations.latest(data_key)
+            if latest is not None and latest.scores and label not in latest.scores:
+                raise SettingsError(
+                    f"the model {latest.model} does not know {label!r}; it knows {', '.join(latest.scores)}"
+                )
 
     # Bluesky does not type its wrappers. The one around a run returns the run's uid.
     in_a_run: Callable[..., Plan] = bpp.run_wrapper

@@ -56,6 +56,18 @@ def test_counters_by_label_and_gauges_that_shrink():
     assert values(metrics, catalogue.QUEUE_BYTES) == [{"labels": {}, "value": 60}]
 
 
+def test_prometheus_reads_the_doubtful_labels_by_their_names():
+    metrics = Metrics()
+    metrics.add(catalogue.DOUBTFUL, 3, "two_fold")
+    (family,) = [one for one in snapshot_collector(metrics.snapshot).collect() if "doubtful" in one.name]
+    (sample,) = family.samples
+    assert (sample.name, sample.labels, sample.value) == (
+        "dvfb_doubtful_labels_total",
+        {"label": "two_fold"},
+        3,
+    )
+
+
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 100)))
 def test_a_histogram_counts_values_up_to_each_bound(observed):

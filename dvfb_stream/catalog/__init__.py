@@ -8,10 +8,10 @@ from dvfb_stream.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
     from dvfb_stream.catalog.connection import connect
-    from dvfb_stream.catalog.search import find_runs, read_annotations
+    from dvfb_stream.catalog.search import find_doubtful_runs, find_runs, read_annotations
     from dvfb_stream.catalog.server import embedded_server
     from dvfb_stream.catalog.sink import TiledSink
 
-__all__ = ["TiledSink", "connect", "embedded_server", "find_runs", "read_annotations"]
+__all__ = ["TiledSink", "connect", "embedded_server", "find_doubtful_runs", "find_runs", "read_annotations"]
 
 __getattr__ = lazy_names(__name__, __file__, extra="tiled")

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
 from tiled.client.utils import ClientError
 
 _CONFLICT = 409
+
+_EVENT_COLUMNS = {"seq_num", "time"}
+"""Columns of TiledWriter's tables besides those of the event's data and, named ``ts_...``, their timestamps."""
+
+
+def data_columns(table: Any) -> tuple[str, ...]:
+    """Return the columns of the events' data in a table that TiledWriter has made, in their order."""
+    return tuple(name for name in table.columns if name not in _EVENT_COLUMNS and not name.startswith("ts_"))
+
+
+def with_columns(event: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    """Return an event with these columns of data in this order; None in those that it has not.
+
+    Tiled appends only rows of the columns that a table was made with.
+    """
+    data, timestamps = event["data"], event["timestamps"]
+    return {
+        **event,
+        "data": {name: data.get(name) for name in columns},
+        "timestamps": {name: timestamps.get(name, event["time"]) for name in columns},
+    }
 
 
 class ResumedContainer:

@@ -8,7 +8,7 @@ from tiled.queries import Key
 
 from dvfb_stream.catalog.connection import check_container
 from dvfb_stream.errors import SettingsError, check_at_least
-from dvfb_stream.labels import LABELS
+from dvfb_stream.labels import ALL_LABELS
 from dvfb_stream.rows import COLUMNS, row_of
 
 _KIND = "dvfb-annotation"
@@ -26,7 +26,7 @@ def find_runs(client: Any, label: str, min_frames: int = 1) -> list[str]:
     client
         Tiled client of the container that holds the analysis runs.
     label
-        One of `dvfb_stream.labels.LABELS`.
+        One of `dvfb_stream.labels.ALL_LABELS`.
     min_frames
         Least number of frames, counted for each data key of a run separately.
 
@@ -35,12 +35,25 @@ def find_runs(client: Any, label: str, min_frames: int = 1) -> list[str]:
     SettingsError
         When `client` is no Tiled container, there is no such label, or `min_frames` is below 1.
     """
-    if label not in LABELS:
-        raise SettingsError(f"unknown label {label!r}; the labels are {', '.join(LABELS)}")
+    return _runs_with(client, label, "count", min_frames)
+
+
+def find_doubtful_runs(client: Any, label: str, min_frames: int = 1) -> list[str]:
+    """Return the uids of the raw runs in which `label` is doubtful on at least `min_frames` frames.
+
+    There it is neither accepted nor rejected: frames that a person should look at. Otherwise as `find_runs`. Runs
+    that a version without doubtful labels wrote are never found.
+    """
+    return _runs_with(client, label, "doubtful", min_frames)
+
+
+def _runs_with(client: Any, label: str, counted: str, min_frames: int) -> list[str]:
+    if label not in ALL_LABELS:
+        raise SettingsError(f"unknown label {label!r}; the labels are {', '.join(ALL_LABELS)}")
     check_at_least(1, min_frames=min_frames)
     check_container(client)
     found = client.search(Key("start.analysis.kind") == _KIND).search(
-        Key(f"stop.summary.{label}.count") >= min_frames
+        Key(f"stop.summary.{label}.{counted}") >= min_frames
     )
     parents = found.distinct("start.analysis.parent")["metadata"]["start.analysis.parent"]
     return [parent["value"] for parent in parents]
@@ -60,7 +73,7 @@ def read_annotations(client: Any, raw_uid: str) -> list[dict[str, Any]]:
     -------
     list of dict
         Rows as `dvfb_stream.rows` lays them out; `to_dataframe` there makes a table of them. A frame stored twice, as
-        a retried request may store it, is returned once.
+        a retried request may store it, is returned once. What an earlier version did not write is not known.
 
     Raises
     ------

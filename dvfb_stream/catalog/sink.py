@@ -11,9 +11,10 @@ from bluesky_tiled_plugins import TiledWriter
 
 from dvfb_stream.bounded_cache import BoundedCache, Evict
 from dvfb_stream.catalog.connection import check_container
-from dvfb_stream.catalog.resumed import ResumedContainer
+from dvfb_stream.catalog.resumed import ResumedContainer, data_columns, with_columns
 from dvfb_stream.catalog.search import annotations_table
 from dvfb_stream.errors import DvfbError, check_at_least
+from dvfb_stream.rows import EVENT_COLUMNS
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ class _OpenRun:
     frames: set[int]
     """Frames that need no further row."""
     descriptor_uid: str = ""
+    columns: tuple[str, ...] = ()
+    """Of the table that an earlier version has begun; empty where rows go into it as they are."""
 
 
 class TiledSink:
@@ -36,7 +39,7 @@ class TiledSink:
     - A run that is there with its stop is left alone, whatever it says; if it was made with another geometry, a
       warning in the log says so, and how to have it made anew.
     - A run that is there without a stop, because a process was killed, gets the rows that are missing, and then
-      its stop.
+      its stop. If another version began it, its rows keep the columns that they have; the log says so.
 
     Rows are written `batch_size` at a time, so that they can be seen while the raw run goes on; the last ones
     come with the stop. Call it from one thread at a time. When Tiled does not answer, its client tries for 45 s
@@ -103,6 +106,8 @@ class TiledSink:
             if frame in run.frames:
                 return
             run.frames.add(frame)
+            if run.columns:
+                doc = with_columns(doc, run.columns)
         if run.writer is not None:
             run.writer(name, doc)
         if name == "stop":
@@ -118,6 +123,7 @@ class TiledSink:
             table = annotations_table(stored)
             if table is not None:
                 run.frames.update(int(frame) for frame in table.read(["frame"])["frame"])
+                run.columns = _columns_of_another_version(table, uid)
             logger.info("analysis run %s is stored in part: %d frames are there", uid, len(run.frames))
         if stored is not None:
             _warn_of_what_stays(stored, doc)
@@ -147,6 +153,22 @@ class TiledSink:
 
     def _warn_of_the_oldest(self, uid: str, run: _OpenRun) -> None:
         logger.warning("more than %d runs are open; %s stays incomplete", self._open.max_entries, uid)
+
+
+def _columns_of_another_version(table: Any, uid: str) -> tuple[str, ...]:
+    """Return the columns of a table that is not laid out as this version's events; none where it is."""
+    stored, ours = data_columns(table), tuple(column.name for column in EVENT_COLUMNS)
+    if stored == ours:
+        return ()
+    missing = ", ".join(name for name in ours if name not in stored)
+    logger.warning(
+        "analysis run %s was begun by another version of dvfb_stream: its further rows are stored without %s. To "
+        "have it made anew, delete it: client.delete_contents([%r], recursive=True, external_only=False)",
+        uid,
+        missing or "what the table has no column for",
+        uid,
+    )
+    return stored
 
 
 def _warn_of_what_stays(stored: Any, start: Mapping[str, Any]) -> None:

@@ -50,6 +50,7 @@ def print_table(
     title: str = "",
     styles: Sequence[str] = (),
     breakable: Sequence[str] = (),
+    dim: Sequence[str] = (),
     stream: IO[str] | None = None,
 ) -> None:
     """Write a table, or where a terminal is too narrow for it a block of lines a row: no number is ever cut.
@@ -66,6 +67,8 @@ def print_table(
         Of rich, one a row; none for all rows plain.
     breakable
         Columns of words that may go on in further lines.
+    dim
+        Columns that stand back.
     stream
         None: stdout.
     """
@@ -95,6 +98,7 @@ def print_table(
         table.add_column(
             Text(head),
             justify="right" if numbers else "left",
+            style="dim" if name in dim else "",
             no_wrap=name not in breakable,
             overflow="fold",
         )

@@ -36,7 +36,7 @@ class Metric:
     help: str
     """One sentence for whoever reads the dashboard."""
     unit: str = ""
-    """``seconds``, ``bytes``, ``frames``, ``rows``; empty for events."""
+    """``seconds``, ``bytes``, ``frames``, ``rows``, ``labels``; empty for events."""
     labels: tuple[str, ...] = ()
     """Names of the labels; their values are given in this order."""
 
@@ -81,6 +81,12 @@ DROPPED = Counter(
     unit="frames",
     labels=("reason",),
     help="Frames that were not let in, for want of room.",
+)
+DOUBTFUL = Counter(
+    name="dvfb_doubtful_labels",
+    unit="labels",
+    labels=("label",),
+    help="Frames on which a label was neither accepted nor rejected.",
 )
 UNDELIVERED = Counter(
     name="dvfb_undelivered_rows", unit="rows", help="Annotations that whoever asked for the frame refused."
@@ -131,6 +137,7 @@ CATALOGUE: tuple[Metric, ...] = (
     ANNOTATED,
     FAILED,
     DROPPED,
+    DOUBTFUL,
     UNDELIVERED,
     QUEUE_FRAMES,
     QUEUE_BYTES,

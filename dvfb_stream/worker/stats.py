@@ -12,6 +12,7 @@ from typing import Any
 
 from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.bounded_cache import BoundedCache
+from dvfb_stream.labels import ALL_LABELS
 from dvfb_stream.metrics import Metrics, catalogue
 from dvfb_stream.worker.policy import SOURCES_REMEMBERED, Source
 
@@ -129,6 +130,9 @@ class Tally:
             self._counts["queued_frames"] -= 1
             self._counts["queued_bytes"] -= n_bytes
             self._metrics.add(catalogue.ANNOTATED if ok else catalogue.FAILED)
+            for label in annotation.doubtful:
+                if label in ALL_LABELS:  # whatever an annotator calls doubtful: a metric's labels are few
+                    self._metrics.add(catalogue.DOUBTFUL, 1, label)
             self._metrics.add(catalogue.QUEUE_FRAMES, -1)
             self._metrics.add(catalogue.QUEUE_BYTES, -n_bytes)
 

@@ -168,6 +168,29 @@ def test_a_point_is_judged_by_all_its_frames(scan, motor, recorder):
     assert scan(images, stop=100) == 60.0
 
 
+def test_a_doubtful_label_does_not_end_a_scan(RE, live, camera, motor):
+    """A halo is doubtful above 50."""
+    result = []
+
+    def plan():
+        result.append(
+            (yield from scan_until([camera], motor, 0, 100, 11, live=live, data_key="camera", label="halo"))
+        )
+
+    RE(plan())
+    assert result == [None]
+    assert live.latest("camera").doubtful == ("halo",)
+
+
+def test_a_label_that_the_model_does_not_know_ends_the_plan_at_its_first_point(RE, live, camera, motor):
+    plan = scan_until([camera], motor, 0, 100, 11, live=live, data_key="camera", label="grazing")
+    with pytest.raises(
+        SettingsError, match=r"brightness 1 .* does not know 'grazing'; it knows diffuse_low_q,"
+    ):
+        RE(plan)
+    assert motor.position == 0.0
+
+
 def test_a_scan_that_is_paused_takes_one_point_again_at_most(RE, camera, motor, annotator):
     waits, go_on = threading.Event(), threading.Event()
 

@@ -42,7 +42,10 @@ def client(server: Any, request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(scope="session")
 def analysis_documents() -> Callable[..., Documents]:
-    """Compose one analysis run from the rings' probability on each frame; None for a failed frame."""
+    """Compose one analysis run from a label's probability on each frame; None for a failed frame.
+
+    Above 0.5 the label is accepted, above 0.3 doubtful; above 0.3 an order of 2 is measured, half as high.
+    """
 
     def compose(
         *rings: float | None,
@@ -70,7 +73,15 @@ def analysis_documents() -> Callable[..., Documents]:
                 scores = dict.fromkeys(LABELS, 0.1) | {label: score}
                 labels = (label,) if score > 0.5 else ()
                 annotation = Annotation(
-                    status="ok", model=identity, scores=scores, labels=labels, fit_residual=0.2, novelty=0.5
+                    status="ok",
+                    model=identity,
+                    scores=scores,
+                    labels=labels,
+                    doubtful=(label,) if 0.3 < score <= 0.5 else (),
+                    measured_order=2 if score > 0.3 else 0,
+                    measured_contrast=score / 2,
+                    fit_residual=0.2,
+                    novelty=0.5,
                 )
             rows.append(Row(index=index, time=1002.0 + index, annotation=annotation))
         events = [("event", run.event(row)) for row in rows]

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from tiled.queries import Key
 
-from dvfb_stream.catalog import TiledSink, find_runs, read_annotations
+from dvfb_stream.catalog import TiledSink, find_doubtful_runs, find_runs, read_annotations
 from dvfb_stream.errors import SettingsError
 
 
@@ -18,6 +19,8 @@ def stored(server, analysis_documents):
         analysis_documents(0.9, raw_uid="two detectors", data_key="waxs", label="four_fold"),
         analysis_documents(0.9, raw_uid="rings", label="rings"),
         analysis_documents(0.9, raw_uid="unfinished", label="four_fold")[:-1],
+        analysis_documents(0.4, 0.4, 0.1, raw_uid="in doubt", label="two_fold"),
+        analysis_documents(0.9, 0.4, raw_uid="in part", label="two_fold"),
     ]
     for documents in runs:
         for name, doc in documents:
@@ -40,6 +43,26 @@ def test_min_frames_counts_frames_of_one_data_key(stored):
     assert find_runs(stored, "four_fold", min_frames=4) == []
 
 
+def test_frames_to_look_at_are_found_by_their_doubtful_label(stored):
+    assert find_runs(stored, "two_fold") == ["in part"]
+    assert sorted(find_doubtful_runs(stored, "two_fold")) == ["in doubt", "in part"]
+    assert find_doubtful_runs(stored, "two_fold", min_frames=2) == ["in doubt"]
+    assert find_doubtful_runs(stored, "four_fold") == []
+    # As a client without this package asks.
+    assert len(stored.search(Key("stop.summary.two_fold.doubtful") >= 1)) == 2
+    assert len(stored.search(Key("stop.summary.measured_order.count") >= 2)) == 3
+
+
+def test_runs_of_an_earlier_version_have_no_doubtful_labels(client):
+    metadata = {
+        "start": {"analysis": {"kind": "dvfb-annotation", "parent": "x"}},
+        "stop": {"summary": {"frames": 5, "rings": {"count": 5, "max": 0.9, "mean": 0.8}}},
+    }
+    client.create_container(key="earlier", metadata=metadata)
+    assert find_runs(client, "rings") == ["x"]
+    assert find_doubtful_runs(client, "rings") == []
+
+
 def test_runs_of_other_software_are_not_found(client):
     metadata = {"start": {"analysis": {"parent": "x"}}, "stop": {"summary": {"rings": {"count": 5}}}}
     client.create_container(key="elsewhere", metadata=metadata)
@@ -49,6 +72,8 @@ def test_runs_of_other_software_are_not_found(client):
 def test_an_unknown_label_is_named_with_the_known_ones(client):
     with pytest.raises(SettingsError, match=r"fourfold.*four_fold"):
         find_runs(client, "fourfold")
+    with pytest.raises(SettingsError, match=r"fourfold.*four_fold.*grazing"):
+        find_doubtful_runs(client, "fourfold")
     with pytest.raises(SettingsError, match="min_frames"):
         find_runs(client, "four_fold", min_frames=0)
 

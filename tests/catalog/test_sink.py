@@ -7,6 +7,8 @@ import pytest
 
 from dvfb_stream.catalog import TiledSink, read_annotations
 from dvfb_stream.errors import DvfbError, SettingsError
+from dvfb_stream.labels import FURTHER_LABELS
+from dvfb_stream.rows import COLUMNS, to_dataframe
 
 SCORES = (0.1, 0.9, None, 0.8, 0.7, 0.2, 0.6)
 
@@ -51,6 +53,88 @@ def test_a_run_is_stored_with_its_rows_and_its_summary(client, analysis_document
     assert failed["reason"] == "nothing is visible"
     assert math.isnan(failed["rings"])
     assert math.isnan(failed["fit_residual"])
+    assert [row["doubtful"] for row in rows] == [""] * 7
+    assert [row["measured_order"] for row in rows] == [0, 2, 0, 2, 2, 0, 2]
+    assert [row["measured_contrast"] for row in rows if row["status"] == "ok"] == [
+        s / 2 for s in SCORES if s is not None
+    ]
+    assert math.isnan(failed["measured_contrast"])
+
+
+def test_a_doubtful_label_is_stored_beside_the_accepted_ones(client, analysis_documents):
+    send(TiledSink(client), analysis_documents(0.9, 0.4))
+    rows = read_annotations(client, "raw-1")
+    assert [(row["labels"], row["doubtful"]) for row in rows] == [("rings", ""), ("", "rings")]
+
+
+def as_before(name: str, doc: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return a document as the first version wrote it: the ten labels, nothing measured, nothing in doubt."""
+    later = {*FURTHER_LABELS, "doubtful", "measured_order", "measured_contrast"}
+
+    def left(mapping: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in mapping.items() if key not in later}
+
+    match name:
+        case "descriptor":
+            return name, doc | {"data_keys": left(doc["data_keys"])}
+        case "event":
+            return name, doc | {"data": left(doc["data"]), "timestamps": left(doc["timestamps"])}
+    return name, doc
+
+
+def test_rows_of_an_earlier_version_are_read_with_what_they_lack_unknown(client, analysis_documents):
+    send(TiledSink(client), [as_before(*document) for document in analysis_documents(0.9, 0.4)])
+    one, two = rows = read_annotations(client, "raw-1")
+    assert [list(row) for row in rows] == [[column.name for column in COLUMNS]] * 2
+    assert (one["rings"], one["labels"], two["rings"]) == (0.9, "rings", 0.4)
+    for row in rows:
+        assert (row["doubtful"], row["measured_order"]) == ("", 0)
+        assert all(math.isnan(row[name]) for name in (*FURTHER_LABELS, "measured_contrast"))
+    assert list(to_dataframe(rows)["measured_order"]) == [0, 0]
+
+
+@pytest.mark.parametrize("n_documents", [2, 4, 6])
+def test_a_run_that_an_earlier_version_began_is_finished_with_the_columns_it_has(
+    client, analysis_documents, n_documents, caplog
+):
+    """Updating the software between a kill and the next start must not make a run that is never stored."""
+    documents = analysis_documents(*SCORES)
+    uid = documents[0][1]["uid"]
+    send(TiledSink(client, batch_size=2), [as_before(*document) for document in documents[:n_documents]])
+    begun = n_documents > 2
+
+    send(TiledSink(client, batch_size=2), documents)
+
+    assert client[uid].metadata["stop"]["summary"]["frames"] == 7
+    rows = read_annotations(client, "raw-1")
+    assert [row["frame"] for row in rows] == list(range(7))
+    assert [row["rings"] for row in rows if row["status"] == "ok"] == [s for s in SCORES if s is not None]
+    assert [row["novelty"] for row in rows if row["status"] == "ok"] == [0.5] * 6
+    assert [row["labels"] for row in rows] == ["", "rings", "", "rings", "rings", "", "rings"]
+    # Where no row was stored, the table is made by this version.
+    assert rows[-1]["measured_order"] == (0 if begun else 2)
+    assert ("begun by another version" in caplog.text) is begun
+    if begun:
+        assert "without grazing, rings_isotropic" in caplog.text
+
+
+def test_a_run_of_a_later_version_is_finished_too(client, analysis_documents, caplog):
+    documents = analysis_documents(*SCORES)
+
+    def later(name: str, doc: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        if name != "event":
+            return name, doc
+        return name, doc | {
+            "data": {"blobs": 0.5, **doc["data"]},
+            "timestamps": {"blobs": doc["time"], **doc["timestamps"]},
+        }
+
+    send(TiledSink(client, batch_size=2), [later(*document) for document in documents[:4]])
+    send(TiledSink(client, batch_size=2), documents)
+    uid = documents[0][1]["uid"]
+    assert stored_rows(client, uid) == 7
+    assert client[uid].metadata["stop"]["summary"]["frames"] == 7
+    assert [row["labels"] for row in read_annotations(client, "raw-1")][3:] == ["rings", "rings", "", "rings"]
 
 
 def test_a_run_whose_first_frames_all_failed_keeps_the_numbers_of_the_later_ones(client, analysis_documents):

@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 
-from dvfb_stream.cli.annotate.frame_figure import ACCEPTED_COLOUR, FramePicture, draw_frame
-from dvfb_stream.labels import LABELS
+from dvfb_stream.cli.annotate.frame_figure import (
+    ACCEPTED_COLOUR,
+    DOUBTFUL_COLOUR,
+    REFUSED_COLOUR,
+    FramePicture,
+    draw_frame,
+)
+from dvfb_stream.labels import ALL_LABELS, LABELS, TITLES
 from dvfb_stream.view import View
 
 
@@ -69,6 +75,27 @@ def test_bars_are_the_probabilities_and_accepted_ones_stand_out(picture: FramePi
     assert [bar.get_width() for bar in bars] == pytest.approx(list(picture.scores.values()))
     stands_out = [bar.get_facecolor() == to_rgba(ACCEPTED_COLOUR) for bar in bars]
     assert stands_out == [label in picture.labels for label in LABELS]
+
+
+def test_doubtful_labels_have_a_colour_of_their_own_and_a_question_mark(picture: FramePicture) -> None:
+    axes = draw_frame(replace(picture, doubtful=LABELS[3:5])).axes[3]
+    colours = [bar.get_facecolor() for bar in axes.patches]
+    assert colours == [
+        to_rgba(colour)
+        for colour, times in ((REFUSED_COLOUR, 3), (DOUBTFUL_COLOUR, 2), (ACCEPTED_COLOUR, 5))
+        for _ in range(times)
+    ]
+    written = [text.get_text() for text in axes.texts]
+    assert [text.endswith("?") for text in written] == [label in LABELS[3:5] for label in LABELS]
+    assert "?: doubtful" in axes.get_title()
+    assert "doubtful" not in draw_frame(picture).axes[3].get_title()
+
+
+def test_eighteen_labels_have_eighteen_bars(picture: FramePicture) -> None:
+    scores = {label: 0.03 + 0.05 * place for place, label in enumerate(ALL_LABELS)}
+    axes = draw_frame(replace(picture, scores=scores, thresholds=dict.fromkeys(ALL_LABELS, 0.5))).axes[3]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx(list(scores.values()))
+    assert [text.get_text() for text in axes.get_yticklabels()] == list(TITLES.values())
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0])

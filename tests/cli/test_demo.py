@@ -13,9 +13,12 @@ import pytest
 from matplotlib.image import imread
 
 from dvfb_stream import Annotator
+from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.catalog import find_runs, read_annotations
 from dvfb_stream.cli.demo import command
+from dvfb_stream.cli.demo.results import _sheet_frame
 from dvfb_stream.cli.plot.contact_sheet import (
+    DOUBTFUL,
     MISSED,
     RIGHT,
     UNJUDGED,
@@ -25,7 +28,9 @@ from dvfb_stream.cli.plot.contact_sheet import (
     draw_contact_sheet,
 )
 from dvfb_stream.frames import Frame, Geometry
+from dvfb_stream.labels import LABELS
 from dvfb_stream.profiles.catalogs import served_folder
+from dvfb_stream.view import ViewResampler
 
 from .conftest import CENTRE, SHAPE, pattern
 
@@ -133,14 +138,37 @@ def test_a_bad_argument_is_one_clear_line(dvfb, files, monkeypatch, arguments, s
 
 
 class TestContactSheet:
-    def frame(self, labels=(), truth=None) -> SheetFrame:
+    def frame(self, labels=(), truth=None, doubtful=()) -> SheetFrame:
         image = np.random.default_rng(0).random((16, 16), dtype=np.float32)
-        return SheetFrame(index=0, image=image, mask=image > 0.1, labels=labels, truth=truth)
+        return SheetFrame(
+            index=0, image=image, mask=image > 0.1, labels=labels, truth=truth, doubtful=doubtful
+        )
 
     def test_right_wrong_and_missed_labels_can_be_told_apart(self) -> None:
         frame = self.frame(("rings", "halo"), ("rings", "four_fold"))
         assert frame.verdicts() == [(RIGHT, "rings"), (WRONG, "halo"), (MISSED, "four_fold")]
         assert self.frame(("rings",)).verdicts() == [(UNJUDGED, "rings")]
+
+    def test_doubtful_labels_are_neither_found_nor_missed(self) -> None:
+        frame = self.frame(("rings",), ("rings", "four_fold"), doubtful=("two_fold", "four_fold"))
+        assert frame.verdicts() == [(RIGHT, "rings"), (DOUBTFUL, "two_fold"), (DOUBTFUL, "four_fold")]
+        assert self.frame((), None, ("halo",)).verdicts() == [(DOUBTFUL, "halo")]
+        figure = draw_contact_sheet([SheetRun(title="one", frames=[frame, frame])], title="A sheet")
+        written = [text.get_text() for axes in figure.axes for text in axes.texts]
+        assert written.count("? two_fold") == 2
+        assert "? doubtful: 4" in {text.get_text() for text in figure.texts}
+
+    def test_what_the_model_does_not_know_it_cannot_miss(self) -> None:
+        model = ModelIdentity(name="m", version="1", sha256="0" * 64)
+        plan = ViewResampler(Geometry(shape=SHAPE, center_x=40.5, center_y=44))
+        annotation = Annotation(
+            status="ok", model=model, scores=dict.fromkeys(LABELS, 0.1), labels=("rings",), doubtful=("halo",)
+        )
+        truth = ("rings", "two_fold", "rings_spotted")
+        drawn = _sheet_frame(plan, pattern(0), annotation.as_row(frame=0), truth)
+        assert drawn.verdicts() == [(RIGHT, "rings"), (DOUBTFUL, "halo"), (MISSED, "two_fold")]
+        failed = Annotation.failed("no pixel", model=model).as_row(frame=0)
+        assert _sheet_frame(plan, pattern(0), failed, truth).truth == truth
 
     def test_every_label_of_every_run_is_written_on_it(self) -> None:
         runs = [

@@ -20,7 +20,9 @@ def catalog_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 key=f"annotation-{uid}",
                 metadata={
                     "start": {"analysis": {"kind": "dvfb-annotation", "parent": uid}},
-                    "stop": {"summary": {"frames": 9, "four_fold": {"count": frames}}},
+                    "stop": {
+                        "summary": {"frames": 9, "four_fold": {"count": frames, "doubtful": 5 - frames}}
+                    },
                 },
             )
         patch.setenv("TILED_API_KEY", client.context.api_key)
@@ -36,7 +38,18 @@ def test_runs_are_printed_one_a_line(dvfb, catalog_uri: str) -> None:
 
 def test_min_frames_and_json(dvfb, catalog_uri: str) -> None:
     outcome = dvfb("search", catalog_uri, "Four-Fold", "--min-frames", 2, "--json")
-    assert outcome.rows == [{"label": "four_fold", "min_frames": 2, "runs": ["many"]}]
+    assert outcome.rows == [{"label": "four_fold", "min_frames": 2, "doubtful": False, "runs": ["many"]}]
+
+
+def test_runs_to_look_at_are_those_with_doubtful_frames(dvfb, catalog_uri: str) -> None:
+    outcome = dvfb("search", catalog_uri, "four_fold", "--doubtful")
+    assert (outcome.status, sorted(outcome.stdout.split())) == (0, ["few", "none"])
+    outcome = dvfb("search", catalog_uri, "four_fold", "--doubtful", "--min-frames", 5, "--json")
+    assert outcome.rows == [{"label": "four_fold", "min_frames": 5, "doubtful": True, "runs": ["none"]}]
+
+
+def test_further_labels_are_searched_like_the_ten(dvfb, catalog_uri: str) -> None:
+    assert dvfb("search", catalog_uri, "grazing").status == 0
 
 
 def test_finding_nothing_is_no_error(dvfb, catalog_uri: str) -> None:

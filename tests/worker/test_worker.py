@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Frame, Geometry
+from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import FullQueuePolicy, Worker
 
 from .conftest import BYTES, PATIENCE, TALL, WIDE, Echo, Gated, Grumpy, frame, in_thread
@@ -24,6 +26,23 @@ def test_every_frame_gets_its_own_annotation_in_order(inbox):
             worker.submit(frame(index), inbox)
     assert inbox.indices == list(range(100))
     assert [annotation.scores["rings"] for annotation in inbox.annotations] == list(range(100))
+
+
+def test_doubtful_labels_are_counted_by_label_and_no_others(inbox):
+    class Doubting(Echo):
+        def annotate(self, frames):
+            said = [("two_fold",), ("two_fold", "grazing", "of another's own"), ()]
+            return [replace(one, doubtful=said[one.origin.index % 3]) for one in super().annotate(frames)]
+
+    metrics = Metrics()
+    with Worker(Doubting(), metrics=metrics) as worker:
+        for index in range(6):
+            worker.submit(frame(index), inbox)
+    assert all(annotation.ok for annotation in inbox.annotations)
+    assert metrics.snapshot()["dvfb_doubtful_labels"]["values"] == [
+        {"labels": {"label": "two_fold"}, "value": 4},
+        {"labels": {"label": "grazing"}, "value": 2},
+    ]
 
 
 def test_the_first_frame_goes_at_once_and_what_comes_meanwhile_goes_together(inbox):

@@ -97,7 +97,7 @@ def annotate(
         int, option("N", "Frames read and annotated at a time; bounds memory.", min=1, max=4096)
     ] = 16,
 ) -> None:
-    """Say which of ten physical characteristics each frame of detector files shows, and how far to trust it.
+    """Say which physical characteristics each frame of detector files shows, and how far to trust it.
 
     The beam centre is the one given, by --center-x and --center-y or by --poni; else the one that a file's own
     header declares, which is told on stderr. It is never guessed. Masks and detector hold for all files. A file that
@@ -105,7 +105,9 @@ def annotate(
     centre) has status "failed" and its reason; the others are annotated, and the exit status is 1.
 
     Fit residual: share of the image that the Fourier-Bessel coefficients leave unexplained, 0 to 1. Novelty:
-    share of the simulated frames that look more familiar to the model than this one; near 1, do not trust it.
+    share of the simulated frames that look more familiar to the model than this one; near 1, do not trust it. A label
+    with a question mark is doubtful: neither accepted nor rejected. The order is measured along the azimuth, without
+    the network; behind it stands its contrast.
 
     dvfb annotate run7_*.tif --center-x 302.7 --center-y 530.9
 
@@ -190,6 +192,7 @@ def _annotate(
 
 def _plot(annotator: Annotator, row: AnnotatedFrame, figures: OutputFile, number: int | None) -> None:
     from dvfb_stream.cli.annotate.frame_figure import FramePicture, draw_frame
+    from dvfb_stream.cli.annotate.row_forms import trust
     from dvfb_stream.examination import examine
 
     assert row.frame is not None
@@ -205,7 +208,7 @@ def _plot(annotator: Annotator, row: AnnotatedFrame, figures: OutputFile, number
         scores=annotation.scores,
         thresholds=annotator.thresholds,
         labels=annotation.labels,
-        remark=f"fit residual {annotation.fit_residual:.3f} · novelty {annotation.novelty:.2f} · "
-        f"model {annotation.model}",
+        doubtful=annotation.doubtful,
+        remark=trust(annotation),
     )
     report_note(f"wrote {figures.save(draw_frame(picture), number)}")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ACCEPTED_COLOUR = "#1f8a78"
+DOUBTFUL_COLOUR = "#d9a441"
 REFUSED_COLOUR = "#b8bcc4"
 
 
@@ -45,6 +46,8 @@ class FramePicture:
     """Probability from which a label is accepted."""
     labels: Sequence[str]
     """Accepted labels."""
+    doubtful: Sequence[str] = ()
+    """Those neither accepted nor rejected."""
     remark: str
     """A line under the title."""
 
@@ -73,15 +76,23 @@ def draw_frame(picture: FramePicture) -> Figure:
 def _draw_scores(picture: FramePicture, axes: Axes) -> None:
     labels = list(picture.scores)
     places = range(len(labels))
-    colours = [ACCEPTED_COLOUR if label in picture.labels else REFUSED_COLOUR for label in labels]
+    colours = [_colour(picture, label) for label in labels]
     axes.barh(places, [picture.scores[label] for label in labels], color=colours, height=0.7)
     for place, label in zip(places, labels, strict=True):
         axes.plot([picture.thresholds[label]] * 2, [place - 0.42, place + 0.42], color="black", linewidth=1.2)
-        axes.text(1.02, place, f"{picture.scores[label]:.2f}", va="center", fontsize=8)
+        mark = "?" if label in picture.doubtful else ""
+        axes.text(1.02, place, f"{picture.scores[label]:.2f}{mark}", va="center", fontsize=8)
     axes.set_yticks(places, [TITLES.get(label, label) for label in labels], fontsize=8)
     axes.set_xlim(0, 1.15)
     axes.set_xticks([0, 0.5, 1])
     axes.invert_yaxis()
     axes.tick_params(axis="x", labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title("probabilities (green: accepted; line: threshold)", fontsize=9)
+    in_doubt = "; ?: doubtful" if picture.doubtful else ""
+    axes.set_title(f"probabilities (green: accepted{in_doubt}; line: threshold)", fontsize=9)
+
+
+def _colour(picture: FramePicture, label: str) -> str:
+    if label in picture.labels:
+        return ACCEPTED_COLOUR
+    return DOUBTFUL_COLOUR if label in picture.doubtful else REFUSED_COLOUR

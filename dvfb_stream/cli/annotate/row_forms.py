@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+from collections.abc import Sequence
 from typing import IO, Any, Protocol
 
 from dvfb_stream.annotations import Annotation
@@ -101,27 +103,40 @@ class _Tables:
         rows, styles = [], []
         for label, score in annotation.scores.items():
             accepted = label in annotation.labels
-            rows.append((TITLES[label], "━" * round(score * BAR), f"{score:.3f}", "●" if accepted else ""))
+            mark = ACCEPTED if accepted else DOUBTFUL if label in annotation.doubtful else ""
+            rows.append((TITLES[label], "━" * round(score * BAR), f"{score:.3f}", mark))
             styles.append("bold" if accepted else "dim")
         print_table(("label", "", "probability", "accepted"), rows, styles=styles, stream=self._stream)
-        self._print(
-            f"fit residual {annotation.fit_residual:.3f} · novelty {annotation.novelty:.2f} · "
-            f"model {annotation.model}\n",
-            style="dim",
-        )
+        self._print(f"{trust(annotation)}\n", style="dim")
 
     def _print_stack(self) -> None:
         rows, styles = [], []
         for index, annotation in self._rows:
-            accepted = ", ".join(
-                f"{TITLES[label]} {annotation.scores[label]:.2f}" for label in annotation.labels
-            )
-            said = (accepted or "none") if annotation.ok else f"failed: {annotation.reason}"
-            numbers = (f"{annotation.fit_residual:.3f}", f"{annotation.novelty:.2f}")
-            rows.append((str(index), said, *(numbers if annotation.ok else ("", ""))))
+            said = _listed(annotation, annotation.labels) or "none"
+            cells = {
+                "frame": str(index),
+                ACCEPTED_COLUMN: said if annotation.ok else f"failed: {annotation.reason}",
+            }
+            if annotation.ok:
+                cells |= {
+                    "doubtful": _listed(annotation, annotation.doubtful, mark=DOUBTFUL),
+                    "order": _order(annotation),
+                    "fit residual": f"{annotation.fit_residual:.3f}",
+                    "novelty": f"{annotation.novelty:.2f}",
+                }
+            rows.append(cells)
             styles.append("" if annotation.ok else "red")
+        # Of a model that doubts and measures nothing, there is nothing to show.
+        columns = [name for name in STACK if name not in SELDOM or any(row.get(name) for row in rows)]
         self._print(f"{self._file}, {len(rows)} frames", style="bold")
-        print_table(STACK, rows, styles=styles, breakable=STACK[1:2], stream=self._stream)
+        print_table(
+            columns,
+            [[row.get(name, "") for name in columns] for row in rows],
+            styles=styles,
+            breakable=(ACCEPTED_COLUMN, "doubtful"),
+            dim=("doubtful",),
+            stream=self._stream,
+        )
         self._print(f"model {self._rows[0][1].model}\n", style="dim")
 
     def _print(self, line: str, style: str) -> None:
@@ -130,4 +145,29 @@ class _Tables:
 
 BAR = 12
 """Characters of a probability of 1."""
-STACK = ("frame", "accepted labels and their probabilities", "fit residual", "novelty")
+ACCEPTED, DOUBTFUL = "●", "?"
+ACCEPTED_COLUMN = "accepted labels and their probabilities"
+STACK = ("frame", ACCEPTED_COLUMN, "doubtful", "order", "fit residual", "novelty")
+SELDOM = ("doubtful", "order")
+"""Columns that are left out where they are empty."""
+
+
+def trust(annotation: Annotation) -> str:
+    """Return a line that says how far to trust an annotation, what was measured, and which model it is of."""
+    figures = [f"fit residual {annotation.fit_residual:.3f}", f"novelty {annotation.novelty:.2f}"]
+    if annotation.measured_order:
+        figures.append(
+            f"measured order {annotation.measured_order}, contrast {annotation.measured_contrast:.2f}"
+        )
+    elif not math.isnan(annotation.measured_contrast):
+        figures.append("no order measured")
+    return " · ".join([*figures, f"model {annotation.model}"])
+
+
+def _listed(annotation: Annotation, labels: Sequence[str], *, mark: str = "") -> str:
+    return ", ".join(f"{TITLES[label]} {annotation.scores[label]:.2f}{mark}" for label in labels)
+
+
+def _order(annotation: Annotation) -> str:
+    order = annotation.measured_order
+    return f"{order} ({annotation.measured_contrast:.2f})" if order else ""

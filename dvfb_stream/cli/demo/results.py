@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
@@ -19,7 +20,7 @@ from dvfb_stream.annotator import Annotator
 from dvfb_stream.catalog import find_runs, read_annotations
 from dvfb_stream.cli.output_files import figure_file
 from dvfb_stream.cli.plot.contact_sheet import (
-    MISSED,
+    DOUBTFUL,
     RIGHT,
     WRONG,
     SheetFrame,
@@ -82,7 +83,8 @@ class Presentation:
         )
         self._print(
             "A line a frame: what the coefficients leave unexplained (residual), how unlike the training frames it "
-            "is (novelty), and its accepted labels with their probabilities.\n"
+            "is (novelty), the order measured along the azimuth, and its accepted labels with their probabilities; "
+            "doubtful ones have a question mark.\n"
         )
 
     def answer(self, catalog: Any) -> None:
@@ -145,10 +147,11 @@ class Presentation:
         self._print()
         if not self._files:
             counts = count_verdicts(runs)
-            there = counts[RIGHT] + counts[MISSED]
+            there = sum(len(frame.truth or ()) for run in runs for frame in run.frames)
+            in_doubt = f" {counts[DOUBTFUL]} are doubtful." if counts[DOUBTFUL] else ""
             self._print(
                 f"Of {there} labels that are really there, {counts[RIGHT]} were found; "
-                f"{counts[WRONG]} were found that are not."
+                f"{counts[WRONG]} were found that are not.{in_doubt}"
             )
         drawn = sum(len(run.frames) for run in runs)
         self._print(f"Contact sheet of {drawn} frames: {path}")
@@ -208,11 +211,14 @@ def _sheet_frame(
         image, mask = view.image, view.mask
     else:
         image, mask = np.zeros((plan.size, plan.size), np.float32), np.zeros((plan.size, plan.size), np.bool_)
+    if truth is not None and row["status"] == "ok":  # what the model does not know it cannot miss
+        truth = tuple(label for label in truth if not math.isnan(row[label]))
     return SheetFrame(
         index=row["frame"],
         image=image,
         mask=mask,
         labels=tuple(filter(None, row["labels"].split(","))),
+        doubtful=tuple(filter(None, row["doubtful"].split(","))),
         truth=truth,
         failure=row["reason"],
     )

@@ -27,9 +27,17 @@ LINE_INCHES = 0.14
 """Height of one label in `LABEL_POINTS`."""
 LABEL_POINTS = 7.5
 
-ACCEPTED_CAPTION = "below each frame: its accepted labels; masked pixels are blue"
-RIGHT, WRONG, MISSED, UNJUDGED = "✓", "✗", "○", "·"
-COLOURS = {RIGHT: "#1f8a78", WRONG: "#c0392b", MISSED: "#8a6d00", UNJUDGED: "#222222"}
+ACCEPTED_CAPTION = (
+    "below each frame: its accepted labels, doubtful ones with a question mark; masked pixels are blue"
+)
+RIGHT, WRONG, DOUBTFUL, MISSED, UNJUDGED = "✓", "✗", "?", "○", "·"
+COLOURS = {
+    RIGHT: "#1f8a78",
+    WRONG: "#c0392b",
+    DOUBTFUL: "#7a7f88",
+    MISSED: "#8a6d00",
+    UNJUDGED: "#222222",
+}
 """Each mark has a colour and a sign, for those who cannot tell the colours."""
 
 
@@ -45,17 +53,21 @@ class SheetFrame:
     """(S, S), True = valid."""
     labels: tuple[str, ...]
     """Accepted labels."""
+    doubtful: tuple[str, ...] = ()
+    """Labels neither accepted nor rejected."""
     truth: tuple[str, ...] | None
     """Labels that are really visible; None: nobody knows."""
     failure: str = ""
     """Why there are no labels, if the frame could not be annotated."""
 
     def verdicts(self) -> list[tuple[str, str]]:
-        """Return (mark, label): accepted ones first, then those that were missed."""
+        """Return (mark, label): accepted ones first, then the doubtful ones, then those that were missed."""
+        in_doubt = [(DOUBTFUL, label) for label in self.doubtful]
         if self.truth is None:
-            return [(UNJUDGED, label) for label in self.labels]
+            return [(UNJUDGED, label) for label in self.labels] + in_doubt
         accepted = [(RIGHT if label in self.truth else WRONG, label) for label in self.labels]
-        return accepted + [(MISSED, label) for label in self.truth if label not in self.labels]
+        said = {*self.labels, *self.doubtful}
+        return accepted + in_doubt + [(MISSED, label) for label in self.truth if label not in said]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -115,10 +127,12 @@ def _rows(run: SheetRun, columns: int) -> list[Sequence[SheetFrame]]:
 
 def _draw_legend(figure: Figure, runs: Sequence[SheetRun], caption: str, *, x: float, y: float) -> None:
     counts = count_verdicts(runs)
-    if counts[UNJUDGED] or not any(counts.values()):
+    if counts[UNJUDGED] or not any(counts[mark] for mark in (RIGHT, WRONG, MISSED)):
         figure.text(x, y, caption, fontsize=8.5, va="center")
         return
     words = {RIGHT: "rightly accepted", WRONG: "accepted, but not there", MISSED: "there, but not accepted"}
+    if counts[DOUBTFUL]:
+        words[DOUBTFUL] = "doubtful"
     for number, (mark, meaning) in enumerate(words.items()):
         offset = number * 2.3 / figure.get_figwidth()
         figure.text(
