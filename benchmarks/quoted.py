@@ -17,6 +17,7 @@ from textwrap import fill
 from typing import Any
 
 from dvfb_stream.cli.models import card_of
+from dvfb_stream.labels import TITLES
 from dvfb_stream.reproduction import paper
 from dvfb_stream.training.real_frames.card_section import stated
 
@@ -224,6 +225,16 @@ def adaptation() -> str:
     return "\n".join(lines)
 
 
+def label_shares() -> str:
+    """Return how often simulated frames have each label, beside the paper."""
+    found = results_of("label-shares")
+    here = f"first {found['frames']:,} frames of seed {found['seed']}"
+    lines = [f"| label | {here} | paper |", "| --- | --- | --- |"]
+    for label, share in found["shares"].items():
+        lines.append(f"| {TITLES[label]} | {share:.3f} | {paper.POSITIVE_RATIOS[label]:.3f} |")
+    return "\n".join(lines)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "real-and-simulated": real_and_simulated,
     "cost": cost,
@@ -231,10 +242,11 @@ PARTS: dict[str, Callable[[], str]] = {
     "seven-frames": seven_frames,
     "precise": precise,
     "adaptation": adaptation,
+    "label-shares": label_shares,
 }
 """What a mark names."""
 
-QUOTING = ("README.md", "docs/models.md", "docs/training.md")
+QUOTING = ("README.md", "docs/models.md", "docs/simulate.md", "docs/training.md")
 """Pages with marks."""
 
 

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
         ["benchmarks.view_speed", "--help"],
         ["benchmarks.count_scale", "--help"],
         ["benchmarks.tilt", "--help"],
+        ["benchmarks.label_shares", "--help"],
         ["benchmarks.worker", "--help"],
     ],
 )

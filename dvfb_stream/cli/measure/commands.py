@@ -250,7 +250,9 @@ def novelty(
 
 
 def tables(table: Table, *, json: Json = False) -> None:
-    """Print a table of the paper, ours beside the paper's, as it was measured for this version.
+    """Print a table of the paper, ours beside the paper's, as it was last measured.
+
+    The lines beneath say how the networks were fitted, and whether by an earlier simulator.
 
     dvfb tables 2
 
