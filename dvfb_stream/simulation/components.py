@@ -33,6 +33,8 @@ class Terms:
     """A, (n, AZIMUTHS) float64, mean 1; None: isotropic."""
     speckled: bool = False
     """Whether a coherent beam breaks it into speckles."""
+    of_sample: bool = True
+    """Whether the sample scatters it; else slits and windows do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -20,6 +20,10 @@ class Stream(IntEnum):
     FRAME = 1
     STRUCTURE = 2
     PIXELS = 3
+    CIRCUMSTANCES = 4
+    """What real beamlines do to an experiment: apart from its other numbers, which do not change by it."""
+    ADDITIONS = 5
+    """The same of a frame."""
 
 
 @functools.lru_cache(maxsize=64)

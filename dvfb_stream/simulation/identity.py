@@ -11,7 +11,7 @@ from typing import Any
 from dvfb_stream import __version__
 from dvfb_stream.simulation.simulator import Simulator
 
-FORMAT = 2
+FORMAT = 3
 """Of the dataset; another number where the layout of docs/simulate.md changes."""
 
 

@@ -16,19 +16,20 @@ from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import find_device
 from dvfb_stream.frames import Geometry
-from dvfb_stream.labels import LABELS
+from dvfb_stream.labels import ALL_LABELS, FURTHER_LABELS, LABELS
 from dvfb_stream.simulation.beamline.experiment import Experiment, draw_experiment
 from dvfb_stream.simulation.beamline.exposure import poisson, speckle_field
-from dvfb_stream.simulation.beamline.surroundings import Surroundings, draw_surroundings
-from dvfb_stream.simulation.components import Drawn, Record
+from dvfb_stream.simulation.beamline.surroundings import draw_surroundings
+from dvfb_stream.simulation.components import Record
 from dvfb_stream.simulation.draws import Draws, Stream
+from dvfb_stream.simulation.expectation import expected_in_bins
+from dvfb_stream.simulation.frame_labels import add_frame_labels
 from dvfb_stream.simulation.physics import beamline
 from dvfb_stream.simulation.rendering import (
     FRAMES_AT_A_TIME,
     BinnedEvaluation,
     Evaluation,
     PixelImages,
-    in_sectors,
 )
 from dvfb_stream.simulation.sample.mixture import draw_sample
 from dvfb_stream.simulation.settings import DETECTOR, SimulationSettings
@@ -54,6 +55,8 @@ class SimulatedFrame:
     geometry: Geometry
     labels: tuple[str, ...]
     """What is visible, in the order of `LABELS`; docs/labels.md defines it."""
+    further_labels: tuple[str, ...]
+    """What is visible besides, in the order of `FURTHER_LABELS`."""
     components: tuple[dict[str, Any], ...]
     """Everything that was drawn, visible or not: name and parameters, JSON-ready."""
     experiment: dict[str, Any]
@@ -68,10 +71,10 @@ class SimulatedBatch:
     """Index of the first frame."""
     pixels: Tensor
     """(B, H, W) counts a detector pixel, on the simulator's device: int32 at detector resolution, else float32."""
-    labels: Tensor
-    """(B, 10) bool on the CPU, in the order of `LABELS`."""
+    all_labels: Tensor
+    """(B, 18) bool on the CPU, in the order of `ALL_LABELS`."""
     geometry: Geometry
-    """Of every frame."""
+    """Of every frame, as it is stated."""
     experiment: dict[str, Any]
     """What they share, JSON-ready: number, detector, distance, tilt, beamstop and the like."""
     records: tuple[Record, ...]
@@ -79,6 +82,16 @@ class SimulatedBatch:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    @property
+    def labels(self) -> Tensor:
+        """(B, 10) bool on the CPU, in the order of `LABELS`."""
+        return self.all_labels[:, : len(LABELS)]
+
+    @property
+    def further_labels(self) -> Tensor:
+        """(B, 8) bool on the CPU, in the order of `FURTHER_LABELS`."""
+        return self.all_labels[:, len(LABELS) :]
 
     @cached_property
     def components(self) -> tuple[tuple[dict[str, Any], ...], ...]:
@@ -96,14 +109,15 @@ class SimulatedBatch:
             yield SimulatedFrame(
                 pixels=pixels[position],
                 geometry=self.geometry,
-                labels=tuple(
-                    label
-                    for label, shown in zip(LABELS, self.labels[position].tolist(), strict=True)
-                    if shown
-                ),
+                labels=_names(LABELS, self.labels[position]),
+                further_labels=_names(FURTHER_LABELS, self.further_labels[position]),
                 components=self.components[position],
                 experiment=self.experiment,
             )
+
+
+def _names(labels: Sequence[str], shown: Tensor) -> tuple[str, ...]:
+    return tuple(label for label, there in zip(labels, shown.tolist(), strict=True) if there)
 
 
 class Simulator:
@@ -181,8 +195,18 @@ class Simulator:
         SettingsError
             As `batches`.
         """
+        return self.all_labels(start, stop)[:, : len(LABELS)]
+
+    def all_labels(self, start: int, stop: int) -> Tensor:
+        """Return the same with the further labels, (stop - start, 18) bool, in the order of `ALL_LABELS`.
+
+        Raises
+        ------
+        SettingsError
+            As `batches`.
+        """
         _check_span(start, stop)
-        parts = [torch.zeros(0, len(LABELS), dtype=torch.bool)]
+        parts = [torch.zeros(0, len(ALL_LABELS), dtype=torch.bool)]
         for number, first, end in self._together(start, stop, FRAMES_TOGETHER):
             with torch.no_grad():
                 scene = _Scene(self.seed, self._experiment(number), np.arange(first, end), self.settings)
@@ -214,7 +238,7 @@ class Simulator:
         return SimulatedBatch(
             first=start,
             pixels=self._exposed(scene),
-            labels=scene.labels(),
+            all_labels=scene.labels(),
             geometry=experiment.raster.geometry,
             experiment=experiment.described(),
             records=(*scene.drawn.records, *scene.around.drawn.records),
@@ -272,6 +296,7 @@ class _Scene:
         self.experiment = experiment
         self.drawn = draw_sample(draws, experiment, indices, level, settings, seed=seed)
         self.around = draw_surroundings(draws, experiment, level, settings)
+        self._fold_rule = settings.fold_rule
         self._view = Evaluation(experiment.view_table)
 
     @cached_property
@@ -281,10 +306,11 @@ class _Scene:
         return self._view if table is self.experiment.view_table else Evaluation(table)
 
     def labels(self) -> Tensor:
-        """Return the labels, (n, 10) bool on the CPU."""
+        """Return the labels, (n, 18) bool on the CPU."""
         binned = BinnedEvaluation(self._view, self.experiment.bins)
-        expected = _expected_in_bins(self.experiment, binned, self.drawn, self.around)
-        return labels_of(self.drawn, expected, binned)
+        expectation = expected_in_bins(self.experiment, binned, self.drawn, self.around)
+        shown = labels_of(self.drawn, expectation.total, binned, fold_rule=self._fold_rule)
+        return add_frame_labels(shown, expectation, self.experiment, fold_rule=self._fold_rule)
 
 
 class _Images:
@@ -327,25 +353,3 @@ class _Images:
         if raster.blur:
             arriving = beamline.point_spread(arriving, raster.blur)
         return arriving.mul_(raster.response)
-
-
-def _expected_in_bins(
-    experiment: Experiment, binned: BinnedEvaluation, drawn: Drawn, around: Surroundings
-) -> Tensor:
-    """Return expected counts summed over the valid pixels of each polar bin, (n, SECTORS, B)."""
-    bins, count = experiment.bins, len(around.dark)
-    if experiment.grazing is None:
-        expected = binned.total([*drawn.terms, *around.drawn.terms], drawn.patterns, count).mul_(bins.seen)
-    else:
-        expected = binned.total(drawn.terms, drawn.patterns, count).mul_(bins.seen)
-        expected.addcmul_(binned.total(around.drawn.terms, [], count), bins.seen_beamline)
-    if len(around.streaks.frame):
-        table = experiment.view_table
-        radii = table.radii[::2][: bins.seen.shape[1]].float()
-        x, y = (radii * way(table.azimuths).float()[:, None] for way in (torch.cos, torch.sin))
-        for row, position in enumerate(around.streaks.frame):
-            streak = in_sectors(around.streaks.at(x, y, row, step=1.0)[None])[0]
-            expected[int(position)].addcmul_(streak.double(), bins.seen_beamline)
-    dark = torch.from_numpy(around.dark).to(expected.device)[:, None, None]
-    expected += dark * bins.pixels
-    return torch.minimum(expected, bins.pixels * experiment.detector.saturation)

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvfb_stream.labels import IMPLICATIONS, LABELS
+from dvfb_stream.labels import ALL_LABELS, FURTHER_IMPLICATIONS, IMPLICATIONS
 from dvfb_stream.simulation.beamline.raster import SECTORS, Bins
 from dvfb_stream.simulation.components import Diffuse, Drawn, Maxima
 from dvfb_stream.simulation.rendering import BinnedEvaluation
+from dvfb_stream.simulation.settings import BY_CONTRAST, BY_DIFFUSE
 
 RING_CONTRAST = 0.05
 """A ring stands out by this share of what lies under it; less drowns in the steps of grey of a picture."""
@@ -51,6 +52,9 @@ DIFFUSE_CONTRAST = 0.25
 """Share of what else is there by which it must stand out in each of them."""
 DIFFUSE_DETECTION = math.sqrt(DIFFUSE_PIXELS * 10.0)
 """Signal to noise over those pixels: that of 400 pixels of 10 counts each."""
+FOLD_RADII = 3
+"""View pixels of radius over which a variation along the azimuth must be seen, where no ring or halo says where: as
+many as a narrow ring has."""
 
 FOLDS = {2: "two_fold", 4: "four_fold", 6: "six_fold"}
 TINY = 1e-9
@@ -65,8 +69,12 @@ class Modulation:
     """Whether enough of the circle is seen to tell the order of the symmetry."""
 
 
-def labels_of(drawn: Drawn, total: Tensor, binned: BinnedEvaluation) -> Tensor:
-    """Return the labels of frames, (n, 10) bool on the CPU, in the order of `LABELS`.
+def labels_of(
+    drawn: Drawn, total: Tensor, binned: BinnedEvaluation, *, fold_rule: str = BY_DIFFUSE
+) -> Tensor:
+    """Return the labels that structures decide, (n, 18) bool on the CPU, in the order of `ALL_LABELS`.
+
+    `dvfb_stream.simulation.frame_labels` decides the others, which are False here.
 
     Parameters
     ----------
@@ -76,11 +84,14 @@ def labels_of(drawn: Drawn, total: Tensor, binned: BinnedEvaluation) -> Tensor:
         Expected counts of the frames summed over the valid pixels of each polar bin, (n, SECTORS, B).
     binned
         Evaluates what was drawn in the polar bins of their experiment.
+    fold_rule
+        ``diffuse`` or ``contrast``, as `SimulationSettings.fold_rule`.
     """
     bins = binned.bins
     nearer = torch.nn.functional.pad(total.cumsum(dim=2), (1, 0))  # counts nearer than each radius
-    found = np.zeros((len(total), len(LABELS)), dtype=np.bool_)
-    place = {label: number for number, label in enumerate(LABELS)}
+    found = np.zeros((len(total), len(ALL_LABELS)), dtype=np.bool_)
+    place = {label: number for number, label in enumerate(ALL_LABELS)}
+    by_contrast = fold_rule == BY_CONTRAST
 
     def give(label: str, frame: np.ndarray, where: Tensor | np.ndarray) -> None:
         found[frame[np.asarray(where.cpu() if isinstance(where, Tensor) else where)], place[label]] = True
@@ -97,21 +108,29 @@ def labels_of(drawn: Drawn, total: Tensor, binned: BinnedEvaluation) -> Tensor:
             maxima, nearer, bins, binned.radial(maxima.terms), binned.sectors(maxima.terms)
         )
         seen, anisotropic = visible.cpu().numpy(), (visible & modulation.anisotropic).cpu().numpy()
+        varies = modulation.anisotropic.cpu().numpy() if by_contrast else anisotropic
         halo = maxima.width >= HALO_WIDTH * maxima.radius
         give("halo", frame, seen & halo)
         give("symmetry_halo", frame, anisotropic & halo)
         give("rings", frame, seen & ~halo)
         give("symmetry_rings", frame, anisotropic & ~halo & maxima.textured)
         give("higher_orders", frame, _several(maxima, seen & ~halo))
-        give_folds(frame, maxima.order, anisotropic & modulation.order_known.cpu().numpy())
+        give("rings_isotropic", frame, seen & ~anisotropic & ~halo)
+        give("rings_oriented", frame, anisotropic & ~halo & maxima.textured)
+        give("rings_spotted", frame, anisotropic & ~halo & ~maxima.textured)
+        give_folds(frame, maxima.order, varies & modulation.order_known.cpu().numpy())
     for diffuse in drawn.diffuse:
         frame = diffuse.intensity.frame
-        visible, modulation = _see_diffuse(diffuse, total, bins, binned.rates(diffuse.intensity))
+        visible, modulation = _see_diffuse(
+            diffuse, total, bins, binned.rates(diffuse.intensity), by_contrast=by_contrast
+        )
         if diffuse.smooth:
             give("diffuse_high_q" if diffuse.rises else "diffuse_low_q", frame, visible)
-        told = (visible & modulation.anisotropic & modulation.order_known).cpu().numpy()
-        give_folds(frame, np.full(len(frame), diffuse.order), told)
-    for label, implied in IMPLICATIONS.items():
+        told = modulation.anisotropic & modulation.order_known
+        if not by_contrast:
+            told = visible & told
+        give_folds(frame, np.full(len(frame), diffuse.order), told.cpu().numpy())
+    for label, implied in (IMPLICATIONS | FURTHER_IMPLICATIONS).items():
         found[:, place[implied]] |= found[:, place[label]]
     return torch.from_numpy(found)
 
@@ -178,7 +197,8 @@ def _see_maxima(
     mean_rate = profile * ((among * sectors) @ bins.seen) / (among @ bins.seen).clamp(min=TINY)
     even = mean_rate @ bins.seen.T
     order = torch.from_numpy(maxima.order).to(device)
-    return visible, _modulation(order, signal, even, counts, covered, bins.depth)
+    modulation = _modulation(order, signal, even, counts, covered & on_detector[:, None], bins.depth)
+    return visible, modulation
 
 
 def _modulation(
@@ -212,7 +232,9 @@ def _spread(values: Tensor, covered: Tensor) -> Tensor:
     return torch.sqrt((((values - mean[:, None]) * covered) ** 2).sum(dim=1) / number)
 
 
-def _see_diffuse(diffuse: Diffuse, total: Tensor, bins: Bins, rates: Tensor) -> tuple[Tensor, Modulation]:
+def _see_diffuse(
+    diffuse: Diffuse, total: Tensor, bins: Bins, rates: Tensor, *, by_contrast: bool
+) -> tuple[Tensor, Modulation]:
     """Return which rows of diffuse scattering are visible, (n,) bool, and what of their variation.
 
     `rates` is what they have in a pixel of each bin, (n, SECTORS, B).
@@ -232,8 +254,11 @@ def _see_diffuse(diffuse: Diffuse, total: Tensor, bins: Bins, rates: Tensor) -> 
         return visible & _rise_shows(rates, stands_out, counts, bins), Modulation(none, none)
     if not diffuse.order:
         return visible, Modulation(none, none)
-    # The band of radii in which a third of the sectors stand out shows the anisotropy.
-    band = stands_out.sum(dim=1) * 3 >= (bins.seen > 0).sum(dim=0).clamp(min=1)
+    if by_contrast:
+        band = _varying_radii(signals, counts, rates, bins)
+    else:
+        # The band of radii in which a third of the sectors stand out shows the anisotropy.
+        band = stands_out.sum(dim=1) * 3 >= (bins.seen > 0).sum(dim=0).clamp(min=1)
     weight = band.double() @ bins.seen.T
     covered = weight > 0.15 * weight.max(dim=1, keepdim=True).values
     mean_rate = (signals * covered[:, :, None]).sum(dim=1) / (covered.double() @ bins.seen).clamp(min=TINY)
@@ -245,7 +270,30 @@ def _see_diffuse(diffuse: Diffuse, total: Tensor, bins: Bins, rates: Tensor) -> 
         covered,
         bins.depth,
     )
+    if by_contrast:
+        wide = band.sum(dim=1) >= FOLD_RADII
+        modulation = Modulation(modulation.anisotropic & wide, modulation.order_known)
     return visible, modulation
+
+
+def _varying_radii(signals: Tensor, counts: Tensor, rates: Tensor, bins: Bins) -> Tensor:
+    """Return the radii at which the variation along the azimuth is plain against all that is there, (n, B) bool.
+
+    A fibre's streak fills few sectors: it need not stand out in a third of them for its fold to be seen.
+    """
+    seen = bins.seen > 0.5 * bins.pixels.clamp(min=TINY)
+    number = seen.sum(dim=0).clamp(min=1)
+    # Shares of all counts: what sectors see more or less of a radius falls out.
+    share = torch.where(seen, bins.seen / bins.pixels.clamp(min=TINY), 0.0)
+    level = torch.where(seen, counts / bins.pixels.clamp(min=TINY), 0.0).sum(dim=1) / number
+    signal = torch.where(seen, rates, 0.0)
+    mean = signal.sum(dim=1) / number
+    spread = torch.sqrt(torch.where(seen, (rates - mean[:, None]) ** 2, 0.0).sum(dim=1) / number)
+    passed = share.sum(dim=0) / number
+    enough = seen.sum(dim=0) * 2 >= SECTORS * FOLD_COVERAGE
+    return (
+        enough & (spread >= MODULATION * mean) & (spread * passed >= DILUTED_MODULATION * level) & (mean > 0)
+    )
 
 
 def _rise_shows(rates: Tensor, stands_out: Tensor, counts: Tensor, bins: Bins) -> Tensor:

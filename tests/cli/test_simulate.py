@@ -20,7 +20,7 @@ from dvfb_stream.cli.simulate.dataset import DatasetWriter
 from dvfb_stream.cli.simulate.layout import masked_in
 from dvfb_stream.cli.simulate.parts import PartsFolder
 from dvfb_stream.files import read_mask
-from dvfb_stream.labels import LABELS
+from dvfb_stream.labels import ALL_LABELS, FURTHER_LABELS, LABELS
 from dvfb_stream.simulation import SimulationSettings, Simulator
 
 SMALL = """
@@ -54,12 +54,15 @@ def test_the_dataset_holds_what_the_simulator_makes(dvfb, tmp_path, small):
         assert json.loads(file.attrs["settings"])["size"] == 40
         assert file[file.attrs["default"]]["data"].attrs["signal"] == "pixels"
         assert list(file["entry/labels"].attrs["names"]) == list(LABELS)
+        assert list(file["entry/further_labels"].attrs["names"]) == list(FURTHER_LABELS)
         experiments = file["entry/experiments"]
         assert list(experiments["number"]) == [0, 1, 2]
         for index, frame in enumerate(frames):
             np.testing.assert_array_equal(file["entry/data/pixels"][index], frame.pixels)
             shown = [name for name, yes in zip(LABELS, file["entry/labels"][index], strict=True) if yes]
             assert tuple(shown) == frame.labels
+            further = zip(FURTHER_LABELS, file["entry/further_labels"][index], strict=True)
+            assert tuple(name for name, yes in further if yes) == frame.further_labels
             assert json.loads(file["entry/components"][index]) == list(frame.components)
             row = file["entry/experiment_of_frame"][index]
             assert experiments["center_x"][row] == frame.geometry.center_x
@@ -301,7 +304,7 @@ def test_detector_frames_of_one_detector_are_its_counts(dvfb, tmp_path):
     assert facts["count"] == 2
     assert facts["resumed_from"] == 0
     assert facts["frames_per_second"] > 0
-    assert set(facts["ratios"]) == set(LABELS)
+    assert tuple(facts["ratios"]) == ALL_LABELS
     with h5py.File(path) as file:
         assert file["entry/data/pixels"].shape == (2, 619, 487)
         assert file["entry/data/pixels"].dtype == np.int32

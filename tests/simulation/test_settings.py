@@ -28,6 +28,17 @@ def test_settings_survive_json():
         assert back.detector_models() == settings.detector_models()
 
 
+def test_settings_of_real_beamlines_can_be_changed_by_name():
+    settings = SimulationSettings.real_beamlines(glow=0.0, size=64)
+    assert (settings.glow, settings.size, settings.fold_rule) == (0.0, 64, "contrast")
+    assert (
+        SimulationSettings.from_dict(json.loads(json.dumps(settings.as_dict()))).as_dict()
+        == settings.as_dict()
+    )
+    with pytest.raises(SettingsError, match="did you mean glow"):
+        SimulationSettings.real_beamlines(glo=0.5)
+
+
 def test_a_table_changes_a_known_detector():
     settings = SimulationSettings(detectors={"pilatus_1m": {"uniformity": 0.0}})
     ((model, weight),) = settings.detector_models()
@@ -51,6 +62,10 @@ def test_a_table_changes_a_known_detector():
         ({"window": True}, "window is a share and must lie from 0 to 1, not True"),
         ({"more_structures": -1}, "more_structures must lie from 0 to 3, not -1"),
         ({"blank": 0.6, "diffuse_only": 0.6}, "add up to 1.2; lower one"),
+        ({"round_detector": 0.6, "cropped_detector": 0.5}, "add up to 1.1; lower one"),
+        ({"central": 0.6, "off_detector": 0.5}, "add up to 1.1; lower one"),
+        ({"small_pattern": 0.6, "large_pattern": 0.5}, "add up to 1.1; lower one"),
+        ({"fold_rule": "size"}, "fold_rule must be 'diffuse' or 'contrast', not 'size'"),
         ({"grasing": 0.1}, "there is no simulation setting 'grasing'; did you mean grazing?"),
         ({"structures": {"spheres": 1.0}}, "structures: there is no 'spheres'; did you mean sphere?"),
         ({"structures": {"sphere": -1.0}}, "the odds of sphere must be a number, 0 or more, not -1.0"),
@@ -101,7 +116,8 @@ def test_wrong_settings_are_refused_with_the_value_and_the_cure(wrong, message):
             "diffuse_only",
         ),
         *("blank", "sample", "diffuse", "low_q", "anisotropic_low_q", "high_q", "parasitic", "background"),
-        *("streaks", "zingers"),
+        *("streaks", "zingers", "round_detector", "cropped_detector", "declared_outline", "arms", "shadows"),
+        *("central", "off_detector", "small_pattern", "large_pattern", "glow", "low_q_beneath", "misaligned"),
     ],
 )
 def test_every_share_lies_from_nothing_to_all(name):

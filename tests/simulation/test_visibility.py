@@ -12,6 +12,7 @@ from dvfb_stream.simulation.beamline.experiment import draw_experiment
 from dvfb_stream.simulation.beamline.raster import SECTORS
 from dvfb_stream.simulation.components import Diffuse, Drawn, Maxima, Pattern, Terms, oriented, peaks
 from dvfb_stream.simulation.rendering import BinnedEvaluation, Evaluation
+from dvfb_stream.simulation.settings import BY_DIFFUSE
 from dvfb_stream.simulation.visibility import labels_of
 
 PLAIN = {
@@ -75,7 +76,7 @@ def diffuse(radial, *, rises=False):
     return Diffuse(intensity=Terms(frame=np.zeros(1, dtype=np.int64), radial=radial), rises=rises)
 
 
-def all_labels(experiment, *parts, background=1.0, frames=1):
+def all_labels(experiment, *parts, background=1.0, frames=1, fold_rule=BY_DIFFUSE):
     drawn = Drawn()
     for part in parts:
         if isinstance(part, Maxima):
@@ -86,7 +87,7 @@ def all_labels(experiment, *parts, background=1.0, frames=1):
             (drawn.patterns if isinstance(part.intensity, Pattern) else drawn.terms).append(part.intensity)
     binned = BinnedEvaluation(Evaluation(experiment.view_table), experiment.bins)
     total = (binned.total(drawn.terms, drawn.patterns, frames) + background) * experiment.bins.seen
-    found = labels_of(drawn, total, binned)
+    found = labels_of(drawn, total, binned, fold_rule=fold_rule)[:, : len(LABELS)]
     return [tuple(label for label, shown in zip(LABELS, row, strict=True) if shown) for row in found.tolist()]
 
 

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from dvfb_stream.cli.options import Device, Json, option
+from dvfb_stream.cli.options import Device, Json, flag, option
 from dvfb_stream.cli.terminal import TaskProgress, WrongCallError, quiet_libraries, report_note, say
 from dvfb_stream.errors import SettingsError
 
@@ -39,6 +39,15 @@ def simulate(
     detector: Annotated[
         str | None, option("NAME", "One detector for all: pilatus_1m, eiger_4m, ccd, ...", panel=WHAT)
     ] = None,
+    real_beamlines: Annotated[
+        bool,
+        flag(
+            "With what real detectors and optics do: round and cropped detectors, oblique arms, glow, fibres over "
+            "scattering at low q, wrong centres, ...",
+            "--real-beamlines",
+            panel=WHAT,
+        ),
+    ] = False,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -52,11 +61,13 @@ def simulate(
 
     dvfb simulate --preview sheet.png
 
+    dvfb simulate --real-beamlines --count 30000 --out real.h5
+
     dvfb simulate --count 50 --raster detector --detector pilatus_1m --out pilatus.h5
     """
     if out is None and preview is None:
         raise WrongCallError("nothing to do: give --out DATASET.h5, --preview SHEET.png or both")
-    chosen = _settings(settings, raster, detector)
+    chosen = _settings(settings, raster, detector, real_beamlines=real_beamlines)
     from dvfb_stream.cli.output_files import figure_file
     from dvfb_stream.simulation import Simulator
 
@@ -80,7 +91,9 @@ def simulate(
         say(f"wrote {preview}")
 
 
-def _settings(path: Path | None, raster: str | None, detector: str | None) -> SimulationSettings:
+def _settings(
+    path: Path | None, raster: str | None, detector: str | None, *, real_beamlines: bool
+) -> SimulationSettings:
     values: dict[str, Any] = {}
     if path is not None:
         try:
@@ -106,6 +119,8 @@ def _settings(path: Path | None, raster: str | None, detector: str | None) -> Si
         # Frames of one dataset are of one shape.
         values.setdefault("sideways", 0.0)
     try:
+        if real_beamlines:
+            return SimulationSettings.real_beamlines(**values)
         return SimulationSettings.from_dict(values)
     except SettingsError as error:
         raise WrongCallError(str(error)) from error
@@ -160,8 +175,9 @@ def _show(result: dict[str, Any]) -> None:
     from dvfb_stream.reproduction.paper import POSITIVE_RATIOS
 
     say(f"{'':20}{'here':>8}{'paper':>8}")
-    for label, paper in POSITIVE_RATIOS.items():
-        say(f"{TITLES[label]:20}{result['ratios'][label]:8.3f}{paper:8.3f}")
+    for label, share in result["ratios"].items():
+        paper = f"{POSITIVE_RATIOS[label]:8.3f}" if label in POSITIVE_RATIOS else ""
+        say(f"{TITLES[label]:20}{share:8.3f}{paper}")
     frames = f"{result['count']} frames of seed {result['seed']}"
     speed, kept = result["frames_per_second"], result["resumed_from"]
     if speed is None:

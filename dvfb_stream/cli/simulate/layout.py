@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dvfb_stream.errors import MissingExtraError
-from dvfb_stream.labels import LABELS
+from dvfb_stream.labels import ALL_LABELS, FURTHER_LABELS, LABELS
 from dvfb_stream.simulation import SimulatedBatch
 
 try:
@@ -24,14 +24,14 @@ except ImportError as error:
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PIXELS, LABEL_TABLE = "entry/data/pixels", "entry/labels"
+PIXELS, LABEL_TABLE, FURTHER_TABLE = "entry/data/pixels", "entry/labels", "entry/further_labels"
 COMPONENTS, EXPERIMENT_OF = "entry/components", "entry/experiment_of_frame"
 EXPERIMENTS = "entry/experiments"
 NUMBER, DESCRIPTION = f"{EXPERIMENTS}/number", f"{EXPERIMENTS}/description"
 CENTER_X, CENTER_Y, MASKED = (f"{EXPERIMENTS}/{name}" for name in ("center_x", "center_y", "masked"))
 MASK_OF_FORMAT_1 = f"{EXPERIMENTS}/mask"
 """1 = valid, compressed by Bitshuffle."""
-FRAME_TABLES = (LABEL_TABLE, COMPONENTS, EXPERIMENT_OF)
+FRAME_TABLES = (LABEL_TABLE, FURTHER_TABLE, COMPONENTS, EXPERIMENT_OF)
 EXPERIMENT_TABLES = (NUMBER, CENTER_X, CENTER_Y, MASKED, DESCRIPTION)
 
 TEXTS_PER_CHUNK = 64
@@ -80,7 +80,7 @@ def _fill_part(file: Any, batches: Iterator[SimulatedBatch], first: int, stop: i
             pixels = _new_pixels(file, stop - first, values.shape[1:], values.dtype)
         pixels[batch.first - first : batch.first - first + len(batch)] = values
         number = int(batch.experiment["number"])
-        made.append((batch.labels.numpy(), number))
+        made.append((batch.all_labels.numpy(), number))
         components += [_text(row) for row in batch.components]
         experiments.setdefault(number, batch)
     descriptions = [_text(batch.experiment) for batch in experiments.values()]
@@ -92,7 +92,8 @@ def _fill_part(file: Any, batches: Iterator[SimulatedBatch], first: int, stop: i
         component_bytes=max(map(len, components)),
         description_bytes=max(map(len, descriptions)),
     )
-    tables[LABEL_TABLE][:] = np.concatenate([labels for labels, _ in made])
+    labels = np.concatenate([labels for labels, _ in made])
+    tables[LABEL_TABLE][:], tables[FURTHER_TABLE][:] = np.split(labels, [len(LABELS)], axis=1)
     tables[COMPONENTS][:] = np.array(components, dtype=tables[COMPONENTS].dtype)
     tables[EXPERIMENT_OF][:] = np.concatenate([np.full(len(labels), number) for labels, number in made])
     for row, (number, batch) in enumerate(experiments.items()):
@@ -212,10 +213,10 @@ def masked_in(file: Any, row: int) -> NDArray[np.bool_]:
 
 
 def label_ratios(path: Path) -> dict[str, float]:
-    """Return the share of positive frames of each label in a dataset."""
+    """Return the share of positive frames of each label in a dataset, in the order of `ALL_LABELS`."""
     with h5py.File(path, "r") as file:
-        shares = file[LABEL_TABLE][()].mean(axis=0).tolist()
-    return dict(zip(LABELS, shares, strict=True))
+        shares = [share for table in (LABEL_TABLE, FURTHER_TABLE) for share in file[table][()].mean(axis=0)]
+    return dict(zip(ALL_LABELS, map(float, shares), strict=True))
 
 
 def _new_pixels(file: Any, count: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
@@ -247,10 +248,14 @@ def _new_tables(
         chunks = (min(rows, TEXTS_PER_CHUNK),)
         return table(name, shape=(rows,), dtype=kind, chunks=chunks, compression="gzip")
 
-    labels = table(LABEL_TABLE, shape=(frames, len(LABELS)), dtype=np.uint8)
-    labels.attrs["names"] = list(LABELS)
+    def yes_or_no(name: str, labels: Sequence[str]) -> Any:
+        told = table(name, shape=(frames, len(labels)), dtype=np.uint8)
+        told.attrs["names"] = list(labels)
+        return told
+
     return {
-        LABEL_TABLE: labels,
+        LABEL_TABLE: yes_or_no(LABEL_TABLE, LABELS),
+        FURTHER_TABLE: yes_or_no(FURTHER_TABLE, FURTHER_LABELS),
         COMPONENTS: texts(COMPONENTS, frames, component_bytes),
         EXPERIMENT_OF: table(EXPERIMENT_OF, shape=(frames,), dtype=np.int64),
         NUMBER: table(NUMBER, shape=(experiments,), dtype=np.int64),

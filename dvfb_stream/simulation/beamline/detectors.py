@@ -155,16 +155,19 @@ _EIGER: dict[str, Any] = {
 DETECTORS: Mapping[str, DetectorModel] = {
     model.name: model
     for model in (
+        DetectorModel(name="pilatus_100k", shape=(195, 487), **_PILATUS),
         DetectorModel(name="pilatus_300k", shape=(619, 487), **_PILATUS),
         DetectorModel(name="pilatus_1m", shape=(1043, 981), **_PILATUS),
         DetectorModel(name="pilatus_2m", shape=(1679, 1475), **_PILATUS),
         DetectorModel(name="eiger_1m", shape=(1065, 1030), **_EIGER),
         DetectorModel(name="eiger_4m", shape=(2167, 2070), **_EIGER),
         DetectorModel(name="ccd", shape=(1024, 1024), pixel_mm=0.075, point_spread=0.8, uniformity=0.015),
+        DetectorModel(name="mar_165", shape=(2048, 2048), pixel_mm=0.079, point_spread=1.0, uniformity=0.015),
     )
 }
 """Dectris' manuals; shapes, pixels and gaps are those of pyFAI's definitions, which a test compares. `ccd` is the
-paper's detector (75 µm) with the field that lets its q0 fall on the image."""
+paper's detector (75 µm) with the field that lets its q0 fall on the image; `mar_165` is the Rayonix MX165 binned
+2 x 2."""
 
 
 @functools.lru_cache(maxsize=64)

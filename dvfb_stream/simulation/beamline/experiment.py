@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dvfb_stream.simulation.beamline.circumstances import Circumstances, draw_circumstances
 from dvfb_stream.simulation.beamline.detectors import DetectorModel
 from dvfb_stream.simulation.beamline.obstruction import Obstruction, draw_obstruction
 from dvfb_stream.simulation.beamline.raster import VIEW_PIXELS, Bins, PolarTable, Raster
@@ -48,6 +49,7 @@ class Experiment:
     """Counts in a detector pixel of a typical structure."""
     obstruction: Obstruction
     grazing: GrazingIncidence | None
+    circumstances: Circumstances
     reference_mm: float
     """Distance at which a view pixel of 0.3 mm would see what the paper's detector saw."""
     raster: Raster
@@ -63,6 +65,11 @@ class Experiment:
     def stop_radius(self) -> float:
         """View pixels around the beam that the beamstop hides; 0 without one."""
         return self.obstruction.stop_radius
+
+    @property
+    def zoom(self) -> float:
+        """How large patterns are on this detector, in units of their usual size."""
+        return self.circumstances.zoom
 
     @property
     def shrinkage(self) -> float:
@@ -111,12 +118,14 @@ class Experiment:
             "exposure": self.exposure,
             "beamstop": self.obstruction.described,
             "grazing_incidence": None if self.grazing is None else self.grazing.described(),
+            **self.circumstances.described(),
         }
 
 
 def draw_experiment(seed: int, number: int, settings: SimulationSettings) -> Experiment:
     """Draw experiment `number` of a seed."""
     draws = Draws(seed, Stream.EXPERIMENT, [number], COLUMNS)
+    circumstances = draw_circumstances(seed, number, settings)
     spread = _spread_evenly(seed, number)
     models = settings.detector_models()
     weights = np.cumsum([weight for _, weight in models])
@@ -136,6 +145,8 @@ def draw_experiment(seed: int, number: int, settings: SimulationSettings) -> Exp
     low, high = (0.3, 0.7) if spread[3] < settings.middle else (-0.05, 1.05)
     center_x = (low + (high - low) * spread[4]) * columns - 0.5
     center_y = (low + (high - low) * spread[5]) * rows - 0.5
+    if circumstances.beam is not None:
+        center_x, center_y = (circumstances.beam[0] * columns - 0.5, circumstances.beam[1] * rows - 0.5)
     windowed = bool(spread[6] < settings.window)
     grazing = bool(spread[7] < settings.grazing)
     wide = bool(draws.happens(settings.wide_angle)[0]) and not grazing
@@ -163,7 +174,7 @@ def draw_experiment(seed: int, number: int, settings: SimulationSettings) -> Exp
     on_detector = 0 <= center_x <= columns - 1 and 0 <= center_y <= rows - 1
     obstruction = draw_obstruction(
         draws, settings, stopped=on_detector, windowed=windowed, farthest=1.1 * VIEW_PIXELS
-    )
+    ).amid(circumstances.arm, circumstances.shadows)
     gains = draws.normal(0.0, 1.0, count=24)[0] * draws.log_uniform(0.001, 0.02)
     dead = float(draws.log_uniform(1e-6, 10**-3.5)[0])
     polarised = float(draws.uniform(0.9, 0.99)[0])
@@ -182,6 +193,8 @@ def draw_experiment(seed: int, number: int, settings: SimulationSettings) -> Exp
             gains=gains,
             dead=dead,
             noise=np.random.default_rng((seed, 7, number)),
+            outline=circumstances.outline,
+            misalignment=circumstances.misalignment,
         )
 
     view = raster_of((VIEW_PIXELS, VIEW_PIXELS), step=1.0)
@@ -206,6 +219,7 @@ def draw_experiment(seed: int, number: int, settings: SimulationSettings) -> Exp
         exposure=exposure,
         obstruction=obstruction,
         grazing=incidence,
+        circumstances=circumstances,
         reference_mm=reference,
         raster=raster,
         table=view_table if raster is view else PolarTable.of(raster, q_at),

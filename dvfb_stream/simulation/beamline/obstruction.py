@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dvfb_stream.simulation.draws import Draws
 from dvfb_stream.simulation.physics import beamline
+from dvfb_stream.simulation.physics.shadows import Arm, Shadow
 from dvfb_stream.simulation.settings import SimulationSettings
 
 
@@ -19,7 +20,7 @@ class Obstruction:
     """Beamstop and window of an experiment; lengths in view pixels, angles in radians."""
 
     stop: str = ""
-    """``bar``, ``disk`` or ``wedge``; empty: none."""
+    """``bar``, ``disk``, ``wedge`` or ``arm``; empty: none."""
     stop_radius: float = 0.0
     """How far around the beam it hides."""
     direction: float = 0.0
@@ -38,6 +39,9 @@ class Obstruction:
     """Radius of the exit window; 0: none."""
     window_shift: tuple[float, float] = (0.0, 0.0)
     window_leak: float = 0.0
+    on_arm: Arm | None = None
+    """The stop ``arm``."""
+    shadows: tuple[Shadow, ...] = ()
     described: dict[str, Any] = field(default_factory=dict)
     """JSON-ready."""
 
@@ -56,6 +60,39 @@ class Obstruction:
         else:
             return torch.zeros_like(x)
         return torch.sigmoid(-distance / self.edge)
+
+    def through(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return what reaches points (x, y) view pixels from the beam, 0 to 1."""
+        passed = (
+            1.0 - self.shadow(x, y) * (1.0 - self.leak) if self.on_arm is None else self.on_arm.through(x, y)
+        )
+        passed = passed * self.through_window(x, y)
+        for shadow in self.shadows:
+            passed = passed * shadow.at(x, y)
+        return passed
+
+    def invalid(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return which points are declared invalid for the beamstop's sake, bool."""
+        if self.on_arm is not None:
+            return self.on_arm.invalid(x, y)
+        if not self.masked:
+            return torch.zeros_like(x, dtype=torch.bool)
+        return self.shadow(x, y) >= 0.05
+
+    def amid(self, arm: Arm | None, shadows: tuple[Shadow, ...]) -> Obstruction:
+        """Return the obstruction with another beamstop, if it has one, and with shadows."""
+        if arm is None or not self.stop:
+            return replace(self, shadows=shadows) if shadows else self
+        described = {key: value for key, value in self.described.items() if key.startswith("window")}
+        return replace(
+            self,
+            stop="arm",
+            stop_radius=arm.radius,
+            masked=arm.declared,
+            on_arm=arm,
+            shadows=shadows,
+            described={**arm.described(), **described},
+        )
 
     def through_window(self, x: Tensor, y: Tensor) -> Tensor:
         """Return what the exit window lets through, 0 to 1."""

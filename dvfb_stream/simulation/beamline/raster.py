@@ -15,6 +15,7 @@ from torch import Tensor
 from dvfb_stream.frames import Geometry
 from dvfb_stream.simulation.beamline.detectors import DetectorModel, covered_lines
 from dvfb_stream.simulation.beamline.obstruction import Obstruction
+from dvfb_stream.simulation.beamline.outline import Outline
 from dvfb_stream.simulation.physics.geometry import DetectorPose, GrazingIncidence
 
 VIEW_PIXELS = 256
@@ -74,6 +75,8 @@ class Raster:
         gains: NDArray[np.float64],
         dead: float,
         noise: np.random.Generator,
+        outline: Outline | None = None,
+        misalignment: tuple[float, float] = (0.0, 0.0),
     ) -> Raster:
         """Return the raster of a detector.
 
@@ -98,6 +101,10 @@ class Raster:
             Share of pixels that are dead.
         noise
             For pixels that differ one by one.
+        outline
+            What of the detector sees anything; None: all.
+        misalignment
+            What the geometry states as the beam centre, less where it is, view pixels.
         """
         rows, columns = detector.shape
         ratio = step * scale  # detector pixels a pixel of the raster
@@ -116,15 +123,20 @@ class Raster:
         ).clamp(max=FARTHEST)
         x, y = ((at_x - pose.center_x) / scale).float(), ((at_y - pose.center_y) / scale).float()
 
-        shadow = obstruction.shadow(x, y)
-        transmission = (1.0 - shadow * (1.0 - obstruction.leak)) * obstruction.through_window(x, y)
+        transmission = obstruction.through(x, y)
         if polarised is not None:
             transmission = (
                 transmission * pose.solid_angle(at_x, at_y) * pose.polarisation(at_x, at_y, polarised)
             ).float()
         mask, depth = _coverage(detector, shape, ratio, top, left)
         if obstruction.masked:
-            mask &= (shadow < 0.05).numpy()
+            mask &= ~obstruction.invalid(x, y).numpy()
+        if outline is not None:
+            inside = outline.inside(at_x, at_y, detector.shape)
+            if outline.declared:
+                mask &= inside.numpy()
+            else:
+                transmission = transmission * inside
         if ratio < 1.5:  # a dead pixel does not make an average of many invalid
             mask &= noise.random(shape) >= dead
         if not mask.any():  # a small detector may be hidden entirely; then its mask is not used
@@ -142,8 +154,8 @@ class Raster:
         return cls(
             geometry=Geometry(
                 shape=shape,
-                center_x=(pose.center_x + 0.5) / ratio + left - 0.5,
-                center_y=(pose.center_y + 0.5) / ratio + top - 0.5,
+                center_x=(pose.center_x + 0.5) / ratio + left - 0.5 + misalignment[0] / step,
+                center_y=(pose.center_y + 0.5) / ratio + top - 0.5 + misalignment[1] / step,
                 mask=None if mask.all() else mask,
                 # Means over pixels are no integers, and scatter less than counts do.
                 counts_per_unit=None if ratio == 1 else 1.0,

@@ -250,10 +250,21 @@ def ad_hoc_rings(drawn: Drawn, wanted: StructureRequest) -> None:
 
 def speckled_rings(drawn: Drawn, wanted: StructureRequest) -> None:
     """Draw the rings of a few crystalline grains, each with 2, 4 or 6 spots on every ring."""
+    _spotted_rings("speckled_rings", drawn, wanted, orders=(2, 4, 6))
+
+
+def powder_grains(drawn: Drawn, wanted: StructureRequest) -> None:
+    """Draw the rings of a coarse powder: each of its grains puts one spot somewhere, and nothing repeats."""
+    _spotted_rings("powder_grains", drawn, wanted, orders=(1, 1, 1))
+
+
+def _spotted_rings(
+    name: str, drawn: Drawn, wanted: StructureRequest, *, orders: tuple[int, int, int]
+) -> None:
     draws, experiment, frame, structure, level = wanted
     radii = _oblique_radii(draws, experiment)
     width = ring_width(radii[:, 0], draws.log_uniform(0.015, 0.08))
-    order = np.array((2, 4, 6))[draws.choice((0.44, 0.31, 0.25))]
+    order = np.array(orders)[draws.choice((0.44, 0.31, 0.25))]
     grains = draws.integers(2, MOST_GRAINS + 1, count=MAX_ORDERS)
     stretch = draws.uniform(1.0, 2.5, count=MAX_ORDERS)
     heights = level[:, None] * draws.lognormal(0.0, 0.4, count=MAX_ORDERS)
@@ -276,7 +287,7 @@ def speckled_rings(drawn: Drawn, wanted: StructureRequest) -> None:
         terms, structure=structure[row], radius=radii[row, number], width=width[row], order=order[row]
     )
     drawn.record(
-        "speckled_rings",
+        name,
         frame,
         radii=radii,
         width=width,

@@ -29,11 +29,11 @@ class _LowQ:
         chosen[np.arange(len(level)), draws.integers(0, 4)] |= ~chosen.any(axis=1)
         self.chosen = chosen
         self.exponent = draws.uniform(-4.5, -1.8)
-        self.gyration = draws.log_uniform(100.0, 1000.0) / experiment.shrinkage
-        self.lengths = 1.0 / experiment.q_of_radii(draws.uniform(4.0, 40.0, count=2))
+        self.gyration = draws.log_uniform(100.0, 1000.0) / (experiment.shrinkage * experiment.zoom)
+        self.lengths = 1.0 / experiment.q_of_radii(draws.uniform(4.0, 40.0, count=2) * experiment.zoom)
         self.heights = level[:, None] * 10.0 ** draws.uniform(-0.3, 1.6, count=4)
         # Heights are set just outside the beamstop: what lies nearer to the beam is not seen anyway.
-        self.reference = experiment.q_at(max(8.0, experiment.stop_radius + 2.0))
+        self.reference = experiment.q_at(max(8.0 * min(experiment.zoom, 1.0), experiment.stop_radius + 2.0))
         at = torch.full((1, 1), self.reference, dtype=torch.float64)
         shapes = torch.stack(self._laws(at, lambda values: torch.from_numpy(values)[:, None]), dim=1)
         # A narrow Guinier law is nearly nothing at the reference; it must not blow up at the centre.
@@ -130,9 +130,28 @@ def parasitic(drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integer
     drawn.record("parasitic", frame, exponent=exponent, height=height)
 
 
+def glow(drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integers, level: Reals) -> None:
+    """Draw the glow that real beamlines have around nearly every beamstop: as steep and as bright as may be."""
+    exponent = draws.uniform(-5.0, -2.0)
+    edge = max(experiment.stop_radius + 1.0, 2.0)
+    core = edge * draws.log_uniform(0.7, 3.0)
+    # It hardly depends on the sample: on frames of little scattering it is the brightest thing.
+    height = level * 10.0 ** draws.uniform(-1.5, 1.5)
+
+    def radial(table: PolarTable) -> Tensor:
+        # A power law with a round top: 1 at the edge of the beamstop.
+        shape = (1.0 + (table.radii / on(table, core)) ** 2) ** on(table, 0.5 * exponent)
+        return on(table, height * (1.0 + (edge / core) ** 2) ** (-0.5 * exponent)) * shape
+
+    terms = Terms(frame=frame, radial=radial, of_sample=False)
+    drawn.terms.append(terms)
+    drawn.diffuse.append(Diffuse(intensity=terms, rises=False))
+    drawn.record("glow", frame, exponent=exponent, core=core, height=height)
+
+
 def high_q(drawn: Drawn, draws: Draws, experiment: Experiment, frame: Integers, level: Reals) -> None:
     """Draw diffuse scattering that rises away from the beam."""
-    rise = draws.uniform(25.0, 110.0)
+    rise = draws.uniform(25.0, 110.0) * experiment.zoom
     length = 1.0 / experiment.q_of_radii(rise)
     height = level * 10.0 ** draws.uniform(-0.6, 0.6)
     terms = Terms(

@@ -23,14 +23,18 @@ def fibre(drawn: Drawn, wanted: StructureRequest) -> None:
     # Fibres are mounted upright or lying, hardly ever exactly; others lie as they lie.
     mounted = draws.integers(0, 2) * 0.5 * np.pi + draws.normal(0.0, 0.05)
     axis = np.where(draws.happens(0.5), mounted, draws.uniform(0.0, np.pi))
-    thickness, misalignment = draws.log_uniform(1.2, 8.0), np.radians(draws.log_uniform(0.5, 6.0))
-    decay, height = draws.log_uniform(6.0, 50.0), level * 10.0 ** draws.uniform(0.0, 1.6)
-    spacing = draws.log_uniform(10.0, 60.0)
+    zoom = experiment.zoom
+    thickness, misalignment = (
+        draws.log_uniform(1.2, 8.0) * max(min(zoom, 1.0), 0.5),
+        np.radians(draws.log_uniform(0.5, 6.0)),
+    )
+    decay, height = draws.log_uniform(6.0, 50.0) * zoom, level * 10.0 ** draws.uniform(0.0, 1.6)
+    spacing = draws.log_uniform(10.0, 60.0) * zoom
     layers = np.where(draws.happens(0.7), draws.integers(1, MOST_LAYERS + 1), 0)
     share, damping = 10.0 ** draws.uniform(-2.0, -0.5), draws.uniform(0.0, 0.6)
-    extent, hollow = draws.log_uniform(8.0, 50.0), draws.happens(0.5).astype(np.float64)
+    extent, hollow = draws.log_uniform(8.0, 50.0) * zoom, draws.happens(0.5).astype(np.float64)
     # The height is that of the streak just outside the beamstop.
-    edge = max(8.0, experiment.stop_radius + 2.0)
+    edge = max(8.0 * min(zoom, 1.0), experiment.stop_radius + 2.0)
     top = height * (1.0 + (edge / decay) ** 2) ** 2
 
     def streak(table: PolarTable) -> Tensor:

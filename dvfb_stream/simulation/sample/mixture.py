@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dvfb_stream.simulation.beamline.experiment import Experiment
 from dvfb_stream.simulation.components import Drawn, Integers
@@ -36,7 +37,14 @@ STRUCTURES: dict[str, DrawStructure] = {
     "coherent_halo": structures.coherent_halo,
     "mesostructure": structures.mesostructure,
     "fibre": fibres.fibre,
+    "single_ring": structures.single_ring,
+    "oriented_orders": structures.oriented_orders,
+    "powder_grains": crystals.powder_grains,
 }
+BENEATH = frozenset({"fibre", "oriented_orders", "single_ring"})
+"""Structures of tissues and solutions, which hardly come without isotropic scattering at low q."""
+ADDITION_COLUMNS = 64
+"""Random numbers of what a frame of a real beamline has besides."""
 
 
 def draw_sample(
@@ -99,4 +107,34 @@ def draw_sample(
             STRUCTURES[name](
                 drawn, StructureRequest(own.chosen(row), experiment, frame[row], row, heights[row])
             )
+    if settings.glow or settings.low_q_beneath:
+        laid = np.isin(kind, [number for number, name in enumerate(names) if name in BENEATH])
+        beneath = np.zeros(len(level), dtype=np.bool_)
+        beneath[frame[laid]] = True
+        _draw_additions(
+            drawn,
+            Draws(seed, Stream.ADDITIONS, indices, ADDITION_COLUMNS),
+            experiment,
+            level,
+            settings,
+            beneath,
+        )
     return drawn
+
+
+def _draw_additions(
+    drawn: Drawn,
+    draws: Draws,
+    experiment: Experiment,
+    level: Reals,
+    settings: SimulationSettings,
+    beneath: NDArray[np.bool_],
+) -> None:
+    """Draw what frames of real beamlines have besides; `beneath`: which frames may have low q beneath."""
+    for chosen, draw in (
+        (draws.happens(settings.glow), diffuse.glow),
+        (draws.happens(settings.low_q_beneath) & beneath, diffuse.isotropic_low_q),
+    ):
+        frame, own = np.flatnonzero(chosen), draws.apart(SCATTERING_COLUMNS)
+        if len(frame):
+            draw(drawn, own.chosen(frame), experiment, frame, level[frame])

@@ -35,10 +35,12 @@ MAX_ORDERS = 9
 
 def draw_radius(draws: Draws, experiment: Experiment, *, low: float = 9.0, reach: float = 0.75) -> Reals:
     """Draw radii (view pixels) of first maxima: q0 from N(0.02, 0.04) 1/Å, where enough of it can be seen."""
-    coverage = experiment.bins.coverage
-    low = max(low, experiment.stop_radius + 3.0)
+    coverage, zoom = experiment.bins.coverage, experiment.zoom
+    low = max(low * zoom, experiment.stop_radius + 3.0)
+    # Patterns that are larger than the detector begin nearer to its edge, not beyond it.
+    reach = reach * zoom if zoom <= 1.0 else min(reach * zoom, 0.9)
     high = max(reach * (len(coverage) - 3), low + 2.0)
-    candidates = experiment.radius_of_paper(np.abs(draws.normal(0.02, 0.04, count=CANDIDATES)) + 1e-4)
+    candidates = experiment.radius_of_paper(np.abs(draws.normal(0.02, 0.04, count=CANDIDATES)) + 1e-4) * zoom
     anywhere = draws.uniform()
     fits = (candidates > low) & (candidates < high)
     fits &= coverage[np.minimum(candidates, len(coverage) - 1).astype(np.int64)] > 0.15

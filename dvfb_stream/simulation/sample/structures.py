@@ -19,6 +19,9 @@ from dvfb_stream.simulation.sample.structure_request import (
     ring_width,
 )
 
+MOST_ROW = 16
+"""Orders of a row of arcs; collagen shows as many."""
+
 
 def symmetry_ring(drawn: Drawn, wanted: StructureRequest) -> None:
     """Draw one textured ring a frame."""
@@ -67,6 +70,67 @@ def _textured_rings(name: str, drawn: Drawn, wanted: StructureRequest, *, orders
         phase=phase,
         disorder=disorder,
         height=level,
+    )
+
+
+def single_ring(drawn: Drawn, wanted: StructureRequest) -> None:
+    """Draw one ring a frame and no higher orders, isotropic or weakly oriented."""
+    draws, experiment, frame, structure, level = wanted
+    radius = draw_radius(draws, experiment)
+    width = np.minimum(ring_width(radius, draws.log_uniform(0.02, 0.28)), 0.28 * radius)
+    kind, order = draws.choice((0.5, 0.35, 0.15)), draw_order(draws)
+    order = np.where(kind == 0, 0, np.where(kind == 1, 2, order))
+    sharpness, phase = draws.uniform(0.03, 0.6), draw_phase(draws)
+    terms = Terms(frame=frame, radial=peaks(radius, width, level), angular=oriented(order, sharpness, phase))
+    drawn.add_maxima(terms, structure=structure, radius=radius, width=width, order=order, textured=order > 0)
+    drawn.record(
+        "single_ring",
+        frame,
+        radius=radius,
+        q=experiment.q_of_radii(radius),
+        width=width,
+        order=order,
+        sharpness=np.where(order > 0, sharpness, 0.0),
+        phase=phase,
+        height=level,
+    )
+
+
+def oriented_orders(drawn: Drawn, wanted: StructureRequest) -> None:
+    """Draw a row of short arcs at q0, 2 q0, 3 q0, ... along one axis, as collagen and layers on edge give."""
+    draws, experiment, frame, structure, level = wanted
+    radius = draw_radius(draws, experiment, low=6.0, reach=0.25)
+    width = ring_width(radius, draws.log_uniform(0.02, 0.12))
+    sharpness, phase = draws.uniform(0.85, 0.97), draw_phase(draws)
+    damping = draws.uniform(0.0, 0.5)
+    uneven = draws.lognormal(0.0, 0.7, count=MOST_ROW)
+    multiple = np.arange(1.0, MOST_ROW + 1.0)
+    place = radius[:, None] * multiple
+    height = level[:, None] * uneven * np.exp(-damping[:, None] * (multiple - 1.0))
+    row, number = np.nonzero((height > 0.01 * level[:, None]) & (place < len(experiment.bins.coverage)))
+    order = np.full(len(row), 2)
+    drawn.add_maxima(
+        Terms(
+            frame=frame[row],
+            radial=peaks(place[row, number], width[row], height[row, number]),
+            angular=oriented(order, sharpness[row], phase[row]),
+        ),
+        structure=structure[row],
+        radius=place[row, number],
+        width=width[row],
+        order=order,
+        textured=True,
+    )
+    drawn.record(
+        "oriented_orders",
+        frame,
+        radius=radius,
+        q=experiment.q_of_radii(radius),
+        width=width,
+        order=2,
+        sharpness=sharpness,
+        phase=phase,
+        heights=height,
     )
 
 

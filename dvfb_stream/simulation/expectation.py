@@ -1,0 +1,73 @@
+"""What is expected of frames in the polar bins that decide labels: all of it, and what of it the sample scatters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dvfb_stream.simulation.beamline.experiment import Experiment
+from dvfb_stream.simulation.beamline.raster import Bins
+from dvfb_stream.simulation.beamline.surroundings import Surroundings
+from dvfb_stream.simulation.components import Drawn, Terms
+from dvfb_stream.simulation.rendering import BinnedEvaluation, in_sectors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Expectation:
+    """Expected counts of frames, summed over the valid pixels of each polar bin, (n, SECTORS, B) each."""
+
+    total: Tensor
+    """All, as far as the detector can count it."""
+    sample: Tensor
+    """What the sample scatters, without the glow of slits and windows."""
+    hidden: Tensor | None
+    """What a flat sample's surface holds back of it, or adds to it where that is negative; None: no such surface."""
+    overflowing: Tensor
+    """Which bins expect more than the detector can count, bool."""
+
+
+def expected_in_bins(
+    experiment: Experiment, binned: BinnedEvaluation, drawn: Drawn, around: Surroundings
+) -> Expectation:
+    """Return what is expected of the frames of an experiment."""
+    bins = experiment.bins
+    glow = [terms for terms in drawn.terms if not terms.of_sample]
+    if experiment.grazing is None:
+        everything = binned.total([*drawn.terms, *around.drawn.terms], drawn.patterns, len(around.dark))
+        expected, hidden = everything.mul_(bins.seen), None
+    else:
+        rates = binned.total(drawn.terms, drawn.patterns, len(around.dark))
+        expected, hidden = rates * bins.seen, rates.mul_(bins.seen_beamline - bins.seen)
+        expected.addcmul_(binned.total(around.drawn.terms, [], len(around.dark)), bins.seen_beamline)
+    others = _others(glow, binned, around, bins)
+    sample = (expected - others).clamp_(min=0.0)
+    _add_streaks(expected, experiment, around)
+    dark = torch.from_numpy(around.dark).to(expected.device)[:, None, None]
+    expected += dark * bins.pixels
+    limit = bins.pixels * experiment.detector.saturation
+    overflowing = (expected >= limit) & (bins.pixels > 0)
+    return Expectation(
+        total=torch.minimum(expected, limit), sample=sample, hidden=hidden, overflowing=overflowing
+    )
+
+
+def _others(glow: list[Terms], binned: BinnedEvaluation, around: Surroundings, bins: Bins) -> Tensor:
+    """Return what slits, windows, air and the direct beam scatter."""
+    count = len(around.dark)
+    others = binned.total(around.drawn.terms, [], count).mul_(bins.seen_beamline)
+    if glow:
+        others.addcmul_(binned.total(glow, [], count), bins.seen)
+    return others
+
+
+def _add_streaks(expected: Tensor, experiment: Experiment, around: Surroundings) -> None:
+    if not len(around.streaks.frame):
+        return
+    bins, table = experiment.bins, experiment.view_table
+    radii = table.radii[::2][: bins.seen.shape[1]].float()
+    x, y = (radii * way(table.azimuths).float()[:, None] for way in (torch.cos, torch.sin))
+    for row, position in enumerate(around.streaks.frame):
+        streak = in_sectors(around.streaks.at(x, y, row, step=1.0)[None])[0]
+        expected[int(position)].addcmul_(streak.double(), bins.seen_beamline)
