@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -14,7 +14,15 @@ from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import LABELS
 from dvfb_stream.reproduction.independent_sets import experiments
 from dvfb_stream.reproduction.independent_sets.labelling import FINE, labels_of
-from dvfb_stream.reproduction.independent_sets.mixture import MIXED, SINGLE, Mixture, counted, draw
+from dvfb_stream.reproduction.independent_sets.mixture import (
+    CRYSTALS,
+    MIXED,
+    PARTICLES,
+    SINGLE,
+    Mixture,
+    counted,
+    draw,
+)
 from dvfb_stream.reproduction.independent_sets.setup import Setup
 
 SINGLE_LABELS = (
@@ -47,12 +55,12 @@ class Domain:
     """
 
     name: str
-    """``single`` or ``mixed``."""
+    """``single``, ``mixed``, ``diffsims`` or ``bornagain``."""
     seed: int
     labels: tuple[str, ...]
     """Those of the ten `LABELS`, and then those finer ones, that about 100 or more of its first frames have."""
     size: int
-    """Frames of the paper's data set in the same role."""
+    """Frames of the paper's data set in the same role; of one without, as many as are there to test."""
     train: int
     """How many of them, the first, are there to learn from."""
     frames_per_setup: int | None
@@ -68,7 +76,7 @@ class Domain:
         SettingsError
             When `start` is negative, or sasmodels cannot compile its models.
         MissingExtraError
-            When sasmodels or pyFAI is not installed.
+            When a package that computes its frames is not installed.
         """
         if start < 0:
             raise SettingsError(f"frames are numbered from 0, there is no {start}")
@@ -91,13 +99,15 @@ class Domain:
 
 
 def domain(name: str, *, seed: int) -> Domain:
-    """Return the domain ``single`` or ``mixed``.
+    """Return the domain ``single``, ``mixed``, ``diffsims`` or ``bornagain``.
 
     Parameters
     ----------
     name
         ``single``: one set-up and one family of samples, 2,000 frames to train with and 429 to test, 12 labels.
         ``mixed``: another detector, beam centre and mask every 50 frames, all samples, 2,300 and 418, 20 labels.
+        ``diffsims``, ``bornagain``: set-ups as of ``mixed``, another every 10 frames; crystals by diffsims, particles
+        by BornAgain. There is nothing to train with, and the labels are the ten.
     seed
         Of everything drawn; a whole number from 0.
 
@@ -108,26 +118,34 @@ def domain(name: str, *, seed: int) -> Domain:
     """
     if seed < 0:
         raise SettingsError(f"a seed is a whole number from 0, not {seed}")
-    if name == "single":
-        return Domain(
-            name=name,
-            seed=seed,
-            labels=SINGLE_LABELS,
-            size=2429,
-            train=2000,
-            frames_per_setup=None,
-            mixture=SINGLE,
-            make_setup=experiments.single,
-        )
-    if name == "mixed":
-        return Domain(
-            name=name,
-            seed=seed,
-            labels=MIXED_LABELS,
-            size=2718,
-            train=2300,
-            frames_per_setup=50,
-            mixture=MIXED,
-            make_setup=experiments.mixed,
-        )
-    raise SettingsError(f"there is no domain {name!r}; there are single and mixed")
+    if name not in _DOMAINS:
+        raise SettingsError(f"there is no domain {name!r}; there are {', '.join(_DOMAINS)}")
+    return replace(_DOMAINS[name], seed=seed)
+
+
+_MIXED = Domain(
+    name="mixed",
+    seed=0,
+    labels=MIXED_LABELS,
+    size=2718,
+    train=2300,
+    frames_per_setup=50,
+    mixture=MIXED,
+    make_setup=experiments.mixed,
+)
+_FOREIGN = replace(_MIXED, labels=LABELS, size=500, train=0, frames_per_setup=10)
+_DOMAINS = {
+    "single": Domain(
+        name="single",
+        seed=0,
+        labels=SINGLE_LABELS,
+        size=2429,
+        train=2000,
+        frames_per_setup=None,
+        mixture=SINGLE,
+        make_setup=experiments.single,
+    ),
+    "mixed": _MIXED,
+    "diffsims": replace(_FOREIGN, name="diffsims", mixture=CRYSTALS),
+    "bornagain": replace(_FOREIGN, name="bornagain", mixture=PARTICLES),
+}

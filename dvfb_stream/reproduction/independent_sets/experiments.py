@@ -46,7 +46,7 @@ def mixed(rng: Generator) -> Setup:
         polarisation=float(rng.uniform(0.9, 1.0)),
     )
     shape = binned_shape(detector)
-    transmission = np.where(_beamstop(shape, pose, rng), rng.choice([0.0, 1e-3, 1e-2]), 1.0)
+    transmission = np.where(beamstop(shape, pose, rng), rng.choice([0.0, 1e-3, 1e-2]), 1.0)
     mask = _alive(shape, rng, int(rng.integers(0, 60)))
     if rng.random() < 0.45:
         mask &= transmission == 1.0
@@ -72,7 +72,8 @@ def _disc(
     return shaded
 
 
-def _beamstop(shape: tuple[int, int], pose: Pose, rng: Generator) -> NDArray[np.bool_]:
+def beamstop(shape: tuple[int, int], pose: Pose, rng: Generator) -> NDArray[np.bool_]:
+    """Return where a beamstop shades a detector of `shape`: a disc on an arm, a disc on a wire, or a bar."""
     size, azimuth = max(shape), rng.uniform(0.0, 2.0 * np.pi)
     match rng.integers(3):
         case 0:

@@ -10,9 +10,15 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from dvfb_stream.reproduction.independent_sets import ordered, oriented, smooth
 from dvfb_stream.reproduction.independent_sets.component import AZIMUTHS, Component
-from dvfb_stream.reproduction.independent_sets.kernels import radial
+from dvfb_stream.reproduction.independent_sets.samples import (
+    electron_diffraction,
+    hard_particles,
+    ordered,
+    oriented,
+    smooth,
+)
+from dvfb_stream.reproduction.independent_sets.samples.kernels import radial
 from dvfb_stream.reproduction.independent_sets.setup import Setup
 
 Sample = Callable[[Setup, Generator], list[Component]]
@@ -79,6 +85,14 @@ MIXED = Mixture(
     coherent=0.15,
 )
 """Whatever comes to beamlines for small and wide angles."""
+
+CRYSTALS = replace(
+    MIXED, odds={electron_diffraction.powder: 0.5, electron_diffraction.single_crystal: 0.5}, second=0.1
+)
+"""Powders and crystals by diffsims, in the surroundings of `MIXED`."""
+
+PARTICLES = replace(MIXED, odds={hard_particles.standing: 0.5, hard_particles.lying: 0.5}, second=0.1)
+"""Aligned particles by BornAgain, in the same."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -66,6 +66,8 @@ class Setup:
     near: float
     """1/Å: 1 % of the valid pixels are nearer to the beam, 1 % farther than `far`."""
     far: float
+    pixel: float
+    """Metres, of the binned detector."""
 
     def image(self, table: Table) -> NDArray[np.float64]:
         """Return expected counts, (rows, columns)."""
@@ -122,6 +124,7 @@ def build(
         expected=radius * np.gradient(radius) * (2.0 * math.pi / AZIMUTHS),
         near=float(near),
         far=float(far),
+        pixel=plane.pixel,
     )
 
 

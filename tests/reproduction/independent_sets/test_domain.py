@@ -11,7 +11,7 @@ import pytest
 from dvfb_stream.errors import MissingExtraError, SettingsError
 from dvfb_stream.labels import IMPLICATIONS, LABELS
 from dvfb_stream.reproduction import domain
-from dvfb_stream.reproduction.independent_sets.kernels import radial
+from dvfb_stream.reproduction.independent_sets.samples.kernels import radial
 from dvfb_stream.reproduction.independent_sets.setup import binned_shape
 
 for package in ("pyFAI", "sasmodels"):

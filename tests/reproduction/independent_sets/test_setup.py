@@ -13,7 +13,7 @@ from pyFAI.geometry import Geometry
 
 from dvfb_stream.reproduction.independent_sets import experiments
 from dvfb_stream.reproduction.independent_sets.component import AZIMUTH, AZIMUTHS, textured
-from dvfb_stream.reproduction.independent_sets.ordered import CALIBRANTS, calibrant_q
+from dvfb_stream.reproduction.independent_sets.samples.ordered import CALIBRANTS, calibrant_q
 from dvfb_stream.reproduction.independent_sets.setup import LONGEST_SIDE, Pose, binned_shape, build
 
 WIDE = Pose(detector="perkin", center=(0.45, 0.6), distance=0.35, wavelength=0.5)

@@ -19,7 +19,7 @@ from dvfb_stream.reproduction.independent_sets.component import (
     march_dollase,
     textured,
 )
-from dvfb_stream.reproduction.independent_sets.kernels import radial
+from dvfb_stream.reproduction.independent_sets.samples.kernels import radial
 from dvfb_stream.reproduction.independent_sets.setup import Setup
 
 FIRST_SIDE_MAXIMUM = 5.763

@@ -20,7 +20,7 @@ from dvfb_stream.reproduction.independent_sets.component import (
     smeared,
     turned,
 )
-from dvfb_stream.reproduction.independent_sets.kernels import planar
+from dvfb_stream.reproduction.independent_sets.samples.kernels import planar
 from dvfb_stream.reproduction.independent_sets.setup import Setup
 
 EVERY = 2
@@ -69,7 +69,7 @@ def oriented_particles(setup: Setup, rng: Generator) -> list[Component]:
         case _:
             table = _half_computed(setup, "triaxial_ellipsoid", radius_equat_minor=short, radius_polar=long,
                                    radius_equat_major=1.3 * short, **lying)  # fmt: skip
-    return [_aligned("form_factor", table, rng, mosaic=(3.0, 25.0), blur=(2.0, 6.0))]
+    return [aligned("form_factor", table, rng, mosaic=(3.0, 25.0), blur=(2.0, 6.0))]
 
 
 def cubes_on_a_face(setup: Setup, rng: Generator) -> list[Component]:
@@ -82,7 +82,7 @@ def cubes_on_a_face(setup: Setup, rng: Generator) -> list[Component]:
     if model == "hollow_rectangular_prism":
         sizes["thickness"] = 0.15 * edge
     table = _half_computed(setup, model, theta=0.0, phi=0.0, psi=0.0, **sizes)
-    return [_aligned("form_factor", table, rng, mosaic=(2.0, 8.0), blur=(2.0, 6.0))]
+    return [aligned("form_factor", table, rng, mosaic=(2.0, 8.0), blur=(2.0, 6.0))]
 
 
 def crystal(setup: Setup, rng: Generator) -> list[Component]:
@@ -104,10 +104,10 @@ def crystal(setup: Setup, rng: Generator) -> list[Component]:
         )
     # A grain has less mosaic than a film, or its spots would be arcs.
     mosaic = (1.0, 2.5) if grains else (1.5, 7.0)
-    return [_aligned("lattice", table, rng, mosaic=mosaic, blur=(1.5, 4.0), grains=grains)]
+    return [aligned("lattice", table, rng, mosaic=mosaic, blur=(1.5, 4.0), grains=grains)]
 
 
-def _aligned(
+def aligned(
     kind: str,
     table: Table,
     rng: Generator,
@@ -125,9 +125,12 @@ def _aligned(
 
 def _half_computed(setup: Setup, model: str, **parameters: float) -> Table:
     """Return a planar model over all azimuths; it is centrosymmetric, so half of them are computed."""
-    coarse: NDArray[np.float64] = setup.q[::EVERY]
-    half = planar(model, coarse, AZIMUTH[: AZIMUTHS // 2], **parameters)
-    at = np.minimum(np.arange(len(setup.q)) / EVERY, len(coarse) - 1.001)
+    return refined(setup, planar(model, setup.q[::EVERY], AZIMUTH[: AZIMUTHS // 2], **parameters))
+
+
+def refined(setup: Setup, half: NDArray[np.float64]) -> Table:
+    """Return a centrosymmetric table of which half the azimuths and one column in `EVERY` are known."""
+    at = np.minimum(np.arange(len(setup.q)) / EVERY, half.shape[1] - 1.001)
     left = at.astype(int)
     fine = half[:, left] + (half[:, left + 1] - half[:, left]) * (at - left)
     return np.concatenate((fine, fine))

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from dvfb_stream.errors import MissingExtraError
 from dvfb_stream.reproduction.independent_sets.component import AZIMUTH, AZIMUTHS, Component, Table
-from dvfb_stream.reproduction.independent_sets.kernels import radial
+from dvfb_stream.reproduction.independent_sets.samples.kernels import radial
+from dvfb_stream.reproduction.independent_sets.samples.smooth import orientation
 from dvfb_stream.reproduction.independent_sets.setup import Setup
-from dvfb_stream.reproduction.independent_sets.smooth import orientation
 
 SEQUENCES = {
     "hexagonal": [1.0, 3.0, 4.0, 7.0, 9.0, 12.0, 13.0],

@@ -1,0 +1,1 @@
+"""What lies in the beam: each sample is a function (setup, rng) -> components."""
