@@ -95,7 +95,7 @@ def judged(
 
 
 def at_grazing_incidence(found: dict[str, JudgedLabels]) -> dict[str, Any]:
-    """Return how well BornAgain's frames are told from those that show no grazing incidence, and what else is seen."""
+    """Return how well the grazing frames are told from those that show none of it, and which labels they get."""
     of = found["grazing"]
     others = JudgedLabels.together([one for name, one in found.items() if name != "grazing"] or [of])
     without = others.scores[others.known[:, GRAZING] & ~others.truth[:, GRAZING], GRAZING]

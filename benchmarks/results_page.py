@@ -97,7 +97,12 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (
         "dvfb evaluate --model runs/paper-joint/bundle --frames 5000",
         sheet,
     ),
-    ("Labels of frames that the simulator did not make", "independent-sets", "", sheets.independent_sets),
+    (
+        "The default model on simulated, foreign and grazing frames",
+        "independent-sets",
+        "",
+        sheets.independent_sets,
+    ),
     ("Novelty", "novelty-default", "dvfb novelty --figure docs/images/novelty.png", sheet),
     ("Speed", "annotate-frames", "--beside runs/paper-joint/bundle", sheets.annotate_frames),
     ("What a count is", "count-scale", "--frames 24 --real FOLDER", sheets.count_scale),

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from dvfb_stream.reproduction import domain
 from dvfb_stream.reproduction.independent_sets.component import AZIMUTH, Component, smeared
 from dvfb_stream.reproduction.independent_sets.labelling import labels_of
 from dvfb_stream.reproduction.independent_sets.samples.electron_diffraction import (
@@ -82,3 +83,13 @@ def test_a_crystal_seen_along_its_axis_has_its_fold(setup, axis, fold):
     flat = Component(kind="surroundings", table=np.full_like(table, 0.5))
     labels = set(labels_of([crystal, flat], setup, speckle_modes=math.inf)[0])
     assert labels == {"rings", "symmetry_rings", "higher_orders", fold}
+
+
+def test_a_frame_of_the_domain_follows_from_seed_and_number_alone():
+    made = domain("diffsims", seed=4)
+    together = list(made.frames(9, 12))
+    assert together[0].geometry != together[1].geometry == together[2].geometry
+    alone = next(domain("diffsims", seed=4).frames(10, 11))
+    assert np.array_equal(alone.pixels, together[1].pixels)
+    assert alone.labels == together[1].labels
+    assert not np.array_equal(alone.pixels, together[2].pixels)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from dvfb_stream.reproduction import domain
 from dvfb_stream.reproduction.independent_sets.component import AZIMUTH, Component
 from dvfb_stream.reproduction.independent_sets.labelling import labels_of
 from dvfb_stream.reproduction.independent_sets.samples.hard_particles import amplitude, intensity
@@ -58,3 +59,13 @@ def test_a_lying_cylinder_is_two_fold(setup):
     found = labels(setup, ba.Cylinder(2.0 / (0.3 * setup.far), 20.0 / (0.3 * setup.far)), lying=True)
     assert "two_fold" in found
     assert not found & {"four_fold", "six_fold"}
+
+
+def test_a_frame_of_the_domain_follows_from_seed_and_number_alone():
+    made = domain("bornagain", seed=4)
+    together = list(made.frames(9, 12))
+    assert together[0].geometry != together[1].geometry == together[2].geometry
+    alone = next(domain("bornagain", seed=4).frames(10, 11))
+    assert np.array_equal(alone.pixels, together[1].pixels)
+    assert alone.labels == together[1].labels
+    assert not np.array_equal(alone.pixels, together[2].pixels)
