@@ -16,6 +16,7 @@ from dvfb_stream.labels import LABELS
 from dvfb_stream.training.real_frames.invariance import measure_invariance
 from dvfb_stream.training.real_frames.judged_frames import JudgedFrames, measure
 from dvfb_stream.training.real_frames.setups import DRAWS
+from dvfb_stream.training.real_frames.ways import THOROUGH, Ways
 
 FRAMES_AT_A_TIME = 8
 """Read and annotated together; of the largest detectors they take some 150 MB."""
@@ -79,13 +80,16 @@ def measure_altered(
     annotator: Annotator,
     frames: Sequence[RealFrame],
     *,
+    ways: Ways = THOROUGH,
     draws: int = DRAWS,
     advance: Callable[[], None] = lambda: None,
     failed: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
     """Return what `measure_invariance` returns of frames of a folder, with ``model`` and ``failures``; JSON-ready.
 
-    Parameters are those of `measure_real`. A failure is a frame, as it is or altered, that cannot be annotated.
+    Parameters are those of `measure_real`, and the ways of `measure_invariance`. A failure is a frame, as it is or
+    altered, that cannot be annotated. Frames are taken set-up by set-up: those of one geometry share what the model
+    keeps of it.
 
     Raises
     ------
@@ -99,7 +103,12 @@ def measure_altered(
         failed(message)
 
     found = measure_invariance(
-        annotator.annotate, _readable(frames, tell, advance), draws=draws, advance=advance, failed=tell
+        annotator.annotate,
+        _readable(by_setup(frames), tell, advance),
+        ways=ways,
+        draws=draws,
+        advance=advance,
+        failed=tell,
     )
     if not found["frames"]:
         raise SettingsError(f"none of the {len(frames)} frames can be annotated")
@@ -109,6 +118,14 @@ def measure_altered(
         "failures": len(failures),
         **found,
     }
+
+
+def by_setup(frames: Sequence[RealFrame], most: int | None = None) -> list[RealFrame]:
+    """Return frames set-up by set-up, of each the first so many; None: all."""
+    setups: dict[str, list[RealFrame]] = {}
+    for frame in frames:
+        setups.setdefault(frame.setup, []).append(frame)
+    return [frame for of_one in setups.values() for frame in of_one[:most]]
 
 
 def _readable(

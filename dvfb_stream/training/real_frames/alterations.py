@@ -6,6 +6,7 @@ of counts or type makes such a value a count.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,47 +17,59 @@ from dvfb_stream.invalid_pixels import invalid_pixels
 from dvfb_stream.training.real_frames.weighted_scores import ratio
 from dvfb_stream.view.count_scale import count_scale
 
-BEAMSTOP_SHARE = 0.125
-"""Of the detector's longer side: a beamstop's shadow ends within this radius."""
 IN_THE_MASK = InvalidValues(above=2.0**62)
 """All that is invalid: no greatest value of an altered frame says with how many bits it was taken."""
 NEAR = 30
 """Pixels around the beam: where at least half of them are masked, the mask has the beamstop."""
+MOST_PHOTONS = 1e15
+"""Of a pixel that are drawn by chance: beyond, their noise is less than what double precision rounds."""
 
 
-def settled(frame: Frame) -> Frame:
+@dataclass(frozen=True, slots=True, eq=False)
+class Settled:
+    """A frame in counts, with all that is invalid in its mask."""
+
+    frame: Frame
+    """What is altered; 0 where it is not valid."""
+    unmasked: Frame
+    """The same without the mask that was given: only values that are no counts are masked."""
+
+
+def settle(frame: Frame) -> Settled:
     """Return a frame with all that is invalid in its mask, those pixels 0, and all else in counts.
 
     `dvfb_stream.invalid_pixels` says which values are no counts, `dvfb_stream.view.count_scale` what one count is.
     Counts get a type with room for ten times as many.
     """
-    pixels, geometry = np.asarray(frame.pixels), frame.geometry
+    pixels, geometry, given = np.asarray(frame.pixels), frame.geometry, valid_pixels(frame)
     rules = invalid_pixels(pixels.dtype, geometry.invalid_values)
-    valid = _valid(frame) & rules.valid(pixels)
+    valid = given & rules.valid(pixels)
     known = np.where(valid, pixels, 0)
     again = rules.reconsidered(known.min(), known.max())
     if again is not None:
-        valid = _valid(frame) & again.valid(pixels)
+        rules = again
+        valid = given & rules.valid(pixels)
         known = np.where(valid, pixels, 0)
-    kind = np.float64 if pixels.dtype.kind == "f" else np.int64
-    counts = known.astype(kind)
     if geometry.counts_per_unit is not None:
         unit = 1 / geometry.counts_per_unit
     else:
         unit = count_scale(pixels, valid, rules, least=float(known.min()), greatest=float(known.max())).unit
-    return _frame(counts if unit == 1 else counts / unit, valid, geometry)
+    believed = rules.valid(pixels)
+    counts = np.where(believed, pixels, 0).astype(np.float64 if pixels.dtype.kind == "f" else np.int64)
+    counts = counts if unit == 1 else counts / unit
+    return Settled(altered(np.where(valid, counts, 0), valid, geometry), altered(counts, believed, geometry))
 
 
 def turned(frame: Frame, quarters: int, *, mirrored: bool) -> Frame:
     """Return a frame mirrored left to right or not, then turned by quarters of a circle; exact."""
     geometry = frame.geometry
-    pixels, mask, x, y = frame.pixels, _valid(frame), geometry.center_x, geometry.center_y
+    pixels, mask, x, y = frame.pixels, valid_pixels(frame), geometry.center_x, geometry.center_y
     if mirrored:
         pixels, mask, x = pixels[:, ::-1], mask[:, ::-1], geometry.shape[1] - 1 - x
     for _ in range(quarters):
         x, y = y, pixels.shape[1] - 1 - x
         pixels, mask = np.rot90(pixels), np.rot90(mask)
-    return _moved(np.ascontiguousarray(pixels), np.ascontiguousarray(mask), x, y)
+    return altered(np.ascontiguousarray(pixels), np.ascontiguousarray(mask), geometry, center=(x, y))
 
 
 def rotated(frame: Frame, degrees: float) -> Frame:
@@ -75,70 +88,60 @@ def rotated(frame: Frame, degrees: float) -> Frame:
     from_y = np.rint(middle_y - sin * (x - new_x) + cos * (y - new_y)).astype(int)
     inside = (from_x >= 0) & (from_x < columns) & (from_y >= 0) & (from_y < rows)
     from_x, from_y = np.where(inside, from_x, 0), np.where(inside, from_y, 0)
-    valid = inside & _valid(frame)[from_y, from_x]
+    valid = inside & valid_pixels(frame)[from_y, from_x]
     off_x, off_y = frame.geometry.center_x - middle_x, frame.geometry.center_y - middle_y
-    return _moved(
+    return altered(
         np.where(valid, frame.pixels[from_y, from_x], 0),
         valid,
-        new_x + cos * off_x - sin * off_y,
-        new_y + sin * off_x + cos * off_y,
+        frame.geometry,
+        center=(new_x + cos * off_x - sin * off_y, new_y + sin * off_x + cos * off_y),
     )
 
 
 def with_centre_off(frame: Frame, x: float, y: float) -> Frame:
     """Return a frame of which the beam centre is stated wrongly by so many pixels."""
     geometry = frame.geometry
-    return _moved(frame.pixels, _valid(frame), geometry.center_x + x, geometry.center_y + y)
+    center = (geometry.center_x + x, geometry.center_y + y)
+    return altered(frame.pixels, valid_pixels(frame), geometry, center=center)
 
 
 def exposed(frame: Frame, factor: float, random: np.random.Generator) -> Frame:
     """Return a frame exposed `factor` times as long.
 
-    Whole counts are thinned where the factor is below 1, as a shorter exposure does, so that they keep counting
-    noise; otherwise, and where numbers are no whole counts, they are multiplied.
+    Where the factor is below 1, photons are thinned, as a shorter exposure does, so that they keep counting noise:
+    counts, or, where numbers are no whole counts, what `photon_worth` says. Where it is above 1, numbers are
+    multiplied, as a detector of that gain does.
     """
-    pixels = np.asarray(frame.pixels)
-    if factor < 1 and _are_counts(pixels):
-        fewer = random.binomial(pixels.astype(np.int64), factor)
-        return _frame(fewer.astype(pixels.dtype), _valid(frame), frame.geometry)
-    more = pixels * factor
-    return _frame(np.rint(more) if _are_counts(pixels) else more, _valid(frame), frame.geometry)
+    pixels, valid = np.asarray(frame.pixels), valid_pixels(frame)
+    whole = are_counts(pixels)
+    if factor >= 1:
+        more = pixels * factor
+        return altered(np.rint(more) if whole else more, valid, frame.geometry)
+    worth = 1.0 if whole else photon_worth(pixels, valid)
+    if worth <= 0:
+        return altered(pixels * factor, valid, frame.geometry)
+    photons = np.maximum(pixels / worth, 0)
+    # Up or down by chance, so that the mean stays.
+    n_photons = np.minimum(np.floor(photons + (0.0 if whole else random.random(pixels.shape))), MOST_PHOTONS)
+    fewer = random.binomial(n_photons.astype(np.int64), factor) * worth
+    thinned = np.where((pixels < 0) | (photons > MOST_PHOTONS), pixels * factor, fewer)
+    return altered(thinned.astype(pixels.dtype), valid, frame.geometry)
 
 
-def with_beamstop_otherwise(frame: Frame) -> Frame | None:
-    """Return a frame with the beamstop masked where it was not, or not masked where it was.
-
-    A mask that covers most of the beam's surroundings loses what is connected with them there. Otherwise a disk is
-    masked, out to where the mean along the azimuth is largest near the beam. None where the beam is off the detector,
-    where no shadow is seen, or where what is left would be nothing.
-    """
-    from scipy.ndimage import label
-
-    geometry, valid = frame.geometry, _valid(frame)
-    radius = _radius(geometry)
-    if radius.min() > 1:
-        return None
-    near = radius < NEAR
-    if not valid[near].any() or valid[near].mean() <= 0.5:
-        parts, _ = label(~valid)
-        there = np.unique(parts[near & ~valid])
-        opened = valid | np.isin(parts, there[there > 0])
-        return _frame(frame.pixels, opened, geometry)
-    reach = int(BEAMSTOP_SHARE * max(geometry.shape))
-    profile = azimuthal_mean(frame.pixels, valid, radius)[:reach]
-    edge = int(np.nanargmax(profile)) if np.isfinite(profile).any() else 0
-    masked = valid & (radius > edge)
-    return _frame(frame.pixels, masked, geometry) if edge >= 2 and masked.any() else None
+def scaled(frame: Frame, factor: float) -> Frame:
+    """Return a frame of which all values were multiplied, as by a monitor, and nobody says what one count is."""
+    pixels = np.asarray(frame.pixels) * factor
+    return altered(pixels, valid_pixels(frame), frame.geometry, counts_per_unit=None)
 
 
 def binned(frame: Frame) -> Frame:
     """Return a frame of which each 2 x 2 pixels are summed to one; valid where all four are. An odd edge is lost."""
     rows, columns = (length // 2 * 2 for length in frame.geometry.shape)
     blocks = (rows // 2, 2, columns // 2, 2)
-    valid: NDArray[np.bool_] = np.all(_valid(frame)[:rows, :columns].reshape(blocks), axis=(1, 3))
+    valid: NDArray[np.bool_] = np.all(valid_pixels(frame)[:rows, :columns].reshape(blocks), axis=(1, 3))
     sums = np.asarray(frame.pixels)[:rows, :columns].reshape(blocks).sum(axis=(1, 3))
     x, y = ((centre - 0.5) / 2 for centre in (frame.geometry.center_x, frame.geometry.center_y))
-    return _moved(np.where(valid, sums, 0), valid, x, y)
+    return altered(np.where(valid, sums, 0), valid, frame.geometry, center=(x, y))
 
 
 def on_larger_detector(frame: Frame, factor: float) -> Frame:
@@ -148,8 +151,9 @@ def on_larger_detector(frame: Frame, factor: float) -> Frame:
     top, left = (height - rows) // 2, (width - columns) // 2
     pixels, valid = np.zeros((height, width), np.asarray(frame.pixels).dtype), np.zeros((height, width), bool)
     pixels[top : top + rows, left : left + columns] = frame.pixels
-    valid[top : top + rows, left : left + columns] = _valid(frame)
-    return _moved(pixels, valid, frame.geometry.center_x + left, frame.geometry.center_y + top)
+    valid[top : top + rows, left : left + columns] = valid_pixels(frame)
+    center = (frame.geometry.center_x + left, frame.geometry.center_y + top)
+    return altered(pixels, valid, frame.geometry, center=center)
 
 
 def isotropic_twin(frame: Frame, random: np.random.Generator) -> Frame:
@@ -158,16 +162,21 @@ def isotropic_twin(frame: Frame, random: np.random.Generator) -> Frame:
     Whatever it shows is the same in all directions: no fold, no symmetric ring or halo can be there. Where numbers
     are no whole counts, one photon is worth what neighbouring pixels differ by: half the mean square over the mean.
     """
-    pixels, valid = np.asarray(frame.pixels), _valid(frame)
-    radius = _radius(frame.geometry)
+    pixels, valid = np.asarray(frame.pixels), valid_pixels(frame)
+    radius = distances(frame.geometry)
     profile = azimuthal_mean(pixels, valid, radius)
     known = np.flatnonzero(np.isfinite(profile))
     mean = np.interp(radius, known, profile[known]).clip(0)
-    if _are_counts(pixels):
-        return _frame(np.where(valid, random.poisson(mean), 0).astype(pixels.dtype), valid, frame.geometry)
-    worth = _photon(pixels, valid)
-    noisy = random.poisson(mean / worth) * worth if worth > 0 else mean
-    return _frame(np.where(valid, noisy, 0), valid, frame.geometry)
+    return altered(np.where(valid, noisy_like(frame, mean, random), 0), valid, frame.geometry)
+
+
+def noisy_like(frame: Frame, mean: NDArray[np.float64], random: np.random.Generator) -> NDArray[Any]:
+    """Return numbers of a mean (rows, columns) with the counting noise and the type of a frame's."""
+    pixels = np.asarray(frame.pixels)
+    if are_counts(pixels):
+        return random.poisson(np.minimum(mean, MOST_PHOTONS)).astype(pixels.dtype)
+    worth = photon_worth(pixels, valid_pixels(frame))
+    return random.poisson(np.minimum(mean / worth, MOST_PHOTONS)) * worth if worth > 0 else mean
 
 
 def azimuthal_mean(
@@ -180,39 +189,70 @@ def azimuthal_mean(
     return ratio(sums, counts)
 
 
-def _photon(pixels: NDArray[Any], valid: NDArray[np.bool_]) -> float:
+def photon_worth(pixels: NDArray[Any], valid: NDArray[np.bool_]) -> float:
+    """Return what one photon is worth by what valid neighbours differ by; 0 where nothing says it."""
     both = valid[:, 1:] & valid[:, :-1]
+    if not both.any():
+        return 0.0
     left, right = pixels[:, :-1][both], pixels[:, 1:][both]
     mean = (left + right).mean() / 2
     return float(np.square(left - right).mean() / 2 / mean) if mean > 0 else 0.0
 
 
-def _are_counts(pixels: NDArray[Any]) -> bool:
+def are_counts(pixels: NDArray[Any]) -> bool:
+    """Return whether all numbers are whole and not negative."""
     return bool((pixels >= 0).all() and (pixels == np.rint(pixels)).all())
 
 
-def _radius(geometry: Geometry) -> NDArray[np.float64]:
+def gaps_of(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which pixels are of gaps between modules: of masked rows or columns with valid ones on both sides."""
+    rows, columns = (_between(valid.any(axis=axis)) for axis in (1, 0))
+    return rows[:, None] | columns[None, :]
+
+
+def _between(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    before, after = np.logical_or.accumulate(seen), np.logical_or.accumulate(seen[::-1])[::-1]
+    return np.asarray(~seen & before & after)
+
+
+def connected(pixels: NDArray[np.bool_], seeds: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return those of some pixels that are connected with seeds among them, edge to edge."""
+    from scipy.ndimage import label
+
+    parts, _ = label(pixels)
+    there = np.unique(parts[seeds & pixels])
+    return np.asarray(np.isin(parts, there[there > 0]))
+
+
+def distances(geometry: Geometry) -> NDArray[np.float64]:
+    """Return each pixel's distance from the beam, (rows, columns), in pixels."""
     y, x = np.indices(geometry.shape, sparse=True)
     return np.asarray(np.hypot(x - geometry.center_x, y - geometry.center_y))
 
 
-def _valid(frame: Frame) -> NDArray[np.bool_]:
+def valid_pixels(frame: Frame) -> NDArray[np.bool_]:
+    """Return a frame's mask, all True where it has none."""
     mask = frame.geometry.mask
     return np.ones(frame.geometry.shape, bool) if mask is None else mask
 
 
-def _frame(pixels: NDArray[Any], valid: NDArray[np.bool_], geometry: Geometry) -> Frame:
-    return _moved(pixels, valid, geometry.center_x, geometry.center_y)
-
-
-def _moved(pixels: NDArray[Any], valid: NDArray[np.bool_], x: float, y: float) -> Frame:
+def altered(
+    pixels: NDArray[Any],
+    valid: NDArray[np.bool_],
+    geometry: Geometry,
+    *,
+    center: tuple[float, float] | None = None,
+    counts_per_unit: float | None = 1.0,
+) -> Frame:
+    """Return a frame with pixels and mask of one's own, and a geometry's centre (x, y) unless another is given."""
     rows, columns = pixels.shape
-    geometry = Geometry(
+    x, y = center or (geometry.center_x, geometry.center_y)
+    new = Geometry(
         shape=(rows, columns),
         center_x=x,
         center_y=y,
         mask=valid,
         invalid_values=IN_THE_MASK,
-        counts_per_unit=1.0,
+        counts_per_unit=counts_per_unit,
     )
-    return Frame(pixels, geometry)
+    return Frame(pixels, new)

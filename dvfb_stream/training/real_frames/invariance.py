@@ -9,80 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.annotations import Annotation
+from dvfb_stream.errors import FrameError, GeometryError
 from dvfb_stream.frames import Frame
-from dvfb_stream.labels import LABELS
-from dvfb_stream.training.real_frames import alterations
+from dvfb_stream.labels import ALL_LABELS, LABELS
+from dvfb_stream.training.real_frames.alterations import isotropic_twin, settle
 from dvfb_stream.training.real_frames.setups import DRAWS, setup_weights, with_interval
+from dvfb_stream.training.real_frames.ways import ALTERATIONS, THOROUGH, Ways, draws_of
 from dvfb_stream.training.real_frames.weighted_scores import weighted_share
 
-Alteration = Callable[[Frame, np.random.Generator], Iterator[Frame]]
-Annotate = Callable[[Sequence[Frame]], Sequence[Annotation]]
-
-OF_NO_TWIN = frozenset(("symmetry_halo", "symmetry_rings", "two_fold", "four_fold", "six_fold"))
+OF_NO_TWIN = ("symmetry_halo", "symmetry_rings", "two_fold", "four_fold", "six_fold")
 """Labels that an isotropic frame cannot have."""
-ROTATIONS = 3
-"""Of each frame, by angles drawn evenly from the whole circle."""
-CENTRE_ERROR = 3.0
-"""Detector pixels: what centres from a calibrant of another day are off by."""
-LARGER = 1.5
+_OF_NO_TWIN = frozenset(OF_NO_TWIN)
+_OF_THE_TEN = frozenset(LABELS)
 
-
-def _symmetries(frame: Frame, random: np.random.Generator) -> Iterator[Frame]:
-    for mirrored in (False, True):
-        for quarters in range(4):
-            if mirrored or quarters:
-                yield alterations.turned(frame, quarters, mirrored=mirrored)
-
-
-def _rotations(frame: Frame, random: np.random.Generator) -> Iterator[Frame]:
-    for degrees in random.uniform(0, 360, ROTATIONS):
-        yield alterations.rotated(frame, float(degrees))
-
-
-def _centres(frame: Frame, random: np.random.Generator) -> Iterator[Frame]:
-    for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1)):
-        yield alterations.with_centre_off(frame, CENTRE_ERROR * x, CENTRE_ERROR * y)
-
-
-def _shorter(frame: Frame, random: np.random.Generator) -> Iterator[Frame]:
-    yield alterations.exposed(frame, 0.1, random)
-
-
-def _longer(frame: Frame, random: np.random.Generator) -> Iterator[Frame]:
-    yield alterations.exposed(frame, 10, random)
-
-
-def _beamstop(frame: Frame, random: np.random.Generator) -> Iterator[Frame]:
-    altered = alterations.with_beamstop_otherwise(frame)
-    if altered is not None:
-        yield altered
-
-
-def _binned(frame: Frame, random: np.random.Generator) -> Iterator[Frame]:
-    yield alterations.binned(frame)
-
-
-def _larger(frame: Frame, random: np.random.Generator) -> Iterator[Frame]:
-    yield alterations.on_larger_detector(frame, LARGER)
-
-
-ALTERATIONS: Mapping[str, Alteration] = {
-    "symmetries": _symmetries,
-    "rotations": _rotations,
-    "centre_off": _centres,
-    "counts_tenth": _shorter,
-    "counts_tenfold": _longer,
-    "beamstop": _beamstop,
-    "binned": _binned,
-    "larger_detector": _larger,
-}
-"""What is done to each frame, by name; each yields the altered frames, none where it does not apply."""
+Annotate = Callable[[Sequence[Frame]], Sequence[Annotation]]
 
 
 def measure_invariance(
     annotate: Annotate,
     frames: Iterable[tuple[str, str, Frame]],
     *,
+    ways: Ways = THOROUGH,
     draws: int = DRAWS,
     seed: int = 0,
     advance: Callable[[], None] = lambda: None,
@@ -90,16 +37,21 @@ def measure_invariance(
 ) -> dict[str, Any]:
     """Return how often accepted labels stay the same, and how often an isotropic frame gets a fold or symmetry.
 
+    The ten labels of `LABELS` are what must stay the same. Of further labels it is told how often they change: some
+    of them say how a frame was exposed or mounted.
+
     Parameters
     ----------
     annotate
         The model.
     frames
         Name, set-up and frame of each; taken one at a time.
+    ways
+        In how many ways frames are altered.
     draws
         Of the bootstrap over set-ups.
     seed
-        Of counting noise and angles.
+        Of counting noise, angles and sides.
     advance
         Called when a frame is done.
     failed
@@ -111,18 +63,20 @@ def measure_invariance(
         JSON-ready; a *statistic* is ``{"value", "interval"}``, as of `judged_frames.measure`.
 
         ``alterations``: by name, of how many ``frames`` it was made, how many altered frames there were
-        (``altered``), the statistic ``unchanged``: the share of frames whose labels are the same in all altered
-        frames, ``each``: the share of altered frames with the same labels, and in ``labels`` by label the share of
-        altered frames in which it changed.
-        ``isotropic``: of how many ``frames``, and the statistic ``fold_or_symmetry``, the share with such a label.
-        ``outcomes``: of each frame its ``name``, ``setup``, ``labels``, by alteration the labels that ``changed`` in
-        each altered frame, and the labels of its isotropic ``twin``.
+        (``altered``), the statistics ``unchanged``: the share of frames whose labels are the same in all altered
+        frames, ``each``: the share of altered frames with the same labels, and ``not_contradicted``: the share of
+        those of which no label is accepted on one side and neither accepted nor doubtful on the other; and in
+        ``labels`` by label the share of altered frames in which it changed, of further labels as well.
+        ``isotropic``: of how many ``frames``, the statistic ``fold_or_symmetry``, the share with such a label, and in
+        ``labels`` by label the share that has it.
+        ``outcomes``: of each frame its ``name``, ``setup``, ``labels`` and ``doubtful`` labels, by alteration the
+        labels that ``changed`` in each altered frame and those that are ``contradicted``, and the labels of its
+        isotropic ``twin``.
     """
-    outcomes = []
+    outcomes: list[dict[str, Any]] = []
     for number, (name, setup, frame) in enumerate(frames):
-        random = np.random.default_rng((seed, number))
         reasons: list[str] = []
-        outcome = _outcome(annotate, frame, random, reasons.append)
+        outcome = _outcome(annotate, frame, ways, (seed, number), reasons.append)
         for reason in reasons:
             failed(f"{name}: {reason}")
         if outcome is not None:
@@ -138,62 +92,120 @@ def measure_invariance(
 
 
 def _outcome(
-    annotate: Annotate, frame: Frame, random: np.random.Generator, failed: Callable[[str], None]
+    annotate: Annotate,
+    frame: Frame,
+    ways: Ways,
+    seed: tuple[int, int],
+    failed: Callable[[str], None],
 ) -> dict[str, Any] | None:
-    frame = alterations.settled(frame)
-    before = _labels(annotate, frame, failed)
-    if before is None:
+    try:
+        settled = settle(frame)
+    except (FrameError, GeometryError) as error:
+        failed(str(error))
+        return None
+    drawn = draws_of(settled.frame, *seed)
+    before = _annotated(annotate, iter((settled.frame,)), failed)
+    if not before:
         return None
     changed: dict[str, list[list[str]]] = {}
+    contradicted: dict[str, list[list[str]]] = {}
     for name, alter in ALTERATIONS.items():
-        after = (_labels(annotate, altered, failed) for altered in alter(frame, random))
-        changed[name] = [
-            [label for label in LABELS if (label in before) != (label in labels)]
-            for labels in after
-            if labels is not None
-        ]
-    twin = _labels(annotate, alterations.isotropic_twin(frame, random), failed)
-    return {"labels": list(before), "changed": changed, "twin": None if twin is None else list(twin)}
+        after = _annotated(annotate, alter(settled, ways, drawn), failed)
+        changed[name] = [_in_order(set(before[0].labels) ^ set(one.labels)) for one in after]
+        contradicted[name] = [_in_order(_contradicted(before[0], one)) for one in after]
+    twin = _annotated(annotate, iter((isotropic_twin(settled.frame, drawn.counts),)), failed)
+    return {
+        "labels": list(before[0].labels),
+        "doubtful": list(_doubtful(before[0])),
+        "changed": changed,
+        "contradicted": contradicted,
+        "twin": list(twin[0].labels) if twin else None,
+    }
 
 
-def _labels(annotate: Annotate, frame: Frame, failed: Callable[[str], None]) -> tuple[str, ...] | None:
-    (annotation,) = annotate([frame])
-    if annotation.ok:
-        return annotation.labels
-    failed(annotation.reason)
-    return None
+def _annotated(
+    annotate: Annotate, frames: Iterator[Frame], failed: Callable[[str], None]
+) -> list[Annotation]:
+    """Return the annotations of frames, taken one at a time; those that cannot be made or annotated are told."""
+    found: list[Annotation] = []
+    try:
+        for frame in frames:
+            (annotation,) = annotate([frame])
+            if annotation.ok:
+                found.append(annotation)
+            else:
+                failed(annotation.reason)
+    except GeometryError as error:  # an alteration leaves no valid pixel
+        failed(str(error))
+    return found
+
+
+def _contradicted(before: Annotation, after: Annotation) -> set[str]:
+    """Return labels accepted on one side, and neither accepted nor doubtful on the other."""
+    return (set(before.labels) - {*after.labels, *_doubtful(after)}) | (
+        set(after.labels) - {*before.labels, *_doubtful(before)}
+    )
+
+
+def _doubtful(annotation: Annotation) -> tuple[str, ...]:
+    return getattr(annotation, "doubtful", ())
+
+
+def _in_order(labels: set[str]) -> list[str]:
+    return [label for label in ALL_LABELS if label in labels]
 
 
 def _share(name: str, outcomes: Sequence[Mapping[str, Any]], draws: int) -> dict[str, Any]:
     made = [outcome for outcome in outcomes if outcome["changed"][name]]
-    altered = [(outcome["setup"], changed) for outcome in made for changed in outcome["changed"][name]]
+    setups = [outcome["setup"] for outcome in made for _ in outcome["changed"][name]]
+    changed, contradicted = (
+        [set(labels) for outcome in made for labels in outcome[what][name]]
+        for what in ("changed", "contradicted")
+    )
     return {
         "frames": len(made),
-        "altered": len(altered),
+        "altered": len(changed),
         "unchanged": _statistic(
             [outcome["setup"] for outcome in made],
-            [not any(outcome["changed"][name]) for outcome in made],
+            [all(_kept(labels) for labels in outcome["changed"][name]) for outcome in made],
             draws,
         ),
-        "each": _statistic([setup for setup, _ in altered], [not changed for _, changed in altered], draws),
+        "each": _statistic(setups, [_kept(labels) for labels in changed], draws),
+        "not_contradicted": _statistic(setups, [_kept(labels) for labels in contradicted], draws),
         "labels": {
-            label: _statistic(
-                [setup for setup, _ in altered], [label in changed for _, changed in altered], draws
-            )["value"]
-            for label in LABELS
+            label: _statistic(setups, [label in labels for labels in changed], draws)["value"]
+            for label in _seen(outcomes)
         },
     }
 
 
+def _kept(changed: Iterable[str]) -> bool:
+    return _OF_THE_TEN.isdisjoint(changed)
+
+
+def _seen(outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the ten labels, and further ones that any frame has or got."""
+    further = {
+        label
+        for outcome in outcomes
+        for labels in (outcome["labels"], *(one for way in outcome["changed"].values() for one in way))
+        for label in labels
+    }
+    return [label for label in ALL_LABELS if label in LABELS or label in further]
+
+
 def _isotropic(outcomes: Sequence[Mapping[str, Any]], draws: int) -> dict[str, Any]:
     twins = [outcome for outcome in outcomes if outcome["twin"] is not None]
+    setups = [outcome["setup"] for outcome in twins]
     return {
         "frames": len(twins),
         "fold_or_symmetry": _statistic(
-            [outcome["setup"] for outcome in twins],
-            [not OF_NO_TWIN.isdisjoint(outcome["twin"]) for outcome in twins],
-            draws,
+            setups, [not _OF_NO_TWIN.isdisjoint(outcome["twin"]) for outcome in twins], draws
         ),
+        "labels": {
+            label: _statistic(setups, [label in outcome["twin"] for outcome in twins], draws)["value"]
+            for label in OF_NO_TWIN
+        },
     }
 
 

@@ -40,19 +40,19 @@ def test_what_is_invalid_by_its_value_is_masked():
     counts = np.array([[3, -1, 2**16 - 1, 60_000]])
     mask = np.array([[False, True, True, True]])
     for dtype, valid in ((np.int32, [0, 0, 0, 1]), (np.int64, [0, 0, 0, 1])):  # of 16 bits, in a wider type
-        settled = alterations.settled(frame_of(counts.astype(dtype), mask))
+        settled = alterations.settle(frame_of(counts.astype(dtype), mask)).frame
         np.testing.assert_array_equal(settled.geometry.mask, [valid])
         np.testing.assert_array_equal(settled.pixels, [[0, 0, 0, 60_000]])
-    settled = alterations.settled(frame_of(counts.clip(0).astype(np.uint16)))
+    settled = alterations.settle(frame_of(counts.clip(0).astype(np.uint16))).frame
     np.testing.assert_array_equal(settled.geometry.mask, [[True, True, False, True]])
-    settled = alterations.settled(frame_of(np.array([[np.nan, np.inf, 0.5, -0.5]], np.float32)))
+    settled = alterations.settle(frame_of(np.array([[np.nan, np.inf, 0.5, -0.5]], np.float32))).frame
     np.testing.assert_array_equal(settled.geometry.mask, [[False, False, True, True]])
 
 
 def test_no_value_of_an_altered_frame_is_taken_for_a_mark():
     counts = np.full((40, 40), 85)
     counts[3, 4] = 63
-    binned = alterations.binned(alterations.settled(frame_of(np.where(counts == 85, 64, counts))))
+    binned = alterations.binned(alterations.settle(frame_of(np.where(counts == 85, 64, counts))).frame)
     assert binned.pixels.max() == 256
     assert binned.pixels.min() == 255
     assert invalid_pixels(binned.pixels.dtype, binned.geometry.invalid_values).reconsidered(0, 255) is None
@@ -112,14 +112,31 @@ def test_a_shorter_exposure_has_the_counting_noise_of_fewer_counts():
     assert (shorter <= counts).all()
 
 
-def test_a_longer_exposure_and_numbers_that_are_no_counts_are_multiplied():
+def test_a_longer_exposure_is_multiplied():
     random = np.random.default_rng(1)
-    np.testing.assert_array_equal(
-        alterations.exposed(frame_of(np.array([[0, 7]])), 10, random).pixels, [[0, 70]]
-    )
-    np.testing.assert_allclose(
-        alterations.exposed(frame_of(np.array([[0.5, 7]])), 0.1, random).pixels, [[0.05, 0.7]]
-    )
+    for counts in ([[0, 7]], [[0.0, 7.5]]):
+        longer = alterations.exposed(frame_of(np.array(counts)), 10, random)
+        np.testing.assert_allclose(longer.pixels, 10 * np.array(counts))
+        assert longer.geometry.counts_per_unit == 1
+
+
+def test_photons_of_numbers_that_are_no_counts_are_thinned():
+    random = np.random.default_rng(1)
+    worth = 0.37
+    corrected = random.poisson(60, (300, 300)) * worth
+    corrected[0, 0] = -0.5  # something was subtracted
+    shorter = alterations.exposed(frame_of(corrected), 0.1, random).pixels
+    assert shorter.mean() == pytest.approx(6 * worth, rel=0.01)
+    assert shorter.var() == pytest.approx(6 * worth**2, rel=0.08)  # multiplied, a tenth of it
+    assert shorter[0, 0] == pytest.approx(-0.05)
+    even = np.full((20, 20), 2.5)  # without noise no photon is known
+    np.testing.assert_allclose(alterations.exposed(frame_of(even), 0.1, random).pixels, 0.25)
+
+
+def test_scaled_frames_do_not_say_what_a_count_is():
+    scaled = alterations.scaled(frame_of(np.array([[0, 7]])), 0.1)
+    np.testing.assert_allclose(scaled.pixels, [[0, 0.7]])
+    assert scaled.geometry.counts_per_unit is None
 
 
 def test_binning_sums_counts_and_keeps_places():
@@ -180,26 +197,3 @@ def test_the_noise_of_numbers_that_are_no_counts_is_that_of_neighbours():
     frame = frame_of(random.poisson(30, (161, 161)) * 0.37, x=80, y=80)
     twin = alterations.isotropic_twin(frame, random)
     assert twin.pixels.var() / twin.pixels.mean() == pytest.approx(0.37, rel=0.08)
-
-
-def test_a_beamstop_that_is_not_masked_becomes_so_and_the_other_way_round():
-    y, x = np.indices((300, 300)) - 150
-    radius = np.hypot(x, y)
-    counts = np.where(radius < 9, 1, 1000 / (1 + radius / 10)).astype(np.int64)
-    mask = np.ones(counts.shape, bool)
-    mask[:, 40:45] = False  # a gap, far from the beam
-    masked = alterations.with_beamstop_otherwise(frame_of(counts, mask, x=150, y=150))
-    lost = mask & ~masked.geometry.mask
-    assert lost[radius < 8.5].all()
-    assert not lost[radius > 11].any()
-    # Masked with a holder to the edge: opened again, but for the gap.
-    stop = (radius < 40) | ((abs(x) < 3) & (y > 0))
-    opened = alterations.with_beamstop_otherwise(frame_of(counts, mask & ~stop, x=150, y=150))
-    np.testing.assert_array_equal(opened.geometry.mask, mask)
-
-
-def test_a_beam_off_the_detector_or_without_a_shadow_has_no_beamstop():
-    counts = np.full((50, 50), 10)
-    assert alterations.with_beamstop_otherwise(frame_of(counts, x=-20, y=10)) is None
-    peak = 100 - np.hypot(*(np.indices((50, 50)) - 25))
-    assert alterations.with_beamstop_otherwise(frame_of(peak, x=25, y=25)) is None
