@@ -154,6 +154,9 @@ def invariance(
     *,
     model: Model = "default",
     without: Without = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Three frames of each set-up, in some of the ways.")
+    ] = False,
     out: Out = None,
     figure: Annotated[Path | None, option("FIGURE.png", "Draw the shares.")] = None,
     device: Device = "auto",
@@ -161,7 +164,7 @@ def invariance(
 ) -> None:
     """Measure whether labels stay the same when real frames are turned, exposed, masked or binned otherwise.
 
-    Nobody has to label them. A frame takes some seconds.
+    Nobody has to label them. A frame takes some seconds, with --quick one or two.
 
     dvfb invariance FOLDER --out invariance.json
     """
@@ -171,14 +174,22 @@ def invariance(
         frames = read_folder(folder, without=without or [])
         import dvfb_stream.reproduction.peer_networks  # noqa: F401 - their networks and recipes have names now
         from dvfb_stream.annotator import Annotator
-        from dvfb_stream.cli.measure.real import measure_altered
+        from dvfb_stream.cli.measure.real import QUICK_FRAMES, by_setup, measure_altered
         from dvfb_stream.cli.measure.real_charts import invariance_figure
+        from dvfb_stream.training.real_frames.ways import QUICK, THOROUGH
 
+        frames = by_setup(frames, QUICK_FRAMES if quick else None)
         annotator = Annotator.load(model, device=results.device)
         with ProgressBar(len(frames), "altering and annotating") as progress:
             reporter = FailureReporter(progress)
-            found = measure_altered(annotator, frames, advance=progress.advance, failed=reporter.failed)
-        found = {"folder": folder.resolve().name, "without": without or [], **found}
+            found = measure_altered(
+                annotator,
+                frames,
+                ways=QUICK if quick else THOROUGH,
+                advance=progress.advance,
+                failed=reporter.failed,
+            )
+        found = {"folder": folder.resolve().name, "without": without or [], "quick": quick, **found}
         results.show(found, draw=lambda: invariance_figure(found))
     if found["failures"]:
         raise typer.Exit(1)

@@ -21,6 +21,9 @@ from dvfb_stream.training.real_frames.ways import THOROUGH, Ways
 FRAMES_AT_A_TIME = 8
 """Read and annotated together; of the largest detectors they take some 150 MB."""
 
+QUICK_FRAMES = 3
+"""Of a set-up: sister frames say little that is new."""
+
 WARNINGS = ("novelty", "fit_residual")
 """Of an annotation: what should be high where its labels are wrong."""
 
@@ -88,8 +91,8 @@ def measure_altered(
     """Return what `measure_invariance` returns of frames of a folder, with ``model`` and ``failures``; JSON-ready.
 
     Parameters are those of `measure_real`, and the ways of `measure_invariance`. A failure is a frame, as it is or
-    altered, that cannot be annotated. Frames are taken set-up by set-up: those of one geometry share what the model
-    keeps of it.
+    altered, that cannot be annotated. Give frames of one set-up together, as `by_setup` has them: those of one
+    geometry share what the model keeps of it.
 
     Raises
     ------
@@ -104,7 +107,7 @@ def measure_altered(
 
     found = measure_invariance(
         annotator.annotate,
-        _readable(by_setup(frames), tell, advance),
+        _readable(frames, tell, advance),
         ways=ways,
         draws=draws,
         advance=advance,

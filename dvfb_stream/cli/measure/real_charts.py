@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dvfb_stream.cli.measure.aims import OF_ALTERATIONS, OF_REAL_FRAMES, Aim
 from dvfb_stream.cli.measure.real_sheets import ALTERATIONS, SHARES
 from dvfb_stream.errors import MissingExtraError
 from dvfb_stream.labels import TITLES
@@ -40,6 +41,7 @@ def real_figure(results: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(14, 5), layout="constrained")
     whole, ranked, counted = figure.subplots(1, 3, width_ratios=(1, 1.2, 1))
     _draw_statistics(whole, [results[name] for name in SHARES], "#34495e", 0.0)
+    _draw_aims(whole, [OF_REAL_FRAMES.get(name) for name in SHARES])
     whole.set_yticks(range(len(SHARES)), list(SHARES.values()))
     whole.set_title("over all labels", loc="left")
     for shift, (name, (colour, title)) in zip((-0.12, 0.12), SCORES.items(), strict=True):
@@ -83,6 +85,7 @@ def invariance_figure(results: Mapping[str, Any]) -> Figure:
         (0.12, "each", "#2471a3", "each altered frame"),
     ):
         _draw_statistics(axes, [results["alterations"][name][which] for name in names], colour, shift, title)
+    _draw_aims(axes, [OF_ALTERATIONS.get(name) for name in names])
     axes.set_yticks(range(len(names)), [ALTERATIONS[name] for name in names])
     axes.invert_yaxis()
     axes.set_xlabel("share with the same accepted labels")
@@ -92,6 +95,14 @@ def invariance_figure(results: Mapping[str, Any]) -> Figure:
         fontsize=10,
     )
     return figure
+
+
+def _draw_aims(axes: Axes, aims: Sequence[Aim | None]) -> None:
+    """Draw what is aimed at as a bar across each line."""
+    for place, aim in enumerate(aims):
+        if aim is not None:
+            title = "aim" if place == 0 else None
+            axes.plot(aim.bound, place, "|", color="black", markersize=16, markeredgewidth=2, label=title)
 
 
 def _draw_statistics(

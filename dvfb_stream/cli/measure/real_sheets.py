@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dvfb_stream.cli.measure.aims import OF_ALTERATIONS, OF_TWINS
 from dvfb_stream.cli.measure.sheets import Sheet, circumstances
-from dvfb_stream.labels import TITLES
+from dvfb_stream.labels import LABELS, TITLES
+from dvfb_stream.training.real_frames.invariance import OF_NO_TWIN
 
 Statistic = Mapping[str, Any]
 
@@ -18,15 +21,19 @@ SHARES = {
     "expected_calibration_error": "Calibration error",
 }
 ALTERATIONS = {
-    "symmetries": "turned and mirrored, 7 ways, exactly",
-    "rotations": "turned by 3 angles of any size",
-    "centre_off": "centre off by 3 pixels, 4 ways",
+    "symmetries": "turned and mirrored, exactly",
+    "rotations": "turned by any angle",
+    "centre_off": "centre off by 3 pixels",
     "counts_tenth": "a tenth of the counts",
     "counts_tenfold": "ten times the counts",
+    "scaled": "values scaled by 0.1 and 10",
     "beamstop": "beamstop masked, or not masked",
     "binned": "2 x 2 pixels summed",
-    "larger_detector": "on a detector 1.5 times as large",
+    "larger_detector": "on a detector 1.5 times as large, masked around",
+    "larger_continued": "on a detector 1.5 times as large, carried on",
 }
+MOST_TOLD = 12
+"""Frames that are named beneath the table, those that change most; all are in the results' `outcomes`."""
 WARNINGS = {"novelty": "Novelty", "fit_residual": "Fit residual"}
 
 
@@ -85,25 +92,71 @@ def invariance_sheet(results: Mapping[str, Any]) -> Sheet:
             [
                 ALTERATIONS[name],
                 str(found["frames"]),
+                f"{found['altered'] / found['frames']:.0f}" if found["frames"] else "",
                 stated(found["unchanged"]),
+                OF_ALTERATIONS[name].beside(found["unchanged"]["value"]),
                 stated(found["each"]),
                 ", ".join(f"{label} {share:.2f}" for label, share in often if share),
             ]
         )
     twins = results["isotropic"]
     without = f" without {', '.join(results['without'])}" if results.get("without") else ""
+    contradicted = [
+        f"{ALTERATIONS[name]} {found['not_contradicted']['value']:.2f}"
+        for name, found in results["alterations"].items()
+        if found.get("not_contradicted", {}).get("value") is not None
+    ]
     return Sheet(
         f"{results['model']}: labels that stay the same, {results['frames']} real frames of "
-        f"{results['folder']}{without}",
-        ("frames are", "frames", "all unchanged", "each unchanged", "what changes most"),
+        f"{results['folder']}{without}{', quick' if results.get('quick') else ''}",
+        ("frames are", "frames", "ways", "all unchanged", "aim", "each unchanged", "what changes most"),
         rows,
         [
             f"Isotropic twins of {twins['frames']} frames with a fold or symmetry label: "
-            f"{stated(twins['fold_or_symmetry'])}.",
-            "all unchanged: share of frames with the same accepted labels in all ways that the line names; each "
+            f"{stated(twins['fold_or_symmetry'])}; aim {OF_TWINS.beside(twins['fold_or_symmetry']['value'])}."
+            + "".join(
+                f" {outcome['name']} ({outcome['setup']}): {', '.join(labels)}."
+                for outcome in results["outcomes"]
+                if (labels := [label for label in OF_NO_TWIN if label in (outcome["twin"] or ())])
+            ),
+            *_changes(results["outcomes"]),
+            *(
+                [
+                    "Altered frames of which no label is accepted here and rejected there, doubtful being neither: "
+                    + ", ".join(contradicted)
+                    + "."
+                ]
+                if any(outcome.get("doubtful") for outcome in results["outcomes"])
+                else []
+            ),
+            "all unchanged: share of frames with the same accepted labels of the ten in all ways of that line; each "
             "unchanged: share of the altered frames; what changes most: labels and the share of altered frames in "
             "which they change. Shares weigh a frame by one over the frames of its set-up; in brackets 95 % "
             f"intervals, {results['draws']} bootstrap draws of set-ups.",
             circumstances(results),
         ],
     )
+
+
+def _changes(outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line on the frames that change in most ways, with the labels that they lose and get."""
+    told = []
+    for outcome in outcomes:
+        ways = [(name, labels) for name, found in outcome["changed"].items() for labels in found]
+        changes = Counter(label for _, labels in ways for label in labels if label in LABELS)
+        if changes:
+            lost_and_got = ", ".join(
+                f"{'-' if label in outcome['labels'] else '+'}{label} in {often}"
+                for label, often in changes.most_common()
+            )
+            n_changed = sum(any(label in LABELS for label in labels) for _, labels in ways)
+            told.append((n_changed, f"{outcome['name']} ({outcome['setup']}) in {n_changed}: {lost_and_got}"))
+    if not told:
+        return []
+    told.sort(key=lambda one: -one[0])
+    more = f"; and {len(told) - MOST_TOLD} more, in the results" if len(told) > MOST_TOLD else ""
+    return [
+        "Frames that change, by the number of altered frames with other labels (- lost, + got): "
+        + "; ".join(line for _, line in told[:MOST_TOLD])
+        + f"{more}."
+    ]

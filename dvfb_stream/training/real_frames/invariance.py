@@ -116,7 +116,7 @@ def _outcome(
     twin = _annotated(annotate, iter((isotropic_twin(settled.frame, drawn.counts),)), failed)
     return {
         "labels": list(before[0].labels),
-        "doubtful": list(_doubtful(before[0])),
+        "doubtful": list(before[0].doubtful),
         "changed": changed,
         "contradicted": contradicted,
         "twin": list(twin[0].labels) if twin else None,
@@ -142,13 +142,9 @@ def _annotated(
 
 def _contradicted(before: Annotation, after: Annotation) -> set[str]:
     """Return labels accepted on one side, and neither accepted nor doubtful on the other."""
-    return (set(before.labels) - {*after.labels, *_doubtful(after)}) | (
-        set(after.labels) - {*before.labels, *_doubtful(before)}
+    return (set(before.labels) - {*after.labels, *after.doubtful}) | (
+        set(after.labels) - {*before.labels, *before.doubtful}
     )
-
-
-def _doubtful(annotation: Annotation) -> tuple[str, ...]:
-    return getattr(annotation, "doubtful", ())
 
 
 def _in_order(labels: set[str]) -> list[str]:
