@@ -43,7 +43,7 @@ from dvfb_stream.cli.labelled.folder import RealFrame, read_folder
 from dvfb_stream.frames import Frame
 from dvfb_stream.labels import LABELS, close_under_implication
 from dvfb_stream.training.real_frames.invariance import measure_invariance
-from dvfb_stream.training.real_frames.judged_frames import JudgedFrames, measure
+from dvfb_stream.training.real_frames.judged_frames import JudgedFrames, judged_frames, measure
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, ViewResampler
 
 DECIDED = ("symmetry_halo", "symmetry_rings", "two_fold", "four_fold", "six_fold")
@@ -175,18 +175,12 @@ def decided(judged: JudgedFrames, stated: NDArray[np.float64]) -> dict[str, Any]
 
 
 def judged_by_network(results: dict[str, Any], without: list[str]) -> tuple[JudgedFrames, list[str]]:
-    entries = [entry for entry in results["judged"] if entry["setup"] not in without]
-    return (
-        JudgedFrames(
-            setups=tuple(entry["setup"] for entry in entries),
-            known=np.array([[label in entry["truth"] for label in LABELS] for entry in entries]),
-            truth=np.array([[entry["truth"].get(label, False) for label in LABELS] for entry in entries]),
-            scores=np.array([[entry["scores"][label] for label in LABELS] for entry in entries]),
-            accepted=np.array([[label in entry["labels"] for label in LABELS] for entry in entries]),
-            warnings={},
-        ),
-        [entry["name"] for entry in entries],
-    )
+    entries = [
+        {**entry, "truth": {label: has for label, has in entry["truth"].items() if label in LABELS}}
+        for entry in results["judged"]
+        if entry["setup"] not in without
+    ]
+    return judged_frames(entries), [entry["name"] for entry in entries]
 
 
 def tries(options: argparse.Namespace) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from dvfb_stream.cli.labelled.folder import read_folder
+from dvfb_stream.cli.measure.real import by_setup
 from dvfb_stream.errors import GeometryError, SettingsError
 from dvfb_stream.labels import LABELS
 
@@ -104,6 +105,9 @@ def test_a_model_is_measured_on_real_frames_printed_and_drawn(dvfb, folder, tmp_
     assert results["labels"]["six_fold"]["have_it_not"] == 0
     assert results["labels"]["six_fold"]["roc_area"] == {"value": None, "interval": None}
     assert set(results["labels"]) == set(LABELS)
+    assert all(frame["doubtful"] == [] for frame in results["judged"])
+    for told in ("aim >= 0.75", "aim <= 0.06", ">= 0.90"):
+        assert told in done.stdout
     assert figure.read_bytes().startswith(b"\x89PNG")
     # From the file the same table and figure.
     again = dvfb("results", out, "--figure", tmp_path / "again.png")
@@ -190,14 +194,27 @@ def test_a_folder_without_a_list_or_known_labels_is_refused(dvfb, folder, tmp_pa
 def test_labels_of_altered_frames_are_measured_printed_and_drawn(dvfb, folder, tmp_path):
     out, figure = tmp_path / "invariance.json", tmp_path / "invariance.png"
     change(folder, 4, dataset="frames/9")
-    words = ("--without", "a", "--model", "tiny", "--device", "cpu", "--out", out, "--figure", figure)
+    words = (
+        "--without",
+        "a",
+        "--quick",
+        "--model",
+        "tiny",
+        "--device",
+        "cpu",
+        "--out",
+        out,
+        "--figure",
+        figure,
+    )
     done = dvfb("invariance", folder, *words)
     assert done.status == 1
     (error,) = done.errors
     assert error.startswith("frame 4: ")
     results = json.loads(out.read_text())
     assert (results["kind"], results["frames"], results["failures"]) == ("invariance", 2, 1)
-    assert results["alterations"]["symmetries"]["altered"] == 14
+    assert results["alterations"]["symmetries"]["altered"] == 4
+    assert results["quick"]
     assert [outcome["name"] for outcome in results["outcomes"]] == ["frame 3", "frame 5"]
     assert "turned and mirrored, exactly" in done.stdout
     assert ">= 0.98" in done.stdout
@@ -207,13 +224,33 @@ def test_labels_of_altered_frames_are_measured_printed_and_drawn(dvfb, folder, t
     assert again.stdout.splitlines()[:5] == done.stdout.splitlines()[:5]
 
 
-def test_a_quick_measurement_takes_three_frames_of_each_setup(dvfb, folder):
+def test_frames_are_taken_setup_by_setup_and_the_first_ones_of_each(folder):
     change(folder, 3, setup="a")
-    done = dvfb("invariance", folder, "--quick", "--model", "tiny", "--device", "cpu", "--json")
-    results = json.loads(done.stdout)
-    assert [outcome["name"] for outcome in results["outcomes"]] == [f"frame {n}" for n in (0, 1, 2, 4, 5)]
-    assert results["quick"]
-    assert results["alterations"]["symmetries"]["altered"] == 10
+    frames = read_folder(folder)
+    numbers = {most: [int(frame.name[-1]) for frame in by_setup(frames, most)] for most in (None, 2)}
+    assert numbers == {None: [0, 1, 2, 3, 4, 5], 2: [0, 1, 4, 5]}
+    change(folder, 1, setup="c")
+    assert [int(frame.name[-1]) for frame in by_setup(read_folder(folder))] == [0, 2, 3, 1, 5, 4]
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "remarks", "grazing"),
+    [
+        ({}, ["GISAXS: specular streak", "Yoneda"], [], True),
+        ({}, "a thin film", ["seen at grazing incidence"], True),
+        ({}, ["SAXS, two rings", "two rings"], ["GISAXS"], True),
+        ({}, ["SAXS, two rings", "two rings"], [], False),
+        ({}, ["WAXS strip: polymer"], None, False),
+        ({}, ["muscle fibre"], ["saxsample"], None),
+        ({"grazing": False}, ["GISAXS"], [], False),
+        ({"grazing": "unsure"}, ["GISAXS"], [], None),
+    ],
+)
+def test_words_of_people_say_whether_a_frame_is_grazing(folder, labels, kind, remarks, grazing):
+    change(folder, 0, labels={"rings": True, **labels}, kind=kind, remarks=remarks)
+    known = read_folder(folder)[0].labels
+    assert known.get("grazing") is grazing
+    assert known["rings"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,17 @@ from dvfb_stream.errors import SettingsError
 from dvfb_stream.files import open_frames, read_mask
 from dvfb_stream.files.reading import DATASET_SEPARATOR
 from dvfb_stream.frames import Frame, Geometry
-from dvfb_stream.labels import LABELS
+from dvfb_stream.labels import ALL_LABELS
 
 LIST = "labels.json"
 LAYOUT = (
     "a list of frames, each with `file`, `setup`, `beam_center_x`, `beam_center_y`, `dataset` where the file is "
     "HDF5, `mask` where there is one, and `labels` (true or false; anything else is not known)"
 )
+GRAZING = re.compile(r"\b(gi-?saxs|gi-?waxs|gi-?xd|gid|grazing[ -]incidence|yoneda)\b", re.IGNORECASE)
+"""Words of those who describe a frame, by which it was taken at grazing incidence."""
+TRANSMISSION = re.compile(r"\b(saxs|waxs|swaxs|usaxs)\b", re.IGNORECASE)
+"""Words by which it was not, where none of the others is said."""
 
 
 class _Entry(BaseModel):
@@ -34,6 +39,8 @@ class _Entry(BaseModel):
     beam_center_x: float
     beam_center_y: float
     labels: dict[str, object] = Field(default_factory=dict)
+    kind: object = None
+    remarks: object = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,9 +126,21 @@ def _frame(folder: Path, entry: _Entry) -> RealFrame:
     return RealFrame(
         name=entry.id or f"{entry.file} {entry.dataset or ''}".rstrip(),
         setup=entry.setup,
-        labels={label: value for label in LABELS if isinstance(value := entry.labels.get(label), bool)},
+        labels=_known(entry),
         spec=spec,
         mask=mask,
         center_x=entry.beam_center_x,
         center_y=entry.beam_center_y,
     )
+
+
+def _known(entry: _Entry) -> dict[str, bool]:
+    """Return what is known of a frame's labels; whether it is grazing also from what people wrote of it."""
+    stated = {label: value for label in ALL_LABELS if isinstance(value := entry.labels.get(label), bool)}
+    written = f"{entry.kind} {entry.remarks}"
+    if "grazing" not in entry.labels:
+        if GRAZING.search(written):
+            stated["grazing"] = True
+        elif TRANSMISSION.search(written):
+            stated["grazing"] = False
+    return {label: stated[label] for label in ALL_LABELS if label in stated}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-
-import numpy as np
 
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.annotator import Annotator
 from dvfb_stream.cli.labelled.folder import RealFrame
 from dvfb_stream.errors import FrameError, GeometryError, SettingsError
 from dvfb_stream.frames import Frame
-from dvfb_stream.labels import LABELS
 from dvfb_stream.training.real_frames.invariance import measure_invariance
-from dvfb_stream.training.real_frames.judged_frames import JudgedFrames, measure
+from dvfb_stream.training.real_frames.judged_frames import judged_frames, measure
 from dvfb_stream.training.real_frames.setups import DRAWS
 from dvfb_stream.training.real_frames.ways import THOROUGH, Ways
 
@@ -23,9 +21,6 @@ FRAMES_AT_A_TIME = 8
 
 QUICK_FRAMES = 3
 """Of a set-up: sister frames say little that is new."""
-
-WARNINGS = ("novelty", "fit_residual")
-"""Of an annotation: what should be high where its labels are wrong."""
 
 
 def measure_real(
@@ -55,7 +50,8 @@ def measure_real(
     -------
     dict
         As `measure`, besides ``model``, ``failures`` and ``judged``: of each frame its ``name``, ``setup``, known
-        ``truth``, ``scores``, accepted ``labels`` and the warnings.
+        ``truth``, ``scores``, accepted ``labels``, ``doubtful`` ones, ``measured_order`` and ``measured_contrast``
+        (null where nothing was measured), ``fit_residual`` and ``novelty``. `judged_frames` takes it back.
 
     Raises
     ------
@@ -69,13 +65,14 @@ def measure_real(
     judged = list(annotated(annotator, frames, advance=advance, failed=failed))
     if not judged:
         raise SettingsError(f"none of the {len(frames)} frames can be annotated")
-    found = measure(_judged(judged), draws=draws)
+    told = [_told(real, annotation) for real, annotation in judged]
+    found = measure(judged_frames(told), draws=draws)
     return {
         "model": str(annotator.identity),
         "operating_point": annotator.operating_point,
         "failures": len(frames) - len(judged),
         **found,
-        "judged": [_told(real, annotation) for real, annotation in judged],
+        "judged": told,
     }
 
 
@@ -169,26 +166,17 @@ def annotated(
                 failed(f"{real.name}: {annotation.reason}")
 
 
-def _judged(judged: Sequence[tuple[RealFrame, Annotation]]) -> JudgedFrames:
-    annotations = [annotation for _, annotation in judged]
-    return JudgedFrames(
-        setups=tuple(real.setup for real, _ in judged),
-        known=np.array([[label in real.labels for label in LABELS] for real, _ in judged]),
-        truth=np.array([[real.labels.get(label, False) for label in LABELS] for real, _ in judged]),
-        scores=np.array([[annotation.scores[label] for label in LABELS] for annotation in annotations]),
-        accepted=np.array([[label in annotation.labels for label in LABELS] for annotation in annotations]),
-        warnings={
-            name: np.array([getattr(annotation, name) for annotation in annotations]) for name in WARNINGS
-        },
-    )
-
-
 def _told(real: RealFrame, annotation: Annotation) -> dict[str, Any]:
+    contrast = annotation.measured_contrast
     return {
         "name": real.name,
         "setup": real.setup,
         "truth": real.labels,
         "scores": dict(annotation.scores),
         "labels": list(annotation.labels),
-        **{name: getattr(annotation, name) for name in WARNINGS},
+        "doubtful": list(annotation.doubtful),
+        "measured_order": annotation.measured_order,
+        "measured_contrast": contrast if math.isfinite(contrast) else None,
+        "fit_residual": annotation.fit_residual,
+        "novelty": annotation.novelty,
     }

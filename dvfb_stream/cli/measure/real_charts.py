@@ -37,12 +37,12 @@ def real_figure(results: Mapping[str, Any]) -> Figure:
     results
         Of `measure_real`.
     """
-    labels = list(results["labels"])
+    labels, shares = list(results["labels"]), [name for name in SHARES if name in results]
     figure = Figure(figsize=(14, 5), layout="constrained")
     whole, ranked, counted = figure.subplots(1, 3, width_ratios=(1, 1.2, 1))
-    _draw_statistics(whole, [results[name] for name in SHARES], "#34495e", 0.0)
-    _draw_aims(whole, [OF_REAL_FRAMES.get(name) for name in SHARES])
-    whole.set_yticks(range(len(SHARES)), list(SHARES.values()))
+    _draw_statistics(whole, [results[name] for name in shares], "#34495e", 0.0)
+    _draw_aims(whole, [OF_REAL_FRAMES.get(name) for name in shares])
+    whole.set_yticks(range(len(shares)), [SHARES[name] for name in shares])
     whole.set_title("over all labels", loc="left")
     for shift, (name, (colour, title)) in zip((-0.12, 0.12), SCORES.items(), strict=True):
         _draw_statistics(ranked, [results["labels"][label][name] for label in labels], colour, shift, title)
@@ -78,7 +78,7 @@ def invariance_figure(results: Mapping[str, Any]) -> Figure:
         Of `measure_altered`.
     """
     names = list(results["alterations"])
-    figure = Figure(figsize=(9, 4.4), layout="constrained")
+    figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
     for shift, which, colour, title in (
         (-0.12, "unchanged", "#c0392b", "all of a frame's alterations"),
@@ -89,7 +89,7 @@ def invariance_figure(results: Mapping[str, Any]) -> Figure:
     axes.set_yticks(range(len(names)), [ALTERATIONS[name] for name in names])
     axes.invert_yaxis()
     axes.set_xlabel("share with the same accepted labels")
-    axes.legend(loc="lower left", frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(
         f"{results['model']}: {results['frames']} real frames, altered in ways that change no label",
         fontsize=10,

@@ -6,7 +6,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dvfb_stream.cli.measure.aims import OF_ALTERATIONS, OF_TWINS
+from dvfb_stream.cli.measure.aims import (
+    OF_ALTERATIONS,
+    OF_GRAZING_FRAMES,
+    OF_REAL_FRAMES,
+    OF_ROC_AREA,
+    OF_TWINS,
+    OF_WARNINGS,
+    Aim,
+)
 from dvfb_stream.cli.measure.sheets import Sheet, circumstances
 from dvfb_stream.labels import LABELS, TITLES
 from dvfb_stream.training.real_frames.invariance import OF_NO_TWIN
@@ -19,6 +27,8 @@ SHARES = {
     "precision": "Precision of accepted labels",
     "recall": "Recall of accepted labels",
     "expected_calibration_error": "Calibration error",
+    "coverage": "Known labels that are decided, not doubtful",
+    "all_right_decided": "Frames with every decided label right",
 }
 ALTERATIONS = {
     "symmetries": "turned and mirrored, exactly",
@@ -32,9 +42,14 @@ ALTERATIONS = {
     "larger_detector": "on a detector 1.5 times as large, masked around",
     "larger_continued": "on a detector 1.5 times as large, carried on",
 }
+COUNTS = ("have_it", "have_it_not", "right", "wrong", "missed", "doubtful")
 MOST_TOLD = 12
 """Frames that are named beneath the table, those that change most; all are in the results' `outcomes`."""
-WARNINGS = {"novelty": "Novelty", "fit_residual": "Fit residual"}
+WARNINGS = {
+    "novelty": "Novelty",
+    "fit_residual": "Fit residual",
+    "doubtful_or_novel": "Doubtful labels, then novelty,",
+}
 
 
 def stated(found: Statistic) -> str:
@@ -51,36 +66,59 @@ def real_sheet(results: Mapping[str, Any]) -> Sheet:
     """Return the table of `measure_real`: a line a label, then what is over all of them."""
     rows = []
     for label, found in results["labels"].items():
-        counts = [str(found[name]) for name in ("have_it", "have_it_not", "right", "wrong", "missed")]
-        rows.append(
-            [TITLES[label], *counts, *(stated(found[name]) for name in ("average_precision", "roc_area"))]
-        )
+        counts = [str(found.get(name, "")) for name in COUNTS]
+        area = found["roc_area"]
+        aim = OF_ROC_AREA[label].beside(area["value"]) if label in OF_ROC_AREA else ""
+        rows.append([TITLES[label], *counts, stated(found["average_precision"]), stated(area), aim])
     setups = results["setups"]
     without = f" without {', '.join(results['without'])}" if results.get("without") else ""
     precise = " at high_precision" if results["operating_point"] == "high_precision" else ""
     return Sheet(
         f"{results['model']}{precise}: {results['frames']} real frames of {len(setups)} set-ups, "
         f"{results['folder']}{without}",
-        ("label", "have it", "have it not", "right", "wrong", "missed", "average precision", "ROC area"),
+        ("label", *(name.replace("_", " ") for name in COUNTS), "average precision", "ROC area", "aim"),
         rows,
         [
-            *(f"{title}: {stated(results[name])}." for name, title in SHARES.items()),
             *(
-                f"{WARNINGS[name]} finds frames with a label that is not as it should be: ROC area "
-                f"{stated(found['against_any'])}; with a wrong accepted label: {stated(found['against_accepted'])}."
-                for name, found in results["finds_wrong_frames"].items()
+                f"{title}: {_with_aim(results[name], OF_REAL_FRAMES.get(name))}."
+                for name, title in SHARES.items()
+                if name in results
             ),
+            *_warnings(results["finds_wrong_frames"]),
+            *_grazing(results.get("grazing_frames", {"frames": 0})),
             "All right, by set-up: "
             + ", ".join(
                 f"{name} {found['all_right']:.2f} of {found['frames']}" for name, found in setups.items()
             )
             + ".",
-            "right, wrong: frames with the label accepted; missed: not accepted though they have it. All else weighs "
-            "a frame by one over the frames of its set-up. In brackets 95 % intervals, "
-            f"{results['draws']} bootstrap draws of set-ups.",
+            "right, wrong: frames with the label accepted; missed: not accepted though they have it, be it rejected "
+            "or doubtful. What is over all labels is over the ten. All else weighs a frame by one over the frames of "
+            f"its set-up. In brackets 95 % intervals, {results['draws']} bootstrap draws of set-ups.",
             circumstances(results),
         ],
     )
+
+
+def _with_aim(found: Statistic, aim: Aim | None) -> str:
+    said = stated(found) or "not known"
+    return said if aim is None else f"{said}; aim {aim.beside(found['value'])}"
+
+
+def _warnings(warnings: Mapping[str, Any]) -> list[str]:
+    """Return a line on each warning, that of doubtful labels with its aim."""
+    return [
+        f"{WARNINGS[name]} finds frames with a label that is not as it should be: ROC area "
+        f"{_with_aim(found['against_any'], None)}; with a wrong accepted label: "
+        f"{_with_aim(found['against_accepted'], OF_WARNINGS.get(name))}."
+        for name, found in warnings.items()
+    ]
+
+
+def _grazing(found: Mapping[str, Any]) -> list[str]:
+    if not found["frames"]:
+        return []
+    shares = [f"{label} {_with_aim(found[label], aim)}" for label, aim in OF_GRAZING_FRAMES.items()]
+    return [f"Accepted on those of {found['frames']} grazing frames that have it not: {'. '.join(shares)}."]
 
 
 def invariance_sheet(results: Mapping[str, Any]) -> Sheet:
@@ -113,7 +151,7 @@ def invariance_sheet(results: Mapping[str, Any]) -> Sheet:
         rows,
         [
             f"Isotropic twins of {twins['frames']} frames with a fold or symmetry label: "
-            f"{stated(twins['fold_or_symmetry'])}; aim {OF_TWINS.beside(twins['fold_or_symmetry']['value'])}."
+            f"{_with_aim(twins['fold_or_symmetry'], OF_TWINS)}."
             + "".join(
                 f" {outcome['name']} ({outcome['setup']}): {', '.join(labels)}."
                 for outcome in results["outcomes"]

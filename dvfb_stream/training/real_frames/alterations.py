@@ -55,8 +55,10 @@ def settle(frame: Frame) -> Settled:
     else:
         unit = count_scale(pixels, valid, rules, least=float(known.min()), greatest=float(known.max())).unit
     believed = rules.valid(pixels)
-    counts = np.where(believed, pixels, 0).astype(np.float64 if pixels.dtype.kind == "f" else np.int64)
-    counts = counts if unit == 1 else counts / unit
+    counts: NDArray[Any] = np.where(believed, pixels, 0)
+    counts = counts.astype(np.float64 if pixels.dtype.kind == "f" else np.int64)
+    if unit != 1:
+        counts = counts / unit
     return Settled(altered(np.where(valid, counts, 0), valid, geometry), altered(counts, believed, geometry))
 
 
@@ -206,8 +208,8 @@ def are_counts(pixels: NDArray[Any]) -> bool:
 
 def gaps_of(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which pixels are of gaps between modules: of masked rows or columns with valid ones on both sides."""
-    rows, columns = (_between(valid.any(axis=axis)) for axis in (1, 0))
-    return rows[:, None] | columns[None, :]
+    rows, columns = (_between(np.asarray(valid.any(axis=axis))) for axis in (1, 0))
+    return np.asarray(rows[:, None] | columns[None, :])
 
 
 def _between(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -102,5 +102,5 @@ def _above(frame: Frame, profile: NDArray[np.float64]) -> NDArray[np.float64]:
         for values in (frame.pixels, mean)
     )
     seen = expected > 1e-9 * expected.max()  # less is what a running sum rounds
-    above = np.divide(there, expected, out=np.ones_like(there), where=seen)
-    return above.clip(0, MOST_ABOVE)
+    above: NDArray[np.float64] = np.divide(there, expected, out=np.ones_like(there), where=seen)
+    return np.asarray(above.clip(0, MOST_ABOVE))

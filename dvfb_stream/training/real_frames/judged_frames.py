@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.labels import LABELS
+from dvfb_stream.errors import SettingsError
+from dvfb_stream.labels import ALL_LABELS, LABELS
 from dvfb_stream.training.real_frames.setups import DRAWS, SEED, mean_known, setup_weights, with_interval
 from dvfb_stream.training.real_frames.weighted_scores import (
     Weights,
@@ -20,27 +21,138 @@ from dvfb_stream.training.real_frames.weighted_scores import (
     weighted_share,
 )
 
+NO_FOLD = ("two_fold", "four_fold")
+"""Labels that a grazing frame rarely has, and that its horizon, rod and streaks feign."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class JudgedFrames:
-    """N frames, what is known of them, and what a model says."""
+    """N frames, what is known of them, and what a model says of K labels.
+
+    Raises
+    ------
+    SettingsError
+        When the arrays have not these shapes, or a label is both accepted and doubtful.
+    """
 
     setups: tuple[str, ...]
     """Set-up of each frame."""
     known: NDArray[np.bool_]
-    """(N, 10): whether people agreed that the frame has the label, or that it has not."""
+    """(N, K): whether people agreed that the frame has the label, or that it has not."""
     truth: NDArray[np.bool_]
-    """(N, 10): whether it has; of no meaning where that is not known."""
+    """(N, K): whether it has; of no meaning where that is not known."""
     scores: NDArray[np.float64]
-    """(N, 10): probabilities."""
+    """(N, K): probabilities."""
     accepted: NDArray[np.bool_]
-    """(N, 10): whether the model gives the frame the label."""
-    warnings: Mapping[str, NDArray[np.float64]]
+    """(N, K): whether the model gives the frame the label."""
+    doubtful: NDArray[np.bool_] | None = None
+    """(N, K): whether it neither accepts nor rejects it; None: it decides all."""
+    warnings: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     """(N,) each, by name: what is to be high where a label is wrong."""
+    grazing: NDArray[np.bool_] | None = None
+    """(N,): whether it is known that it was taken at grazing incidence; None: of none."""
+    labels: tuple[str, ...] = LABELS
+    """The K labels: the ten, and after them such further ones as are measured."""
+
+    def __post_init__(self) -> None:
+        shape = (len(self.setups), len(self.labels))
+        if self.doubtful is None:
+            object.__setattr__(self, "doubtful", np.zeros(shape, bool))
+        for name in ("known", "truth", "scores", "accepted", "doubtful"):
+            found = getattr(self, name).shape
+            if found != shape:
+                raise SettingsError(f"{name} has shape {found}, not (frames, labels) = {shape}")
+        both = np.argwhere(self.accepted & self.undecided)
+        if len(both):
+            frame, k = both[0]
+            raise SettingsError(
+                f"{self.labels[k]} of frame {frame} is both accepted and doubtful; a doubtful label is not accepted"
+            )
+
+    @property
+    def undecided(self) -> NDArray[np.bool_]:
+        """(N, K): where a label is doubtful."""
+        return np.zeros(self.known.shape, bool) if self.doubtful is None else self.doubtful
+
+    def of(self, frames: NDArray[Any]) -> JudgedFrames:
+        """Return some of the frames, by a boolean array (N,) or indices."""
+        return JudgedFrames(
+            setups=tuple(np.asarray(self.setups, dtype=object)[frames]),
+            known=self.known[frames],
+            truth=self.truth[frames],
+            scores=self.scores[frames],
+            accepted=self.accepted[frames],
+            doubtful=self.undecided[frames],
+            warnings={name: values[frames] for name, values in self.warnings.items()},
+            grazing=None if self.grazing is None else self.grazing[frames],
+            labels=self.labels,
+        )
+
+
+def judged_frames(entries: Sequence[Mapping[str, Any]]) -> JudgedFrames:
+    """Return judged frames from what results of ``dvfb evaluate --real`` have under ``judged``.
+
+    Parameters
+    ----------
+    entries
+        Of each frame ``setup``, known ``truth`` and ``scores`` by label, accepted ``labels``, ``doubtful`` ones,
+        ``novelty`` and ``fit_residual``.
+
+    Notes
+    -----
+    Further labels are measured where the model knows them and they are known of any frame. The warning
+    ``doubtful_or_novel`` is the number of doubtful labels among the ten plus novelty, which is at most 1: a frame
+    with more doubtful labels goes first, and among equals the more novel one.
+    """
+    labels = tuple(
+        label
+        for label in ALL_LABELS
+        if label in LABELS
+        or (
+            all(label in entry["scores"] for entry in entries)
+            and any(label in entry["truth"] for entry in entries)
+        )
+    )
+
+    def where(key: str) -> NDArray[np.bool_]:
+        return np.array([[label in entry.get(key, ()) for label in labels] for entry in entries], bool)
+
+    warnings = {
+        name: np.array([_number(entry.get(name)) for entry in entries])
+        for name in ("novelty", "fit_residual")
+    }
+    doubtful = where("doubtful")
+    n_doubtful = doubtful[:, : len(LABELS)].sum(axis=1)
+    return JudgedFrames(
+        setups=tuple(str(entry["setup"]) for entry in entries),
+        known=where("truth"),
+        truth=np.array([[bool(entry["truth"].get(label)) for label in labels] for entry in entries]),
+        scores=np.array([[float(entry["scores"][label]) for label in labels] for entry in entries]),
+        accepted=where("labels"),
+        doubtful=doubtful,
+        grazing=np.array([entry["truth"].get("grazing") is True for entry in entries]),
+        warnings={**warnings, "doubtful_or_novel": n_doubtful + np.nan_to_num(warnings["novelty"], nan=1.0)},
+        labels=labels,
+    )
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else float(value)
 
 
 def measure(frames: JudgedFrames, *, draws: int = DRAWS, seed: int = SEED) -> dict[str, Any]:
     """Return how often the labels are right, each frame weighed by one over the frames of its set-up.
+
+    A doubtful label is not accepted: where a frame has it, it is missed. What is over all labels is over the ten.
+
+    Parameters
+    ----------
+    frames
+        Frames, what is known and what a model says.
+    draws
+        Of the bootstrap over set-ups; 0 for the values alone, in a millisecond.
+    seed
+        Of the draws.
 
     Returns
     -------
@@ -48,6 +160,8 @@ def measure(frames: JudgedFrames, *, draws: int = DRAWS, seed: int = SEED) -> di
         JSON-ready. A *statistic* is ``{"value", "interval"}``, with a 95 % bootstrap interval over set-ups.
 
         ``all_right``: share of frames whose known labels are all accepted or rejected rightly.
+        ``coverage``: share of known labels that are decided, not doubtful. ``all_right_decided``: share of frames
+        whose known labels are all right as far as they are decided.
         ``mean_average_precision``: over labels of which some frames have them and some have not; a draw that lacks
         either for a label leaves it out.
         ``precision``, ``recall``: of accepted labels, over all labels together.
@@ -55,40 +169,63 @@ def measure(frames: JudgedFrames, *, draws: int = DRAWS, seed: int = SEED) -> di
         ``finds_wrong_frames``: by warning, the area under its ROC curve ``against_any`` (frames with a known label
         that is not as it should be) and ``against_accepted`` (frames with a wrong accepted label).
         ``labels``: of each how many frames have it and have it not, how many of its acceptances are ``right`` and
-        ``wrong``, how many were ``missed``, all counted in frames; and the statistics ``average_precision``,
-        ``roc_area`` and ``expected_calibration_error``.
-        ``setups``: of each ``frames`` and the share that is ``all_right``.
+        ``wrong``, how many were ``missed``, of how many known ones it is ``doubtful``, all counted in frames; and the
+        statistics ``average_precision``, ``roc_area`` and ``expected_calibration_error``.
+        ``grazing_frames``: of how many ``frames`` it is known that they were taken at grazing incidence, and of each
+        of `NO_FOLD` the statistic of the share that is given it, of those that are known not to have it.
+        ``setups``: of each ``frames``, the shares ``all_right``, ``all_right_decided`` and ``coverage``, and how many
+        labels are ``right``, ``wrong`` and ``missed``.
     """
     weights = setup_weights(frames.setups, draws=draws, seed=seed)
-    has = frames.known & frames.truth
-    wrong = frames.known & (frames.accepted != frames.truth)
-    right = ~wrong.any(axis=1)
-    labels = {label: _label(frames, k, weights) for k, label in enumerate(LABELS)}
-    precisions = np.stack([found.pop("average_precisions") for found in labels.values()])
-    hits = weights @ (frames.accepted & has).sum(axis=1)
-    flat = np.repeat(weights, len(LABELS), axis=1)[:, frames.known.ravel()]
+    labels = {label: _label(frames, k, weights) for k, label in enumerate(frames.labels)}
+    precisions = {label: found.pop("average_precisions") for label, found in labels.items()}
+    ten = _Ten(frames)
+    hits = weights @ ten.hits.sum(axis=1)
+    flat = np.repeat(weights, len(LABELS), axis=1)[:, ten.known.ravel()]
+    n_known = weights @ ten.known.sum(axis=1)
     return {
         "frames": len(frames.setups),
         "draws": draws,
-        "all_right": with_interval(weighted_share(right, weights)),
-        "mean_average_precision": with_interval(mean_known(precisions)),
-        "precision": with_interval(ratio(hits, weights @ (frames.accepted & frames.known).sum(axis=1))),
-        "recall": with_interval(ratio(hits, weights @ has.sum(axis=1))),
+        "all_right": with_interval(weighted_share(ten.right, weights)),
+        "coverage": with_interval(ratio(weights @ ten.decided.sum(axis=1), n_known)),
+        "all_right_decided": with_interval(weighted_share(ten.right_decided, weights)),
+        "mean_average_precision": with_interval(
+            mean_known(np.stack([precisions[label] for label in LABELS]))
+        ),
+        "precision": with_interval(ratio(hits, weights @ (ten.accepted & ten.known).sum(axis=1))),
+        "recall": with_interval(ratio(hits, weights @ ten.has.sum(axis=1))),
         "expected_calibration_error": with_interval(
-            calibration_error(frames.scores[frames.known], frames.truth[frames.known], flat)
+            calibration_error(ten.scores[ten.known], ten.has[ten.known], flat)
         ),
         "finds_wrong_frames": {
             name: {
-                "against_any": with_interval(roc_area(values, ~right, weights)),
+                "against_any": with_interval(roc_area(values, ~ten.right, weights)),
                 "against_accepted": with_interval(
-                    roc_area(values, (wrong & frames.accepted).any(axis=1), weights)
+                    roc_area(values, (ten.wrong & ten.accepted).any(axis=1), weights)
                 ),
             }
             for name, values in frames.warnings.items()
         },
         "labels": labels,
-        "setups": _setups(frames.setups, right),
+        "grazing_frames": _grazing(frames, weights),
+        "setups": _setups(frames.setups, ten),
     }
+
+
+class _Ten:
+    """What became of the ten labels, (N, 10) each, and of frames, (N,) each."""
+
+    def __init__(self, frames: JudgedFrames) -> None:
+        n = len(LABELS)
+        self.known, self.accepted = frames.known[:, :n], frames.accepted[:, :n]
+        self.scores = frames.scores[:, :n]
+        self.has = self.known & frames.truth[:, :n]
+        self.hits = self.accepted & self.has
+        self.missed = self.has & ~self.accepted
+        self.wrong = self.known & (self.accepted != frames.truth[:, :n])
+        self.decided = self.known & ~frames.undecided[:, :n]
+        self.right = ~self.wrong.any(axis=1)
+        self.right_decided = ~(self.wrong & self.decided).any(axis=1)
 
 
 def _label(frames: JudgedFrames, k: int, weights: Weights) -> dict[str, Any]:
@@ -108,6 +245,7 @@ def _label(frames: JudgedFrames, k: int, weights: Weights) -> dict[str, Any]:
         "right": int((accepted & truth).sum()),
         "wrong": int((accepted & ~truth).sum()),
         "missed": int((~accepted & truth).sum()),
+        "doubtful": int(frames.undecided[known, k].sum()),
         "average_precision": with_interval(ranked),
         "roc_area": with_interval(area),
         "expected_calibration_error": with_interval(error),
@@ -115,9 +253,28 @@ def _label(frames: JudgedFrames, k: int, weights: Weights) -> dict[str, Any]:
     }
 
 
-def _setups(setups: tuple[str, ...], right: NDArray[np.bool_]) -> dict[str, dict[str, float]]:
-    of = np.asarray(setups)
-    return {
-        setup: {"frames": int((of == setup).sum()), "all_right": float(right[of == setup].mean())}
-        for setup in dict.fromkeys(setups)
-    }
+def _grazing(frames: JudgedFrames, weights: Weights) -> dict[str, Any]:
+    grazing = np.zeros(len(frames.setups), bool) if frames.grazing is None else frames.grazing
+    found: dict[str, Any] = {"frames": int(grazing.sum())}
+    for label in NO_FOLD:
+        k = frames.labels.index(label)
+        without = grazing & frames.known[:, k] & ~frames.truth[:, k]
+        found[label] = with_interval(weighted_share(frames.accepted[without, k], weights[:, without]))
+    return found
+
+
+def _setups(setups: tuple[str, ...], ten: _Ten) -> dict[str, dict[str, float]]:
+    found = {}
+    for setup in dict.fromkeys(setups):
+        own = np.asarray(setups) == setup
+        n_known = int(ten.known[own].sum())
+        found[setup] = {
+            "frames": int(own.sum()),
+            "all_right": float(ten.right[own].mean()),
+            "all_right_decided": float(ten.right_decided[own].mean()),
+            "coverage": float(ten.decided[own].sum() / n_known) if n_known else 1.0,
+            "right": int(ten.hits[own].sum()),
+            "wrong": int((ten.wrong & ten.accepted)[own].sum()),
+            "missed": int(ten.missed[own].sum()),
+        }
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,20 @@ def setup_weights(setups: Sequence[str], *, draws: int = DRAWS, seed: int = SEED
     plain = 1.0 / counts[which]
     drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), draws)
     return np.vstack([plain[None], drawn[:, which] * plain])
+
+
+def left_out(setups: Sequence[str]) -> Iterator[tuple[str, NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Yield each set-up with the frames of all others, to fit or choose by, and its own, to measure on.
+
+    Yields
+    ------
+    tuple
+        Name; (N,) boolean, the others; (N,) boolean, its own.
+    """
+    of = np.asarray(setups, dtype=object)
+    for setup in dict.fromkeys(setups):
+        own = np.asarray(of == setup, dtype=bool)
+        yield setup, ~own, own
 
 
 def with_interval(values: NDArray[np.float64]) -> dict[str, float | list[float] | None]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from dvfb_stream.errors import SettingsError
 from dvfb_stream.labels import LABELS
 from dvfb_stream.training.evaluation import expected_calibration_error
-from dvfb_stream.training.real_frames.judged_frames import JudgedFrames, measure
-from dvfb_stream.training.real_frames.setups import setup_weights, with_interval
+from dvfb_stream.training.real_frames.judged_frames import JudgedFrames, judged_frames, measure
+from dvfb_stream.training.real_frames.setups import left_out, setup_weights, with_interval
 from dvfb_stream.training.real_frames.weighted_scores import (
     average_precision,
     calibration_error,
@@ -116,8 +119,24 @@ def test_labels_are_measured_as_counted_by_hand(judged):
     # Right are frame 0 (rings alone is known of it) and frame 3: (1/3 + 1) of 2.
     assert found["all_right"]["value"] == pytest.approx(2 / 3)
     assert found["setups"] == {
-        "a": {"frames": 3, "all_right": pytest.approx(1 / 3)},
-        "b": {"frames": 1, "all_right": 1},
+        "a": {
+            "frames": 3,
+            "all_right": pytest.approx(1 / 3),
+            "all_right_decided": pytest.approx(1 / 3),
+            "coverage": 1,
+            "right": 2,
+            "wrong": 1,
+            "missed": 1,
+        },
+        "b": {
+            "frames": 1,
+            "all_right": 1,
+            "all_right_decided": 1,
+            "coverage": 1,
+            "right": 0,
+            "wrong": 0,
+            "missed": 0,
+        },
     }
     # Accepted where known: rings of 0 and 2, two_fold of 1, of which 0 and 1 are right; missed: rings of 1.
     assert found["precision"]["value"] == pytest.approx(2 / 3)
@@ -146,6 +165,104 @@ def test_labels_are_measured_as_counted_by_hand(judged):
     # Not as they should be: frames 1 and 2, more novel than 0 and 3. A wrong accepted label: frame 2 alone.
     assert finds["against_any"]["value"] == 1
     assert finds["against_accepted"]["value"] == pytest.approx((1 / 3 + 1) / (1 / 3 + 1 / 3 + 1))
+
+
+def test_doubtful_labels_are_neither_accepted_nor_decided(judged):
+    doubtful = np.zeros_like(judged.known)
+    doubtful[1, RINGS] = True  # has it; missed
+    doubtful[3, TWO_FOLD] = True  # has it not; rightly not accepted
+    doubtful[3, 0] = True  # nobody knows
+    judged.accepted[3, 0] = False
+    found = measure(replace(judged, doubtful=doubtful), draws=20)
+    before = measure(judged, draws=20)
+    for name in ("all_right", "precision", "recall", "mean_average_precision"):
+        assert found[name] == before[name]
+    # Of known labels a has 5 and b 2, at 1/3 and 1 each; one of each set-up is doubtful.
+    assert found["coverage"]["value"] == pytest.approx((4 / 3 + 1) / (5 / 3 + 2))
+    # Frame 1 is right as far as it is decided, beside 0 and 3; frame 2 is not.
+    assert found["all_right_decided"]["value"] == pytest.approx((2 / 3 + 1) / 2)
+    assert [found["labels"][name]["doubtful"] for name in ("rings", "two_fold", "halo")] == [1, 1, 0]
+    assert found["labels"]["rings"]["missed"] == 1
+    assert found["setups"]["b"]["coverage"] == 1 / 2
+    assert (before["coverage"]["value"], before["all_right_decided"]) == (1, before["all_right"])
+
+
+def test_a_label_cannot_be_accepted_and_doubtful(judged):
+    doubtful = np.zeros_like(judged.known)
+    doubtful[2, RINGS] = True
+    with pytest.raises(SettingsError, match="rings of frame 2 is both accepted and doubtful"):
+        replace(judged, doubtful=doubtful)
+    with pytest.raises(SettingsError, match=r"scores has shape \(4, 9\), not .* = \(4, 10\)"):
+        replace(judged, scores=judged.scores[:, 1:])
+
+
+def entry(setup, truth, labels=(), doubtful=(), novelty=0.5, **scores):
+    return {
+        "setup": setup,
+        "truth": truth,
+        "scores": {**dict.fromkeys(LABELS, 0.25), **scores},
+        "labels": list(labels),
+        "doubtful": list(doubtful),
+        "novelty": novelty,
+        "fit_residual": 0.1,
+    }
+
+
+def test_results_are_taken_back_as_arrays():
+    entries = [
+        entry("a", {"rings": True, "grazing": True}, ["rings"], ["halo"], grazing=0.75, weak=0.5),
+        entry("b", {"rings": False, "grazing": False}, [], [], None, grazing=0.0, weak=0.5),
+        entry("b", {"two_fold": False}, ["two_fold"], ["halo", "rings"], 0.125, grazing=0.5, weak=0.5),
+    ]
+    frames = judged_frames(entries)
+    assert frames.setups == ("a", "b", "b")
+    assert frames.labels == (*LABELS, "grazing")  # of `weak` nothing is known
+    np.testing.assert_array_equal(frames.known[:, RINGS], [True, True, False])
+    np.testing.assert_array_equal(frames.truth[:, RINGS], [True, False, False])
+    np.testing.assert_array_equal(frames.accepted.sum(axis=1), [1, 0, 1])
+    np.testing.assert_array_equal(frames.scores[:, -1], [0.75, 0.0, 0.5])
+    np.testing.assert_array_equal(frames.grazing, [True, False, False])
+    # One doubtful label and novelty 0.5; novelty that is not known is the greatest; two, and 0.125.
+    np.testing.assert_array_equal(frames.warnings["doubtful_or_novel"], [1.5, 1.0, 2.125])
+    found = measure(frames, draws=0)
+    assert found["labels"]["grazing"]["roc_area"] == {"value": 1.0, "interval": None}
+    assert found["finds_wrong_frames"]["doubtful_or_novel"]["against_accepted"]["value"] == 1
+    # A model of ten labels: nothing is measured of grazing, but folds of grazing frames are.
+    for one in entries:
+        del one["scores"]["grazing"], one["doubtful"]
+    assert judged_frames(entries).labels == LABELS
+
+
+def test_folds_that_grazing_frames_are_given_are_told():
+    truth = {"grazing": True, "two_fold": False, "four_fold": False}
+    entries = [
+        entry("a", truth, ["two_fold"]),
+        entry("a", truth, []),
+        entry("b", truth, []),
+        entry("b", {"grazing": True}, ["two_fold", "four_fold"]),  # it is not known whether it has them
+        entry("b", {"grazing": False, "two_fold": False}, ["two_fold"]),
+        entry("c", {"two_fold": False}, ["two_fold"]),
+    ]
+    found = measure(judged_frames(entries), draws=0)["grazing_frames"]
+    # Weights 1/2 of a, 1/3 of b.
+    assert found["frames"] == 4
+    assert found["two_fold"]["value"] == pytest.approx((1 / 2) / (1 / 2 + 1 / 2 + 1 / 3))
+    assert found["four_fold"]["value"] == 0
+
+
+def test_setups_are_left_out_one_by_one():
+    found = [(name, others.tolist(), own.tolist()) for name, others, own in left_out(["b", "a", "b"])]
+    assert found == [
+        ("b", [False, True, False], [True, False, True]),
+        ("a", [True, False, True], [False, True, False]),
+    ]
+
+
+def test_some_of_the_frames_are_measured_alone(judged):
+    (_, others, own), _ = left_out(judged.setups)
+    assert measure(judged.of(own), draws=0)["setups"] == {"a": measure(judged, draws=0)["setups"]["a"]}
+    assert measure(judged.of(others), draws=0)["all_right"]["value"] == 1
+    np.testing.assert_array_equal(judged.of(np.array([3, 0])).warnings["novelty"], [0.2, 0.1])
 
 
 def test_what_is_not_known_changes_nothing(judged):
