@@ -9,6 +9,7 @@ from dvfb_stream.profiles.beamline_description import Beamline
 _GENERAL = """\
   live.wait()                          until the rows of all frames are stored
   find_runs(catalog, "four_fold")      uids of the runs with 4-fold symmetry
+  find_doubtful_runs(catalog, "four_fold")   those with frames that somebody should look at
   read_annotations(catalog, uid)       the rows of a run
   live.stats()                         what came in, and what became of it"""
 

@@ -93,16 +93,15 @@ def test_annotations_are_those_of_the_annotator_in_this_process(tiny_bundle):
         assert there.provenance() == here.provenance()
         for group in (frames[:5], frames[5:]):
             for expected, found in zip(here.annotate(group), there.annotate(group), strict=True):
-                assert (found.status, found.reason, found.labels) == (
-                    expected.status,
-                    expected.reason,
-                    expected.labels,
-                )
+                for name in ("status", "reason", "remark", "labels", "doubtful", "measured_order"):
+                    assert getattr(found, name) == getattr(expected, name)
                 np.testing.assert_allclose(
                     list(found.scores.values()), list(expected.scores.values()), rtol=1e-5
                 )
                 np.testing.assert_allclose(
-                    [found.fit_residual, found.novelty], [expected.fit_residual, expected.novelty], rtol=1e-5
+                    [found.fit_residual, found.novelty, found.measured_contrast],
+                    [expected.fit_residual, expected.novelty, expected.measured_contrast],
+                    rtol=1e-5,
                 )
     finally:
         there.close()
@@ -117,6 +116,11 @@ def test_origin_model_and_values_come_back_as_they_are(start):
     assert {annotation.model for annotation in annotations} == {process.identity}
     assert [annotation.scores for annotation in annotations] == [{"rings": v} for v in (7.0, 8.0, 9.0)]
     assert [annotation.novelty for annotation in annotations] == [1.5, -7.25, 1.5]
+    assert {annotation.doubtful for annotation in annotations} == {("two_fold", "halo")}
+    assert {annotation.measured_order for annotation in annotations} == {6}
+    assert [annotation.measured_contrast for annotation in annotations] == [
+        annotation.scores["rings"] / 2 for annotation in annotations
+    ]
     assert all(np.isnan(annotation.fit_residual) for annotation in annotations)
     assert [annotation.reason.split()[2] for annotation in annotations] == [
         frame.geometry.digest for frame in frames

@@ -186,7 +186,10 @@ class RawRun:
 
 
 class BrightnessAnnotator:
-    """Scores of every label are the mean pixel over 1000: a row tells which frame it was made from."""
+    """Scores of every label are the mean pixel over 1000: a row tells which frame it was made from.
+
+    Rings are doubtful on each, and an order of 4 is measured, as strong as the score.
+    """
 
     identity = ModelIdentity(name="brightness", version="1", sha256="0" * 64)
 
@@ -196,12 +199,14 @@ class BrightnessAnnotator:
     def annotate(self, frames):
         if self.gate is not None:
             assert self.gate.wait(60)
+        scores = [float(np.mean(frame.pixels)) / 1000 for frame in frames]
         return [
             Annotation(
                 status="ok", model=self.identity, origin=frame.origin, fit_residual=0.0, novelty=0.0,
-                scores=dict.fromkeys(LABELS, float(np.mean(frame.pixels)) / 1000),
+                scores=dict.fromkeys(LABELS, score),
+                doubtful=("rings",), measured_order=4, measured_contrast=score,
             )
-            for frame in frames
+            for frame, score in zip(frames, scores, strict=True)
         ]  # fmt: skip
 
 

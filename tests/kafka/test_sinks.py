@@ -86,5 +86,14 @@ def test_a_configured_file_gets_the_rows_of_a_published_run(topic, tmp_path, sta
         daemon = start_daemon(sinks_for_partition=sinks.for_partition)
         eventually(lambda: daemon.stats().stored_runs == 1)
         daemon.stop()
-    names = [json.loads(line)[0] for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    assert names == ["start", "descriptor", "event", "event", "event", "stop"]
+    documents = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [name for name, _ in documents] == ["start", "descriptor", "event", "event", "event", "stop"]
+    rows = [doc["data"] for name, doc in documents if name == "event"]
+    assert [row["doubtful"] for row in rows] == ["rings"] * 3
+    assert [(row["measured_order"], row["measured_contrast"]) for row in rows] == [
+        (4, row["rings"]) for row in rows
+    ]
+    assert [row["grazing"] for row in rows] == [None] * 3
+    summary = documents[-1][1]["summary"]
+    assert summary["rings"]["doubtful"] == summary["measured_order"]["count"] == 3
+    assert "grazing" not in summary

@@ -38,10 +38,10 @@ def measure_labelled(
     Returns
     -------
     dict
-        ``frames``: of each its file, index, known ``truth``, ``scores``, accepted ``labels``, ``novelty`` and
-        ``fit_residual``. ``labels``: of each with a column how many frames have it and have it not, the lowest
-        score of the former, the highest of the latter, each with its frame, and ``average_precision``, null where
-        all known frames are alike.
+        ``frames``: of each its file, index, known ``truth``, ``scores``, accepted ``labels``, ``doubtful`` ones,
+        ``novelty`` and ``fit_residual``. ``labels``: of each with a column how many frames have it and have it not,
+        the lowest score of the former, the highest of the latter, each with its frame, and ``average_precision``,
+        null where all known frames are alike.
 
     Raises
     ------
@@ -67,6 +67,7 @@ def measure_labelled(
                             "truth": dict(labelled.labels),
                             "scores": dict(annotation.scores),
                             "labels": list(annotation.labels),
+                            "doubtful": list(annotation.doubtful),
                             "novelty": annotation.novelty,
                             "fit_residual": annotation.fit_residual,
                         }
