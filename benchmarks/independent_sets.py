@@ -32,6 +32,7 @@ from dvfb_stream.errors import MissingExtraError
 from dvfb_stream.labels import ALL_LABELS, LABELS
 from dvfb_stream.reproduction import domain
 from dvfb_stream.reproduction.independent_sets.grazing_incidence import KNOWN, grazing_frames
+from dvfb_stream.reproduction.independent_sets.labelling import RING_STYLES
 from dvfb_stream.simulation import SimulationSettings, Simulator
 
 OLD_SEED, OLD_FRAMES = 3, 5000
@@ -56,14 +57,18 @@ def simulated(count: int) -> Iterator[KnownFrame]:
 
 
 def foreign(name: str, count: int) -> Iterator[KnownFrame]:
-    """Yield frames of a domain, `TOGETHER` of each of its set-ups; none is at grazing incidence."""
-    of = domain(name, seed=SEED)
+    """Yield frames of a domain, `TOGETHER` of each of its set-ups, with folds by contrast.
+
+    None is at grazing incidence or misaligned; besides the ten labels, the styles of rings are known.
+    """
+    of = domain(name, seed=SEED, fold_rule="contrast")
     each = TOGETHER if of.frames_per_setup else count
     for number in range(-(-count // each)):
         start = number * (of.frames_per_setup or 0)
         for frame in of.frames(start, start + min(each, count - number * each)):
-            truth = {label: label in frame.labels for label in LABELS}
-            yield Frame(frame.pixels, frame.geometry), {**truth, "grazing": False}
+            shown = {*frame.labels, *frame.ring_styles}
+            truth = {label: label in shown for label in (*LABELS, *RING_STYLES, "grazing", "misaligned")}
+            yield Frame(frame.pixels, frame.geometry), truth
 
 
 def grazing(count: int) -> Iterator[KnownFrame]:

@@ -13,7 +13,7 @@ from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import LABELS
 from dvfb_stream.reproduction.independent_sets import experiments
-from dvfb_stream.reproduction.independent_sets.labelling import FINE, labels_of
+from dvfb_stream.reproduction.independent_sets.labelling import BY_CONTRAST, BY_DIFFUSE, FINE, labels_of
 from dvfb_stream.reproduction.independent_sets.mixture import (
     CRYSTALS,
     MIXED,
@@ -42,6 +42,8 @@ class IndependentFrame:
     """Shape, direct beam and mask."""
     labels: tuple[str, ...]
     """Of the ten `LABELS`, in their order."""
+    ring_styles: tuple[str, ...]
+    """``rings_isotropic``, ``rings_oriented``, ``rings_spotted``: of the further labels those that are known."""
     fine: tuple[str, ...]
     """Of the finer labels that its domain knows, in the domain's order."""
 
@@ -67,6 +69,8 @@ class Domain:
     """Consecutive frames of one geometry; None: all."""
     mixture: Mixture
     make_setup: Callable[[Generator], Setup]
+    fold_rule: str = BY_DIFFUSE
+    """What must be visible for a fold: ``diffuse`` or ``contrast``, as in `SimulationSettings.fold_rule`."""
 
     def frames(self, start: int, stop: int) -> Iterator[IndependentFrame]:
         """Yield frames `start` to `stop` - 1; those of one geometry are neighbours.
@@ -89,16 +93,19 @@ class Domain:
 
     def _frame(self, setup: Setup, rng: Generator) -> IndependentFrame:
         scene = draw(self.mixture, setup, rng)
-        ten, fine = labels_of(scene.components, setup, speckle_modes=scene.speckle_modes)
+        shown, fine = labels_of(
+            scene.components, setup, speckle_modes=scene.speckle_modes, fold_rule=self.fold_rule
+        )
         return IndependentFrame(
             pixels=counted(scene, setup, rng),
             geometry=setup.geometry,
-            labels=ten,
+            labels=tuple(label for label in shown if label in LABELS),
+            ring_styles=tuple(label for label in shown if label not in LABELS),
             fine=tuple(label for label in self.labels if label in fine),
         )
 
 
-def domain(name: str, *, seed: int) -> Domain:
+def domain(name: str, *, seed: int, fold_rule: str = BY_DIFFUSE) -> Domain:
     """Return the domain ``single``, ``mixed``, ``diffsims`` or ``bornagain``.
 
     Parameters
@@ -110,17 +117,22 @@ def domain(name: str, *, seed: int) -> Domain:
         by BornAgain. There is nothing to train with, and the labels are the ten.
     seed
         Of everything drawn; a whole number from 0.
+    fold_rule
+        ``diffuse``: folds as the tables of the paper's reproduction have them; ``contrast``: as docs/labels.md judges
+        them now.
 
     Raises
     ------
     SettingsError
-        When there is no such domain, or the seed is negative.
+        When there is no such domain or rule, or the seed is negative.
     """
+    if fold_rule not in (BY_DIFFUSE, BY_CONTRAST):
+        raise SettingsError(f"folds are judged by {BY_DIFFUSE!r} or {BY_CONTRAST!r}, not by {fold_rule!r}")
     if seed < 0:
         raise SettingsError(f"a seed is a whole number from 0, not {seed}")
     if name not in _DOMAINS:
         raise SettingsError(f"there is no domain {name!r}; there are {', '.join(_DOMAINS)}")
-    return replace(_DOMAINS[name], seed=seed)
+    return replace(_DOMAINS[name], seed=seed, fold_rule=fold_rule)
 
 
 _MIXED = Domain(

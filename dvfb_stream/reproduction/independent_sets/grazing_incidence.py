@@ -29,7 +29,13 @@ from dvfb_stream.reproduction.independent_sets.visibility import (
     DIFFUSE_PIXELS,
 )
 
-KNOWN = {"grazing": True, "two_fold": False, "four_fold": False, "six_fold": False}
+KNOWN = {
+    "grazing": True,
+    "two_fold": False,
+    "four_fold": False,
+    "six_fold": False,
+    "misaligned": False,
+}
 """What is known of every frame."""
 DETECTORS = (
     "pilatus1m", "pilatus2m", "pilatus300k", "pilatus900k", "eiger1m", "eiger4m", "eiger500k", "rayonixsx165",

@@ -8,9 +8,16 @@ from collections.abc import Callable, Sequence
 from dvfb_stream.labels import close_under_implication
 from dvfb_stream.reproduction.independent_sets.component import Component
 from dvfb_stream.reproduction.independent_sets.setup import Setup
-from dvfb_stream.reproduction.independent_sets.visibility import DISTINCT, Counts, Feature, features
+from dvfb_stream.reproduction.independent_sets.visibility import (
+    DISTINCT,
+    Counts,
+    Feature,
+    features,
+    visible_order,
+)
 
 TEN = {"low_q": "diffuse_low_q", "high_q": "diffuse_high_q", "halo": "halo", "ring": "rings"}
+BY_DIFFUSE, BY_CONTRAST = "diffuse", "contrast"
 FOLDS = {2: "two_fold", 4: "four_fold", 6: "six_fold"}
 MANY = 5
 """Rings of one structure."""
@@ -47,10 +54,18 @@ FINE: dict[str, Callable[[Structure], bool]] = {
 rings are of, which an expert knows from their sequence."""
 
 
+RING_STYLES: dict[str, Callable[[Feature], bool]] = {
+    "rings_isotropic": lambda ring: not ring.anisotropic,
+    "rings_oriented": lambda ring: ring.anisotropic and not ring.grains,
+    "rings_spotted": lambda ring: ring.anisotropic and ring.grains,
+}
+"""Of the further labels those that follow from what a visible ring is like."""
+
+
 def labels_of(
-    components: Sequence[Component], setup: Setup, *, speckle_modes: float
+    components: Sequence[Component], setup: Setup, *, speckle_modes: float, fold_rule: str = BY_DIFFUSE
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return which of the ten labels and of all finer ones a frame has.
+    """Return which of the ten labels and the ring styles a frame has, and which of all finer ones.
 
     Parameters
     ----------
@@ -60,20 +75,28 @@ def labels_of(
         Of the frame.
     speckle_modes
         As in `Counts`.
+    fold_rule
+        ``diffuse``: a structure must be visible for its fold to be; ``contrast``: its variation along the azimuth
+        alone must be, as in `SimulationSettings.fold_rule`.
     """
     counts = Counts(setup, components, speckle_modes)
     structures = [features(component, counts) for component in components]
-    ten = set()
+    shown = set()
     for feature in itertools.chain.from_iterable(structures):
-        ten.add(TEN[feature.shape])
+        shown.add(TEN[feature.shape])
         if feature.anisotropic and not feature.grains and feature.shape in ("ring", "halo"):
-            ten.add("symmetry_halo" if feature.shape == "halo" else "symmetry_rings")
+            shown.add("symmetry_halo" if feature.shape == "halo" else "symmetry_rings")
         if feature.order in FOLDS:
-            ten.add(FOLDS[feature.order])
+            shown.add(FOLDS[feature.order])
+        if feature.shape == "ring":
+            shown.update(style for style, rule in RING_STYLES.items() if rule(feature))
+    if fold_rule == BY_CONTRAST:
+        orders = {visible_order(component, counts) for component in components}
+        shown.update(FOLDS[order] for order in orders if order in FOLDS)
     if any(_higher_orders(structure) for structure in structures):
-        ten.add("higher_orders")
+        shown.add("higher_orders")
     fine = tuple(name for name, rule in FINE.items() if any(rule(structure) for structure in structures))
-    return close_under_implication(ten), fine
+    return close_under_implication(shown), fine
 
 
 def _higher_orders(structure: Structure) -> bool:

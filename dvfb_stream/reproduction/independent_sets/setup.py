@@ -69,6 +69,11 @@ class Setup:
     pixel: float
     """Metres, of the binned detector."""
 
+    @property
+    def wave_number(self) -> float:
+        """2π/λ, 1/Å: q of a small angle in radians."""
+        return 2.0 * math.pi / self.pose.wavelength
+
     def image(self, table: Table) -> NDArray[np.float64]:
         """Return expected counts, (rows, columns)."""
         return np.asarray(self.sampling @ table.ravel()).reshape(self.geometry.shape) * self.received

@@ -33,6 +33,8 @@ FLANK = 0.4
 MODULATION, DILUTED_MODULATION, MODULATION_DETECTION = 0.12, 0.06, 10.0
 DIFFUSE_PIXELS, DIFFUSE_CONTRAST, DIFFUSE_DETECTION = 400.0, 0.25, math.sqrt(4000.0)
 PERIOD_SEEN = 0.75
+FOLD_RADII = 3.0
+"""View pixels of radius over which a variation must be seen for its fold to be."""
 DISTINCT = 1.2
 LEAST_PROMINENCE = 0.02
 """Of a maximum's height: ripples below are the models' rounding."""
@@ -109,6 +111,14 @@ def features(component: Component, counts: Counts) -> list[Feature]:
     view = _View(component, counts)
     found = [feature for peak in _peaks(view.profile) if (feature := view.maximum(*peak))]
     return found + [feature for feature in (view.low_q(), view.high_q()) if feature]
+
+
+def visible_order(component: Component, counts: Counts) -> int:
+    """Return the order of the symmetry that the contrast along the azimuth shows, 0 where it shows none.
+
+    Whatever else is seen of the component: this is how docs/labels.md judges a fold, where it is judged by contrast.
+    """
+    return _View(component, counts).varying_order()
 
 
 def symmetry_order(table: Table) -> int:
@@ -191,6 +201,33 @@ class _View:
             anisotropic=anisotropic,
             order=order,
         )
+
+    def varying_order(self) -> int:
+        """Return the order of what varies visibly along the azimuth, over enough of the radius and of a period."""
+        counts, setup = self.counts, self.counts.setup
+        seen = counts.pixels > 0
+        number = np.maximum(seen.sum(axis=0), 1)
+        rate = _sectors(self.component.table) / (AZIMUTHS // SECTORS)
+        rate, each = (
+            np.where(seen, rate, 0.0),
+            np.where(seen, counts.seen / np.maximum(counts.pixels, 1.0), 0.0),
+        )
+        level = np.where(seen, counts.total / np.maximum(counts.pixels, 1.0), 0.0).sum(axis=0) / number
+        mean = rate.sum(axis=0) / number
+        spread = np.sqrt((seen * (rate - mean) ** 2).sum(axis=0) / number)
+        band = (
+            (number >= PERIOD_SEEN * SECTORS / 2.0)
+            & (spread >= MODULATION * mean)
+            & (spread * each.sum(axis=0) / number >= DILUTED_MODULATION * level)
+            & (mean > 0.0)
+        )
+        view_pixel = max(setup.geometry.shape) / 256.0 * setup.pixel / setup.pose.distance
+        if band.sum() * float(setup.q[1] - setup.q[0]) < FOLD_RADII * view_pixel * setup.wave_number:
+            return 0
+        pixels = counts.pixels[:, band].sum(axis=1)
+        covered = pixels > 0.15 * pixels.max()
+        summed = [part[:, band].sum(axis=1) for part in (self.own, self.even, counts.total, counts.variance)]
+        return self._order(np.flatnonzero(band), covered) if _varies(summed, covered) else 0
 
     def high_q(self) -> Feature | None:
         """Return what rises away from the beam and stays up to the edge, if it and its hole are visible."""

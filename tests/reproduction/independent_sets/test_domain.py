@@ -95,6 +95,8 @@ def test_labels_are_in_order_and_every_label_of_a_domain_occurs(name):
 def test_impossible_domains_are_refused():
     with pytest.raises(SettingsError, match="no domain 'triple'"):
         domain("triple", seed=0)
+    with pytest.raises(SettingsError, match="not by 'eye'"):
+        domain("mixed", seed=0, fold_rule="eye")
     with pytest.raises(SettingsError, match="not -1"):
         domain("mixed", seed=-1)
     with pytest.raises(SettingsError, match="no -2"):

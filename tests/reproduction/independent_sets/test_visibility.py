@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("pyFAI", reason="pyFAI is not installed; the extra `evaluate` brings it")
 
+from dvfb_stream.labels import LABELS
 from dvfb_stream.reproduction.independent_sets.component import AZIMUTH, AZIMUTHS, Component, textured
 from dvfb_stream.reproduction.independent_sets.labelling import labels_of
 from dvfb_stream.reproduction.independent_sets.setup import Pose, build
@@ -38,7 +39,11 @@ def flat(level):
 
 def ten(setup, *tables, background=1.0, grains=False):
     components = [Component(kind="correlation", table=table, grains=grains) for table in tables]
-    return set(labels_of([*components, flat(background)], setup, speckle_modes=NONE)[0])
+    return set(labels_of([*components, flat(background)], setup, speckle_modes=NONE)[0]) & set(LABELS)
+
+
+def shown(setup, component, background=1.0, fold_rule="diffuse"):
+    return set(labels_of([component, flat(background)], setup, speckle_modes=NONE, fold_rule=fold_rule)[0])
 
 
 def test_a_narrow_maximum_is_a_ring_and_a_broad_one_a_halo(setup):
@@ -133,6 +138,52 @@ def test_speckles_hide_what_photons_would_show(setup):
     components = [Component(kind="correlation", table=table), flat(1.0)]
     assert labels_of(components, setup, speckle_modes=NONE)[0] == ("halo",)
     assert labels_of(components, setup, speckle_modes=1e-3)[0] == ()
+
+
+def test_rings_have_the_style_that_their_azimuth_shows(setup):
+    even, arcs = peak(setup, 0.5, 0.1), peak(setup, 0.5, 0.1, order=4)
+    assert shown(setup, Component(kind="powder", table=even)) == {"rings", "rings_isotropic"}
+    assert "rings_oriented" in shown(setup, Component(kind="powder", table=arcs))
+    spotted = shown(setup, Component(kind="powder", table=arcs, grains=True))
+    assert spotted == {"rings", "rings_spotted", "four_fold"}
+
+
+def fibre(setup, share):
+    """Intensity that falls along the radius, stretched two-fold, as a component of small height."""
+    falling = np.exp(-setup.q / (0.25 * setup.far))
+    return Component(
+        kind="diffuse", table=share * textured(2, AZIMUTH, strength=1.5, phase=0.3)[:, None] * falling
+    )
+
+
+def test_a_fold_by_contrast_needs_no_visible_structure(setup):
+    # A fifth of what is there at the beam, and less farther out, is below the quarter that diffuse scattering needs.
+    faint = fibre(setup, 12.0)
+    assert shown(setup, faint, background=100.0) == set()
+    assert shown(setup, faint, background=100.0, fold_rule="contrast") == {"two_fold"}
+
+
+def test_a_fold_by_contrast_is_seen_in_rings_as_well(setup):
+    ring = Component(kind="powder", table=peak(setup, 0.5, 0.1, order=6))
+    assert shown(setup, ring, fold_rule="contrast") == shown(setup, ring)
+
+
+def test_what_varies_too_little_or_in_too_few_photons_has_no_fold_by_contrast(setup):
+    ring = peak(setup, 0.5, 0.1, order=4)
+    weak = Component(kind="powder", table=0.05 * ring)
+    assert "four_fold" not in shown(setup, weak, background=1000.0, fold_rule="contrast")
+    few = Component(kind="powder", table=1e-5 * ring)
+    assert shown(setup, few, background=1e-7, fold_rule="contrast") == set()
+    even = Component(kind="powder", table=peak(setup, 0.5, 0.1))
+    assert not shown(setup, even, fold_rule="contrast") & {"two_fold", "four_fold", "six_fold"}
+
+
+def test_a_fold_by_contrast_is_not_known_from_half_a_period(quadrant):
+    ring = Component(kind="powder", table=peak(quadrant, 0.5, 0.1, order=2))
+    assert "two_fold" not in shown(quadrant, ring, fold_rule="contrast")
+    assert "four_fold" in shown(
+        quadrant, Component(kind="powder", table=peak(quadrant, 0.5, 0.1, order=4)), fold_rule="contrast"
+    )
 
 
 @pytest.mark.parametrize("order", [2, 3, 4, 5, 6, 8, 9, 10, 12])
