@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -44,6 +44,17 @@ class Pattern:
     frame: Integers
     full: Callable[[PolarTable], Tensor]
     """(n, AZIMUTHS, R) float64."""
+
+
+class Figures(Protocol):
+    """Rows of intensity in the detector's plane, too narrow far from the beam for a pattern in polar coordinates."""
+
+    @property
+    def frame(self) -> Integers:
+        """(n,) position in the batch."""
+
+    def at(self, x: Tensor, y: Tensor, row: int, *, step: float) -> Tensor:
+        """Return the counts of one row at points (x, y) view pixels from the beam, averaged over `step` pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -99,6 +110,7 @@ class Drawn:
 
     terms: list[Terms] = field(default_factory=list)
     patterns: list[Pattern] = field(default_factory=list)
+    figures: list[Figures] = field(default_factory=list)
     maxima: list[Maxima] = field(default_factory=list)
     diffuse: list[Diffuse] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from dvfb_stream.simulation.beamline.experiment import Experiment
 from dvfb_stream.simulation.beamline.raster import Bins
 from dvfb_stream.simulation.beamline.surroundings import Surroundings
-from dvfb_stream.simulation.components import Drawn, Terms
+from dvfb_stream.simulation.components import Drawn, Figures, Terms
 from dvfb_stream.simulation.rendering import BinnedEvaluation, in_sectors
 
 
@@ -24,6 +25,8 @@ class Expectation:
     """What the sample scatters, without the glow of slits and windows."""
     hidden: Tensor | None
     """What a flat sample's surface holds back of it, or adds to it where that is negative; None: no such surface."""
+    rods: Tensor | None
+    """What of the sample's scattering lies in rods at grazing incidence; None: there are none."""
     overflowing: Tensor
     """Which bins expect more than the detector can count, bool."""
 
@@ -41,15 +44,23 @@ def expected_in_bins(
         rates = binned.total(drawn.terms, drawn.patterns, len(around.dark))
         expected, hidden = rates * bins.seen, rates.mul_(bins.seen_beamline - bins.seen)
         expected.addcmul_(binned.total(around.drawn.terms, [], len(around.dark)), bins.seen_beamline)
-    others = _others(glow, binned, around, bins)
-    sample = (expected - others).clamp_(min=0.0)
-    _add_streaks(expected, experiment, around)
+    rods = None
+    if drawn.figures:
+        rods = torch.zeros_like(expected)
+        _add_figures(rods, drawn.figures, experiment, bins.seen)
+        expected += rods
+    sample = (expected - _others(glow, binned, around, bins)).clamp_(min=0.0)
+    _add_figures(expected, [around.streaks, around.stray], experiment, bins.seen_beamline)
     dark = torch.from_numpy(around.dark).to(expected.device)[:, None, None]
     expected += dark * bins.pixels
     limit = bins.pixels * experiment.detector.saturation
     overflowing = (expected >= limit) & (bins.pixels > 0)
     return Expectation(
-        total=torch.minimum(expected, limit), sample=sample, hidden=hidden, overflowing=overflowing
+        total=torch.minimum(expected, limit),
+        sample=sample,
+        hidden=hidden,
+        rods=rods,
+        overflowing=overflowing,
     )
 
 
@@ -62,12 +73,14 @@ def _others(glow: list[Terms], binned: BinnedEvaluation, around: Surroundings, b
     return others
 
 
-def _add_streaks(expected: Tensor, experiment: Experiment, around: Surroundings) -> None:
-    if not len(around.streaks.frame):
+def _add_figures(expected: Tensor, figures: Sequence[Figures], experiment: Experiment, seen: Tensor) -> None:
+    """Add what figures in the detector's plane give, times what is `seen` of each bin."""
+    if not any(len(figure.frame) for figure in figures):
         return
-    bins, table = experiment.bins, experiment.view_table
-    radii = table.radii[::2][: bins.seen.shape[1]].float()
+    table = experiment.view_table
+    radii = table.radii[::2][: seen.shape[1]].float()
     x, y = (radii * way(table.azimuths).float()[:, None] for way in (torch.cos, torch.sin))
-    for row, position in enumerate(around.streaks.frame):
-        streak = in_sectors(around.streaks.at(x, y, row, step=1.0)[None])[0]
-        expected[int(position)].addcmul_(streak.double(), bins.seen_beamline)
+    for figure in figures:
+        for row, position in enumerate(figure.frame):
+            counts = in_sectors(figure.at(x, y, row, step=1.0)[None])[0]
+            expected[int(position)].addcmul_(counts.double(), seen)

@@ -34,6 +34,8 @@ of the beam is fewer."""
 MISALIGNED_PIXELS = 3.0
 """View pixels by which the stated centre must be wrong: 1.2 % of the detector's side. A narrow ring is then smeared
 over more than its width, which a centre that is found by hand avoids."""
+ROD_PIXELS = 60.0
+"""View pixels in which rods at grazing incidence must stand out: two wide and thirty long."""
 
 _PLACE = {label: number for number, label in enumerate(ALL_LABELS)}
 _TEN = 10
@@ -63,7 +65,7 @@ def add_frame_labels(
         if fold_rule == BY_CONTRAST:
             for fold in FOLDS.values():
                 labels[:, _PLACE[fold]] &= ~grazing
-    detection = _detection(expectation, bins).cpu()
+    detection = _detection(expectation, bins, experiment.circumstances.readout.taken_off).cpu()
     nothing = ~labels[:, :_TEN].any(dim=1) & ~labels[:, _PLACE["grazing"]]
     empty = nothing & (detection < EMPTY_DETECTION)
     labels[:, _PLACE["empty"]] = empty
@@ -76,16 +78,20 @@ def add_frame_labels(
     return labels
 
 
-def _detection(expectation: Expectation, bins: Bins) -> Tensor:
-    """Return the signal to noise of all that samples scatter, where it stands out as a ring must, (n,)."""
+def _detection(expectation: Expectation, bins: Bins, taken_off: float) -> Tensor:
+    """Return the signal to noise of all that samples scatter, where it stands out as a ring must, (n,).
+
+    `taken_off` is the counts a pixel that were subtracted: their noise is there, they are not.
+    """
     sample = expectation.sample
     total = torch.maximum(expectation.total, sample).clamp(min=TINY)
-    plain = sample > RING_CONTRAST * (total - sample)
+    plain = sample > RING_CONTRAST * (total - sample - taken_off * bins.pixels)
+    plain &= sample > 0
     return torch.sqrt(bins.depth * (sample**2 / total * plain).sum(dim=(1, 2)))
 
 
 def _shows_a_surface(expectation: Expectation, bins: Bins) -> Tensor:
-    """Return which frames show the horizon of a flat sample or its Yoneda line, (n,) bool.
+    """Return which frames show the horizon of a flat sample, its Yoneda line or a rod, (n,) bool.
 
     What the horizon hides would stand out against what is there; what the Yoneda line adds does.
     """
@@ -99,4 +105,10 @@ def _shows_a_surface(expectation: Expectation, bins: Bins) -> Tensor:
     detection = torch.sqrt(
         bins.depth * (change**2 / (total + lacking).clamp(min=TINY) * plain).sum(dim=(1, 2))
     )
-    return ((bins.pixels * plain).sum(dim=(1, 2)) >= DIFFUSE_PIXELS) & (detection >= HALO_DETECTION)
+    shown = ((bins.pixels * plain).sum(dim=(1, 2)) >= DIFFUSE_PIXELS) & (detection >= HALO_DETECTION)
+    if expectation.rods is None:
+        return shown
+    rods = torch.minimum(expectation.rods, total)
+    bright = (rods > DIFFUSE_CONTRAST * (total - rods)) & (rods > 0)
+    found = torch.sqrt(bins.depth * (rods**2 / total.clamp(min=TINY) * bright).sum(dim=(1, 2)))
+    return shown | (((bins.pixels * bright).sum(dim=(1, 2)) >= ROD_PIXELS) & (found >= HALO_DETECTION))

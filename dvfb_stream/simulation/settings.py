@@ -128,6 +128,21 @@ class SimulationSettings:
     """Probability of a glow around the beam that slits and windows leave, of any steepness and strength."""
     low_q_beneath: float = 0.0
     """Probability of isotropic scattering at low q in a frame with a fibre, oriented orders or a single ring."""
+    stray: float = 0.0
+    """Share of experiments with stray light on one side: flares, arcs around another point than the beam."""
+    films: float = 0.0
+    """Share of the experiments at grazing incidence whose sample is a film: with a specular rod, rods beside it and
+    structures aligned to its surface."""
+    hot_pixels: float = 0.0
+    """Share of experiments whose detector has hot pixels that no mask knows."""
+    panel_steps: float = 0.0
+    """Share of experiments whose modules, or quadrants, differ in gain by 1 to 10 %."""
+    pedestal: float = 0.0
+    """Share of experiments whose frames keep a detector's offset, 2 to 60 counts a pixel."""
+    dark_subtracted: float = 0.0
+    """Share of experiments of whose frames a dark frame was subtracted: the background is 0 on average."""
+    normalised: float = 0.0
+    """Share of experiments whose frames were divided by a monitor: values are no counts."""
     misaligned: float = 0.0
     """Share of experiments whose geometry states a wrong beam centre."""
 
@@ -200,6 +215,11 @@ class SimulationSettings:
         """Return the settings, JSON-ready; `from_dict` takes them back."""
         return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
 
+    @property
+    def whole_counts(self) -> bool:
+        """Whether values at the detector's resolution are integers."""
+        return not (self.dark_subtracted or self.normalised)
+
     @classmethod
     def real_beamlines(cls, **chosen: Any) -> SimulationSettings:
         """Return settings with all that detectors and optics of real beamlines do, at odds as they are met there.
@@ -257,6 +277,7 @@ _EXCLUSIVE = (
     ("round_detector", "cropped_detector"),
     ("central", "off_detector"),
     ("small_pattern", "large_pattern"),
+    ("pedestal", "dark_subtracted"),
 )
 _REAL_BEAMLINES: Mapping[str, Any] = {
     "detectors": {
@@ -270,7 +291,7 @@ _REAL_BEAMLINES: Mapping[str, Any] = {
         "mar_165": 0.05,
     },
     "frames_per_experiment": 20,
-    "exposure": (0.01, 1e5),
+    "exposure": (0.01, 3e4),
     "grazing": 0.12,
     "masked_beamstop": 0.4,
     "window": 0.25,
@@ -311,6 +332,13 @@ _REAL_BEAMLINES: Mapping[str, Any] = {
     "large_pattern": 0.1,
     "glow": 0.85,
     "low_q_beneath": 0.75,
+    "stray": 0.15,
+    "films": 0.8,
+    "hot_pixels": 0.25,
+    "panel_steps": 0.15,
+    "pedestal": 0.15,
+    "dark_subtracted": 0.08,
+    "normalised": 0.08,
     "misaligned": 0.06,
 }
 """What differs from the defaults. Real frames are of modular detectors mostly, a seventh round; nearly all show a

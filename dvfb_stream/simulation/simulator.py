@@ -19,8 +19,9 @@ from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import ALL_LABELS, FURTHER_LABELS, LABELS
 from dvfb_stream.simulation.beamline.experiment import Experiment, draw_experiment
 from dvfb_stream.simulation.beamline.exposure import poisson, speckle_field
+from dvfb_stream.simulation.beamline.readout import Readout
 from dvfb_stream.simulation.beamline.surroundings import draw_surroundings
-from dvfb_stream.simulation.components import Record
+from dvfb_stream.simulation.components import Figures, Record
 from dvfb_stream.simulation.draws import Draws, Stream
 from dvfb_stream.simulation.expectation import expected_in_bins
 from dvfb_stream.simulation.frame_labels import add_frame_labels
@@ -51,7 +52,8 @@ class SimulatedFrame:
 
     pixels: NDArray[Any]
     """(H, W) counts a detector pixel: int32 at detector resolution, else float32 means over the detector pixels in a
-    pixel of the view. Invalid pixels are 0."""
+    pixel of the view. Invalid pixels are 0. With `dark_subtracted` or `normalised`, values are float32 and may be no
+    counts."""
     geometry: Geometry
     labels: tuple[str, ...]
     """What is visible, in the order of `LABELS`; docs/labels.md defines it."""
@@ -70,7 +72,8 @@ class SimulatedBatch:
     first: int
     """Index of the first frame."""
     pixels: Tensor
-    """(B, H, W) counts a detector pixel, on the simulator's device: int32 at detector resolution, else float32."""
+    """(B, H, W) counts a detector pixel, on the simulator's device: int32 at detector resolution, else float32;
+    no counts where the settings say that frames are normalised or less a dark frame."""
     all_labels: Tensor
     """(B, 18) bool on the CPU, in the order of `ALL_LABELS`."""
     geometry: Geometry
@@ -251,14 +254,18 @@ class Simulator:
         valid = raster.valid.to(self.device)
         depth = raster.depth * valid
         whole = self.settings.raster == DETECTOR
+        integers = whole and self.settings.whole_counts
         pixels = torch.empty(
-            count, *raster.geometry.shape, dtype=torch.int32 if whole else torch.float32, device=self.device
+            count,
+            *raster.geometry.shape,
+            dtype=torch.int32 if integers else torch.float32,
+            device=self.device,
         )
         images = _Images(scene)
         uniform = Draws(self.seed, Stream.PIXELS, scene.indices, 1).uniform()
         seeds = (uniform * 2.0**53).astype(np.int64).tolist()
         together = 1 if whole else FRAMES_AT_A_TIME if self.device.type == "cpu" else count
-        saturation = float(experiment.detector.saturation)
+        saturation, readout = float(experiment.detector.saturation), experiment.circumstances.readout
         for first in range(0, count, together):
             frames = slice(first, min(first + together, count))
             expected = images.of(np.arange(count)[frames], seeds[frames]).clamp_(0.0, saturation)
@@ -272,7 +279,12 @@ class Simulator:
                         seed=seeds[position],
                     )
                     image.mul_(valid)
-            pixels[frames] = counts.clamp_(max=saturation)
+            if raster.hot is not None:
+                counts.add_(torch.floor(raster.hot) / raster.depth).mul_(valid)
+            counts.clamp_(max=saturation)
+            pixels[frames] = (
+                counts if readout == Readout() else readout.values(counts, raster.response).mul_(valid)
+            )
         return pixels
 
 
@@ -309,7 +321,13 @@ class _Scene:
         """Return the labels, (n, 18) bool on the CPU."""
         binned = BinnedEvaluation(self._view, self.experiment.bins)
         expectation = expected_in_bins(self.experiment, binned, self.drawn, self.around)
-        shown = labels_of(self.drawn, expectation.total, binned, fold_rule=self._fold_rule)
+        shown = labels_of(
+            self.drawn,
+            expectation.total,
+            binned,
+            fold_rule=self._fold_rule,
+            taken_off=self.experiment.circumstances.readout.taken_off,
+        )
         return add_frame_labels(shown, expectation, self.experiment, fold_rule=self._fold_rule)
 
 
@@ -319,6 +337,7 @@ class _Images:
     def __init__(self, scene: _Scene) -> None:
         evaluation, drawn, around, count = scene.evaluation, scene.drawn, scene.around, len(scene.indices)
         self._raster, self._around, self._speckles = scene.experiment.raster, around, drawn.speckles
+        self._figures = drawn.figures
         plain = [terms for terms in drawn.terms if not terms.speckled]
         apart = self._raster.from_sample is not None
         self._sample = PixelImages(
@@ -331,7 +350,7 @@ class _Images:
 
     def of(self, positions: NDArray[np.int64], seeds: Sequence[int]) -> Tensor:
         """Return what arrives in the pixels for some frames in a row, (n, H, W); `seeds` for their speckles."""
-        raster, around, first = self._raster, self._around, int(positions[0])
+        raster, around = self._raster, self._around
         images = self._sample.of(positions)
         for place, position in enumerate(positions):
             if int(position) in self._speckles:
@@ -343,13 +362,19 @@ class _Images:
                     generator=torch.Generator(images.device).manual_seed(seeds[place] + 1),
                 )
                 images[place] += field.mul_(self._speckled.of(positions[place : place + 1])[0])
+        self._add_figures(images, self._figures, positions)
         if self._beamline is not None and raster.from_sample is not None:
             images = images.mul_(raster.from_sample).add_(self._beamline.of(positions))
-        for row, position in enumerate(around.streaks.frame):
-            if first <= position <= positions[-1]:
-                images[int(position) - first] += around.streaks.at(raster.x, raster.y, row, step=raster.step)
+        self._add_figures(images, (around.streaks, around.stray), positions)
         dark = torch.from_numpy(around.dark[positions]).to(images)[:, None, None]
         arriving = images.mul_(raster.transmission).add_(dark)
         if raster.blur:
             arriving = beamline.point_spread(arriving, raster.blur)
         return arriving.mul_(raster.response)
+
+    def _add_figures(self, images: Tensor, figures: Sequence[Figures], positions: NDArray[np.int64]) -> None:
+        raster, first = self._raster, int(positions[0])
+        for figure in figures:
+            for row, position in enumerate(figure.frame):
+                if first <= position <= positions[-1]:
+                    images[int(position) - first] += figure.at(raster.x, raster.y, row, step=raster.step)

@@ -70,7 +70,12 @@ class Modulation:
 
 
 def labels_of(
-    drawn: Drawn, total: Tensor, binned: BinnedEvaluation, *, fold_rule: str = BY_DIFFUSE
+    drawn: Drawn,
+    total: Tensor,
+    binned: BinnedEvaluation,
+    *,
+    fold_rule: str = BY_DIFFUSE,
+    taken_off: float = 0.0,
 ) -> Tensor:
     """Return the labels that structures decide, (n, 18) bool on the CPU, in the order of `ALL_LABELS`.
 
@@ -86,6 +91,8 @@ def labels_of(
         Evaluates what was drawn in the polar bins of their experiment.
     fold_rule
         ``diffuse`` or ``contrast``, as `SimulationSettings.fold_rule`.
+    taken_off
+        Counts a pixel that were subtracted: their noise is there, but nothing need stand out against them.
     """
     bins = binned.bins
     nearer = torch.nn.functional.pad(total.cumsum(dim=2), (1, 0))  # counts nearer than each radius
@@ -105,7 +112,12 @@ def labels_of(
             continue
         frame = maxima.terms.frame
         visible, modulation = _see_maxima(
-            maxima, nearer, bins, binned.radial(maxima.terms), binned.sectors(maxima.terms)
+            maxima,
+            nearer,
+            bins,
+            binned.radial(maxima.terms),
+            binned.sectors(maxima.terms),
+            taken_off=taken_off,
         )
         seen, anisotropic = visible.cpu().numpy(), (visible & modulation.anisotropic).cpu().numpy()
         varies = modulation.anisotropic.cpu().numpy() if by_contrast else anisotropic
@@ -122,7 +134,12 @@ def labels_of(
     for diffuse in drawn.diffuse:
         frame = diffuse.intensity.frame
         visible, modulation = _see_diffuse(
-            diffuse, total, bins, binned.rates(diffuse.intensity), by_contrast=by_contrast
+            diffuse,
+            total,
+            bins,
+            binned.rates(diffuse.intensity),
+            by_contrast=by_contrast,
+            taken_off=taken_off,
         )
         if diffuse.smooth:
             give("diffuse_high_q" if diffuse.rises else "diffuse_low_q", frame, visible)
@@ -150,7 +167,7 @@ def _several(maxima: Maxima, ring: np.ndarray) -> np.ndarray:
 
 
 def _see_maxima(
-    maxima: Maxima, nearer: Tensor, bins: Bins, radial: Tensor, sectors: Tensor | None
+    maxima: Maxima, nearer: Tensor, bins: Bins, radial: Tensor, sectors: Tensor | None, *, taken_off: float
 ) -> tuple[Tensor, Modulation]:
     """Return which maxima are visible, (n,) bool, and what of their variation along the azimuth.
 
@@ -183,9 +200,14 @@ def _see_maxima(
         signal = signal * sectors
     counts = nearer[frame, :, high] - nearer[frame, :, low]
     counts = torch.maximum(counts, signal).clamp(min=TINY)
+    present = counts
+    if taken_off:
+        pixels_to = torch.nn.functional.pad(bins.pixels.cumsum(dim=1), (1, 0))
+        present = counts - taken_off * (pixels_to[:, high] - pixels_to[:, low]).T
+        present = torch.maximum(present, signal).clamp(min=TINY)
     halo = width >= HALO_WIDTH * radius
     contrast = torch.where(halo, HALO_CONTRAST, RING_CONTRAST).double()[:, None]
-    stands_out = covered & (signal > contrast * (counts - signal)) & (signal > 0)
+    stands_out = covered & (signal > contrast * (present - signal)) & (signal > 0)
     detection = torch.sqrt(bins.depth * (signal**2 / counts * stands_out).sum(dim=1))
     needed = torch.where(halo, HALO_DETECTION, RING_DETECTION)
     visible = on_detector & (stands_out.sum(dim=1) >= RING_SECTORS) & (detection >= needed)
@@ -197,17 +219,26 @@ def _see_maxima(
     mean_rate = profile * ((among * sectors) @ bins.seen) / (among @ bins.seen).clamp(min=TINY)
     even = mean_rate @ bins.seen.T
     order = torch.from_numpy(maxima.order).to(device)
-    modulation = _modulation(order, signal, even, counts, covered & on_detector[:, None], bins.depth)
+    modulation = _modulation(
+        order, signal, even, counts, covered & on_detector[:, None], bins.depth, present=present
+    )
     return visible, modulation
 
 
 def _modulation(
-    order: Tensor, signal: Tensor, even: Tensor, counts: Tensor, covered: Tensor, depth: float
+    order: Tensor,
+    signal: Tensor,
+    even: Tensor,
+    counts: Tensor,
+    covered: Tensor,
+    depth: float,
+    *,
+    present: Tensor,
 ) -> Modulation:
     """Return whether features visibly vary along the azimuth, and whether enough of their period is seen.
 
     `signal` is the counts of each sector, `even` what they would be without variation, `counts` all counts there,
-    `covered` the sectors to compare, (n, SECTORS) each; `order` (n,).
+    `present` those that were not subtracted, `covered` the sectors to compare, (n, SECTORS) each; `order` (n,).
     """
     even = even.clamp(min=TINY)
     deviation = (signal - even) * covered
@@ -215,14 +246,20 @@ def _modulation(
     anisotropic = (
         (order > 0)
         & (_spread(deviation / even, covered) >= MODULATION)
-        & (_spread(deviation / counts, covered) >= DILUTED_MODULATION)
+        & (_spread(deviation / present, covered) >= DILUTED_MODULATION)
         & (detection >= MODULATION_DETECTION)
     )
+    return Modulation(anisotropic, _order_known(order, covered))
+
+
+def _order_known(order: Tensor, covered: Tensor) -> Tensor:
+    """Return whether enough of a period is seen, (n,); `covered`, (n, SECTORS)."""
     period = SECTORS / order.clamp(min=1).double()
-    sector = torch.arange(SECTORS, device=signal.device).double() + 0.5
+    sector = torch.arange(SECTORS, device=covered.device).double() + 0.5
     phase = torch.remainder(sector, period[:, None]).floor().long()
-    known = torch.zeros_like(signal).scatter_reduce(1, phase, covered.double(), "amax")
-    return Modulation(anisotropic, (order > 0) & (known.sum(dim=1) >= FOLD_COVERAGE * period))
+    known = torch.zeros(covered.shape, dtype=torch.float64, device=covered.device)
+    known = known.scatter_reduce(1, phase, covered.double(), "amax")
+    return (order > 0) & (known.sum(dim=1) >= FOLD_COVERAGE * period)
 
 
 def _spread(values: Tensor, covered: Tensor) -> Tensor:
@@ -233,7 +270,7 @@ def _spread(values: Tensor, covered: Tensor) -> Tensor:
 
 
 def _see_diffuse(
-    diffuse: Diffuse, total: Tensor, bins: Bins, rates: Tensor, *, by_contrast: bool
+    diffuse: Diffuse, total: Tensor, bins: Bins, rates: Tensor, *, by_contrast: bool, taken_off: float
 ) -> tuple[Tensor, Modulation]:
     """Return which rows of diffuse scattering are visible, (n,) bool, and what of their variation.
 
@@ -242,8 +279,11 @@ def _see_diffuse(
     frame = torch.from_numpy(diffuse.intensity.frame).to(total.device)
     signals = rates * bins.seen
     counts = torch.maximum(total[frame], signals).clamp(min=TINY)
+    present = counts
+    if taken_off:
+        present = torch.maximum(counts - taken_off * bins.pixels, signals).clamp(min=TINY)
     stands_out = (
-        (signals > DIFFUSE_CONTRAST * (counts - signals)) & (signals > 0) & (bins.seen > 0.5 * bins.pixels)
+        (signals > DIFFUSE_CONTRAST * (present - signals)) & (signals > 0) & (bins.seen > 0.5 * bins.pixels)
     )
     detection = torch.sqrt(bins.depth * (signals**2 / counts * stands_out).sum(dim=(1, 2)))
     visible = ((bins.pixels * stands_out).sum(dim=(1, 2)) >= DIFFUSE_PIXELS) & (
@@ -251,58 +291,64 @@ def _see_diffuse(
     )
     none = torch.zeros_like(visible)
     if diffuse.rises:
-        return visible & _rise_shows(rates, stands_out, counts, bins), Modulation(none, none)
+        return visible & _rise_shows(rates, stands_out, counts, present, bins), Modulation(none, none)
     if not diffuse.order:
         return visible, Modulation(none, none)
+    order = torch.full_like(frame, diffuse.order)
     if by_contrast:
-        band = _varying_radii(signals, counts, rates, bins)
-    else:
-        # The band of radii in which a third of the sectors stand out shows the anisotropy.
-        band = stands_out.sum(dim=1) * 3 >= (bins.seen > 0).sum(dim=0).clamp(min=1)
+        return visible, _variation(order, rates, counts, present, bins)
+    # The band of radii in which a third of the sectors stand out shows the anisotropy.
+    band = stands_out.sum(dim=1) * 3 >= (bins.seen > 0).sum(dim=0).clamp(min=1)
     weight = band.double() @ bins.seen.T
     covered = weight > 0.15 * weight.max(dim=1, keepdim=True).values
     mean_rate = (signals * covered[:, :, None]).sum(dim=1) / (covered.double() @ bins.seen).clamp(min=TINY)
     modulation = _modulation(
-        torch.full_like(frame, diffuse.order),
+        order,
         (signals * band[:, None, :]).sum(dim=2),
         (mean_rate * band) @ bins.seen.T,
         (counts * band[:, None, :]).sum(dim=2).clamp(min=TINY),
         covered,
         bins.depth,
+        present=(present * band[:, None, :]).sum(dim=2).clamp(min=TINY),
     )
-    if by_contrast:
-        wide = band.sum(dim=1) >= FOLD_RADII
-        modulation = Modulation(modulation.anisotropic & wide, modulation.order_known)
     return visible, modulation
 
 
-def _varying_radii(signals: Tensor, counts: Tensor, rates: Tensor, bins: Bins) -> Tensor:
-    """Return the radii at which the variation along the azimuth is plain against all that is there, (n, B) bool.
+def _variation(order: Tensor, rates: Tensor, counts: Tensor, present: Tensor, bins: Bins) -> Modulation:
+    """Return what can be seen of the variation along the azimuth, radius by radius.
 
-    A fibre's streak fills few sectors: it need not stand out in a third of them for its fold to be seen.
+    A fibre's streak fills few sectors: it need not stand out in a third of them for its fold to be seen, and of radii
+    together it would be blurred, since it is as wide far from the beam as near to it.
     """
     seen = bins.seen > 0.5 * bins.pixels.clamp(min=TINY)
     number = seen.sum(dim=0).clamp(min=1)
-    # Shares of all counts: what sectors see more or less of a radius falls out.
-    share = torch.where(seen, bins.seen / bins.pixels.clamp(min=TINY), 0.0)
-    level = torch.where(seen, counts / bins.pixels.clamp(min=TINY), 0.0).sum(dim=1) / number
-    signal = torch.where(seen, rates, 0.0)
-    mean = signal.sum(dim=1) / number
-    spread = torch.sqrt(torch.where(seen, (rates - mean[:, None]) ** 2, 0.0).sum(dim=1) / number)
-    passed = share.sum(dim=0) / number
-    enough = seen.sum(dim=0) * 2 >= SECTORS * FOLD_COVERAGE
-    return (
-        enough & (spread >= MODULATION * mean) & (spread * passed >= DILUTED_MODULATION * level) & (mean > 0)
+    passed = (bins.seen * seen).sum(dim=0) / (bins.pixels * seen).sum(dim=0).clamp(min=TINY)
+    level = (present / bins.pixels.clamp(min=TINY) * seen).sum(dim=1) / number
+    mean = (rates * seen).sum(dim=1) / number
+    deviation = (rates - mean[:, None]) * seen
+    spread = torch.sqrt((deviation**2).sum(dim=1) / number)
+    plain = (
+        (seen.sum(dim=0) >= 0.5 * SECTORS * FOLD_COVERAGE)
+        & (spread >= MODULATION * mean)
+        & (spread * passed >= DILUTED_MODULATION * level)
+        & (mean > 0)
     )
+    there = seen & plain[:, None]
+    # Where nothing is, noise is that of what would be there without variation.
+    variance = torch.maximum(counts, mean[:, None] * bins.seen).clamp(min=TINY)
+    detection = torch.sqrt(bins.depth * ((deviation * bins.seen) ** 2 / variance * there).sum(dim=(1, 2)))
+    anisotropic = (order > 0) & (plain.sum(dim=1) >= FOLD_RADII) & (detection >= MODULATION_DETECTION)
+    covered = 2 * there.sum(dim=2) >= plain.sum(dim=1, keepdim=True).clamp(min=1)
+    return Modulation(anisotropic, _order_known(order, covered))
 
 
-def _rise_shows(rates: Tensor, stands_out: Tensor, counts: Tensor, bins: Bins) -> Tensor:
+def _rise_shows(rates: Tensor, stands_out: Tensor, counts: Tensor, present: Tensor, bins: Bins) -> Tensor:
     """Return whether the dark hole around the beam is seen: flat intensity alone is background."""
     highest = rates.amax(dim=(1, 2), keepdim=True)
     missing = highest - rates
     # What the hole lacks stands out against the counts that fill it as any diffuse intensity must.
     lacking = missing * bins.seen
-    dark = (missing > 0.5 * highest) & (lacking > DIFFUSE_CONTRAST * counts)
+    dark = (missing > 0.5 * highest) & (lacking > DIFFUSE_CONTRAST * present)
     bright = stands_out & (missing < 0.3 * highest)
     detection = torch.sqrt(bins.depth * (lacking**2 / (counts + lacking) * dark).sum(dim=(1, 2)))
     return (

@@ -171,7 +171,7 @@ def test_a_glow_falls_from_the_beam_by_its_law():
         exposure=(500.0, 500.0),
         frames_per_experiment=4,
     )
-    for frame in Simulator(5, settings=settings).frames(0, 24):
+    for frame in Simulator(5, settings=settings).frames(0, 12):
         (glow,) = (part for part in frame.components if part["name"] == "glow")
         y, x = np.mgrid[:256, :256]
         right, down = x - frame.geometry.center_x, y - frame.geometry.center_y
@@ -191,8 +191,8 @@ def test_a_glow_falls_from_the_beam_by_its_law():
 
 def test_single_rings_have_no_higher_orders_and_lie_on_a_slope():
     settings = SimulationSettings.real_beamlines(
-        structures={"single_ring": 1.0}, low_q_beneath=1.0, more_structures=0.0, diffuse=0.0, sample=1.0,
-        blank=0.0, diffuse_only=0.0, frames_per_experiment=2, exposure=(100.0, 1000.0),
+        structures={"single_ring": 1.0}, grazing=0.0, low_q_beneath=1.0, more_structures=0.0, diffuse=0.0, sample=1.0,
+        blank=0.0, diffuse_only=0.0, frames_per_experiment=4, exposure=(100.0, 1000.0),
     )  # fmt: skip
     frames = list(Simulator(2, settings=settings).frames(0, 80))
     assert not any("higher_orders" in frame.labels for frame in frames)
@@ -212,9 +212,9 @@ def test_the_spots_of_a_coarse_powder_do_not_repeat():
 
 def test_every_label_is_met_on_real_beamlines_and_frames_are_well_formed():
     simulator = Simulator(11, settings=SimulationSettings.real_beamlines(frames_per_experiment=3))
-    found = simulator.all_labels(0, 600).numpy()
+    found = simulator.all_labels(0, 400).numpy()
     assert (found.mean(axis=0) > 0.005).all(), dict(zip(ALL_LABELS, found.mean(axis=0), strict=True))
-    for number, frame in enumerate(simulator.frames(0, 60)):
+    for number, frame in enumerate(simulator.frames(0, 30)):
         assert frame.pixels.shape == frame.geometry.shape == (256, 256)
         assert np.isfinite(frame.pixels).all()
         if frame.geometry.mask is not None:
@@ -259,3 +259,95 @@ def test_frames_of_the_defaults_are_those_of_the_releases_before():
         assert [part["name"] for part in frame.components] == before["components"]
         assert float(frame.pixels.sum(dtype=np.float64)) == pytest.approx(before["sum"], rel=1e-3, abs=5.0)
     assert len(FURTHER_LABELS) == 8
+
+
+def flat(**chosen):
+    """Frames of an even background of some hundred counts on a square detector."""
+    return SimulationSettings(
+        **{
+            **BLACK,
+            "detectors": SQUARE,
+            "parasitic": 0.0,
+            "background": 1.0,
+            "middle": 1.0,
+            "exposure": (300.0, 300.0),
+            "frames_per_experiment": 2,
+            **chosen,
+        }
+    )
+
+
+def test_what_is_left_of_a_subtracted_dark_frame_is_nothing_on_average_and_noisy():
+    chosen = flat(dark_subtracted=1.0, background=0.0, raster="detector")
+    for frame in Simulator(6, settings=chosen).frames(0, 12):
+        readout = frame.experiment["readout"]
+        assert frame.pixels.dtype == np.float32
+        corner = frame.pixels[:100, :100]
+        assert readout["subtracted"]
+        assert corner.mean() == pytest.approx(0.0, abs=5 * math.sqrt(readout["pedestal"] / 1e4) + 0.04)
+        assert corner.var() == pytest.approx(readout["pedestal"], rel=0.1, abs=0.05)
+        assert corner.min() < 0
+
+
+def test_a_pedestal_stays_in_the_frames():
+    chosen = flat(pedestal=1.0, background=0.0, raster="detector")
+    for frame in Simulator(6, settings=chosen).frames(0, 12):
+        assert frame.pixels.dtype == np.int32
+        assert 2.0 <= frame.experiment["readout"]["pedestal"] <= 60.0
+        assert frame.pixels[:100, :100].mean() == pytest.approx(
+            frame.experiment["readout"]["pedestal"], rel=0.1
+        )
+
+
+@pytest.mark.parametrize("raster", ["view", "detector"])
+def test_normalised_frames_are_those_of_counts_in_another_unit(raster):
+    counts = list(Simulator(6, settings=flat(raster=raster)).frames(0, 12))
+    divided = list(Simulator(6, settings=flat(raster=raster, normalised=1.0)).frames(0, 12))
+    for one, other in zip(counts, divided, strict=True):
+        unit = other.experiment["readout"]["unit"]
+        np.testing.assert_allclose(other.pixels, one.pixels * np.float32(unit), rtol=1e-5)
+        assert one.labels == other.labels
+        stated = other.geometry.counts_per_unit
+        if raster == "detector":
+            assert stated is None
+        else:
+            assert 0.6 < stated * unit < 1.6
+
+
+def test_hot_pixels_are_the_same_in_every_frame_and_on_every_raster():
+    def added(raster):
+        hot, cold = (
+            list(Simulator(6, settings=flat(raster=raster, hot_pixels=share)).frames(0, 6))
+            for share in (1.0, 0.0)
+        )
+        return [one.pixels.astype(float) - other.pixels for one, other in zip(hot, cold, strict=True)], hot
+
+    on_detector, frames = added("detector")
+    on_view, _ = added("view")
+    for index, (fine, coarse, frame) in enumerate(zip(on_detector, on_view, frames, strict=True)):
+        assert 1 <= np.count_nonzero(fine) <= frame.experiment["hot_pixels"]
+        if index % 2:  # the second frame of an experiment
+            np.testing.assert_array_equal(fine != 0, on_detector[index - 1] != 0)
+        if fine.max() < 60_000:  # else it clips
+            means = fine.reshape(256, 2, 256, 2).mean(axis=(1, 3))
+            np.testing.assert_allclose(coarse, means, atol=1.0)
+
+
+def test_quadrants_of_a_ccd_and_modules_differ_in_gain():
+    chosen = flat(panel_steps=1.0, exposure=(3000.0, 3000.0), raster="detector")
+    steps = []
+    for frame in Simulator(6, settings=chosen).frames(0, 40):
+        top, bottom = frame.pixels[150:250, :200].mean(), frame.pixels[262:362, :200].mean()
+        steps.append(abs(top - bottom) / (top + bottom))
+        assert 0.01 <= frame.experiment["panel_steps"] <= 0.1
+    assert np.median(steps) > 0.004
+
+
+def test_stray_light_lies_on_one_side():
+    lit = list(Simulator(6, settings=flat(stray=1.0, central=1.0, background=0.0)).frames(0, 24))
+    dark = list(Simulator(6, settings=flat(central=1.0, background=0.0)).frames(0, 24))
+    for one, other in zip(lit, dark, strict=True):
+        assert one.labels == ()
+        assert "empty" in one.further_labels
+        assert one.pixels.sum() > other.pixels.sum()
+        assert 1 <= len(one.experiment["stray_light"]) <= 3

@@ -65,6 +65,7 @@ def test_a_table_changes_a_known_detector():
         ({"round_detector": 0.6, "cropped_detector": 0.5}, "add up to 1.1; lower one"),
         ({"central": 0.6, "off_detector": 0.5}, "add up to 1.1; lower one"),
         ({"small_pattern": 0.6, "large_pattern": 0.5}, "add up to 1.1; lower one"),
+        ({"pedestal": 0.6, "dark_subtracted": 0.5}, "add up to 1.1; lower one"),
         ({"fold_rule": "size"}, "fold_rule must be 'diffuse' or 'contrast', not 'size'"),
         ({"grasing": 0.1}, "there is no simulation setting 'grasing'; did you mean grazing?"),
         ({"structures": {"spheres": 1.0}}, "structures: there is no 'spheres'; did you mean sphere?"),
@@ -118,6 +119,7 @@ def test_wrong_settings_are_refused_with_the_value_and_the_cure(wrong, message):
         *("blank", "sample", "diffuse", "low_q", "anisotropic_low_q", "high_q", "parasitic", "background"),
         *("streaks", "zingers", "round_detector", "cropped_detector", "declared_outline", "arms", "shadows"),
         *("central", "off_detector", "small_pattern", "large_pattern", "glow", "low_q_beneath", "misaligned"),
+        *("stray", "films", "hot_pixels", "panel_steps", "pedestal", "dark_subtracted", "normalised"),
     ],
 )
 def test_every_share_lies_from_nothing_to_all(name):

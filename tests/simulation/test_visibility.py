@@ -6,13 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dvfb_stream.labels import IMPLICATIONS, LABELS
+from dvfb_stream.labels import ALL_LABELS, IMPLICATIONS, LABELS
 from dvfb_stream.simulation import SimulationSettings
 from dvfb_stream.simulation.beamline.experiment import draw_experiment
 from dvfb_stream.simulation.beamline.raster import SECTORS
 from dvfb_stream.simulation.components import Diffuse, Drawn, Maxima, Pattern, Terms, oriented, peaks
 from dvfb_stream.simulation.rendering import BinnedEvaluation, Evaluation
-from dvfb_stream.simulation.settings import BY_DIFFUSE
+from dvfb_stream.simulation.settings import BY_CONTRAST, BY_DIFFUSE
 from dvfb_stream.simulation.visibility import labels_of
 
 PLAIN = {
@@ -76,7 +76,12 @@ def diffuse(radial, *, rises=False):
     return Diffuse(intensity=Terms(frame=np.zeros(1, dtype=np.int64), radial=radial), rises=rises)
 
 
-def all_labels(experiment, *parts, background=1.0, frames=1, fold_rule=BY_DIFFUSE):
+STYLES = ("rings_isotropic", "rings_oriented", "rings_spotted")
+
+
+def all_labels(
+    experiment, *parts, background=1.0, frames=1, fold_rule=BY_DIFFUSE, taken_off=0.0, known=LABELS
+):
     drawn = Drawn()
     for part in parts:
         if isinstance(part, Maxima):
@@ -87,8 +92,9 @@ def all_labels(experiment, *parts, background=1.0, frames=1, fold_rule=BY_DIFFUS
             (drawn.patterns if isinstance(part.intensity, Pattern) else drawn.terms).append(part.intensity)
     binned = BinnedEvaluation(Evaluation(experiment.view_table), experiment.bins)
     total = (binned.total(drawn.terms, drawn.patterns, frames) + background) * experiment.bins.seen
-    found = labels_of(drawn, total, binned, fold_rule=fold_rule)[:, : len(LABELS)]
-    return [tuple(label for label, shown in zip(LABELS, row, strict=True) if shown) for row in found.tolist()]
+    found = labels_of(drawn, total, binned, fold_rule=fold_rule, taken_off=taken_off)
+    rows = [dict(zip(ALL_LABELS, row, strict=True)) for row in found.tolist()]
+    return [tuple(label for label in known if row[label]) for row in rows]
 
 
 def labels(experiment, *parts, **chosen):
@@ -319,3 +325,82 @@ def test_a_longer_exposure_of_a_mixture_hides_no_ring(experiment, rings, glow, e
 def test_other_orders_have_no_fold(experiment, one, order):
     found = labels(experiment, together([{**one, "order": order, "height": 300.0}]))
     assert not {"two_fold", "four_fold", "six_fold"}.intersection(found)
+
+
+@pytest.mark.parametrize(
+    ("ring", "styles"),
+    [
+        ({"order": 0}, ("rings_isotropic",)),
+        ({"order": 2}, ("rings_oriented",)),
+        ({"order": 8}, ("rings_oriented",)),
+        ({"order": 2, "sharpness": 0.05}, ("rings_isotropic",)),
+        ({"order": 4, "textured": False}, ("rings_spotted",)),
+        ({"order": 1, "textured": False}, ("rings_spotted",)),
+        ({"order": 2, "width": 25.0}, ()),  # a halo
+    ],
+)
+def test_the_style_of_a_ring_is_how_it_varies_along_the_azimuth(experiment, ring, styles):
+    assert labels(experiment, maxima(height=30.0, **ring), known=STYLES) == styles
+    assert labels(experiment, maxima(height=1e-3, **ring), known=STYLES) == ()
+
+
+def test_a_frame_may_have_rings_of_several_styles(experiment):
+    mixed = maxima(height=30.0, radius=[40.0, 90.0], order=[0, 2], structure=[0, 1])
+    assert labels(experiment, mixed, known=STYLES) == ("rings_isotropic", "rings_oriented")
+
+
+def streak(height, *, width=3.0, decay=30.0, phase=0.4):
+    """An equatorial streak, as a fibre gives: narrow along `phase`."""
+
+    def full(table):
+        across = table.radii * torch.sin(table.azimuths - phase)[:, None]
+        along = table.radii * torch.cos(table.azimuths - phase)[:, None]
+        return (height * torch.exp(-0.5 * (across / width) ** 2) / (1.0 + (along / decay) ** 2))[None]
+
+    return Diffuse(intensity=Pattern(frame=np.zeros(1, dtype=np.int64), full=full), rises=False, order=2)
+
+
+def slope(height, *, decay=20.0):
+    return diffuse(lambda table: height / (1.0 + (table.radii / decay) ** 2)[None])
+
+
+def test_a_streak_over_isotropic_scattering_has_its_fold_by_contrast(experiment):
+    fibre = (streak(200.0), slope(1000.0))
+    assert labels(experiment, *fibre, fold_rule=BY_DIFFUSE) == ("diffuse_low_q",)
+    assert labels(experiment, *fibre, fold_rule=BY_CONTRAST) == ("diffuse_low_q", "two_fold")
+
+
+@pytest.mark.parametrize("rule", [BY_DIFFUSE, BY_CONTRAST])
+def test_no_rule_sees_a_fold_in_what_is_isotropic_faint_or_weakly_stretched(experiment, rule):
+    assert "two_fold" not in labels(experiment, slope(1000.0), stretched(300.0, aspect=1.0), fold_rule=rule)
+    # 12 % of the mean, 6 % of all that is there, a signal to noise of 10
+    assert "two_fold" not in labels(experiment, stretched(300.0, aspect=1.02), fold_rule=rule)
+    assert "two_fold" not in labels(experiment, stretched(3.0), background=300.0, fold_rule=rule)
+    assert "two_fold" not in labels(experiment, stretched(0.01), background=0.01, fold_rule=rule)
+    assert "two_fold" not in labels(experiment, streak(0.02), background=0.0, fold_rule=rule)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rings=st.lists(ring, min_size=1, max_size=4), background=st.floats(0.0, 100.0), glow=st.floats(0.1, 300.0)
+)
+def test_by_contrast_folds_are_added_and_nothing_else_changes(experiment, rings, background, glow):
+    parts = (together(rings), stretched(glow))
+    before = labels(experiment, *parts, background=background)
+    by_contrast = labels(experiment, *parts, background=background, fold_rule=BY_CONTRAST)
+    folds = {"two_fold", "four_fold", "six_fold"}
+    assert set(before) - folds == set(by_contrast) - folds
+    alone = labels(experiment, together(rings), background=background)
+    assert set(alone) <= set(
+        labels(experiment, together(rings), background=background, fold_rule=BY_CONTRAST)
+    )
+
+
+def test_against_a_dark_frame_that_was_subtracted_nothing_need_stand_out(experiment):
+    faint = maxima(height=60.0, order=2, sharpness=0.3)
+    assert labels(experiment, faint, background=4000.0) == ()
+    found = labels(experiment, faint, background=4000.0, taken_off=4000.0)
+    assert found == ("rings", "symmetry_rings", "two_fold")
+    # Its noise is there as before.
+    fainter = maxima(height=6.0, order=2, sharpness=0.3)
+    assert labels(experiment, fainter, background=4000.0, taken_off=4000.0) == ()

@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from dvfb_stream.simulation.beamline.blemishes import HOT_COLUMNS, Blemishes, draw_blemishes
 from dvfb_stream.simulation.beamline.outline import Outline, draw_outline
+from dvfb_stream.simulation.beamline.readout import Readout, draw_readout
+from dvfb_stream.simulation.beamline.stray_light import Stray, draw_stray
 from dvfb_stream.simulation.draws import Draws, Stream
 from dvfb_stream.simulation.physics.shadows import Arm, Shadow
 from dvfb_stream.simulation.settings import SimulationSettings
 
-COLUMNS = 96
+COLUMNS = 160 + HOT_COLUMNS
 """Random numbers of an experiment's circumstances."""
 MOST_SHADOWS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilmPlace:
+    """How a film at grazing incidence is looked at."""
+
+    height: float
+    """How far from the detector's edge below the sample the beam falls, as a share of its side."""
+    across: float
+    """Where it falls along the other side, as a share."""
+    nearer: float
+    """Distance of the detector in units of the usual one: horizon and specular reflection move towards the beam."""
+    bar: float
+    """Half-width, in view pixels, of a linear beamstop that hides beam and specular rod; 0: another beamstop."""
+
+    def beam(self, normal: float) -> tuple[float, float]:
+        """Return where the beam falls, as shares of columns and rows; `normal` is the surface's normal's azimuth."""
+        up, right = -math.sin(normal), math.cos(normal)
+        if abs(up) > abs(right):
+            return self.across, 1.0 - self.height if up > 0 else self.height
+        return (self.height if right > 0 else 1.0 - self.height), self.across
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +55,12 @@ class Circumstances:
     shadows: tuple[Shadow, ...] = ()
     misalignment: tuple[float, float] = (0.0, 0.0)
     """What the geometry states as the beam centre, less where it is: to the right and down."""
-
-    @property
-    def off_detector(self) -> bool:
-        """Whether the beam falls beyond the detector by these circumstances."""
-        return self.beam is not None and not all(0.0 <= share <= 1.0 for share in self.beam)
+    stray: tuple[Stray, ...] = ()
+    """Stray light on one side of the beam."""
+    readout: Readout = field(default_factory=Readout)
+    blemishes: Blemishes = field(default_factory=Blemishes)
+    film: FilmPlace | None = None
+    """How a film is looked at, where the sample is one."""
 
     def described(self) -> dict[str, Any]:
         """Return what is not ideal, JSON-ready; nothing for an ideal beamline."""
@@ -48,7 +73,9 @@ class Circumstances:
             told["shadows"] = [shadow.described() for shadow in self.shadows]
         if any(self.misalignment):
             told["misalignment"] = list(self.misalignment)
-        return told
+        if self.stray:
+            told["stray_light"] = [stray.described() for stray in self.stray]
+        return told | self.readout.described() | self.blemishes.described()
 
 
 def draw_circumstances(seed: int, number: int, settings: SimulationSettings) -> Circumstances:
@@ -67,6 +94,26 @@ def draw_circumstances(seed: int, number: int, settings: SimulationSettings) -> 
         arm=_draw_arm(draws, settings, zoom),
         shadows=_draw_shadows(draws, settings),
         misalignment=_draw_misalignment(draws, settings),
+        stray=draw_stray(draws, settings),
+        readout=draw_readout(draws, settings),
+        film=_draw_film(draws, settings),
+        blemishes=draw_blemishes(draws, settings),
+    )
+
+
+def linear_beamstop(half_width: float, *, direction: float) -> Arm:
+    """Return the beamstop of grazing incidence: a bar that hides the beam and what lies above it."""
+    return Arm(
+        radius=half_width,
+        direction=direction,
+        bend=0.0,
+        bend_at=1.0,
+        half_width=half_width,
+        leak=1e-4,
+        arm_leak=1e-4,
+        edge=0.3,
+        declared=False,
+        arm_declared=False,
     )
 
 
@@ -142,6 +189,17 @@ def _draw_shadows(draws: Draws, settings: SimulationSettings) -> tuple[Shadow, .
             )
         )
     return tuple(drawn[:count]) if there else ()
+
+
+def _draw_film(draws: Draws, settings: SimulationSettings) -> FilmPlace | None:
+    there, barred = bool(draws.happens(settings.films)[0]), bool(draws.happens(0.4)[0])
+    place = FilmPlace(
+        height=float(draws.uniform(0.05, 0.4)[0]),
+        across=float(draws.normal(0.5, 0.1)[0].clip(0.1, 0.9)),
+        nearer=float(draws.log_uniform(0.2, 1.0)[0]),
+        bar=float(draws.uniform(1.0, 3.0)[0]) if barred else 0.0,
+    )
+    return place if there else None
 
 
 def _draw_misalignment(draws: Draws, settings: SimulationSettings) -> tuple[float, float]:

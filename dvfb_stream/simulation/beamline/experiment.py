@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dvfb_stream.simulation.beamline.circumstances import Circumstances, draw_circumstances
+from dvfb_stream.simulation.beamline.circumstances import Circumstances, draw_circumstances, linear_beamstop
 from dvfb_stream.simulation.beamline.detectors import DetectorModel
 from dvfb_stream.simulation.beamline.obstruction import Obstruction, draw_obstruction
 from dvfb_stream.simulation.beamline.raster import VIEW_PIXELS, Bins, PolarTable, Raster
@@ -50,6 +50,8 @@ class Experiment:
     obstruction: Obstruction
     grazing: GrazingIncidence | None
     circumstances: Circumstances
+    film: bool
+    """Whether the sample is a film at grazing incidence, with structures aligned to its surface."""
     reference_mm: float
     """Distance at which a view pixel of 0.3 mm would see what the paper's detector saw."""
     raster: Raster
@@ -162,6 +164,14 @@ def draw_experiment(seed: int, number: int, settings: SimulationSettings) -> Exp
     rot1, rot2 = (float(tilt[0]), float(tilt[1])) if tilted else (0.0, 0.0)
 
     scale = max(detector.shape) / VIEW_PIXELS
+    incidence = _draw_grazing(draws) if grazing else None
+    film = None if incidence is None else circumstances.film
+    arm = circumstances.arm
+    if film is not None and incidence is not None:
+        across, down = film.beam(incidence.normal)
+        center_x, center_y = across * columns - 0.5, down * rows - 0.5
+        distance *= film.nearer
+        arm = linear_beamstop(film.bar, direction=incidence.normal) if film.bar else arm
     pose = DetectorPose(
         center_x=center_x,
         center_y=center_y,
@@ -170,12 +180,12 @@ def draw_experiment(seed: int, number: int, settings: SimulationSettings) -> Exp
         rot1=rot1,
         rot2=rot2,
     )
-    incidence = _draw_grazing(draws) if grazing else None
     on_detector = 0 <= center_x <= columns - 1 and 0 <= center_y <= rows - 1
     obstruction = draw_obstruction(
         draws, settings, stopped=on_detector, windowed=windowed, farthest=1.1 * VIEW_PIXELS
-    ).amid(circumstances.arm, circumstances.shadows)
-    gains = draws.normal(0.0, 1.0, count=24)[0] * draws.log_uniform(0.001, 0.02)
+    ).amid(arm, circumstances.shadows)
+    gains, steps = draws.normal(0.0, 1.0, count=24)[0], draws.log_uniform(0.001, 0.02)
+    gains = gains * (circumstances.blemishes.panel_steps or steps)
     dead = float(draws.log_uniform(1e-6, 10**-3.5)[0])
     polarised = float(draws.uniform(0.9, 0.99)[0])
     flat = wide or tilted
@@ -195,6 +205,8 @@ def draw_experiment(seed: int, number: int, settings: SimulationSettings) -> Exp
             noise=np.random.default_rng((seed, 7, number)),
             outline=circumstances.outline,
             misalignment=circumstances.misalignment,
+            counts_per_unit=1.0 / circumstances.readout.found_unit,
+            blemishes=circumstances.blemishes,
         )
 
     view = raster_of((VIEW_PIXELS, VIEW_PIXELS), step=1.0)
@@ -220,6 +232,7 @@ def draw_experiment(seed: int, number: int, settings: SimulationSettings) -> Exp
         obstruction=obstruction,
         grazing=incidence,
         circumstances=circumstances,
+        film=film is not None,
         reference_mm=reference,
         raster=raster,
         table=view_table if raster is view else PolarTable.of(raster, q_at),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dvfb_stream.frames import Geometry
+from dvfb_stream.simulation.beamline.blemishes import Blemishes
 from dvfb_stream.simulation.beamline.detectors import DetectorModel, covered_lines
 from dvfb_stream.simulation.beamline.obstruction import Obstruction
 from dvfb_stream.simulation.beamline.outline import Outline
@@ -59,6 +60,8 @@ class Raster:
     """Detector pixels that a value averages, valid ones."""
     blur: float
     """Standard deviation of the detector's point spread in pixels of the raster; 0 where it does not show."""
+    hot: Tensor | None = None
+    """Counts that hot pixels add to those that a value averages; None: there are none."""
 
     @classmethod
     def of(
@@ -77,6 +80,8 @@ class Raster:
         noise: np.random.Generator,
         outline: Outline | None = None,
         misalignment: tuple[float, float] = (0.0, 0.0),
+        counts_per_unit: float = 1.0,
+        blemishes: Blemishes | None = None,
     ) -> Raster:
         """Return the raster of a detector.
 
@@ -105,6 +110,10 @@ class Raster:
             What of the detector sees anything; None: all.
         misalignment
             What the geometry states as the beam centre, less where it is, view pixels.
+        counts_per_unit
+            What the geometry of a view states; that of a detector states nothing.
+        blemishes
+            Hot pixels and steps between modules; None: neither.
         """
         rows, columns = detector.shape
         ratio = step * scale  # detector pixels a pixel of the raster
@@ -142,6 +151,8 @@ class Raster:
         if not mask.any():  # a small detector may be hidden entirely; then its mask is not used
             mask = depth > 0
         module = detector.module or detector.shape
+        if blemishes is not None and blemishes.panel_steps and detector.module is None:
+            module = (rows // 2, columns // 2)  # the quadrants of a CCD are read apart
         row_gain = gains[(own_rows.numpy().clip(0) // (module[0] + detector.gap[0])).astype(int) % 24]
         column_gain = gains[
             (5 * (own_columns.numpy().clip(0) // (module[1] + detector.gap[1])) + 11).astype(int) % 24
@@ -158,7 +169,7 @@ class Raster:
                 center_y=(pose.center_y + 0.5) / ratio + top - 0.5 + misalignment[1] / step,
                 mask=None if mask.all() else mask,
                 # Means over pixels are no integers, and scatter less than counts do.
-                counts_per_unit=None if ratio == 1 else 1.0,
+                counts_per_unit=None if ratio == 1 else counts_per_unit,
             ),
             step=step,
             view_center=(
@@ -174,6 +185,9 @@ class Raster:
             response=torch.from_numpy((steps * (1.0 + uneven)).clip(0.2).astype(np.float32)),
             depth=torch.from_numpy(np.maximum(depth, 1.0).astype(np.float32)),
             blur=blur if blur > 0.3 else 0.0,
+            hot=None
+            if blemishes is None
+            else blemishes.hot_counts(detector.shape, shape, ratio=ratio, top=top, left=left),
         )
 
     @property
@@ -188,7 +202,7 @@ class Raster:
 
     def to(self, device: torch.device) -> Raster:
         """Return the raster with its maps on `device`."""
-        maps = ("x", "y", "radius", "azimuth", "transmission", "from_sample", "response", "depth")
+        maps = ("x", "y", "radius", "azimuth", "transmission", "from_sample", "response", "depth", "hot")
         moved: dict[str, Any] = {
             name: None if getattr(self, name) is None else getattr(self, name).to(device) for name in maps
         }

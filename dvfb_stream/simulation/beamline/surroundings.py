@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dvfb_stream.simulation.beamline.experiment import Experiment
 from dvfb_stream.simulation.beamline.raster import PolarTable
+from dvfb_stream.simulation.beamline.stray_light import StrayLight
 from dvfb_stream.simulation.components import Drawn, Integers, Terms, on
 from dvfb_stream.simulation.draws import Draws, Reals
 from dvfb_stream.simulation.physics import beamline
@@ -44,6 +45,7 @@ class Surroundings:
     drawn: Drawn
     """Terms that beamstop and window obstruct."""
     streaks: Streaks
+    stray: StrayLight
     dark: Reals
     """Counts a pixel that nothing obstructs, (n,)."""
     zingers: Integers
@@ -66,7 +68,7 @@ def draw_surroundings(
             radial=lambda table: beamline.gaussian_beam(table.radii, sigma=on(table, sigma), peak=BEAM_PEAK),
         )
     )
-    dark = 10.0 ** draws.uniform(-4.0, -1.5)
+    dark = 10.0 ** draws.uniform(-4.0, -1.5) + experiment.circumstances.readout.pedestal
     there = draws.happens(settings.background)
     height = np.where(there, level * 10.0 ** draws.uniform(-2.5, 0.9), 0.0)
     slope, direction = draws.normal(0.0, 0.1).clip(-0.4, 0.4), draws.uniform(0.0, 2.0 * np.pi)
@@ -97,8 +99,14 @@ def draw_surroundings(
     zingers = np.where(draws.happens(settings.zingers), draws.integers(3, 40), 0)
     hit = np.flatnonzero(zingers)
     drawn.record("zingers", hit, count=zingers[hit])
+    stray = experiment.circumstances.stray
     return Surroundings(
-        drawn=drawn, streaks=streaks, dark=dark, zingers=zingers, brightness=30.0 + 10.0 * level
+        drawn=drawn,
+        streaks=streaks,
+        stray=StrayLight(frame=every if stray else every[:0], level=level, stray=stray),
+        dark=dark,
+        zingers=zingers,
+        brightness=30.0 + 10.0 * level,
     )
 
 

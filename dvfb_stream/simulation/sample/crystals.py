@@ -100,7 +100,7 @@ def _lattice(name: str, drawn: Drawn, wanted: StructureRequest) -> None:
     radius = draw_radius(draws, experiment, reach=0.4)
     width = ring_width(radius, draws.log_uniform(0.01, 0.12))
     disorder, oriented = draws.uniform(0.005, 0.08), draws.happens(0.25)
-    sharpness, phase = draws.uniform(0.4, 0.92), draw_phase(draws)
+    sharpness, phase = draws.uniform(0.4, 0.92), draw_phase(draws, experiment)
     growth = draws.uniform(0.3, 1.0) if name == "distorted_lattice" else np.zeros(len(frame))
     # q1 R: spheres of a twentieth to a quarter of a layer's spacing, on cubic lattices of two to six tenths of the
     # distance at which they would touch.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dvfb_stream.simulation.beamline.experiment import Experiment
 from dvfb_stream.simulation.components import Drawn, Integers
 from dvfb_stream.simulation.draws import Draws, Reals, Stream
-from dvfb_stream.simulation.sample import crystals, diffuse, fibres, structures
+from dvfb_stream.simulation.sample import crystals, diffuse, fibres, films, structures
 from dvfb_stream.simulation.sample.structure_request import StructureRequest
 from dvfb_stream.simulation.settings import SimulationSettings
 
@@ -43,7 +43,8 @@ STRUCTURES: dict[str, DrawStructure] = {
 }
 BENEATH = frozenset({"fibre", "oriented_orders", "single_ring"})
 """Structures of tissues and solutions, which hardly come without isotropic scattering at low q."""
-ADDITION_COLUMNS = 64
+FILM_COLUMNS = 40
+ADDITION_COLUMNS = 128
 """Random numbers of what a frame of a real beamline has besides."""
 
 
@@ -95,6 +96,13 @@ def draw_sample(
         (1 + draws.poisson(settings.more_structures)).clip(max=MOST_STRUCTURES),
         0,
     )
+    additions = Draws(seed, Stream.ADDITIONS, indices, ADDITION_COLUMNS) if _has_additions(settings) else None
+    if additions is not None and experiment.film:
+        filmed = np.full(len(level), structured) & additions.happens(settings.sample)
+        count[filmed & additions.happens(films.ALONE)] = 0
+        frame, own = np.flatnonzero(filmed), additions.apart(FILM_COLUMNS)
+        if len(frame):
+            films.film(drawn, own.chosen(frame), experiment, frame, level[frame])
     frame, slot = np.nonzero(np.arange(MOST_STRUCTURES) < count[:, None])
     items = indices[frame] * MOST_STRUCTURES + slot
     own = Draws(seed, Stream.STRUCTURE, items, STRUCTURE_COLUMNS)
@@ -107,7 +115,7 @@ def draw_sample(
             STRUCTURES[name](
                 drawn, StructureRequest(own.chosen(row), experiment, frame[row], row, heights[row])
             )
-    if settings.glow or settings.low_q_beneath:
+    if additions is not None:
         laid = np.isin(kind, [number for number, name in enumerate(names) if name in BENEATH])
         beneath = np.zeros(len(level), dtype=np.bool_)
         beneath[frame[laid]] = True
@@ -120,6 +128,10 @@ def draw_sample(
             beneath,
         )
     return drawn
+
+
+def _has_additions(settings: SimulationSettings) -> bool:
+    return bool(settings.glow or settings.low_q_beneath or settings.films)
 
 
 def _draw_additions(

@@ -31,6 +31,8 @@ CANDIDATES = 12
 MIN_FWHM = 1.1
 """View pixels; the beam's size and divergence let no ring be narrower."""
 MAX_ORDERS = 9
+ALIGNMENT = 0.05
+"""Radians by which structures of a film depart from its normal at most."""
 
 
 def draw_radius(draws: Draws, experiment: Experiment, *, low: float = 9.0, reach: float = 0.75) -> Reals:
@@ -60,9 +62,14 @@ def draw_order(draws: Draws) -> NDArray[np.int64]:
     return order
 
 
-def draw_phase(draws: Draws) -> Reals:
-    """Draw directions, radians."""
-    return draws.uniform(0.0, 2.0 * np.pi)
+def draw_phase(draws: Draws, experiment: Experiment) -> Reals:
+    """Draw directions of maxima, radians; in a film, along its normal or its surface but for a few degrees."""
+    anywhere = draws.uniform(0.0, 2.0 * np.pi)
+    if not experiment.film or experiment.grazing is None:
+        return anywhere
+    upright = np.where(anywhere < 1.4 * np.pi, 0.0, 0.5 * np.pi)
+    aligned: Reals = experiment.grazing.normal + upright + ALIGNMENT * np.sin(20.0 * anywhere)
+    return aligned
 
 
 def ring_width(radius: Reals, relative: Reals) -> Reals:

@@ -37,7 +37,7 @@ def _textured_rings(name: str, drawn: Drawn, wanted: StructureRequest, *, orders
     draws, experiment, frame, structure, level = wanted
     radius = draw_radius(draws, experiment, reach=0.75 if orders == 1 else 0.45)
     width = np.minimum(ring_width(radius, draws.log_uniform(0.01, 0.2)), 0.28 * radius)
-    order, sharpness, phase = draw_order(draws), draws.uniform(0.2, 0.95), draw_phase(draws)
+    order, sharpness, phase = draw_order(draws), draws.uniform(0.2, 0.95), draw_phase(draws, experiment)
     disorder = draws.uniform(0.01, 0.25)
     multiple = np.arange(1.0, orders + 1.0)
     damping = np.exp(-disorder[:, None] * (multiple**2 - 1.0))
@@ -80,7 +80,7 @@ def single_ring(drawn: Drawn, wanted: StructureRequest) -> None:
     width = np.minimum(ring_width(radius, draws.log_uniform(0.02, 0.28)), 0.28 * radius)
     kind, order = draws.choice((0.5, 0.35, 0.15)), draw_order(draws)
     order = np.where(kind == 0, 0, np.where(kind == 1, 2, order))
-    sharpness, phase = draws.uniform(0.03, 0.6), draw_phase(draws)
+    sharpness, phase = draws.uniform(0.03, 0.6), draw_phase(draws, experiment)
     terms = Terms(frame=frame, radial=peaks(radius, width, level), angular=oriented(order, sharpness, phase))
     drawn.add_maxima(terms, structure=structure, radius=radius, width=width, order=order, textured=order > 0)
     drawn.record(
@@ -101,7 +101,7 @@ def oriented_orders(drawn: Drawn, wanted: StructureRequest) -> None:
     draws, experiment, frame, structure, level = wanted
     radius = draw_radius(draws, experiment, low=6.0, reach=0.25)
     width = ring_width(radius, draws.log_uniform(0.02, 0.12))
-    sharpness, phase = draws.uniform(0.85, 0.97), draw_phase(draws)
+    sharpness, phase = draws.uniform(0.85, 0.97), draw_phase(draws, experiment)
     damping = draws.uniform(0.0, 0.5)
     uneven = draws.lognormal(0.0, 0.7, count=MOST_ROW)
     multiple = np.arange(1.0, MOST_ROW + 1.0)
@@ -163,7 +163,7 @@ def _halo(
     draws, experiment, frame, structure, level = wanted
     radius = draw_radius(draws, experiment, low=16.0, reach=0.6)
     width = radius * draws.uniform(0.3, 0.6)
-    order, sharpness, phase = draw_order(draws), draws.uniform(0.02, 0.4), draw_phase(draws)
+    order, sharpness, phase = draw_order(draws), draws.uniform(0.02, 0.4), draw_phase(draws, experiment)
     order = np.where(draws.happens(isotropic), 0, order)
     terms = Terms(
         frame=frame,
@@ -192,7 +192,7 @@ def mesostructure(drawn: Drawn, wanted: StructureRequest) -> None:
     radius = draw_radius(draws, experiment, low=16.0, reach=0.6)
     floor = draws.uniform(0.09, 0.28)
     order = np.where(draws.happens(0.6), draw_order(draws), 0)
-    sharpness, phase = draws.uniform(0.05, 0.5), draw_phase(draws)
+    sharpness, phase = draws.uniform(0.05, 0.5), draw_phase(draws, experiment)
 
     def peak(table: PolarTable) -> Tensor:
         return on(table, level) * intensities.correlation_peak(
