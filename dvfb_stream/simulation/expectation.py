@@ -10,9 +10,13 @@ from torch import Tensor
 
 from dvfb_stream.simulation.beamline.experiment import Experiment
 from dvfb_stream.simulation.beamline.raster import Bins
+from dvfb_stream.simulation.beamline.stray_light import stray_light
 from dvfb_stream.simulation.beamline.surroundings import Surroundings
 from dvfb_stream.simulation.components import Drawn, Figures, Terms
 from dvfb_stream.simulation.rendering import BinnedEvaluation, in_sectors
+
+ROD_STEP = 2
+"""Every so many radii are enough for rods, which are long: half the work of a film's labels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,10 +51,14 @@ def expected_in_bins(
     rods = None
     if drawn.figures:
         rods = torch.zeros_like(expected)
-        _add_figures(rods, drawn.figures, experiment, bins.seen)
+        _add_figures(rods, drawn.figures, experiment, bins.seen, every=ROD_STEP)
         expected += rods
     sample = (expected - _others(glow, binned, around, bins)).clamp_(min=0.0)
-    _add_figures(expected, [around.streaks, around.stray], experiment, bins.seen_beamline)
+    _add_figures(expected, [around.streaks], experiment, bins.seen_beamline)
+    stray = stray_light(experiment.circumstances.stray, *_points(experiment))
+    if stray is not None:
+        level = torch.from_numpy(around.level).to(expected)[:, None, None]
+        expected.addcmul_(level, in_sectors(stray[None]).double() * bins.seen_beamline)
     dark = torch.from_numpy(around.dark).to(expected.device)[:, None, None]
     expected += dark * bins.pixels
     limit = bins.pixels * experiment.detector.saturation
@@ -73,14 +81,24 @@ def _others(glow: list[Terms], binned: BinnedEvaluation, around: Surroundings, b
     return others
 
 
-def _add_figures(expected: Tensor, figures: Sequence[Figures], experiment: Experiment, seen: Tensor) -> None:
+def _points(experiment: Experiment, *, every: int = 1) -> tuple[Tensor, Tensor]:
+    """Return where the azimuths and every so many radii of the bins lie, view pixels, (AZIMUTHS, B / every) each."""
+    table = experiment.view_table
+    radii = table.radii[::2][: experiment.bins.seen.shape[1]][::every].float()
+    x, y = (radii * way(table.azimuths).float()[:, None] for way in (torch.cos, torch.sin))
+    return x, y
+
+
+def _add_figures(
+    expected: Tensor, figures: Sequence[Figures], experiment: Experiment, seen: Tensor, *, every: int = 1
+) -> None:
     """Add what figures in the detector's plane give, times what is `seen` of each bin."""
     if not any(len(figure.frame) for figure in figures):
         return
-    table = experiment.view_table
-    radii = table.radii[::2][: seen.shape[1]].float()
-    x, y = (radii * way(table.azimuths).float()[:, None] for way in (torch.cos, torch.sin))
+    x, y = _points(experiment, every=every)
     for figure in figures:
         for row, position in enumerate(figure.frame):
-            counts = in_sectors(figure.at(x, y, row, step=1.0)[None])[0]
-            expected[int(position)].addcmul_(counts.double(), seen)
+            counts = in_sectors(figure.at(x, y, row, step=float(every))[None])[0].double()
+            if every > 1:
+                counts = counts.repeat_interleave(every, dim=1)[:, : seen.shape[1]]
+            expected[int(position)].addcmul_(counts, seen)

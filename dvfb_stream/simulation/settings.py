@@ -341,9 +341,9 @@ _REAL_BEAMLINES: Mapping[str, Any] = {
     "normalised": 0.08,
     "misaligned": 0.06,
 }
-"""What differs from the defaults. Real frames are of modular detectors mostly, a seventh round; nearly all show a
-glow; on a third the pattern fills a fifth of the detector; beams lie near the middle, or off a detector for wide
-angles; beamstops are disks, their arms thin and oblique as often as upright."""
+"""What differs from the defaults. Public frames are of modular detectors mostly, and of some round ones; nearly all
+show a glow; on many the pattern fills a fifth of the detector; beams lie near the middle, or off a detector for wide
+angles; beamstops are disks, their arms thin where they show, and oblique as often as upright."""
 
 
 LARGEST = 1e300

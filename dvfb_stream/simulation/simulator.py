@@ -20,6 +20,7 @@ from dvfb_stream.labels import ALL_LABELS, FURTHER_LABELS, LABELS
 from dvfb_stream.simulation.beamline.experiment import Experiment, draw_experiment
 from dvfb_stream.simulation.beamline.exposure import poisson, speckle_field
 from dvfb_stream.simulation.beamline.readout import Readout
+from dvfb_stream.simulation.beamline.stray_light import stray_light
 from dvfb_stream.simulation.beamline.surroundings import draw_surroundings
 from dvfb_stream.simulation.components import Figures, Record
 from dvfb_stream.simulation.draws import Draws, Stream
@@ -338,6 +339,7 @@ class _Images:
         evaluation, drawn, around, count = scene.evaluation, scene.drawn, scene.around, len(scene.indices)
         self._raster, self._around, self._speckles = scene.experiment.raster, around, drawn.speckles
         self._figures = drawn.figures
+        self._stray = stray_light(scene.experiment.circumstances.stray, self._raster.x, self._raster.y)
         plain = [terms for terms in drawn.terms if not terms.speckled]
         apart = self._raster.from_sample is not None
         self._sample = PixelImages(
@@ -365,7 +367,10 @@ class _Images:
         self._add_figures(images, self._figures, positions)
         if self._beamline is not None and raster.from_sample is not None:
             images = images.mul_(raster.from_sample).add_(self._beamline.of(positions))
-        self._add_figures(images, (around.streaks, around.stray), positions)
+        self._add_figures(images, [around.streaks], positions)
+        if self._stray is not None:
+            level = torch.from_numpy(around.level[positions]).to(images)
+            images.addcmul_(level[:, None, None], self._stray)
         dark = torch.from_numpy(around.dark[positions]).to(images)[:, None, None]
         arriving = images.mul_(raster.transmission).add_(dark)
         if raster.blur:

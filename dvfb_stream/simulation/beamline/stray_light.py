@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvfb_stream.simulation.components import Integers
-from dvfb_stream.simulation.draws import Draws, Reals
+from dvfb_stream.simulation.draws import Draws
 from dvfb_stream.simulation.settings import SimulationSettings
 
 MOST_STRAY = 3
@@ -57,22 +57,17 @@ class Stray:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class StrayLight:
-    """The stray light of an experiment in frames of it: the same in all, but for the exposure."""
+def stray_light(stray: Sequence[Stray], x: Tensor, y: Tensor) -> Tensor | None:
+    """Return what an experiment's stray light gives at points (x, y), in units of a typical structure; None: nothing.
 
-    frame: Integers
-    """(n,) position in the batch."""
-    level: Reals
-    """(n,) counts of a typical structure."""
-    stray: tuple[Stray, ...]
-
-    def at(self, x: Tensor, y: Tensor, row: int, *, step: float) -> Tensor:
-        """Return the counts of a row at points (x, y) view pixels from the beam."""
-        total = torch.zeros_like(x)
-        for one in self.stray:
-            total += one.at(x, y)
-        return float(self.level[row]) * total
+    It is the same in all its frames, but for the exposure.
+    """
+    if not stray:
+        return None
+    total = torch.zeros_like(x)
+    for one in stray:
+        total += one.at(x, y)
+    return total
 
 
 def draw_stray(draws: Draws, settings: SimulationSettings) -> tuple[Stray, ...]:

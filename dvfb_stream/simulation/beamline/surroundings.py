@@ -10,7 +10,6 @@ from torch import Tensor
 
 from dvfb_stream.simulation.beamline.experiment import Experiment
 from dvfb_stream.simulation.beamline.raster import PolarTable
-from dvfb_stream.simulation.beamline.stray_light import StrayLight
 from dvfb_stream.simulation.components import Drawn, Integers, Terms, on
 from dvfb_stream.simulation.draws import Draws, Reals
 from dvfb_stream.simulation.physics import beamline
@@ -45,7 +44,8 @@ class Surroundings:
     drawn: Drawn
     """Terms that beamstop and window obstruct."""
     streaks: Streaks
-    stray: StrayLight
+    level: Reals
+    """Counts of a typical structure, (n,)."""
     dark: Reals
     """Counts a pixel that nothing obstructs, (n,)."""
     zingers: Integers
@@ -99,11 +99,10 @@ def draw_surroundings(
     zingers = np.where(draws.happens(settings.zingers), draws.integers(3, 40), 0)
     hit = np.flatnonzero(zingers)
     drawn.record("zingers", hit, count=zingers[hit])
-    stray = experiment.circumstances.stray
     return Surroundings(
         drawn=drawn,
         streaks=streaks,
-        stray=StrayLight(frame=every if stray else every[:0], level=level, stray=stray),
+        level=level,
         dark=dark,
         zingers=zingers,
         brightness=30.0 + 10.0 * level,

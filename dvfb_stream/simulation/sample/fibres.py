@@ -54,14 +54,16 @@ def fibre(drawn: Drawn, wanted: StructureRequest) -> None:
 
         across, along = _turned(table, axis[lined])
         result = torch.zeros_like(across)
-        for number in range(1, MOST_LAYERS + 1):
-            strength = np.where(number <= layers, height * share * np.exp(-damping * (number - 1)), 0.0)
-            result += each(strength) * intensities.layer_line(
-                across,
-                along,
-                place=each(number * spacing),
-                thickness=each(thickness),
-                misalignment=each(misalignment),
+        for number in range(1, int(layers.max()) + 1):
+            shown = np.flatnonzero(layers >= number)
+            rows = torch.from_numpy(np.searchsorted(lined, shown)).to(across.device)
+            strength = height * share * np.exp(-damping * (number - 1))
+            result[rows] += _each(table, strength[shown]) * intensities.layer_line(
+                across[rows],
+                along[rows],
+                place=_each(table, (number * spacing)[shown]),
+                thickness=_each(table, thickness[shown]),
+                misalignment=_each(table, misalignment[shown]),
             )
         profile = intensities.ornstein_zernike(across, length=1.0 / each(extent))
         # A molecule without matter on its axis scatters none along the meridian.
