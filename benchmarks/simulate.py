@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.command import run
 from benchmarks.estimate.timing import machine
-from dvfb_stream.simulation import SimulationSettings, Simulator, rendering, simulator
+from dvfb_stream.simulation import SimulationSettings, Simulator, rendering, scene, simulator
 from dvfb_stream.simulation.beamline import raster
 
 
@@ -58,15 +58,15 @@ def settle(device: str) -> None:
 
 STAGES = (
     ("draw experiments: masks, maps of angle, bins", simulator, "draw_experiment"),
-    ("draw samples and surroundings", simulator, "draw_sample"),
-    ("draw samples and surroundings", simulator, "draw_surroundings"),
-    ("labels: expected counts in polar bins", simulator, "expected_in_bins"),
-    ("labels: what can be seen", simulator, "labels_of"),
-    ("labels: what can be seen", simulator, "add_frame_labels"),
+    ("draw samples and surroundings", scene, "draw_sample"),
+    ("draw samples and surroundings", scene, "draw_surroundings"),
+    ("labels: expected counts in polar bins", scene, "expected_in_bins"),
+    ("labels: what can be seen", scene, "labels_of"),
+    ("labels: what can be seen", scene, "add_frame_labels"),
     ("profiles and patterns in polar coordinates", rendering.PixelImages, "of"),
     ("profiles and patterns in polar coordinates", rendering.PixelImages, "__init__"),
     ("patterns onto pixels", raster.PolarTable, "on_pixels"),
-    ("speckles", simulator, "speckle_field"),
+    ("speckles", scene, "speckle_field"),
     ("Poisson counts", simulator, "poisson"),
 )
 

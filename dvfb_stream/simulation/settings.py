@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.simulation.beamline.detectors import DETECTORS, DetectorModel
+from dvfb_stream.simulation.real_beamlines import REAL_BEAMLINES
+from dvfb_stream.simulation.setting_values import check_odds, cure, is_number, plain, shortened
 
 VIEW, DETECTOR = "view", "detector"
 BY_DIFFUSE, BY_CONTRAST = "diffuse", "contrast"
@@ -157,24 +158,24 @@ class SimulationSettings:
         if (
             not isinstance(self.exposure, tuple)
             or len(self.exposure) != 2
-            or not all(_is_number(level) for level in self.exposure)
+            or not all(is_number(level) for level in self.exposure)
             or not 0 < self.exposure[0] <= self.exposure[1] <= 1e6
         ):
             raise SettingsError(
                 "exposure must be (lowest, highest) counts a pixel with 0 < lowest <= highest <= 1e6, "
-                f"not {_shortened(self.exposure)}"
+                f"not {shortened(self.exposure)}"
             )
         for item in fields(self):
             if item.name in _NOT_SHARES:
                 continue
             share = getattr(self, item.name)
-            if not _is_number(share) or not 0.0 <= share <= 1.0:
+            if not is_number(share) or not 0.0 <= share <= 1.0:
                 raise SettingsError(
-                    f"{item.name} is a share and must lie from 0 to 1, not {_shortened(share)}"
+                    f"{item.name} is a share and must lie from 0 to 1, not {shortened(share)}"
                 )
-        if not _is_number(self.more_structures) or not 0.0 <= self.more_structures <= 3.0:
+        if not is_number(self.more_structures) or not 0.0 <= self.more_structures <= 3.0:
             raise SettingsError(
-                f"more_structures must lie from 0 to 3, not {_shortened(self.more_structures)}"
+                f"more_structures must lie from 0 to 3, not {shortened(self.more_structures)}"
             )
         for one, other in _EXCLUSIVE:
             together = getattr(self, one) + getattr(self, other)
@@ -183,7 +184,7 @@ class SimulationSettings:
                     f"{one} and {other} are shares of the same experiments and add up to "
                     f"{together:g}; lower one, so that they add up to 1 at most"
                 )
-        _check_odds("structures", self.structures, [*DEFAULT_STRUCTURES, *FURTHER_STRUCTURES])
+        check_odds("structures", self.structures, [*DEFAULT_STRUCTURES, *FURTHER_STRUCTURES])
         self.detector_models()
 
     def detector_models(self) -> list[tuple[DetectorModel, float]]:
@@ -208,12 +209,12 @@ class SimulationSettings:
                 if name in DETECTORS:
                     models.append((DETECTORS[name], value))
         described_here = {name for name, value in self.detectors.items() if isinstance(value, Mapping)}
-        _check_odds("detectors", weights, [*DETECTORS, *described_here])
+        check_odds("detectors", weights, [*DETECTORS, *described_here])
         return models
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings, JSON-ready; `from_dict` takes them back."""
-        return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+        return {item.name: plain(getattr(self, item.name)) for item in fields(self)}
 
     @property
     def whole_counts(self) -> bool:
@@ -237,7 +238,7 @@ class SimulationSettings:
         SettingsError
             When a name is unknown or a value out of its range.
         """
-        return cls.from_dict({**_REAL_BEAMLINES, **chosen})
+        return cls.from_dict({**REAL_BEAMLINES, **chosen})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SimulationSettings:
@@ -251,7 +252,7 @@ class SimulationSettings:
         known = [item.name for item in fields(cls)]
         for name in values:
             if name not in known:
-                raise SettingsError(f"there is no simulation setting {name!r}; {_cure(name, known)}")
+                raise SettingsError(f"there is no simulation setting {name!r}; {cure(name, known)}")
         given: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
@@ -279,111 +280,3 @@ _EXCLUSIVE = (
     ("small_pattern", "large_pattern"),
     ("pedestal", "dark_subtracted"),
 )
-_REAL_BEAMLINES: Mapping[str, Any] = {
-    "detectors": {
-        "ccd": 0.25,
-        "pilatus_100k": 0.06,
-        "pilatus_300k": 0.08,
-        "pilatus_1m": 0.26,
-        "pilatus_2m": 0.1,
-        "eiger_1m": 0.1,
-        "eiger_4m": 0.1,
-        "mar_165": 0.05,
-    },
-    "frames_per_experiment": 20,
-    "exposure": (0.01, 3e4),
-    "grazing": 0.12,
-    "masked_beamstop": 0.4,
-    "window": 0.25,
-    "diffuse_only": 0.06,
-    "blank": 0.06,
-    "sample": 0.9,
-    "more_structures": 0.4,
-    "structures": {
-        "symmetry_ring": 0.04,
-        "symmetry_halo": 0.06,
-        "symmetry_rings": 0.08,
-        "sphere": 0.06,
-        "lattice": 0.1,
-        "distorted_lattice": 0.02,
-        "ad_hoc_rings": 0.14,
-        "speckled_rings": 0.08,
-        "coherent_halo": 0.08,
-        "mesostructure": 0.08,
-        "fibre": 0.13,
-        "single_ring": 0.13,
-        "oriented_orders": 0.04,
-        "powder_grains": 0.05,
-    },
-    "diffuse": 0.5,
-    "low_q": 0.35,
-    "anisotropic_low_q": 0.12,
-    "high_q": 0.12,
-    "parasitic": 0.1,
-    "streaks": 0.12,
-    "fold_rule": BY_CONTRAST,
-    "round_detector": 0.15,
-    "cropped_detector": 0.12,
-    "arms": 0.7,
-    "shadows": 0.12,
-    "central": 0.6,
-    "off_detector": 0.07,
-    "small_pattern": 0.35,
-    "large_pattern": 0.1,
-    "glow": 0.85,
-    "low_q_beneath": 0.75,
-    "stray": 0.15,
-    "films": 0.8,
-    "hot_pixels": 0.25,
-    "panel_steps": 0.15,
-    "pedestal": 0.15,
-    "dark_subtracted": 0.08,
-    "normalised": 0.08,
-    "misaligned": 0.06,
-}
-"""What differs from the defaults. Public frames are of modular detectors mostly, and of some round ones; nearly all
-show a glow; on many the pattern fills a fifth of the detector; beams lie near the middle, or off a detector for wide
-angles; beamstops are disks, their arms thin where they show, and oblique as often as upright."""
-
-
-LARGEST = 1e300
-MOST_ODDS = 1e9
-"""More would leave nothing to any other kind."""
-
-
-def _shortened(value: object) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # Python writes no integer of thousands of digits
-        return "a number of thousands of digits"
-    return text if len(text) < 80 else f"{text[:40]}..."
-
-
-def _is_number(value: object) -> bool:
-    """Return whether a value is a number that a double can hold, which integers of 400 digits are not."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
-
-
-def _check_odds(name: str, odds: object, known: Iterable[str]) -> None:
-    if not isinstance(odds, Mapping):
-        raise SettingsError(f"{name} must be a table of names and odds, not {odds!r}")
-    for key, weight in odds.items():
-        if key not in known:
-            raise SettingsError(f"{name}: there is no {key!r}; {_cure(str(key), list(known))}")
-        if not _is_number(weight) or weight < 0 or weight > MOST_ODDS:
-            raise SettingsError(
-                f"{name}: the odds of {key} must be a number, 0 or more, not {_shortened(weight)}"
-            )
-    if not sum(odds.values()) > 0:
-        raise SettingsError(f"{name}: at least one must have odds above 0")
-
-
-def _cure(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return list(value) if isinstance(value, tuple) else value
