@@ -125,7 +125,8 @@ def _roughness(
     enough = (number >= FEWEST_TRIPLES) & (mean > 0)
     worth = _typical(average, enough)
     # A streak or spot, however bright, does not move the middle one; but it takes ten photons a sector to be normal.
-    photons = mean * area * bins.pixels.sum(axis=1) / worth[:, None]
+    # Where nothing differs at all, as in images that are no counts, a photon is worth anything.
+    photons = mean * area * bins.pixels.sum(axis=1) / np.where(worth > 0, worth, 1.0)[:, None]
     robust = _typical(_middle(square, triple) / MEDIAN_SQUARE, enough & (photons >= NORMAL_PHOTONS * number))
     worth = np.where(robust > 0, robust, worth)
     worth = np.where(worth > 0, worth, 1.0)

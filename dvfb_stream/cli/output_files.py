@@ -27,6 +27,24 @@ def check_writable(folder: Path, named: str) -> None:
         raise SettingsError(f"{named} cannot be written: {error.strerror or error}") from error
 
 
+def figures_folder(folder: Path, *, option: str) -> Path:
+    """Return a folder in which figures can be written, made where it is not there.
+
+    Raises
+    ------
+    SettingsError
+        When it cannot be made or written to; `option` is what the user calls it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"{option} {folder} cannot be made: {error.strerror or error}; name another folder"
+        ) from error
+    check_writable(folder, f"{option} {folder}")
+    return folder
+
+
 class OutputFile:
     """A file that a command writes: what was there stays until all of the new one is written.
 

@@ -241,6 +241,8 @@ def test_little_is_known_of_little():
     nothing = measured(np.zeros((SIZE, SIZE)))
     assert set(nothing.verified.labels.values()) == {0.0}
     assert (nothing.verified.order, nothing.verified.rings_known, nothing.worth) == (0, 0, 1.0)
+    flat = measured(np.full((SIZE, SIZE), 3.0))  # without any noise
+    assert (flat.verified.order, flat.verified.contrast, flat.worth) == (0, 0.0, 1.0)
     one = np.zeros_like(ALL)
     one[30, 40] = True
     found = measured(np.full((SIZE, SIZE), 9.0), one)

@@ -15,6 +15,8 @@ from dvfb_stream.cli.annotate.frame_figure import (
     FramePicture,
     draw_frame,
 )
+from dvfb_stream.cli.plot.azimuth import measure_azimuth
+from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import ALL_LABELS, LABELS, TITLES
 from dvfb_stream.view import View
 
@@ -24,9 +26,11 @@ def picture() -> FramePicture:
     rng = np.random.default_rng(0)
     mask = np.ones((64, 64), bool)
     mask[30:34] = False
+    view = View(rng.random((64, 64), dtype=np.float32) * 100, mask, center_x=20.0, center_y=40.0)
     return FramePicture(
         title="frame.tif",
-        view=View(rng.random((64, 64), dtype=np.float32) * 100, mask, center_x=20.0, center_y=40.0),
+        view=view,
+        azimuth=measure_azimuth(view, Geometry(shape=(64, 64), center_x=20.0, center_y=40.0)),
         reconstruction=rng.random((32, 32), dtype=np.float32) * 100,
         coefficients=(rng.normal(size=(40, 11)) + 1j * rng.normal(size=(40, 11))).astype(np.complex64),
         orders=range(0, 21, 2),
@@ -85,6 +89,8 @@ def test_doubtful_labels_have_a_colour_of_their_own_and_a_question_mark(picture:
         for colour, times in ((REFUSED_COLOUR, 3), (DOUBTFUL_COLOUR, 2), (ACCEPTED_COLOUR, 5))
         for _ in range(times)
     ]
+    hatched = [bool(bar.get_hatch()) for bar in axes.patches]
+    assert hatched == [label in LABELS[3:5] for label in LABELS]
     written = [text.get_text() for text in axes.texts]
     assert [text.endswith("?") for text in written] == [label in LABELS[3:5] for label in LABELS]
     assert "?: doubtful" in axes.get_title()
@@ -96,13 +102,40 @@ def test_eighteen_labels_have_eighteen_bars(picture: FramePicture) -> None:
     axes = draw_frame(replace(picture, scores=scores, thresholds=dict.fromkeys(ALL_LABELS, 0.5))).axes[3]
     assert [bar.get_width() for bar in axes.patches] == pytest.approx(list(scores.values()))
     assert [text.get_text() for text in axes.get_yticklabels()] == list(TITLES.values())
+    # The further ones stand apart, under a heading of their own.
+    places = [bar.get_y() for bar in axes.patches]
+    steps = np.diff(places)
+    assert np.argmax(steps) == len(LABELS) - 1
+    np.testing.assert_allclose(np.delete(steps, len(LABELS) - 1), 1)
+    (heading,) = (text for text in axes.texts if text.get_text() == "further labels")
+    assert places[9] + 0.7 < heading.get_position()[1] < places[10]
+    assert not any(text.get_text() == "further labels" for text in draw_frame(picture).axes[3].texts)
+
+
+def test_what_is_measured_along_the_azimuth_is_drawn_and_what_the_row_says_of_it(
+    picture: FramePicture,
+) -> None:
+    polar, contrasts = panels_of_azimuth(draw_frame(picture))
+    assert len(polar.images) == 2
+    assert contrasts.get_title() == "no order stands out"
+    stored = replace(picture, measured_order=4, measured_contrast=0.317)
+    assert panels_of_azimuth(draw_frame(stored))[1].get_title() == "measured order 4, contrast 0.32"
+    assert polar.get_xlim() == contrasts.get_xlim()
+
+
+def panels_of_azimuth(figure):
+    (polar,) = (axes for axes in figure.axes if axes.get_title() == "view by azimuth and radius")
+    (contrasts,) = (axes for axes in figure.axes if axes.get_yscale() == "log")
+    return polar, contrasts
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0])
 def test_flat_and_dark_frames_can_be_drawn(picture: FramePicture, value: float, tmp_path) -> None:
+    view = replace(picture.view, image=np.full_like(picture.view.image, value))
     flat = replace(
         picture,
-        view=replace(picture.view, image=np.full_like(picture.view.image, value)),
+        view=view,
+        azimuth=measure_azimuth(view, Geometry(shape=(64, 64), center_x=20.0, center_y=40.0)),
         coefficients=np.zeros_like(picture.coefficients),
         title="a $name with_odd {characters}.tif",
     )

@@ -115,6 +115,26 @@ def test_a_model_is_measured_on_real_frames_printed_and_drawn(dvfb, folder, tmp_
     assert (tmp_path / "again.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_labels_have_sheets_of_the_frames_that_the_model_is_surest_of(dvfb, folder, tmp_path):
+    out, sheets = tmp_path / "real.json", tmp_path / "new" / "sheets"
+    done = dvfb("evaluate", "--real", folder, "--model", "tiny", "--figures", sheets, "--out", out)
+    assert done.status == 0, done.stderr
+    shown = {
+        label
+        for frame in json.loads(out.read_text())["judged"]
+        for label, has in frame["truth"].items()
+        if has or label in frame["labels"]
+    }
+    assert {path.name for path in sheets.iterdir()} == {f"{label}.png" for label in shown}
+    assert "rings.png" in {path.name for path in sheets.iterdir()}
+    assert f"wrote {len(shown)} figures to {sheets}" in done.stdout
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in sheets.iterdir())
+    (tmp_path / "a file").touch()
+    refused = dvfb("evaluate", "--real", folder, "--model", "tiny", "--figures", tmp_path / "a file")
+    assert "--figures" in refused.errors[0]
+    assert "name another folder" in refused.errors[0]
+
+
 def test_setups_are_left_out(dvfb, folder):
     done = dvfb("evaluate", "--real", folder, "--without", "a", "--without", "c", "--model", "tiny", "--json")
     results = json.loads(done.stdout)
@@ -259,6 +279,7 @@ def test_words_of_people_say_whether_a_frame_is_grazing(folder, labels, kind, re
         (("--real", ".", "--frames", 200), "--frames and --processes are for simulated frames"),
         (("--without", "a"), "give their folder: --real FOLDER"),
         (("--thresholds", "high_precision"), "--thresholds is for real frames"),
+        (("--figures", "sheets"), "--figures shows real frames; give their folder: --real FOLDER"),
     ],
 )
 def test_options_of_the_other_measurement_are_refused(dvfb, words, message):

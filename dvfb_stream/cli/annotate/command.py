@@ -85,8 +85,8 @@ def annotate(
         option(
             "FILE.png",
             "Draw the frame with its mask and beam centre, its reconstruction from the coefficients, the "
-            "coefficients and the probabilities; with several frames to FILE-0.png, FILE-1.png, ... in the order "
-            "of the rows.",
+            "coefficients, the orders measured along the azimuth and the probabilities; with several frames to "
+            "FILE-0.png, FILE-1.png, ... in the order of the rows.",
             panel=OUTPUT,
         ),
     ] = None,
@@ -193,6 +193,7 @@ def _annotate(
 def _plot(annotator: Annotator, row: AnnotatedFrame, figures: OutputFile, number: int | None) -> None:
     from dvfb_stream.cli.annotate.frame_figure import FramePicture, draw_frame
     from dvfb_stream.cli.annotate.row_forms import trust
+    from dvfb_stream.cli.plot.azimuth import measure_azimuth
     from dvfb_stream.examination import examine
 
     assert row.frame is not None
@@ -204,6 +205,9 @@ def _plot(annotator: Annotator, row: AnnotatedFrame, figures: OutputFile, number
         view=seen.view,
         reconstruction=seen.reconstruction,
         coefficients=seen.coefficients,
+        azimuth=measure_azimuth(seen.view, row.frame.geometry),
+        measured_order=annotation.measured_order,
+        measured_contrast=annotation.measured_contrast,
         orders=orders,
         scores=annotation.scores,
         thresholds=annotator.thresholds,

@@ -73,6 +73,14 @@ def evaluate(
     figure: Annotated[
         Path | None, option("FIGURE.png", "Draw a reliability diagram, or the real table.")
     ] = None,
+    figures: Annotated[
+        Path | None,
+        option(
+            "FOLDER",
+            "Of real frames: draw for each label the five that it is surest of and right about, and five that it is "
+            "wrong about, to FOLDER/LABEL.png, with what is measured along the azimuth.",
+        ),
+    ] = None,
     device: Device = "auto",
     processes: Processes = None,
     json: Json = False,
@@ -90,8 +98,10 @@ def evaluate(
             raise WrongCallError(
                 "--frames and --processes are for simulated frames; leave them out with --real"
             )
-        _evaluate_real(real, without or [], model, thresholds, device, out, figure, json=json)
+        _evaluate_real(real, without or [], model, thresholds, device, out, figure, figures, json=json)
         return
+    if figures is not None:
+        raise WrongCallError("--figures shows real frames; give their folder: --real FOLDER")
     if thresholds != "best_f1":
         raise WrongCallError(
             "--thresholds is for real frames; simulated ones are ranked, and none is accepted: --real FOLDER"
@@ -126,25 +136,42 @@ def _evaluate_real(
     device: str,
     out: Path | None,
     figure: Path | None,
+    figures: Path | None,
     *,
     json: bool,
 ) -> None:
     """Measure on a folder of real frames; a frame that cannot be annotated costs a line, and the exit status is 1."""
     with _Results("real", device, out, figure, json=json) as results:
         from dvfb_stream.cli.labelled.folder import read_folder
+        from dvfb_stream.cli.output_files import figures_folder
 
         frames = read_folder(folder, without=without)
+        if figures is not None:
+            figures_folder(figures, option="--figures")
         import dvfb_stream.reproduction.peer_networks  # noqa: F401 - their networks and recipes have names now
         from dvfb_stream.annotator import Annotator
+        from dvfb_stream.cli.measure.label_frames import JudgedFrame
+        from dvfb_stream.cli.measure.label_sheets import draw_label_sheets
         from dvfb_stream.cli.measure.real import measure_real
         from dvfb_stream.cli.measure.real_charts import real_figure
 
+        judged: list[JudgedFrame] = []
         annotator = Annotator.load(model, device=results.device, thresholds=thresholds)
         with ProgressBar(len(frames), "annotating") as progress:
             reporter = FailureReporter(progress)
-            found = measure_real(annotator, frames, advance=progress.advance, failed=reporter.failed)
+            found = measure_real(
+                annotator,
+                frames,
+                seen=lambda real, annotation: judged.append(JudgedFrame(real, annotation)),
+                advance=progress.advance,
+                failed=reporter.failed,
+            )
         found = {"folder": folder.resolve().name, "without": without, **found}
         results.show(found, draw=lambda: real_figure(found))
+        if figures is not None:
+            drawn = draw_label_sheets(judged, figures, model=str(annotator.identity))
+            if not json:
+                say(f"wrote {len(drawn)} figures to {figures}")
     if found["failures"]:
         raise typer.Exit(1)
 

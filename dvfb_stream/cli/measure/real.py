@@ -28,6 +28,7 @@ def measure_real(
     frames: Sequence[RealFrame],
     *,
     draws: int = DRAWS,
+    seen: Callable[[RealFrame, Annotation], None] = lambda real, annotation: None,
     advance: Callable[[], None] = lambda: None,
     failed: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
@@ -41,6 +42,8 @@ def measure_real(
         Of `read_folder`.
     draws
         Of the bootstrap over set-ups.
+    seen
+        Called with each frame that is annotated, and its annotation.
     advance
         Called when a frame is done.
     failed
@@ -65,6 +68,8 @@ def measure_real(
     judged = list(annotated(annotator, frames, advance=advance, failed=failed))
     if not judged:
         raise SettingsError(f"none of the {len(frames)} frames can be annotated")
+    for real, annotation in judged:
+        seen(real, annotation)
     told = [_told(real, annotation) for real, annotation in judged]
     found = measure(judged_frames(told), draws=draws)
     return {
@@ -87,9 +92,9 @@ def measure_altered(
 ) -> dict[str, Any]:
     """Return what `measure_invariance` returns of frames of a folder, with ``model`` and ``failures``; JSON-ready.
 
-    Parameters are those of `measure_real`, and the ways of `measure_invariance`. A failure is a frame, as it is or
-    altered, that cannot be annotated. Give frames of one set-up together, as `by_setup` has them: those of one
-    geometry share what the model keeps of it.
+    Parameters are those of `measure_real` but `seen`, and the ways of `measure_invariance`. A failure is a frame, as
+    it is or altered, that cannot be annotated. Give frames of one set-up together, as `by_setup` has them: those of
+    one geometry share what the model keeps of it.
 
     Raises
     ------

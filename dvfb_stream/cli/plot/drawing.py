@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dvfb_stream.cli.frame_files import Failures, FramePlace, FrameRead, read_all
-from dvfb_stream.cli.output_files import check_writable, figure_file
+from dvfb_stream.cli.output_files import figure_file, figures_folder
 from dvfb_stream.cli.plot.estimate import Estimate, Estimator
 from dvfb_stream.cli.plot.estimate_figure import Coefficients, draw_estimate
 from dvfb_stream.cli.terminal import FailureReporter, ProgressBar, say
-from dvfb_stream.errors import FrameError, GeometryError, SettingsError
+from dvfb_stream.errors import FrameError, GeometryError
 from dvfb_stream.files import Detector
 from dvfb_stream.files.reading import DATASET_SEPARATOR
 from dvfb_stream.frames import Frame
@@ -123,14 +123,7 @@ class EstimateFiles:
     """
 
     def __init__(self, folder: Path, inputs: Sequence[str | Path]) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SettingsError(
-                f"output-dir {folder} cannot be made: {error.strerror or error}; name another folder"
-            ) from error
-        check_writable(folder, f"output-dir {folder}")
-        self._folder = folder
+        self._folder = figures_folder(folder, option="output-dir")
         self._inputs = inputs
         self._written: set[Path] = set()
 
