@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dvfb_stream.cli.measure.label_frames import (
     FRAMES_SHOWN,
@@ -82,7 +82,8 @@ def draw_label_sheet(frames: LabelFrames, *, model: str) -> Figure:
         fontsize=12,
         parse_math=False,
     )
-    for part, (title, shown) in zip(figure.subfigures(2, 1, height_ratios=heights), groups, strict=True):
+    parts: Any = figure.subfigures(2, 1, height_ratios=heights)
+    for part, (title, shown) in zip(parts, groups, strict=True):
         part.suptitle(title, fontsize=10.5, x=0.01, ha="left", weight="bold")
         if shown:
             _draw_group(part, frames.label, shown)

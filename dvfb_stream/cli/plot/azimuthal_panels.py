@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,7 +33,12 @@ def draw_polar_map(axes: Axes, azimuth: Azimuth) -> None:
     extent = (0.0, float(azimuth.map.shape[1]), -180.5, 179.5)
     low, high = intensity_range(azimuth.map, azimuth.seen)
     axes.set_facecolor(OFF_THE_VIEW)
-    shared = {"origin": "lower", "aspect": "auto", "extent": extent, "interpolation": "nearest"}
+    shared: dict[str, Any] = {
+        "origin": "lower",
+        "aspect": "auto",
+        "extent": extent,
+        "interpolation": "nearest",
+    }
     axes.imshow(np.ma.array(azimuth.map, mask=~azimuth.seen), cmap=COLOUR_MAP, vmin=low, vmax=high, **shared)
     axes.imshow(
         np.ma.array(azimuth.masked, mask=~azimuth.masked), cmap=ListedColormap([MASK_COLOUR]), **shared
