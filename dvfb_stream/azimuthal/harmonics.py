@@ -77,6 +77,11 @@ class HarmonicFit:
         # Covariance of each harmonic's two parts, (R, 4, 2, 2), for noise 1.
         self._blocks = np.stack([covariance[:, k : k + 2, k : k + 2] for k in range(1, PARTS, 2)], axis=1)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self._solve.nbytes + self._basis.nbytes + self._blocks.nbytes + self._used.nbytes
+
     def fit(self, sectors: Sectors, area: float) -> Harmonics:
         """Return the harmonics of B views.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,14 +11,17 @@ from numpy.typing import NDArray
 from dvfb_stream.azimuthal.evidence import RINGS_TOGETHER, Evidence, evidence
 from dvfb_stream.azimuthal.harmonics import HarmonicFit, Harmonics
 from dvfb_stream.azimuthal.polar_bins import PolarBins
-from dvfb_stream.azimuthal.sectors import gather
+from dvfb_stream.azimuthal.ring_statistics import RingStatistics
+from dvfb_stream.azimuthal.sectors import Sectors, gather
 
 FRAMES_TOGETHER = 8
 """Their sectors stay in a processor's cache; more at a time take longer for each."""
 
-
 FEWEST_RINGS = RINGS_TOGETHER
 """Verified, for a fold to be known."""
+
+LARGEST = 1e9
+"""Counts: a frame with larger ones is scaled to it, for squares of its sectors to be finite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +54,15 @@ class AzimuthalOrders:
 
     def __init__(self, mask: NDArray[np.bool_], center_x: float, center_y: float, area: float) -> None:
         self._bins = PolarBins(mask, center_x, center_y)
-        self._area = area
+        self._area, self._mask = area, mask
         self._verified = HarmonicFit(self._bins, verified=True)
         self._seen = HarmonicFit(self._bins, verified=False)
+        self._rings = RingStatistics(self._bins, area)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self._bins.nbytes + self._verified.nbytes + self._seen.nbytes + self._mask.nbytes
 
     def harmonics(self, counts: NDArray[np.float32]) -> tuple[Harmonics, Harmonics]:
         """Return the verified harmonics of views, and those of all sectors, for figures; see `measure`."""
@@ -68,26 +78,41 @@ class AzimuthalOrders:
             (B, rows, columns) mean counts of the detector pixels under each view pixel; anything where the mask is
             False. The unit does not matter: what a photon is worth is estimated.
         """
-        found = []
+        return [one for some in self._some(counts) for one in self._measured(*some)]
+
+    def statistics(self, counts: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what the ring network sees of each view, (B, channels, `BINS`); see `RingStatistics`."""
+        return np.concatenate([self._rings.of(*some) for some in self._some(counts)])
+
+    def examine(self, counts: NDArray[np.float32]) -> tuple[list[MeasuredOrders], NDArray[np.float32]]:
+        """Return what `measure` and `statistics` return, for less than both take."""
+        measured, statistics = [], []
+        for some in self._some(counts):
+            measured += self._measured(*some)
+            statistics.append(self._rings.of(*some))
+        return measured, np.concatenate(statistics)
+
+    def _some(self, counts: NDArray[np.float32]) -> Iterator[tuple[Sectors, Harmonics, Harmonics]]:
         for start in range(0, len(counts), FRAMES_TOGETHER):
-            sectors = gather(self._bins, counts[start : start + FRAMES_TOGETHER], self._area)
-            verified = evidence(self._verified.fit(sectors, self._area))
-            seen: list[Evidence | None] = [None] * len(verified)
-            if any(one.rings_known < FEWEST_RINGS for one in verified):
-                seen = [
-                    other if one.rings_known < FEWEST_RINGS else None
-                    for one, other in zip(
-                        verified, evidence(self._seen.fit(sectors, self._area)), strict=True
-                    )
-                ]
-            for one, other, worth, shift in zip(verified, seen, sectors.worth, sectors.shift, strict=True):
-                found.append(
-                    MeasuredOrders(
-                        verified=one,
-                        seen=other,
-                        worth=float(worth),
-                        shift_x=float(shift[0]),
-                        shift_y=float(shift[1]),
-                    )
-                )
-        return found
+            some = counts[start : start + FRAMES_TOGETHER]
+            largest = np.where(self._mask, some, 0).max(axis=(1, 2), keepdims=True)
+            if (largest > LARGEST).any():
+                some = some * np.minimum(LARGEST / np.maximum(largest, 1.0), 1.0).astype(np.float32)
+            sectors = gather(self._bins, some, self._area)
+            yield sectors, self._verified.fit(sectors, self._area), self._seen.fit(sectors, self._area)
+
+    @staticmethod
+    def _measured(sectors: Sectors, verified: Harmonics, all_seen: Harmonics) -> list[MeasuredOrders]:
+        known = evidence(verified)
+        seen: list[Evidence | None] = [None] * len(known)
+        if any(one.rings_known < FEWEST_RINGS for one in known):
+            seen = [
+                other if one.rings_known < FEWEST_RINGS else None
+                for one, other in zip(known, evidence(all_seen), strict=True)
+            ]
+        return [
+            MeasuredOrders(
+                verified=one, seen=other, worth=float(worth), shift_x=float(shift[0]), shift_y=float(shift[1])
+            )
+            for one, other, worth, shift in zip(known, seen, sectors.worth, sectors.shift, strict=True)
+        ]

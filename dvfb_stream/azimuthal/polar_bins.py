@@ -57,6 +57,21 @@ class PolarBins:
             (np.ones(len(bins), np.float32), (bins, np.flatnonzero(mask))), shape=(rings * SECTORS, mask.size)
         )
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        gather = self._gather
+        arrays = (
+            self.pixels,
+            self.radii,
+            self._off,
+            self._per_pixel,
+            gather.data,
+            gather.indices,
+            gather.indptr,
+        )
+        return sum(array.nbytes for array in arrays)
+
     def means(self, counts: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Return the mean of each ring and of each sector.
 

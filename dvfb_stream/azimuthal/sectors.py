@@ -125,16 +125,16 @@ def _roughness(
     enough = (number >= FEWEST_TRIPLES) & (mean > 0)
     worth = _typical(average, enough)
     # A streak or spot, however bright, does not move the middle one; but it takes ten photons a sector to be normal.
-    # Where nothing differs at all, as in images that are no counts, a photon is worth anything.
-    photons = mean * area * bins.pixels.sum(axis=1) / np.where(worth > 0, worth, 1.0)[:, None]
-    robust = _typical(_middle(square, triple) / MEDIAN_SQUARE, enough & (photons >= NORMAL_PHOTONS * number))
+    each = np.where(worth > 0, worth, 1.0)  # without noise at all, one count is taken for one photon
+    photons = mean * area * bins.pixels.sum(axis=1) / each[:, None]
+    robust = _typical(middle(square, triple) / MEDIAN_SQUARE, enough & (photons >= NORMAL_PHOTONS * number))
     worth = np.where(robust > 0, robust, worth)
     worth = np.where(worth > 0, worth, 1.0)
     rough = average / worth[:, None]
     return worth, np.where(rough > 1 + ROUGH * np.sqrt(2 * CORRELATED / np.maximum(number, 1)), rough, 1.0)
 
 
-def _middle(values: NDArray[np.float32], which: NDArray[np.bool_]) -> NDArray[np.float64]:
+def middle(values: NDArray[np.float32], which: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the median of (B, R, S) over those of S that are meant in each of R."""
     ordered = np.sort(np.where(which, values, np.float32(np.inf)), axis=2)
     number = which.sum(axis=1)

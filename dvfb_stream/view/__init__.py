@@ -7,7 +7,17 @@ from dvfb_stream.view.resampling import (
     View,
     ViewResampler,
     ViewResamplers,
+    counts_of,
     make_view,
 )
 
-__all__ = ["FULL_SCALE", "MAXIMUM", "VIEW_SIZE", "View", "ViewResampler", "ViewResamplers", "make_view"]
+__all__ = [
+    "FULL_SCALE",
+    "MAXIMUM",
+    "VIEW_SIZE",
+    "View",
+    "ViewResampler",
+    "ViewResamplers",
+    "counts_of",
+    "make_view",
+]

@@ -237,6 +237,11 @@ class ViewResamplers:
         )
 
 
+def counts_of(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean counts of the detector pixels under each pixel of views, of the shape given."""
+    return np.asarray(np.expm1(images * np.float32(FULL_SCALE / MAXIMUM)))
+
+
 def make_view(frame: Frame) -> View:
     """Return the view of one frame; for many of one geometry keep a `ViewResampler`.
 
