@@ -20,16 +20,16 @@ from dvfb_stream.annotations import ModelIdentity
 from dvfb_stream.atomic_output import replaced
 from dvfb_stream.errors import BundleError, SettingsError
 from dvfb_stream.fbt.settings import FourierBesselSettings
-from dvfb_stream.labels import LABELS
 from dvfb_stream.models.bundle_description import (
     FORMAT,
     BundleDescription,
     LabelCalibration,
     read_description,
 )
+from dvfb_stream.models.decision import Decision
 from dvfb_stream.models.kernel_head import KernelHeads
 from dvfb_stream.models.networks import AnnotationNetwork, build_network
-from dvfb_stream.models.novelty import STATISTICS, Novelty
+from dvfb_stream.models.novelty import Novelty, number_of_statistics
 
 NOVELTY_PREFIX = "novelty_score."
 """Tensors of the novelty score lie beside the network's in the weights file, under this prefix."""
@@ -51,6 +51,8 @@ class Bundle:
     novelty: Novelty
     heads: KernelHeads | None = None
     """Judge some labels instead of the network's output."""
+    decision: Decision | None = None
+    """How measurement and network decide together; None: the network alone does."""
 
     @property
     def identity(self) -> ModelIdentity:
@@ -83,6 +85,7 @@ def save_bundle(
     training: Mapping[str, Any],
     card: str,
     heads: KernelHeads | None = None,
+    decision: Decision | None = None,
 ) -> Bundle:
     """Write a bundle into `folder`, made if need be, and return it as read back."""
     tensors: dict[str, Tensor] = {
@@ -103,13 +106,14 @@ def save_bundle(
         format=FORMAT,
         name=name,
         version=version,
-        labels=LABELS,
+        labels=tuple(calibrations),
         architecture=dict(architecture),
         calibration=dict(calibrations),
         heads=described_heads,
         view=dict(view),
         fbt=fbt.as_dict(),
         training=dict(training),
+        decision=None if decision is None else decision.as_dict(),
         weights_sha256=hashlib.sha256(weights).hexdigest(),
     )
     files = {
@@ -167,7 +171,11 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{folder}: the architecture in model.json is none: {error}") from error
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, SettingsError) as error:
         raise BundleError(f"{folder}: the weights do not fit model.json: {error}") from error
-    expected_inputs = network.hidden + STATISTICS
+    if network.outputs != len(description.labels):
+        raise BundleError(
+            f"{folder}: the network judges {network.outputs} labels, but model.json names {len(description.labels)}"
+        )
+    expected_inputs = network.hidden + number_of_statistics(invariant=network.invariant)
     if len(novelty.weights) != expected_inputs:
         raise BundleError(
             f"{folder}: the novelty score has {len(novelty.weights)} weights, but the network needs {expected_inputs}"
@@ -182,7 +190,11 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleError(
             f"{folder}: the heads compare {heads.support.shape[1]} features, but the network has {network.hidden}"
         )
-    return Bundle(description, network.eval(), novelty, heads)
+    try:
+        decision = None if description.decision is None else Decision.from_dict(description.decision)
+    except ValueError as error:
+        raise BundleError(f"{folder}: the decision in model.json is none: {error}") from error
+    return Bundle(description, network.eval(), novelty, heads, decision)
 
 
 def _renamed(key: str, old: str, new: str) -> str:

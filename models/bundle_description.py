@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from dvfb_stream.errors import BundleError
-from dvfb_stream.labels import LABELS
+from dvfb_stream.labels import ALL_LABELS, FURTHER_LABELS, LABELS
 
-FORMAT = 2
+FORMAT = 3
 """Version of the layout of `model.json`."""
+
+WITHOUT_DECISION = 2
+"""The version before, which is read on: it has no `decision`."""
 
 LARGEST = 1e30
 """Magnitude of a calibration's numbers beyond which they are none; NaN is not below it either."""
@@ -60,6 +63,8 @@ class BundleDescription:
     """Settings of the Fourier-Bessel estimate the network was trained on."""
     training: dict[str, Any]
     """Data, seeds, steps, time, software and results."""
+    decision: dict[str, float] | None
+    """Numbers of `dvfb_stream.models.decision.Decision`; None: the network alone decides, by its thresholds."""
     weights_sha256: str
     """SHA-256 of `weights.safetensors`, hexadecimal."""
 
@@ -81,10 +86,12 @@ def read_description(folder: Path) -> BundleDescription:
         raise BundleError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise BundleError(f"{path} must hold a JSON object")
-    if values.get("format") != FORMAT:
+    if values.get("format") == WITHOUT_DECISION:
+        values = {"decision": None, **values}
+    elif values.get("format") != FORMAT:
         raise BundleError(
-            f"{path} has format {values.get('format')!r}, this version of dvfb_stream reads format {FORMAT}; "
-            "retrain the model or install the version that wrote it"
+            f"{path} has format {values.get('format')!r}, this version of dvfb_stream reads formats "
+            f"{WITHOUT_DECISION} and {FORMAT}; retrain the model or install the version that wrote it"
         )
     expected = {field.name for field in fields(BundleDescription)}
     if set(values) != expected:
@@ -98,14 +105,21 @@ def read_description(folder: Path) -> BundleDescription:
         "fbt": dict,
         "training": dict,
         "labels": list,
+        "decision": dict,
     }
     for key, value in values.items():
+        if key == "decision" and value is None:
+            continue
         kind = kinds.get(key, int if key == "format" else str)
         if not isinstance(value, kind):
             raise BundleError(f"{path}: {key} must be a JSON {kind.__name__}, not {value!r}")
-    if tuple(values["labels"]) != LABELS:
-        raise BundleError(f"{path}: labels are {values['labels']}, this version knows {list(LABELS)}")
-    for label in LABELS:
+    labels = tuple(values["labels"])
+    if labels not in (LABELS, ALL_LABELS):
+        raise BundleError(
+            f"{path}: labels are {values['labels']}, this version knows {list(LABELS)}, and {list(FURTHER_LABELS)} "
+            "after them"
+        )
+    for label in labels:
         calibration = values["calibration"].get(label)
         names = {field.name for field in fields(LabelCalibration)}
         if not _are_numbers(calibration, names, optional="high_precision"):
@@ -119,7 +133,7 @@ def read_description(folder: Path) -> BundleDescription:
                     f"{path}: the {point} of {label} must be a probability, not {calibration[point]!r}"
                 )
     for label, head in values["heads"].items():
-        if label not in LABELS or not _are_numbers(head, {"gamma", "intercept"}) or head["gamma"] <= 0:
+        if label not in labels or not _are_numbers(head, {"gamma", "intercept"}) or head["gamma"] <= 0:
             raise BundleError(
                 f"{path}: the head of {label!r} needs a known label, a finite gamma above 0 and a finite intercept"
             )
@@ -128,9 +142,9 @@ def read_description(folder: Path) -> BundleDescription:
         label: LabelCalibration(
             **{name: None if v is None else float(v) for name, v in values["calibration"][label].items()}  # type: ignore[arg-type]
         )
-        for label in LABELS
+        for label in labels
     }
-    return BundleDescription(**values | {"labels": LABELS, "calibration": calibration})
+    return BundleDescription(**values | {"labels": labels, "calibration": calibration})
 
 
 def _are_numbers(values: object, names: set[str], *, optional: str = "") -> bool:

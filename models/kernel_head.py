@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dvfb_stream.labels import LABELS
+from dvfb_stream.labels import ALL_LABELS
 
 NO_FEATURE = 1e-12
 
@@ -39,12 +39,12 @@ class KernelHeads:
         Parameters
         ----------
         logits
-            Of the network, in the order of `LABELS`.
+            Of the network, in the order of `ALL_LABELS`, or its first ten.
         features
             (B, F) activations of its first fully connected layer.
         """
         values = np.array(logits, dtype=np.float64)
-        values[:, [LABELS.index(label) for label in self.labels]] = self.decision(features)
+        values[:, [ALL_LABELS.index(label) for label in self.labels]] = self.decision(features)
         return values
 
     def decision(self, features: ArrayLike) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from dvfb_stream.azimuthal.ring_statistics import BINS, CHANNELS
 from dvfb_stream.models.networks import AnnotationNetwork
 
 
@@ -36,6 +37,7 @@ def cost_of(network: AnnotationNetwork, *, view: int = 256) -> Cost:
         torch.zeros(1, view, view, device=device),
         torch.ones(1, view, view, dtype=torch.bool, device=device),
         torch.zeros(1, *extent, dtype=torch.complex64, device=device),
+        torch.zeros(1, len(CHANNELS), BINS, device=device),
     )
     from torch.utils.flop_counter import FlopCounterMode
 

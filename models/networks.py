@@ -1,4 +1,7 @@
-"""The double-view network: an image CNN f, a coefficient CNN g, and layers that judge both together (section 4.2)."""
+"""The double-view network: an image CNN f, a coefficient CNN g, and layers that judge both together (section 4.2).
+
+In place of the image the default model looks at ring statistics.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from dvfb_stream.models.branches import (
     CompactImageNetwork,
     start_output,
 )
+from dvfb_stream.models.invariant_branches import InvariantCoefficientNetwork, RingNetwork
 
 IMAGE_NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "alexnet": AlexNet,
@@ -27,18 +31,22 @@ COEFFICIENT_NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "2conv": lambda **extent: CoefficientCnn(2, **extent),
     "2c-pool-2c": lambda **extent: CoefficientCnn(4, **extent),
     "compact": CompactCoefficientNetwork,
+    "invariant": InvariantCoefficientNetwork,
 }
-"""Every f and g that a bundle may name; a changed one gets a new name. `PEERS` adds its own when it is imported."""
+RING_NETWORKS: dict[str, Callable[..., nn.Module]] = {"compact": RingNetwork}
+"""Every f, g and network of rings that a bundle may name; a changed one gets a new name. `PEERS` adds its own when it
+is imported."""
 
 PEERS = "dvfb_stream.reproduction.peer_networks"
 """The module that brings the networks which the paper compares with."""
 
 
 class Inputs(NamedTuple):
-    """What f and g take; None for a view that the network has not."""
+    """What the branches take; None for a view that the network has not."""
 
-    image: Tensor | None
-    coefficient: Tensor | None
+    image: Tensor | None = None
+    coefficient: Tensor | None = None
+    rings: Tensor | None = None
 
 
 class AnnotationNetwork(nn.Module):
@@ -47,9 +55,13 @@ class AnnotationNetwork(nn.Module):
     Parameters
     ----------
     image
-        ``{"name": ..., **parameters}`` of f, one of `IMAGE_NETWORKS`; None: coefficients alone.
+        ``{"name": ..., **parameters}`` of f, one of `IMAGE_NETWORKS`; None: without image.
     coefficient
-        The same of g, one of `COEFFICIENT_NETWORKS`; None: image alone.
+        The same of g, one of `COEFFICIENT_NETWORKS`; None: without coefficients.
+    rings
+        The same of the network of ring statistics, one of `RING_NETWORKS`; None: without them.
+    outputs
+        Labels that it judges: the first of `dvfb_stream.labels.ALL_LABELS`.
     hidden
         Widths of the fully connected layers before the output; the paper's are (4000, 4000). The activations of
         the first are the features for novelty and for transfer learning.
@@ -63,8 +75,10 @@ class AnnotationNetwork(nn.Module):
     def __init__(
         self,
         *,
-        image: Mapping[str, Any] | None,
-        coefficient: Mapping[str, Any] | None,
+        image: Mapping[str, Any] | None = None,
+        coefficient: Mapping[str, Any] | None = None,
+        rings: Mapping[str, Any] | None = None,
+        outputs: int = len(LABELS),
         hidden: tuple[int, ...] = (4000, 4000),
         dropout: float = 0.5,
         heads: bool = False,
@@ -75,8 +89,10 @@ class AnnotationNetwork(nn.Module):
             branches["image"] = _build(IMAGE_NETWORKS, image)
         if coefficient is not None:
             branches["coefficient"] = _build(COEFFICIENT_NETWORKS, coefficient)
+        if rings is not None:
+            branches["rings"] = _build(RING_NETWORKS, rings)
         if not branches:
-            raise ValueError("a network needs an image network, a coefficient network, or both")
+            raise ValueError("a network needs an image network, a coefficient network or one of rings")
         hidden = tuple(hidden)
         if not hidden or min(hidden) < 1:
             raise ValueError(f"hidden must name the width of at least one layer, not {hidden}")
@@ -87,7 +103,7 @@ class AnnotationNetwork(nn.Module):
         later: list[nn.Module] = [nn.Dropout(dropout)]
         for before, after in itertools.pairwise(hidden):
             later += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
-        output = nn.Linear(hidden[-1], len(LABELS))
+        output = nn.Linear(hidden[-1], outputs)
         self.later = nn.Sequential(*later, output)
         self.heads = nn.ModuleDict()
         if heads:
@@ -96,7 +112,7 @@ class AnnotationNetwork(nn.Module):
                     nn.Linear(width, hidden[0] // 2),
                     nn.ReLU(),
                     nn.Dropout(dropout),
-                    nn.Linear(hidden[0] // 2, len(LABELS)),
+                    nn.Linear(hidden[0] // 2, outputs),
                 )
         start_output(output)
 
@@ -108,8 +124,25 @@ class AnnotationNetwork(nn.Module):
         shape: tuple[int, int] = self.branches["coefficient"].shape  # type: ignore[assignment]
         return shape
 
-    def prepare(self, images: Tensor, masks: Tensor, coefficients: Tensor) -> Inputs:
-        """Return the inputs of f and g, channels last.
+    @property
+    def takes_rings(self) -> bool:
+        """Whether it looks at ring statistics."""
+        return "rings" in self.branches
+
+    @property
+    def invariant(self) -> bool:
+        """Whether no turn about the beam and no mirror image of a frame changes what it says."""
+        return all(getattr(branch, "invariant", False) for branch in self.branches.values())
+
+    @property
+    def outputs(self) -> int:
+        """Labels that it judges."""
+        return int(self.later[-1].out_features)  # type: ignore[arg-type]
+
+    def prepare(
+        self, images: Tensor, masks: Tensor, coefficients: Tensor, rings: Tensor | None = None
+    ) -> Inputs:
+        """Return the inputs of the branches, those of images and coefficients channels last.
 
         Parameters
         ----------
@@ -119,13 +152,29 @@ class AnnotationNetwork(nn.Module):
             (B, 256, 256) bool, True = valid.
         coefficients
             (B, n_radial, n_orders) complex, of the same views.
+        rings
+            (B, channels, bins) ring statistics of the same views, for a network that takes them.
+
+        Raises
+        ------
+        ValueError
+            When it takes them and none are given.
         """
-        arguments = {"image": (images, masks), "coefficient": (coefficients,)}
-        prepared = {
-            view: network.prepare(*arguments[view]).contiguous(memory_format=torch.channels_last)  # type: ignore[operator]
+        if rings is None and self.takes_rings:
+            raise ValueError(
+                "this network takes ring statistics; give `rings`, as `AzimuthalOrders.statistics` does"
+            )
+        arguments = {"image": (images, masks), "coefficient": (coefficients,), "rings": (rings,)}
+        prepared: dict[str, Tensor] = {
+            view: network.prepare(*arguments[view])  # type: ignore[operator]
             for view, network in self.branches.items()
         }
-        return Inputs(prepared.get("image"), prepared.get("coefficient"))
+        return Inputs(
+            **{
+                view: value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
+                for view, value in prepared.items()
+            }
+        )
 
     def features(self, inputs: Inputs) -> dict[str, Tensor]:
         """Return the features of each view, (B, width) each."""
@@ -133,14 +182,14 @@ class AnnotationNetwork(nn.Module):
         return {view: network(taken[view]) for view, network in self.branches.items()}
 
     def judge(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return logits, (B, 10), and activations of the first fully connected layer, of each view's features."""
+        """Return logits, (B, labels), and activations of the first fully connected layer, of each view's features."""
         hidden = torch.relu(self.first(torch.cat([features[view] for view in self.branches], dim=1)))
         return self.later(hidden), hidden
 
     def all_logits(self, inputs: Inputs) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the logits of every head, (B, 10) each, and the activations of the first joint layer.
+        """Return the logits of every head, (B, labels) each, and the activations of the first joint layer.
 
-        The network's own output is ``joint`` with two views, else named like its view.
+        The network's own output is ``joint`` with several views, else named like its view.
         """
         features = self.features(inputs)
         logits, hidden = self.judge(features)
@@ -150,10 +199,10 @@ class AnnotationNetwork(nn.Module):
     @property
     def output(self) -> str:
         """Name of the network's own output."""
-        return "joint" if len(self.branches) == 2 else next(iter(self.branches))
+        return "joint" if len(self.branches) > 1 else next(iter(self.branches))
 
     def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """Return logits, (B, 10), and the activations of the first fully connected layer, (B, hidden)."""
+        """Return logits, (B, labels), and the activations of the first fully connected layer, (B, hidden)."""
         return self.judge(self.features(inputs))
 
 

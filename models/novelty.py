@@ -77,6 +77,21 @@ def _statistics_of_few(images: Tensor, masks: Tensor) -> Tensor:
     return statistics
 
 
+INVARIANT_STATISTICS = 6
+"""Of these, such as no quarter turn or mirror image changes."""
+
+
+def number_of_statistics(*, invariant: bool) -> int:
+    """Return how many statistics a network's novelty takes besides its activations."""
+    return INVARIANT_STATISTICS if invariant else STATISTICS
+
+
+def _invariant(statistics: Tensor) -> Tensor:
+    """Return (B, 6) of (B, 7): the steps along rows and columns together, and how much they differ."""
+    together = statistics[:, 4:6].mean(dim=1, keepdim=True)
+    return torch.cat([statistics[:, :4], together, statistics[:, 6:].abs()], dim=1)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Novelty:
     """A logistic regression on features and statistics, told from scattering what is none.
@@ -91,7 +106,7 @@ class Novelty:
     """
 
     weights: NDArray[np.float32]
-    """(hidden + `STATISTICS`,)."""
+    """(hidden + `number_of_statistics`,)."""
     offset: NDArray[np.float32]
     """(1,)."""
     quantiles: NDArray[np.float32]
@@ -109,7 +124,7 @@ class Novelty:
         Parameters
         ----------
         familiar, outliers, held_out
-            (N, hidden + `STATISTICS`) each: activations of the first fully connected layer, then `statistics_of`.
+            (N, hidden + `number_of_statistics`) each, as of `novelty_inputs`.
         """
         from sklearn.linear_model import LogisticRegression  # only fitting needs it
 
@@ -159,7 +174,18 @@ class Novelty:
         return cls(**values)
 
 
-def novelty_inputs(hidden: Tensor, images: Tensor, masks: Tensor) -> NDArray[np.float32]:
-    """Return what `Novelty` takes, (B, hidden + `STATISTICS`), on the CPU."""
-    joined = torch.cat([hidden.float(), statistics_of(images, masks)], dim=1)
+def novelty_inputs(hidden: Tensor, images: Tensor, masks: Tensor, *, invariant: bool) -> NDArray[np.float32]:
+    """Return what `Novelty` takes, (B, hidden + `number_of_statistics`), on the CPU.
+
+    Parameters
+    ----------
+    hidden
+        (B, hidden) activations of the first fully connected layer.
+    images, masks
+        Of `statistics_of`.
+    invariant
+        Whether the network's own inputs do not change with turns and mirror images: then nothing here does.
+    """
+    statistics = statistics_of(images, masks)
+    joined = torch.cat([hidden.float(), _invariant(statistics) if invariant else statistics], dim=1)
     return np.asarray(joined.cpu().numpy(), dtype=np.float32)

@@ -31,7 +31,7 @@ def test_it_is_written_as_it_was_read(tmp_path):
     save_bundle(
         tmp_path, name=d.name, version=d.version, network=bundle.network, architecture=d.architecture,
         calibrations=dict(zip(d.labels, bundle.calibrations, strict=True)), novelty=bundle.novelty, view=d.view,
-        fbt=bundle.fbt_settings, training=d.training, card="",
+        fbt=bundle.fbt_settings, training=d.training, card="", decision=bundle.decision,
     )  # fmt: skip
     for name in ("weights.safetensors", "model.json"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
@@ -43,9 +43,7 @@ def test_its_card_states_the_average_precision_that_was_measured():
     card = (folder / "CARD.md").read_text().partition("## Average precision on simulated frames")[2]
     for label in (*LABELS, "mean"):
         row = next(line for line in card.splitlines() if line.startswith(f"| {label} |"))
-        assert row.endswith(
-            " | ".join(f"{measured[head][label]:.4f}" for head in ("image", "coefficient", "joint")) + " |"
-        )
+        assert row.endswith(" | ".join(f"{found[label]:.4f}" for found in measured.values()) + " |")
 
 
 def test_it_ranks_simulated_frames_that_it_has_not_seen(annotator):
@@ -121,4 +119,4 @@ def test_a_dark_frame_of_a_camera_gets_no_label(annotator, offset, noise):
     geometry = Geometry(shape=dark.shape, center_x=530.0, center_y=490.0)
     (annotation,) = annotator.annotate([Frame(dark, geometry)])
     assert annotation.ok
-    assert annotation.labels == ()
+    assert annotation.labels == ("empty",)

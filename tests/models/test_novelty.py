@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from dvfb_stream.models.novelty import STATISTICS, Novelty, novelty_inputs, statistics_of
+from dvfb_stream.models.novelty import (
+    STATISTICS,
+    Novelty,
+    novelty_inputs,
+    number_of_statistics,
+    statistics_of,
+)
 
 
 def _fitted(seed=0, shift=4.0):
@@ -77,4 +83,20 @@ def test_inputs_are_finite_for_whatever_a_view_may_be():
     images = torch.stack([torch.zeros(256, 256), torch.full((256, 256), 255.0)])
     masks = torch.zeros(2, 256, 256, dtype=torch.bool)
     masks[:, 3, 5] = True
-    assert np.isfinite(novelty_inputs(torch.zeros(2, 4), images, masks)).all()
+    for invariant in (False, True):
+        assert np.isfinite(novelty_inputs(torch.zeros(2, 4), images, masks, invariant=invariant)).all()
+
+
+def test_invariant_inputs_do_not_change_with_quarter_turns_and_mirror_images():
+    rng = np.random.default_rng(4)
+    images = torch.from_numpy(rng.gamma(2.0, 30.0, (3, 256, 256)).astype(np.float32).cumsum(axis=2) % 250)
+    masks = torch.from_numpy(rng.random((3, 256, 256)) > 0.2)
+    hidden = torch.from_numpy(rng.random((3, 5)).astype(np.float32))
+    whole = novelty_inputs(hidden, images, masks, invariant=True)
+    assert whole.shape == (3, 5 + number_of_statistics(invariant=True))
+    plain = novelty_inputs(hidden, images, masks, invariant=False)
+    np.testing.assert_allclose(whole[:, 9], plain[:, 9:11].mean(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(whole[:, 10], np.abs(plain[:, 11]), rtol=1e-6)
+    for turned in (lambda v: v.rot90(1, (1, 2)), lambda v: v.flip(2), lambda v: v.rot90(3, (1, 2)).flip(1)):
+        again = novelty_inputs(hidden, turned(images), turned(masks), invariant=True)
+        np.testing.assert_allclose(again, whole, atol=2e-4)

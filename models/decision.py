@@ -1,0 +1,174 @@
+"""From what a network states and what is measured to labels: accepted, doubtful, or rejected.
+
+Five labels, the folds and the two symmetries, are decided by the contrast that is measured along the azimuth, with
+the network as a second opinion. Evidence e is in units of the least contrast that docs/labels.md calls visible, p
+what the network states. Their joint probability is P = 1 / (1 + exp(-x)),
+
+    x = measured · ln max(e, LEAST_EVIDENCE) + network · ln(p / (1 - p)) + offset,
+
+the same three numbers for all five labels. Where the rings that can be verified are too few, e is not known, and P is
+the network's p.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvfb_stream.labels import ALL_LABELS, LABELS
+
+MEASURED_LABELS: tuple[str, ...] = ("symmetry_halo", "symmetry_rings", "two_fold", "four_fold", "six_fold")
+"""Decided by what is measured; in the order of `dvfb_stream.azimuthal.evidence.Evidence.labels`."""
+PLACES = [LABELS.index(label) for label in MEASURED_LABELS]
+EMPTY = ALL_LABELS.index("empty")
+SHOWN = [k for k, label in enumerate(ALL_LABELS) if label not in ("empty", "weak", "saturated", "misaligned")]
+"""What an empty frame has not."""
+ORIENTED, TEXTURED = ALL_LABELS.index("rings_oriented"), ALL_LABELS.index("symmetry_rings")
+LEAST_EVIDENCE = 0.05
+"""Below, evidence is none: a twentieth of what the eye sees."""
+NOT_GATED = ("empty", "weak", "saturated", "misaligned")
+"""What is said of a frame's quality holds however novel it is."""
+SUREST = 1e-6
+"""Nearest to 0 and 1 that a network's probability counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """How a bundle decides; what joins the network and the measurement is chosen on real frames."""
+
+    measured: float
+    network: float
+    offset: float
+    doubtful_from: float
+    """Probability from which on a label that is not accepted is doubtful."""
+    accepted_from: float
+    """Probability from which on a label may be accepted, if its own threshold is lower."""
+    contradiction: float
+    """Network and measurement contradict one another where p and e / (1 + e) are this far apart."""
+    novel_from: float
+    """Novelty from which on no label is accepted: what would be is doubtful."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Decision:
+        """Return a decision from what `as_dict` gave.
+
+        Raises
+        ------
+        ValueError
+            When a number is missing, unknown, or none.
+        """
+        names = {field.name for field in fields(cls)}
+        if set(values) != names:
+            raise ValueError(f"a decision has {sorted(names)}, not {sorted(values)}")
+        for name, value in values.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e6:
+                raise ValueError(f"{name} must be a number, not {value!r}")
+        for name in names - {"offset"}:
+            highest = 100 if name in ("measured", "network") else 1
+            if not 0 <= values[name] <= highest:
+                raise ValueError(f"{name} must lie from 0 to {highest}, not {values[name]!r}")
+        return cls(**{name: float(value) for name, value in values.items()})
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the numbers by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decided:
+    """Of B frames and L labels."""
+
+    scores: NDArray[np.float64]
+    """(B, L) probabilities."""
+    accepted: NDArray[np.bool_]
+    """(B, L)."""
+    doubtful: NDArray[np.bool_]
+    """(B, L): neither accepted nor rejected."""
+
+
+def joined(
+    stated: NDArray[np.float64],
+    evidence: NDArray[np.float64],
+    known: NDArray[np.bool_],
+    decision: Decision,
+) -> NDArray[np.float64]:
+    """Return (B, L) probabilities, those of the measured labels by network and measurement together.
+
+    Parameters
+    ----------
+    stated
+        (B, L) of the network, calibrated.
+    evidence
+        (B, 5) in the order of `MEASURED_LABELS`.
+    known
+        (B,) whether there is evidence at all.
+    decision
+        What joins them.
+    """
+    scores = stated.copy()
+    own = stated[:, PLACES].clip(SUREST, 1 - SUREST)
+    x = (
+        decision.measured * np.log(np.maximum(evidence, LEAST_EVIDENCE))
+        + decision.network * np.log(own / (1 - own))
+        + decision.offset
+    )
+    scores[:, PLACES] = np.where(known[:, None], 1 / (1 + np.exp(-x)), stated[:, PLACES])
+    if scores.shape[1] > ORIENTED:  # the same by definition
+        scores[:, ORIENTED] = scores[:, TEXTURED]
+    return scores
+
+
+def decide(
+    stated: NDArray[np.float64],
+    evidence: NDArray[np.float64],
+    known: NDArray[np.bool_],
+    novelty: NDArray[np.float64],
+    thresholds: NDArray[np.float64],
+    decision: Decision,
+    *,
+    adapted: NDArray[np.bool_] | None = None,
+) -> Decided:
+    """Return what becomes of each label of B frames.
+
+    Parameters
+    ----------
+    stated, evidence, known
+        As of `joined`.
+    novelty
+        (B,).
+    thresholds
+        (L,) of the operating point.
+    decision
+        Of the bundle.
+    adapted
+        (L,) labels that a beamline's own head judges: it alone decides them, by its threshold.
+    """
+    alone = np.zeros(stated.shape[1], dtype=bool) if adapted is None else adapted
+    scores = np.where(alone, stated, joined(stated, evidence, known, decision))
+    reached = scores >= np.where(alone, thresholds, np.maximum(thresholds, decision.accepted_from))
+    contradicted, unknown = np.zeros(scores.shape, dtype=bool), np.zeros(scores.shape, dtype=bool)
+    apart = np.abs(stated[:, PLACES] - evidence / (1 + evidence)) > decision.contradiction
+    contradicted[:, PLACES] = known[:, None] & apart
+    unknown[:, PLACES] = ~known[:, None]
+    gated = np.array([label not in NOT_GATED for label in ALL_LABELS[: scores.shape[1]]])
+    novel = (novelty >= decision.novel_from)[:, None] & gated
+    contradicted, unknown = contradicted & ~alone, unknown & ~alone
+    accepted = reached & ~contradicted & ~unknown & ~novel & ~_excluded(scores, reached)
+    return Decided(
+        scores, accepted, ~accepted & (reached | contradicted | (scores >= decision.doubtful_from))
+    )
+
+
+def _excluded(scores: NDArray[np.float64], reached: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which labels, (B, L), are less probable than one that excludes them: an empty frame shows nothing."""
+    excluded = np.zeros_like(reached)
+    if scores.shape[1] <= EMPTY:
+        return excluded
+    empty = scores[:, EMPTY : EMPTY + 1]
+    excluded[:, SHOWN] = reached[:, EMPTY : EMPTY + 1] & (scores[:, SHOWN] <= empty)
+    excluded[:, EMPTY] = (reached[:, SHOWN] & (scores[:, SHOWN] > empty)).any(axis=1)
+    return excluded
