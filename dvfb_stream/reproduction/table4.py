@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvfb_stream.azimuthal.ring_statistics import BINS
 from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.models import Bundle
 from dvfb_stream.reproduction.descriptors import LbpHog, PcaNet
@@ -67,7 +68,9 @@ def read_domain(
     fitted, tested = (max(1, round(count * scale)) for count in (of.train, of.size - of.train))
     count = fitted + tested
     examples = join(
-        work / "frames" / f"domain-{name}-{SEED}-{count}", count, lambda: _encoded(of, count, fbt, report)
+        work / "frames" / f"domain-{name}-{SEED}-{count}-rings{BINS}",
+        count,
+        lambda: _encoded(of, count, fbt, report),
     )
     return DomainExamples(
         of.labels,

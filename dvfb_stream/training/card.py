@@ -12,13 +12,18 @@ from dvfb_stream.training.real_frames.card_section import real_section
 
 Facts = Mapping[str, Any]
 
-COLUMNS = {"image": "image alone", "coefficient": "coefficients alone", "joint": "joint"}
+COLUMNS = {
+    "image": "image alone",
+    "rings": "rings alone",
+    "coefficient": "coefficients alone",
+    "joint": "joint",
+}
 
 WIDTH = 110
 """Characters of a line."""
 
 SEVERAL_HEADS = """
-"Image alone" and "coefficients alone" are the heads of the two sub-networks, trained in the same pass."""
+Each sub-network alone has a head of its own, trained in the same pass."""
 
 NOT_MEASURED = """\
 It was not measured on labelled real frames. `dvfb evaluate --real` measures it, and `dvfb models card` writes this
@@ -72,7 +77,7 @@ Frames of `dvfb_stream.simulation`. No real frame was trained on.
 
 | | |
 | --- | --- |
-| training | {frames["train"]} frames, simulator seed {seeds["train"]} |
+| training | {frames["train"]} frames, simulator seed {seeds["train"]}{_settings(facts)} |
 | calibration and thresholds | {frames["validation"]} frames, seed {seeds["validation"]} |
 | test | {frames["test"]} frames, seed {seeds["test"]} |
 | fit | {_fit(facts)} |
@@ -105,6 +110,11 @@ def _decided(name: str, version: str, facts: Facts) -> str:
     recipe = PRESETS.get(name)
     of_recipe = recipe.real_frames if recipe is not None and recipe.version == version else "not recorded"
     return f"{facts.get('real_frames', of_recipe).rstrip('.')}."
+
+
+def _settings(facts: Facts) -> str:
+    paper = facts.get("paper_frames", 0)
+    return f"; {paper} of them as the paper's, the others as of real beamlines" if paper else ""
 
 
 def _fit(facts: Facts) -> str:

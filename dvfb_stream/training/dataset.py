@@ -13,9 +13,10 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from dvfb_stream.azimuthal.ring_statistics import BINS, CHANNELS
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import FourierBesselSettings
-from dvfb_stream.labels import LABELS
+from dvfb_stream.labels import ALL_LABELS, LABELS
 from dvfb_stream.process_pool import process_pool
 from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.simulation.identity import as_text, difference, identity_of
@@ -35,6 +36,11 @@ def default_simulation() -> SimulationSettings:
     return SimulationSettings(frames_per_experiment=FRAMES_PER_EXPERIMENT)
 
 
+def beamline_simulation() -> SimulationSettings:
+    """Return the settings that training frames of real beamlines are made with."""
+    return SimulationSettings.real_beamlines(frames_per_experiment=FRAMES_PER_EXPERIMENT)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SimulatedDataset:
     """What a folder of simulated examples follows from."""
@@ -47,6 +53,8 @@ class SimulatedDataset:
     """Index of the first frame, a multiple of `FRAMES_PER_BLOCK`."""
     fbt: FourierBesselSettings = field(default_factory=FourierBesselSettings)
     simulation: SimulationSettings = field(default_factory=default_simulation)
+    labels: tuple[str, ...] = LABELS
+    """What of the labels is given to a network: the first ones of `ALL_LABELS`. All are kept."""
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -67,7 +75,9 @@ class SimulatedDataset:
     def origin(self) -> str:
         """Describe what the examples follow from, on one line; the same for the same."""
         identity = identity_of(Simulator(self.seed, settings=self.simulation))
-        return as_text({**identity, "start": self.start, "fbt": self.fbt.as_dict()})
+        return as_text(
+            {**identity, "start": self.start, "fbt": self.fbt.as_dict(), "rings": [len(CHANNELS), BINS]}
+        )
 
     def _arrays(self) -> dict[str, tuple[tuple[int, ...], Any]]:
         rows = self.blocks * FRAMES_PER_BLOCK
@@ -75,7 +85,8 @@ class SimulatedDataset:
             "images": ((rows, VIEW_SIZE, VIEW_SIZE), np.float16),
             "masks": ((rows, VIEW_SIZE, VIEW_SIZE // 8), np.uint8),
             "coefficients": ((rows, self.fbt.n_radial, len(self.fbt.orders)), np.complex64),
-            "labels": ((rows, len(LABELS)), np.bool_),
+            "rings": ((rows, len(CHANNELS), BINS), np.float16),
+            "labels": ((rows, len(ALL_LABELS)), np.bool_),
             "taken": ((rows,), np.bool_),
         }
 
@@ -168,7 +179,8 @@ def _read(folder: Path, dataset: SimulatedDataset) -> Examples:
         arrays["images"],
         arrays["masks"],
         arrays["coefficients"],
-        np.asarray(arrays["labels"]),
+        arrays["rings"],
+        np.asarray(arrays["labels"][:, : len(dataset.labels)]),
         np.flatnonzero(taken)[: dataset.count],
     )
 
@@ -211,6 +223,7 @@ def _make_block(task: tuple[Path, SimulatedDataset, int]) -> None:
             arrays["images"][rows] = encoded.images
             arrays["masks"][rows] = encoded.masks
             arrays["coefficients"][rows] = encoded.coefficients
+            arrays["rings"][rows] = encoded.rings
             arrays["labels"][rows] = labels
     for array in arrays.values():
         array.flush()  # type: ignore[attr-defined]

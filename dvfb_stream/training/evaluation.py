@@ -54,7 +54,7 @@ def predict(
     logits: dict[str, list[torch.Tensor]] = {}
     hidden = []
     for batch in examples.batches(batch_size, device):
-        inputs = network.prepare(batch.images, batch.masks, batch.coefficients)
+        inputs = network.prepare(batch.images, batch.masks, batch.coefficients, batch.rings)
         with in_precision(precision, device):
             outputs, activations = network.all_logits(inputs)
         for head, values in outputs.items():

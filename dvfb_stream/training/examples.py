@@ -15,22 +15,24 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dvfb_stream.azimuthal.orders import AzimuthalOrders
 from dvfb_stream.errors import FrameError, GeometryError, SettingsError
 from dvfb_stream.fbt import FourierBessel, FourierBesselSettings
 from dvfb_stream.frames import Geometry
 from dvfb_stream.simulation import Simulator
-from dvfb_stream.view import VIEW_SIZE, ViewResampler
+from dvfb_stream.view import VIEW_SIZE, ViewResampler, counts_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GeometryViews:
-    """Views of frames that share a geometry, and the estimator of their coefficients."""
+    """Views of frames that share a geometry, and what estimates their coefficients and measures their rings."""
 
     images: torch.Tensor
     """(B, 256, 256) float32 views."""
     mask: NDArray[np.bool_]
     """(256, 256), True = valid in all of them."""
     estimator: FourierBessel
+    orders: AzimuthalOrders
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,19 +45,21 @@ class Encoded:
     """(B, 256, 32) valid pixels, eight to a byte along rows."""
     coefficients: NDArray[np.complex64]
     """(B, n_radial, n_orders)."""
+    rings: NDArray[np.float16]
+    """(B, channels, bins) of `RingStatistics`."""
 
 
 def by_geometry(
     simulator: Simulator, start: int, stop: int
 ) -> Iterator[tuple[Geometry, NDArray[np.generic], NDArray[np.bool_]]]:
-    """Yield geometry, pixels (B, H, W) and labels (B, 10) of the frames of each experiment, in order."""
+    """Yield geometry, pixels (B, H, W) and all labels (B, 18) of the frames of each experiment, in order."""
     batches = simulator.batches(start, stop)
     for geometry, group in itertools.groupby(batches, key=lambda batch: batch.geometry):
         members = list(group)
         yield (
             geometry,
             torch.cat([batch.pixels for batch in members]).cpu().numpy(),
-            torch.cat([batch.labels for batch in members]).numpy(),
+            torch.cat([batch.all_labels for batch in members]).numpy(),
         )
 
 
@@ -93,7 +97,14 @@ def views_of(
         )
     except (FrameError, GeometryError):
         return None
-    return GeometryViews(torch.from_numpy(np.stack([view.image for view in views])), common, estimator)
+    return GeometryViews(
+        torch.from_numpy(np.stack([view.image for view in views])),
+        common,
+        estimator,
+        AzimuthalOrders(
+            common, resampler.center_x, resampler.center_y, resampler.scale_x * resampler.scale_y
+        ),
+    )
 
 
 def encode(
@@ -107,7 +118,8 @@ def encode(
         return None
     masks = np.broadcast_to(np.packbits(views.mask, axis=-1), (len(pixels), VIEW_SIZE, VIEW_SIZE // 8))
     images = np.where(views.mask, views.images.numpy(), 0).astype(np.float16)
-    return Encoded(images, masks, views.estimator.estimate(views.images).numpy())
+    rings = views.orders.statistics(counts_of(views.images.numpy())).astype(np.float16)
+    return Encoded(images, masks, views.estimator.estimate(views.images).numpy(), rings)
 
 
 MEMORY_SHARE = 1 / 3
@@ -124,6 +136,8 @@ class Batch:
     """(B, 256, 256) bool, True = valid."""
     coefficients: Tensor
     """(B, n_radial, n_orders) complex64."""
+    rings: Tensor
+    """(B, channels, bins) float32 ring statistics."""
     labels: Tensor
     """(B, L) float32, 0 or 1."""
 
@@ -133,7 +147,7 @@ class Examples(Encoded):
     """Encoded frames, of any number of geometries, with their labels."""
 
     labels: NDArray[np.bool_]
-    """(B, L); of simulated frames in the order of `LABELS`."""
+    """(B, L); of simulated frames in the order of `ALL_LABELS`, or its first ten."""
     rows: NDArray[np.int64]
     """(N,) rows of the arrays that count; the others are frames that no annotator would take."""
 
@@ -147,11 +161,15 @@ class Examples(Encoded):
 
     def first(self, count: int) -> Examples:
         """Return the first `count` examples."""
-        return Examples(self.images, self.masks, self.coefficients, self.labels, self.rows[:count])
+        return Examples(
+            self.images, self.masks, self.coefficients, self.rings, self.labels, self.rows[:count]
+        )
 
     def after(self, count: int) -> Examples:
         """Return all but the first `count` examples."""
-        return Examples(self.images, self.masks, self.coefficients, self.labels, self.rows[count:])
+        return Examples(
+            self.images, self.masks, self.coefficients, self.rings, self.labels, self.rows[count:]
+        )
 
     def in_memory(self) -> Examples:
         """Return the examples read into memory, where a third of the machine's is enough for them.
@@ -159,26 +177,41 @@ class Examples(Encoded):
         Frames are drawn at random: from a disk that is slow, and what the system caches of a file it may let go of.
         """
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        size = self.images.nbytes + self.masks.nbytes + self.coefficients.nbytes
+        size = self.images.nbytes + self.masks.nbytes + self.coefficients.nbytes + self.rings.nbytes
         if size > machine * MEMORY_SHARE:
             return self
         return Examples(
             np.array(self.images),
             np.array(self.masks),
             np.array(self.coefficients),
+            np.array(self.rings),
             np.array(self.labels),
             self.rows,
         )
 
-    def batch(self, which: NDArray[np.int64], device: str | torch.device = "cpu") -> Batch:
-        """Return the examples at some places, 0 to len - 1, in that order."""
+    def batch(
+        self, which: NDArray[np.int64], device: str | torch.device = "cpu", *, pictures: bool = True
+    ) -> Batch:
+        """Return the examples at some places, 0 to len - 1, in that order.
+
+        Parameters
+        ----------
+        which
+            Places.
+        device
+            Where the batch is to be.
+        pictures
+            Whether images and masks are wanted; else they are empty, and not read.
+        """
         rows = self.rows[which]
-        images = torch.from_numpy(self.images[rows]).to(device).float()
-        masks = torch.from_numpy(np.unpackbits(self.masks[rows], axis=-1)).to(device).bool()
+        seen = rows if pictures else rows[:0]
+        images = torch.from_numpy(self.images[seen]).to(device).float()
+        masks = torch.from_numpy(np.unpackbits(self.masks[seen], axis=-1)).to(device).bool()
         return Batch(
             images,
             masks,
             torch.from_numpy(self.coefficients[rows]).to(device),
+            torch.from_numpy(self.rings[rows]).to(device).float(),
             torch.from_numpy(self.labels[rows]).to(device).float(),
         )
 
@@ -186,6 +219,23 @@ class Examples(Encoded):
         """Yield all examples in order, `size` at a time."""
         for start in range(0, len(self), size):
             yield self.batch(np.arange(start, min(start + size, len(self))), device)
+
+
+def together(first: Examples, second: Examples) -> Examples:
+    """Return the examples of two sets as one, in memory, those of the first before those of the second."""
+
+    def both(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(part, name)[part.rows] for part in (first, second)])
+
+    count = len(first) + len(second)
+    return Examples(
+        both("images"),
+        both("masks"),
+        both("coefficients"),
+        both("rings"),
+        both("labels"),
+        np.arange(count),
+    )
 
 
 def join(
@@ -208,7 +258,7 @@ def join(
     SettingsError
         When no frame can be taken, or an array in `folder` is damaged.
     """
-    names = ("images", "masks", "coefficients", "labels")
+    names = ("images", "masks", "coefficients", "rings", "labels")
     complete = folder / "complete"
     if not complete.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -230,10 +280,10 @@ def join(
             array.flush()  # type: ignore[attr-defined]
         complete.write_text(str(done))
     try:
-        images, masks, coefficients, labels = (
+        images, masks, coefficients, rings, labels = (
             np.load(folder / f"{name}.npy", mmap_mode="r") for name in names
         )
         count = int(complete.read_text())
     except (OSError, ValueError) as error:
         raise SettingsError(f"{folder} is damaged ({error}); delete it, it will be made again") from error
-    return Examples(images, masks, coefficients, labels, np.arange(count))
+    return Examples(images, masks, coefficients, rings, labels, np.arange(count))

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from dvfb_stream.errors import BundleError, SettingsError
 from dvfb_stream.fbt.device import find_precision, in_precision
 from dvfb_stream.models.networks import AnnotationNetwork, Inputs, build_network
-from dvfb_stream.training.augmentation import SYMMETRIES, transform
+from dvfb_stream.training.augmentation import SYMMETRIES, disturbed, moved, transform
 from dvfb_stream.training.checkpoint import Epoch, FitState, read_state
 from dvfb_stream.training.dataset import EpochFrames
 from dvfb_stream.training.distributed import Team, own_device, team
@@ -233,7 +233,9 @@ class _Fit:
         torch.manual_seed((settings.seed * 100_003 + number) * 1_009 + here.rank)
         self._train_mode()
         total = 0.0
-        for step, batch in enumerate(_ahead(examples, places, self._device)):
+        for step, batch in enumerate(
+            _ahead(examples, places, self._device, pictures="image" in self._network.branches)
+        ):
             done = (number - 1 + step / steps) / settings.epochs
             for group in self._optimizer.param_groups:
                 group["lr"] = settings.learning_rate * rate(settings.schedule, done)
@@ -264,13 +266,15 @@ class _Fit:
     def _loss(self, batch: Batch) -> Tensor:
         settings = self._settings
         views = (batch.images, batch.masks, batch.coefficients)
+        rings = moved(batch.rings, settings.moved) if settings.moved else batch.rings
+        rings = disturbed(rings) if settings.disturbed else rings
         if settings.symmetries:
             halves = [
                 transform(int(torch.randint(SYMMETRIES, ())), *part, orders=self._orders)
                 for part in zip(*(view.chunk(2) for view in views), strict=True)
             ]
             views = tuple(torch.cat(parts) for parts in zip(*halves, strict=True))  # type: ignore[assignment]
-        inputs = self._network.prepare(*views)
+        inputs = self._network.prepare(*views, rings)
         with in_precision(settings.precision, self._device):
             heads = self._model(inputs)
         return torch.stack(
@@ -287,18 +291,18 @@ def _take(network: AnnotationNetwork, view: str, weights: Mapping[str, Tensor]) 
         raise BundleError(f"the weights of the first stage do not fit the {view} network: {error}") from error
 
 
-def _ahead(examples: Examples, places: list[Any], device: torch.device) -> Iterator[Batch]:
-    """Yield batches, the next one being read while the last is used."""
+def _ahead(examples: Examples, places: list[Any], device: torch.device, *, pictures: bool) -> Iterator[Batch]:
+    """Yield batches, with images and masks if asked for, the next one being read while the last is used."""
     pinned = device.type == "cuda"
 
     def read(which: Any) -> Batch:
-        batch = examples.batch(np.asarray(which))
+        batch = examples.batch(np.asarray(which), pictures=pictures)
         if not pinned:
             return batch
         return Batch(
             *(
                 tensor.pin_memory().to(device, non_blocking=True)
-                for tensor in (batch.images, batch.masks, batch.coefficients, batch.labels)
+                for tensor in (batch.images, batch.masks, batch.coefficients, batch.rings, batch.labels)
             )
         )
 

@@ -38,15 +38,18 @@ def unseen_examples(
 
 
 def measure_bundle(bundle: Bundle, test: Examples, *, device: str = "cpu") -> dict[str, Any]:
-    """Return how well a bundle ranks and how honest its probabilities are, with what a reliability diagram draws.
+    """Return how well a bundle's network ranks and how honest its probabilities are, and what a diagram draws of it.
+
+    What is measured without the network has no say here, and only those labels count whose truth the examples have.
 
     Besides, the usual scalings of logits are compared: fitted to the first half of the frames, measured on the other.
     """
     logits, _ = predict(bundle.network, test, device=device, precision="float32")
     truth = test.truth
+    labels = bundle.description.labels[: truth.shape[1]]
+    logits = {head: values[:, : len(labels)] for head, values in logits.items()}
     output = logits[bundle.network.output]
-    stated = probabilities(output, bundle.calibrations)
-    labels = bundle.description.labels
+    stated = probabilities(output, bundle.calibrations[: len(labels)])
     half = len(test) // 2
     return {
         "model": str(bundle.identity),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 from numpy.random import Generator
@@ -62,6 +62,28 @@ def _in_pieces(source: Counts, rng: Generator) -> Counts:
     return pieces
 
 
+def _scene(source: Counts, rng: Generator) -> Counts:
+    """Draw clouds with the spectrum of photographs, a power of the frequency, and edges across them."""
+    side = source.shape[0]
+    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side))
+    frequency[0, 0] = 1 / side
+    spectrum = np.fft.fft2(rng.normal(size=source.shape)) * frequency ** -rng.uniform(0.8, 2.0)
+    clouds = np.fft.ifft2(spectrum).real
+    scene = clouds / clouds.std()
+    y, x = np.indices(source.shape)
+    for _ in range(int(rng.integers(0, 8))):  # things in front of one another
+        angle, width = rng.uniform(0, np.pi, 2), rng.uniform(8, side / 2, 2)
+        middle = rng.uniform(0, side, 2)
+        inside = np.ones(source.shape, dtype=bool)
+        for direction, extent in zip(angle, width, strict=True):
+            along = (x - middle[0]) * np.cos(direction) + (y - middle[1]) * np.sin(direction)
+            inside &= np.abs(along) < extent
+        scene[inside] = rng.normal(0.0, 1.5) + 0.3 * scene[inside]
+    level, depth = 10 ** rng.uniform(0.0, 3.0), rng.uniform(0.3, 1.2)
+    counts: Counts = rng.poisson(level * np.exp(depth * scene.clip(-4, 4))).astype(float)
+    return counts
+
+
 OUTLIERS: Mapping[str, Callable[[Counts, Generator], Counts]] = {
     "noise": _noise,
     "blank": _blank,
@@ -69,12 +91,21 @@ OUTLIERS: Mapping[str, Callable[[Counts, Generator], Counts]] = {
     "shuffled": _shuffled,
     "striped": _striped,
     "in_pieces": _in_pieces,
+    "scene": _scene,
 }
 """Kinds by name; each takes (256, 256) counts and leaves them as they are."""
 
+LABELLED = ("noise", "blank", "saturated")
+"""Kinds that the further labels `empty` and `saturated` are for."""
+
 
 def encoded_outliers(
-    seed: int, *, experiments: int, frames: int, settings: FourierBesselSettings
+    seed: int,
+    *,
+    experiments: int,
+    frames: int,
+    settings: FourierBesselSettings,
+    kinds: Collection[str] = tuple(OUTLIERS),
 ) -> Iterator[Encoded]:
     """Yield outliers of every kind, those of one geometry together, as the networks are shown them.
 
@@ -88,6 +119,8 @@ def encoded_outliers(
         Of each kind and geometry, at most `FRAMES_PER_EXPERIMENT`.
     settings
         Of the estimate.
+    kinds
+        Of `OUTLIERS`.
     """
     simulator = Simulator(seed, settings=default_simulation())
     rng = np.random.default_rng(seed)
@@ -95,7 +128,9 @@ def encoded_outliers(
         first = number * FRAMES_PER_EXPERIMENT
         for geometry, pixels, _ in by_geometry(simulator, first, first + frames):
             sources = pixels.astype(float)
-            made = [make(source, rng) for make in OUTLIERS.values() for source in sources]
+            made = [
+                make(source, rng) for kind, make in OUTLIERS.items() if kind in kinds for source in sources
+            ]
             encoded = encode(made, geometry, settings)
             if encoded is not None:
                 yield encoded

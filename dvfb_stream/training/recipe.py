@@ -21,12 +21,11 @@ from torch import Tensor
 
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import find_device
-from dvfb_stream.labels import LABELS
 from dvfb_stream.models import Bundle, load_bundle, save_bundle
 from dvfb_stream.models.calibration import fit_label, probabilities
 from dvfb_stream.models.network_cost import cost_of
 from dvfb_stream.models.networks import AnnotationNetwork
-from dvfb_stream.models.novelty import Novelty, statistics_of
+from dvfb_stream.models.novelty import Novelty, novelty_inputs
 from dvfb_stream.process_pool import process_pool
 from dvfb_stream.training.card import write_card
 from dvfb_stream.training.checkpoint import Epoch
@@ -36,12 +35,14 @@ from dvfb_stream.training.dataset import (
     FreshFrames,
     SimulatedDataset,
     StoredFrames,
+    beamline_simulation,
     build,
+    default_simulation,
 )
 from dvfb_stream.training.evaluation import average_precision, expected_calibration_error, predict
-from dvfb_stream.training.examples import Encoded, Examples, join
+from dvfb_stream.training.examples import Encoded, Examples, join, together
 from dvfb_stream.training.fitting import fit, resolved
-from dvfb_stream.training.outliers import OUTLIERS, encoded_outliers
+from dvfb_stream.training.outliers import LABELLED, OUTLIERS, encoded_outliers
 from dvfb_stream.training.presets import SEEDS, Recipe, preset
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE
 
@@ -114,7 +115,18 @@ def train(
     bundle.mkdir(parents=True, exist_ok=True)
     find_device(device)
     if stored is not None:
-        recipe = dataclasses.replace(recipe, frames={**recipe.frames, "train": len(stored)}, fresh=False)
+        known = stored.labels.shape[1]
+        if known < len(recipe.labels):
+            raise SettingsError(
+                f"{recipe.name} learns {len(recipe.labels)} labels, but the frames of the dataset have {known}; "
+                "simulate one with this version of dvfb simulate"
+            )
+        stored = dataclasses.replace(stored, labels=stored.labels[:, : len(recipe.labels)])
+        recipe = dataclasses.replace(
+            recipe, frames={**recipe.frames, "train": len(stored)}, fresh=False, paper_share=0.0
+        )
+    elif recipe.fresh:  # each epoch's are of one simulation
+        recipe = dataclasses.replace(recipe, paper_share=0.0)
     stages = {
         view: _stage(
             name, recipe, work=work, stored=stored, processes=processes, device=device, reports=reports
@@ -189,9 +201,23 @@ def simulate(
             examples[which] = stored
         else:
             examples[which] = build(
-                work / "frames" / which, _dataset(recipe, which), processes=processes, report=report
+                work / "frames" / (f"{which}-beamlines" if recipe.beamlines else which),
+                _dataset(recipe, which),
+                processes=processes,
+                report=report,
             )
-        absent = [label for k, label in enumerate(LABELS) if not examples[which].truth[:, k].any()]
+        if which == "train" and stored is None and recipe.paper_frames:
+            paper = dataclasses.replace(
+                recipe, beamlines=False, frames={**recipe.frames, which: recipe.paper_frames}, paper_share=0.0
+            )
+            dataset = dataclasses.replace(_dataset(paper, which), labels=recipe.labels)
+            examples[which] = together(
+                examples[which],
+                build(
+                    work / "frames" / "train-beside-beamlines", dataset, processes=processes, report=report
+                ),
+            )
+        absent = [label for k, label in enumerate(recipe.labels) if not examples[which].truth[:, k].any()]
         if absent:
             raise SettingsError(
                 f"no {which} frame of {recipe.frames[which]} shows {', '.join(absent)}; simulate more"
@@ -200,7 +226,13 @@ def simulate(
 
 
 def _dataset(recipe: Recipe, which: str) -> SimulatedDataset:
-    return SimulatedDataset(seed=SEEDS[which], count=recipe.frames[which], fbt=recipe.fbt)
+    return SimulatedDataset(
+        seed=SEEDS[which],
+        count=recipe.frames[which] - (recipe.paper_frames if which == "train" else 0),
+        fbt=recipe.fbt,
+        simulation=beamline_simulation() if recipe.beamlines else default_simulation(),
+        labels=recipe.labels,
+    )
 
 
 def _stage(
@@ -256,7 +288,9 @@ def finish(
     started = time.monotonic()
     logits, hidden = predict(network, examples["validation"], device=device, precision=precision)
     truth = examples["validation"].truth
-    calibrations = {label: fit_label(logits[output][:, k], truth[:, k]) for k, label in enumerate(LABELS)}
+    calibrations = {
+        label: fit_label(logits[output][:, k], truth[:, k]) for k, label in enumerate(recipe.labels)
+    }
     novelty = _fit_novelty(recipe, network, examples, hidden, work, device)
     test_logits, _ = predict(network, examples["test"], device=device, precision=precision)
     test_truth = examples["test"].truth
@@ -268,6 +302,7 @@ def finish(
         "real_frames": recipe.real_frames,
         "simulator_seeds": SEEDS,
         "frames": _kept(recipe),
+        "paper_frames": recipe.paper_frames,
         "frames_taken": {which: len(part) for which, part in examples.items()},
         "fresh_frames": recipe.fresh,
         "fitting": asdict(recipe.fitting),
@@ -283,8 +318,12 @@ def finish(
         },
         "test": {
             "output": output,
-            "positive_ratio": {label: float(test_truth[:, k].mean()) for k, label in enumerate(LABELS)},
-            "average_precision": {head: average_precision(v, test_truth) for head, v in test_logits.items()},
+            "positive_ratio": {
+                label: float(test_truth[:, k].mean()) for k, label in enumerate(recipe.labels)
+            },
+            "average_precision": {
+                head: average_precision(v, test_truth, recipe.labels) for head, v in test_logits.items()
+            },
             "expected_calibration_error": expected_calibration_error(stated, test_truth),
             "seconds": round(time.monotonic() - started),
         },
@@ -301,6 +340,7 @@ def finish(
         fbt=recipe.fbt,
         training=facts,
         card=write_card(recipe.name, recipe.version, facts),
+        decision=recipe.decision,
     )
 
 
@@ -319,10 +359,15 @@ def _fit_novelty(
     _, familiar_hidden = predict(network, train, device=device, precision=precision)
     _, outlier_hidden = predict(network, outliers, device=device, precision=precision)
     return Novelty.fit(
-        _novelty_inputs(train, familiar_hidden)[train.truth.any(axis=1)],
-        _novelty_inputs(outliers, outlier_hidden),
-        _novelty_inputs(validation, validation_hidden)[validation.truth.any(axis=1)],
+        _novelty_inputs(network, train, familiar_hidden)[train.truth.any(axis=1)],
+        _novelty_inputs(network, outliers, outlier_hidden),
+        _novelty_inputs(network, validation, validation_hidden)[validation.truth.any(axis=1)],
     )
+
+
+def _kinds(recipe: Recipe) -> tuple[str, ...]:
+    """Return the outliers that a network shall find novel: not those for which it has a label."""
+    return tuple(kind for kind in OUTLIERS if not (recipe.beamlines and kind in LABELLED))
 
 
 def _outliers(recipe: Recipe, work: Path) -> Examples:
@@ -331,16 +376,27 @@ def _outliers(recipe: Recipe, work: Path) -> Examples:
 
     def parts() -> Iterator[tuple[Encoded, NDArray[np.bool_]]]:
         for encoded in encoded_outliers(
-            SEEDS["train"], experiments=experiments, frames=OUTLIER_FRAMES, settings=recipe.fbt
+            SEEDS["train"],
+            experiments=experiments,
+            frames=OUTLIER_FRAMES,
+            settings=recipe.fbt,
+            kinds=_kinds(recipe),
         ):
-            yield encoded, np.zeros((len(encoded.images), len(LABELS)), dtype=bool)
+            yield encoded, np.zeros((len(encoded.images), len(recipe.labels)), dtype=bool)
 
-    origin = f"{_dataset(recipe, 'train').origin()} {experiments} {OUTLIER_FRAMES} {sorted(OUTLIERS)}"
+    origin = f"{_dataset(recipe, 'train').origin()} {experiments} {OUTLIER_FRAMES} {_kinds(recipe)}"
     key = hashlib.sha256(origin.encode()).hexdigest()[:12]
-    most = experiments * OUTLIER_FRAMES * len(OUTLIERS)
+    most = experiments * OUTLIER_FRAMES * len(_kinds(recipe))
     return join(work / "frames" / f"outliers-{key}", most, parts)
 
 
-def _novelty_inputs(examples: Examples, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
-    statistics = [statistics_of(batch.images, batch.masks).numpy() for batch in examples.batches(256)]
-    return np.concatenate([hidden, np.concatenate(statistics)], axis=1)
+def _novelty_inputs(
+    network: AnnotationNetwork, examples: Examples, hidden: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    parts = torch.split(torch.from_numpy(hidden), 256)
+    return np.concatenate(
+        [
+            novelty_inputs(part, batch.images, batch.masks, invariant=network.invariant)
+            for part, batch in zip(parts, examples.batches(256), strict=True)
+        ]
+    )

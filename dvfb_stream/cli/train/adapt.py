@@ -271,6 +271,6 @@ def _features(
     return LabelledFeatures(
         activations=np.concatenate(activations, axis=1),
         truth=np.array(truth, dtype=np.int8),
-        scores=np.concatenate(scores),
+        scores=np.concatenate(scores)[:, : len(LABELS)],
         labels=table.labels,
     )

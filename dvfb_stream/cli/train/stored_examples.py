@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dvfb_stream.azimuthal.ring_statistics import BINS, CHANNELS
 from dvfb_stream.cli.simulate.layout import (
     CENTER_X,
     CENTER_Y,
     EXPERIMENT_OF,
+    FURTHER_TABLE,
     LABEL_TABLE,
     NUMBER,
     PIXELS,
@@ -47,7 +49,7 @@ def read_dataset(path: Path, cache: Path, fbt: FourierBesselSettings) -> Example
         raise SettingsError(
             f"{path} is no dataset of `dvfb simulate`; make one with `dvfb simulate --count 1000 --out {path}`"
         )
-    origin = f"{identity[0]} {identity[1]} {sorted(fbt.as_dict().items())}"
+    origin = f"{identity[0]} {identity[1]} {sorted(fbt.as_dict().items())} {len(CHANNELS)} {BINS}"
     folder = cache / f"dataset-{hashlib.sha256(origin.encode()).hexdigest()[:12]}"
 
     return join(folder, identity[1], lambda: _encoded(path, fbt))
@@ -59,6 +61,8 @@ def _encoded(path: Path, fbt: FourierBesselSettings) -> Iterator[tuple[Encoded, 
     with h5py.File(path, "r") as file:
         of_frame = file[EXPERIMENT_OF][()]
         labels = file[LABEL_TABLE][()].astype(bool)
+        if FURTHER_TABLE in file:
+            labels = np.concatenate([labels, file[FURTHER_TABLE][()].astype(bool)], axis=1)
         for row, number in enumerate(file[NUMBER][()]):
             rows = np.flatnonzero(of_frame == number)
             if not len(rows):

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import sklearn
 
-from dvfb_stream.labels import LABELS
 from dvfb_stream.models import Bundle, save_bundle
 from dvfb_stream.training.adaptation.heads import CERTAIN, FEWEST, FOLDS, Adaptation, LabelOutcome, joined
 
@@ -57,7 +56,7 @@ def save_adapted(
         Where labels and frames came from, JSON-ready, for provenance.
     """
     description = base.description
-    calibrations = dict(zip(LABELS, base.calibrations, strict=True)) | adaptation.calibrations
+    calibrations = dict(zip(description.labels, base.calibrations, strict=True)) | adaptation.calibrations
     outcomes = adaptation.outcomes
     facts = {
         "adapted_from": asdict(base.identity),
@@ -88,6 +87,7 @@ def save_adapted(
         training=facts,
         card=write_adapted_card(name, version, facts, outcomes),
         heads=joined(base.heads, adaptation.heads),
+        decision=base.decision,
     )
 
 
