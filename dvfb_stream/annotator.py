@@ -17,16 +17,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from dvfb_stream import __version__
 from dvfb_stream.annotations import Annotation, ModelIdentity, Status
+from dvfb_stream.azimuthal.orders import FEWEST_RINGS, AzimuthalOrders, MeasuredOrders
+from dvfb_stream.azimuthal_cache import AzimuthalCache
 from dvfb_stream.errors import BundleError, FrameError, GeometryError, SettingsError
 from dvfb_stream.fbt import FourierBessel, complex_from_real, find_device
 from dvfb_stream.fourier_bessel_cache import FourierBesselCache
 from dvfb_stream.frame_annotator import FrameAnnotator, StageReport
 from dvfb_stream.frames import Frame, Geometry, listed, pixels_of
 from dvfb_stream.gpu_transfer import GpuTransfer, Transfer
-from dvfb_stream.labels import LABELS, close_under_implication
+from dvfb_stream.labels import settled
 from dvfb_stream.metrics import Stage
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
 from dvfb_stream.models.calibration import OPERATING_POINTS, probabilities
+from dvfb_stream.models.decision import MEASURED_LABELS, Decided, Decision, decide
 from dvfb_stream.models.novelty import novelty_inputs
 from dvfb_stream.remarks import mostly_masked, too_little
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE, View, ViewResamplers
@@ -58,7 +61,14 @@ class Inferred:
     """All that the model says about one frame."""
 
     scores: NDArray[np.float64]
-    """(10,) probabilities."""
+    """(L,) probabilities."""
+    accepted: NDArray[np.bool_]
+    """(L,)."""
+    doubtful: NDArray[np.bool_]
+    """(L,): neither accepted nor rejected."""
+    stated: NDArray[np.float64]
+    """(L,) probabilities that the network alone states."""
+    measured: MeasuredOrders
     residual: float
     novelty: float
     coefficients: NDArray[np.complex64]
@@ -124,15 +134,19 @@ class Annotator(FrameAnnotator):
         network = bundle.network if self.device.type == "cpu" else copy.deepcopy(bundle.network)
         self._network = network.to(self.device).eval()
         self._calibrations = bundle.calibrations
+        heads = () if bundle.heads is None else bundle.heads.labels
+        least = 0.0 if bundle.decision is None else bundle.decision.accepted_from
         self.thresholds = {
-            label: min(c.accepted_from(thresholds), NEVER)
-            for label, c in zip(LABELS, bundle.calibrations, strict=True)
+            label: min(max(c.accepted_from(thresholds), 0.0 if label in heads else least), NEVER)
+            for label, c in zip(self.labels, bundle.calibrations, strict=True)
         }
+        self._adapted = np.array([label in heads for label in self.labels])
         self._fbt = bundle.fbt_settings
         self._views = ViewResamplers()
         self._estimators = FourierBesselCache(
             self._fbt, self._views, device=self.device, max_bytes=estimator_cache_bytes
         )
+        self._azimuthal = AzimuthalCache(self._views)
         self._report: StageReport | None = None
         self._transfer: GpuTransfer | None = None
 
@@ -164,6 +178,16 @@ class Annotator(FrameAnnotator):
         return self._identity
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """What the model knows, in the order of `dvfb_stream.labels.ALL_LABELS`."""
+        return self._bundle.description.labels
+
+    @property
+    def decision(self) -> Decision | None:
+        """How network and measurement decide together; None: the network alone does."""
+        return self._bundle.decision
+
+    @property
     def hidden(self) -> int:
         """Width of the network's first fully connected layer."""
         return self._network.hidden
@@ -176,9 +200,10 @@ class Annotator(FrameAnnotator):
         identity = self.identity
         return {
             "model": {"name": identity.name, "version": identity.version, "sha256": identity.sha256},
-            "labels": list(LABELS),
+            "labels": list(self.labels),
             "operating_point": self.operating_point,
             "thresholds": self.thresholds,
+            **({} if self.decision is None else {"decision": self.decision.as_dict()}),
             "fbt": self._fbt.as_dict(),
             "software": {
                 "python": platform.python_version(),
@@ -285,7 +310,8 @@ class Annotator(FrameAnnotator):
                 continue
             for start in range(0, len(indices), INFERENCE_FRAMES):
                 some = indices[start : start + INFERENCE_FRAMES]
-                results.update(zip(some, self._infer(estimator, [prepared[i] for i in some]), strict=True))
+                frames = [prepared[i] for i in some]
+                results.update(zip(some, self._infer(estimator, frames), strict=True))
         return [results[index] for index in range(len(prepared))]
 
     def estimator_of(self, view: View, geometry: Geometry) -> FourierBessel:
@@ -293,10 +319,12 @@ class Annotator(FrameAnnotator):
         return self._estimators.get(view, geometry)
 
     @torch.inference_mode()
-    def _infer(self, estimator: FourierBessel, prepared: Sequence[Prepared]) -> list[Inferred]:
+    def _infer(self, estimator: FourierBessel, prepared: Sequence[Prepared]) -> list[Inferred | FrameError]:
         """Return what the model says about frames with views that share an estimator."""
         began = time.perf_counter()
         views = [one.view for one in prepared if isinstance(one.view, View)]
+        orders, counts = self._azimuthal.get(views, prepared[0].frame.geometry, self._estimators)
+        measured, rings = self._measure(orders, counts)
         images, masks = self._on_device(prepared)
         solution = estimator.solve(images)
         coefficients = complex_from_real(
@@ -305,16 +333,28 @@ class Annotator(FrameAnnotator):
         # Waits for the device, so that what follows is timed alone.
         residuals = solution.unexplained.cpu().numpy()
         estimated = time.perf_counter()
-        logits, hidden = self._network(self._network.prepare(images, masks, coefficients))
+        logits, hidden = self._network(self._network.prepare(images, masks, coefficients, rings))
         features = hidden.cpu().numpy()
-        scores = probabilities(self._judged(logits.cpu().numpy(), features), self._calibrations)
-        novelties = self._bundle.novelty.novelty(novelty_inputs(hidden, images, masks))
+        novelties = self._bundle.novelty.novelty(
+            novelty_inputs(hidden, images, masks, invariant=self._network.invariant)
+        )
+        stated = probabilities(self._judged(logits.cpu().numpy(), features), self._calibrations)
+        decided = self._decided(stated, measured, novelties)
         amplitudes = coefficients.cpu().numpy()
         self._took(Stage.COEFFICIENTS, estimated - began)
         self._took(Stage.NETWORK, time.perf_counter() - estimated)
         return [
-            Inferred(
-                scores[i],
+            FrameError(
+                "what is measured of the frame is not finite; look for values that no detector counts, and declare "
+                "them invalid (`--dummy`, `InvalidValues`)"
+            )
+            if not np.isfinite(decided.scores[i]).all()
+            else Inferred(
+                decided.scores[i],
+                decided.accepted[i],
+                decided.doubtful[i],
+                stated[i],
+                measured[i],
                 float(residuals[i]),
                 float(novelties[i]),
                 amplitudes[i],
@@ -323,6 +363,31 @@ class Annotator(FrameAnnotator):
             )
             for i, view in enumerate(views)
         ]
+
+    def _measure(
+        self, orders: AzimuthalOrders, counts: NDArray[np.float32]
+    ) -> tuple[list[MeasuredOrders], torch.Tensor | None]:
+        """Return what is measured of views, and their ring statistics for a network that takes them."""
+        if not self._network.takes_rings:
+            return orders.measure(counts), None
+        measured, rings = orders.examine(counts)
+        # Rounded as they are kept for training.
+        return measured, torch.from_numpy(rings.astype(np.float16)).to(self.device).float()
+
+    def _decided(
+        self,
+        stated: NDArray[np.float64],
+        measured: Sequence[MeasuredOrders],
+        novelties: NDArray[np.float64],
+    ) -> Decided:
+        thresholds = np.array(list(self.thresholds.values()))
+        decision = self._bundle.decision
+        if decision is None:
+            accepted = stated >= thresholds
+            return Decided(stated, accepted, np.zeros_like(accepted))
+        evidence = np.array([[one.verified.labels[label] for label in MEASURED_LABELS] for one in measured])
+        known = np.array([one.verified.rings_known >= FEWEST_RINGS for one in measured])
+        return decide(stated, evidence, known, novelties, thresholds, decision, adapted=self._adapted)
 
     def _judged(self, logits: NDArray[np.float32], features: NDArray[np.float32]) -> ArrayLike:
         """Return what calibration turns into probabilities, (B, 10): logits, or the decisions of kernel heads."""
@@ -346,15 +411,11 @@ class Annotator(FrameAnnotator):
         """Return the annotation of a frame from what the model says about it."""
         masked, geometry = result.view.masked_pixels, frame.geometry
         refusal = too_little(result.view, geometry)
-        accepted = (
-            []
-            if refusal
-            else [
-                label
-                for (label, threshold), score in zip(self.thresholds.items(), result.scores, strict=True)
-                if score >= threshold
-            ]
+        labels, doubtful = (
+            ((), ()) if refusal else settled(self._named(result.accepted), self._named(result.doubtful))
         )
+        best = result.measured.verified
+        known = best.rings_known >= FEWEST_RINGS
         return Annotation(
             status=Status.OK,
             model=self._identity,
@@ -366,12 +427,18 @@ class Annotator(FrameAnnotator):
                     (refusal, mostly_masked(masked, math.prod(geometry.shape)), result.view.scale.remark),
                 )
             ),
-            scores={label: float(score) for label, score in zip(LABELS, result.scores, strict=True)},
-            labels=close_under_implication(accepted),
+            scores={label: float(score) for label, score in zip(self.labels, result.scores, strict=True)},
+            labels=labels,
+            doubtful=doubtful,
+            measured_order=best.order if known else 0,
+            measured_contrast=best.contrast if known else math.nan,
             fit_residual=result.residual,
             novelty=result.novelty,
             coefficients=result.coefficients if keep_coefficients else None,
         )
+
+    def _named(self, which: NDArray[np.bool_]) -> list[str]:
+        return [label for label, given in zip(self.labels, which, strict=True) if given]
 
     def _failed(self, frame: Frame, error: Exception) -> Annotation:
         return Annotation.failed(str(error), model=self._identity, origin=getattr(frame, "origin", None))

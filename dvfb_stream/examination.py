@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.annotator import Annotator
 from dvfb_stream.frames import Frame
-from dvfb_stream.labels import LABELS
 from dvfb_stream.view import View
 
 
@@ -34,7 +33,7 @@ class Features:
     activations: NDArray[np.float32]
     """(N, hidden) of the first fully connected layer; NaN where a frame cannot be annotated."""
     scores: NDArray[np.float64]
-    """(N, 10) probabilities as they are; NaN likewise."""
+    """(N, L) probabilities as they are; NaN likewise."""
     reasons: tuple[str, ...]
     """Of each frame, why it cannot be annotated; empty where it can."""
 
@@ -67,7 +66,7 @@ def features_of(annotator: Annotator, frames: Sequence[Frame]) -> Features:
         Any number, of any geometries.
     """
     activations = np.full((len(frames), annotator.hidden), np.nan, dtype=np.float32)
-    scores = np.full((len(frames), len(LABELS)), np.nan)
+    scores = np.full((len(frames), len(annotator.labels)), np.nan)
     reasons = [""] * len(frames)
     for index, result in enumerate(annotator.infer([annotator.prepare(frame) for frame in frames])):
         if isinstance(result, Exception):

@@ -83,7 +83,7 @@ class FourierBesselCache:
         GeometryError
             When no basis function reaches the valid pixels.
         """
-        whole = self._whole_mask(view, geometry)
+        whole = self.whole_mask(view, geometry)
 
         def key(mask: NDArray[np.bool_]) -> Hashable:
             return view.center_x, view.center_y, np.packbits(mask).tobytes()
@@ -113,7 +113,7 @@ class FourierBesselCache:
                 "check the centre (in detector pixels) and the mask"
             ) from error
 
-    def _whole_mask(self, view: View, geometry: Geometry) -> NDArray[np.bool_]:
+    def whole_mask(self, view: View, geometry: Geometry) -> NDArray[np.bool_]:
         """Return the mask of which this view's has lost some pixels: that of its geometry, or its own."""
         known = self._whole_masks.get(geometry.digest)
         whole = known

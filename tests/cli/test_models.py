@@ -72,12 +72,12 @@ def test_the_users_own_folder_is_looked_into(dvfb, tiny_bundle: Path, tmp_path: 
 
 def test_a_bundle_is_shown_with_what_it_can_do_and_what_it_was_made_of(dvfb) -> None:
     shown = dvfb("models", "show", "default").stdout
-    for word in ("45000 simulated frames", "multiply-adds", "Rings", "4-fold symmetry", "sha256"):
+    for word in ("36000 simulated frames", "multiply-adds", "Rings", "4-fold symmetry", "sha256"):
         assert word in shown
     card = dvfb("models", "show", "default", "--card").stdout
     assert card.startswith("# Model `default`")
     described = json.loads(dvfb("models", "show", "default", "--json").stdout)["description"]
-    assert described["training"]["test"]["average_precision"]["joint"]["mean"] > 0.8
+    assert described["training"]["test"]["average_precision"]["rings"]["mean"] > 0.7
     # A bundle without any facts has a page all the same.
     assert dvfb("models", "show", "tiny").status == 0
 

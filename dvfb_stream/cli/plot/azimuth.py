@@ -12,7 +12,7 @@ from dvfb_stream.azimuthal.harmonics import ORDERS, Harmonics
 from dvfb_stream.azimuthal.maxima import SIGNIFICANT
 from dvfb_stream.azimuthal.orders import AzimuthalOrders
 from dvfb_stream.frames import Geometry
-from dvfb_stream.view import FULL_SCALE, MAXIMUM, View, ViewResampler
+from dvfb_stream.view import View, ViewResampler, counts_of
 
 AZIMUTHS = 360
 """Rows of a map, a degree each, from -180 on."""
@@ -53,7 +53,7 @@ def measure_azimuth(view: View, geometry: Geometry) -> Azimuth:
     """Return what the view of a frame of this geometry shows along the azimuth."""
     resampler = ViewResampler(geometry)
     orders = AzimuthalOrders(view.mask, view.center_x, view.center_y, resampler.scale_x * resampler.scale_y)
-    counts = np.expm1(view.image * np.float32(FULL_SCALE / MAXIMUM))[None]
+    counts = counts_of(view.image[None])
     (found,) = orders.measure(counts)
     verified, seen = orders.harmonics(counts)
     decides = found.verified if found.seen is None else found.seen
