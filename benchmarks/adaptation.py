@@ -51,7 +51,9 @@ def labelled_features(
     activations = np.concatenate([part[0] for part in parts], axis=1)
     scores = np.concatenate([part[1] for part in parts])
     fine = ~np.isnan(scores).any(axis=1) & ~np.isnan(activations).any(axis=(0, 2))
-    return LabelledFeatures(activations=activations[:, fine], truth=truth[fine], scores=scores[fine])
+    return LabelledFeatures(
+        activations=activations[:, fine], truth=truth[fine], scores=scores[fine][:, : len(LABELS)]
+    )
 
 
 def judged(

@@ -20,11 +20,12 @@ import torch
 from benchmarks.command import run
 from benchmarks.live.documents import GEOMETRY, SHAPE, exposures
 from dvfb_stream import Annotator, Frame
+from dvfb_stream.azimuthal.orders import AzimuthalOrders
 from dvfb_stream.fbt import FourierBessel
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
 from dvfb_stream.models.network_cost import cost_of
 from dvfb_stream.models.novelty import statistics_of
-from dvfb_stream.view import ViewResampler
+from dvfb_stream.view import ViewResampler, counts_of
 
 BATCHES = (1, 16, 64)
 
@@ -40,14 +41,20 @@ def frames(count: int) -> list[Frame]:
 
 
 def network_of(
-    bundle: Bundle, images: torch.Tensor, masks: torch.Tensor, coefficients: torch.Tensor, *, bfloat16: bool
+    bundle: Bundle,
+    images: torch.Tensor,
+    masks: torch.Tensor,
+    coefficients: torch.Tensor,
+    rings: torch.Tensor,
+    *,
+    bfloat16: bool,
 ) -> Callable[[], object]:
     """Return what a network does with a batch: its input and its logits."""
     network = bundle.network.eval()
 
     @torch.inference_mode()
     def run() -> object:
-        inputs = network.prepare(images, masks, coefficients)
+        inputs = network.prepare(images, masks, coefficients, rings)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
             return network(inputs)
 
@@ -81,14 +88,20 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     images = torch.from_numpy(np.stack([view.image for view in views]))
     masks = torch.from_numpy(np.stack([view.mask for view in views]))
     coefficients = plan.estimate(images)
+    orders = AzimuthalOrders(
+        views[0].mask, views[0].center_x, views[0].center_y, resampler.scale_x * resampler.scale_y
+    )
+    counts = counts_of(images.numpy())
+    rings = torch.from_numpy(orders.statistics(counts))
 
     batches = {}
     for size in [size for size in BATCHES if size <= options.frames]:
         part = slice(0, size)
-        batch = (images[part], masks[part], coefficients[part])
+        batch = (images[part], masks[part], coefficients[part], rings[part])
         stages: dict[str, Callable[[], object]] = {
             "view": lambda part=part: [resampler.view(frame.pixels) for frame in taken[part]],
             "coefficients": lambda part=part: plan.estimate(images[part]),
+            "rings": lambda part=part: orders.examine(counts[part]),
             "novelty_statistics": lambda part=part: statistics_of(images[part], masks[part]),
             "annotate": lambda part=part: annotator.annotate(taken[part]),
         }

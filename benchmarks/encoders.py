@@ -101,6 +101,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     settings = FourierBesselSettings.preset(options.settings)
     weights = load_weights(settings.reading if options.weights is None else options.weights)
     bundle = load_bundle(find_bundle(options.model))
+    if bundle.network.coefficient_shape is None:
+        raise SystemExit(
+            f"{bundle.identity} takes no coefficients; name a bundle that does (`dvfb train compact`)"
+        )
     labelled = bundle.fbt_settings.changed(tolerance=settings.tolerance) == settings
     simulator = Simulator(
         SEEDS["test"], settings=SimulationSettings(frames_per_experiment=FRAMES_PER_EXPERIMENT)

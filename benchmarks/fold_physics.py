@@ -44,7 +44,7 @@ from dvfb_stream.frames import Frame
 from dvfb_stream.labels import LABELS, close_under_implication
 from dvfb_stream.training.real_frames.invariance import measure_invariance
 from dvfb_stream.training.real_frames.judged_frames import JudgedFrames, judged_frames, measure
-from dvfb_stream.view import FULL_SCALE, MAXIMUM, ViewResampler
+from dvfb_stream.view import ViewResampler, counts_of
 
 DECIDED = ("symmetry_halo", "symmetry_rings", "two_fold", "four_fold", "six_fold")
 PLACES = [LABELS.index(label) for label in DECIDED]
@@ -60,7 +60,7 @@ def orders_of(frame: Frame) -> tuple[AzimuthalOrders, NDArray[np.float32]]:
     """Return what measures a frame, and its view's counts."""
     resampler = ViewResampler(frame.geometry)
     view = resampler.view(frame.pixels)
-    counts = np.expm1(view.image * np.float32(FULL_SCALE / MAXIMUM))[None]
+    counts = counts_of(view.image[None])
     area = resampler.scale_x * resampler.scale_y
     return AzimuthalOrders(view.mask, view.center_x, view.center_y, area), counts
 

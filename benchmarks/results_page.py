@@ -68,6 +68,12 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (
         sheet,
     ),
     (
+        "Who decides the folds, set-ups left out of what is fitted",
+        "decision",
+        "python -m benchmarks.decision --without x9-gisaxs",
+        sheets.decision,
+    ),
+    (
         "Folds measured along the azimuth, on the benchmark of real frames",
         "fold-physics",
         "python -m benchmarks.fold_physics tries --without x9-gisaxs",
