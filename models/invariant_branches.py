@@ -59,6 +59,7 @@ class RingNetwork(nn.Module):
     def __init__(self, *, widths: tuple[int, int, int] = (24, 48, 64)) -> None:
         super().__init__()
         first, second, third = widths
+        self.widths = tuple(widths)
         self.channels = len(CHANNELS)
         self.convolutions = nn.Sequential(
             nn.Conv1d(self.channels, first, 7, padding=3),
@@ -91,6 +92,34 @@ class RingNetwork(nn.Module):
         mean = (values * seen).sum(dim=2) / seen.sum(dim=2).clamp_min(1e-3)
         largest = values.masked_fill(seen <= 0, -10.0).amax(dim=2)
         return torch.cat([mean, largest], dim=1)
+
+
+class SeveralRingNetworks(nn.Module):
+    """Ring networks side by side, their features one after the other: what independent fits have learnt.
+
+    Parameters
+    ----------
+    widths
+        Of each of them.
+    """
+
+    invariant = True
+
+    def __init__(self, *, widths: tuple[tuple[int, int, int], ...]) -> None:
+        super().__init__()
+        if not widths:
+            raise ValueError("several ring networks are at least one")
+        self.members = nn.ModuleList(RingNetwork(widths=tuple(each)) for each in widths)  # type: ignore[arg-type]
+        self.features = sum(member.features for member in self.members)  # type: ignore[misc]
+
+    def prepare(self, rings: Tensor) -> Tensor:
+        """Return what each of them takes."""
+        prepared: Tensor = self.members[0].prepare(rings)  # type: ignore[operator]
+        return prepared
+
+    def forward(self, prepared: Tensor) -> Tensor:
+        """Return features, (B, `features`)."""
+        return torch.cat([member(prepared) for member in self.members], dim=1)
 
 
 class InvariantCoefficientNetwork(CompactCoefficientNetwork):

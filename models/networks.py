@@ -6,7 +6,7 @@ In place of the image the default model looks at ring statistics.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +21,11 @@ from dvfb_stream.models.branches import (
     CompactImageNetwork,
     start_output,
 )
-from dvfb_stream.models.invariant_branches import InvariantCoefficientNetwork, RingNetwork
+from dvfb_stream.models.invariant_branches import (
+    InvariantCoefficientNetwork,
+    RingNetwork,
+    SeveralRingNetworks,
+)
 
 IMAGE_NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "alexnet": AlexNet,
@@ -33,7 +37,10 @@ COEFFICIENT_NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "compact": CompactCoefficientNetwork,
     "invariant": InvariantCoefficientNetwork,
 }
-RING_NETWORKS: dict[str, Callable[..., nn.Module]] = {"compact": RingNetwork}
+RING_NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "compact": RingNetwork,
+    "several": SeveralRingNetworks,
+}
 """Every f, g and network of rings that a bundle may name; a changed one gets a new name. `PEERS` adds its own when it
 is imported."""
 
@@ -234,3 +241,45 @@ def build_network(architecture: Mapping[str, Any]) -> AnnotationNetwork:
         return AnnotationNetwork(**architecture)
     except (TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"parameters {dict(architecture)} describe no network: {error}") from error
+
+
+@torch.no_grad()
+def mean_of_rings(networks: Sequence[AnnotationNetwork]) -> tuple[AnnotationNetwork, dict[str, Any]]:
+    """Return one network whose logits are the mean of those of several ring networks, and its architecture.
+
+    Parameters
+    ----------
+    networks
+        Of compact ring networks alone, each with one hidden layer and as many outputs as the others.
+
+    Raises
+    ------
+    BundleError
+        When they are others.
+    """
+    if any(list(network.branches) != ["rings"] or len(network.later) != 2 for network in networks):
+        raise BundleError("only networks of ring statistics with one hidden layer have a mean")
+    members = [network.branches["rings"] for network in networks]
+    architecture: dict[str, Any] = {
+        "rings": {"name": "several", "widths": [list(member.widths) for member in members]},  # type: ignore[arg-type]
+        "hidden": [sum(network.hidden for network in networks)],
+        "outputs": networks[0].outputs,
+    }
+    mean = build_network(architecture)
+    mean.first.weight.zero_()
+    output = mean.later[-1]
+    assert isinstance(output, nn.Linear)
+    output.bias.zero_()
+    last = [network.later[-1] for network in networks]
+    row = column = 0
+    places = mean.branches["rings"].members
+    for network, own, member, place in zip(networks, last, members, places, strict=True):  # type: ignore[arg-type]
+        assert isinstance(own, nn.Linear)
+        place.load_state_dict(member.state_dict())
+        rows, columns = network.first.weight.shape
+        mean.first.weight[row : row + rows, column : column + columns] = network.first.weight
+        mean.first.bias[row : row + rows] = network.first.bias
+        output.weight[:, row : row + rows] = own.weight / len(networks)
+        output.bias.add_(own.bias / len(networks))
+        row, column = row + rows, column + columns
+    return mean.eval(), architecture

@@ -225,15 +225,17 @@ def print_sheet(description: BundleDescription, folder: Path) -> None:
     print_lines(f"{description.name} {description.version}", style="bold")
     print_lines(*(f"{title + ':':14}{value}" for title, value in _lines(description, folder, facts)), "")
     rows = []
+    least = (description.decision or {}).get("accepted_from", 0.0)
     for label in description.labels:
         calibration = description.calibration[label]
+        lowest, high = 0.0 if label in description.heads else least, calibration.high_precision
         rows.append(
             (
                 TITLES[label] + (" (adapted)" if label in description.heads else ""),
                 _number(_at(facts, "test", "positive_ratio", label)),
                 _number(_at(scores, label)),
-                _number(calibration.threshold),
-                _number(calibration.high_precision, absent="never"),
+                _number(max(calibration.threshold, lowest)),
+                _number(None if high is None else max(high, lowest), absent="never"),
             )
         )
     rows.append(("mean", "", _number(_at(scores, "mean")), "", ""))
@@ -262,7 +264,8 @@ def _lines(description: BundleDescription, folder: Path, facts: Mapping[str, Any
     if trained is not None:
         epochs = len(facts["history"]) if isinstance(facts.get("history"), list) else 0
         where = ", ".join(str(facts[key]) for key in ("machine", "date") if key in facts)
-        lines.append(("trained on", f"{trained} simulated frames, {epochs} epochs, {where}"))
+        passes = f"{epochs} epochs, " if epochs else ""
+        lines.append(("trained on", f"{trained} simulated frames, {passes}{where}"))
     if tested is not None:
         lines.append(("tested on", f"{tested} simulated frames"))
     adapted = _at(facts, "adapted_from")

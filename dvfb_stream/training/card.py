@@ -118,6 +118,8 @@ def _settings(facts: Facts) -> str:
 
 
 def _fit(facts: Facts) -> str:
+    if facts.get("members"):
+        return "mean of " + "; ".join(f"`{name}`, {_fit(one)}" for name, one in facts["members"].items())
     fitting, epochs = facts["fitting"], len(facts["history"])
     steps = epochs * (facts["frames"]["train"] // fitting["batch_size"])
     return (

@@ -21,10 +21,11 @@ from torch import Tensor
 
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import find_device
+from dvfb_stream.fbt.device import find_precision
 from dvfb_stream.models import Bundle, load_bundle, save_bundle
 from dvfb_stream.models.calibration import fit_label, probabilities
 from dvfb_stream.models.network_cost import cost_of
-from dvfb_stream.models.networks import AnnotationNetwork
+from dvfb_stream.models.networks import AnnotationNetwork, mean_of_rings
 from dvfb_stream.models.novelty import Novelty, novelty_inputs
 from dvfb_stream.process_pool import process_pool
 from dvfb_stream.training.card import write_card
@@ -134,6 +135,17 @@ def train(
         for view, name in recipe.stages.items()
     }
     examples = simulate(recipe, work=work, stored=stored, processes=processes, reports=reports)
+    if recipe.members:
+        return _joined(
+            recipe,
+            examples,
+            work=work,
+            bundle=bundle,
+            stored=stored,
+            processes=processes,
+            device=device,
+            reports=reports,
+        )
     checkpoint = work / recipe.name / "checkpoint.safetensors"
     recipe = dataclasses.replace(recipe, fitting=resolved(recipe.fitting, checkpoint, device))
     reports.say(f"{recipe.name}: fitting on {len(examples['train'])} frames in {recipe.fitting.precision}")
@@ -157,6 +169,43 @@ def train(
         history,
         examples,
         stages=stages,
+        work=work,
+        bundle=bundle,
+        device=device,
+        reports=reports,
+    )
+
+
+def _joined(
+    recipe: Recipe,
+    examples: Mapping[str, Examples],
+    *,
+    work: Path,
+    bundle: Path,
+    stored: Examples | None,
+    processes: int,
+    device: str,
+    reports: Reports,
+) -> Bundle:
+    """Return the bundle of the mean of ring networks, those fitted first that are not yet in `work`."""
+    members = {
+        name: _stage(
+            name, recipe, work=work, stored=stored, processes=processes, device=device, reports=reports
+        )
+        for name in recipe.members
+    }
+    network, architecture = mean_of_rings([member.network for member in members.values()])
+    recipe = dataclasses.replace(
+        recipe,
+        architecture=architecture,
+        fitting=dataclasses.replace(recipe.fitting, precision=find_precision("float32", device)),
+    )
+    return finish(
+        recipe,
+        network,
+        [],
+        examples,
+        stages=members,
         work=work,
         bundle=bundle,
         device=device,
@@ -247,7 +296,9 @@ def _stage(
 ) -> Bundle:
     """Return the finished bundle of a stage at the scale of `recipe`, fitting it if it is not there."""
     wanted = dataclasses.replace(
-        preset(name).changed(fitting={"precision": recipe.fitting.precision}),
+        preset(name).changed(
+            fitting={} if recipe.fitting.precision == "auto" else {"precision": recipe.fitting.precision}
+        ),
         frames=recipe.frames,
         fbt=recipe.fbt,
         fresh=recipe.fresh,
@@ -307,6 +358,14 @@ def finish(
         "fresh_frames": recipe.fresh,
         "fitting": asdict(recipe.fitting),
         "stages": {view: asdict(stage.identity) for view, stage in stages.items()},
+        "members": {
+            name: {
+                key: stage.description.training[key]
+                for key in ("fitting", "fitting_seconds", "history", "frames")
+            }
+            for name, stage in stages.items()
+            if name in recipe.members
+        },
         "history": [asdict(epoch) for epoch in history],
         "fitting_seconds": round(sum(epoch.seconds for epoch in history)),
         "cost": asdict(cost_of(network)),

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from dvfb_stream.azimuthal.ring_statistics import BINS, CHANNELS
+from dvfb_stream.errors import BundleError
 from dvfb_stream.fbt import FourierBessel, rotate
 from dvfb_stream.models.invariant_branches import RingNetwork, invariant_input
-from dvfb_stream.models.networks import AnnotationNetwork, build_network
+from dvfb_stream.models.networks import AnnotationNetwork, build_network, mean_of_rings
 from dvfb_stream.training.augmentation import moved, transform
 
 ORDERS = tuple(range(0, 21, 2))
@@ -125,3 +126,45 @@ def test_a_network_is_invariant_if_all_its_branches_are():
     logits, hidden = network.eval()(inputs)
     assert (logits.shape, hidden.shape) == ((2, 18), (2, 16))
     assert not AnnotationNetwork(image={"name": "compact"}, rings={"name": "compact"}, hidden=(16,)).invariant
+
+
+def test_the_mean_of_ring_networks_states_the_mean_of_their_logits():
+    torch.manual_seed(1)
+    networks = [
+        build_network({"rings": {"name": "compact", "widths": widths}, "hidden": [hidden], "outputs": 18})
+        for widths, hidden in (([8, 12, 16], 10), ([4, 8, 8], 6))
+    ]
+    for (
+        network
+    ) in networks:  # trained ones have other statistics than fresh ones, and outputs that differ from 0
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm1d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2.0)
+        torch.nn.init.normal_(network.later[-1].weight)
+        torch.nn.init.normal_(network.later[-1].bias)
+        network.eval()
+    mean, architecture = mean_of_rings(networks)
+    seen = rings(3, 5)
+    nothing = torch.zeros(5, 1, 1)
+    found = []
+    for network in (*networks, mean, build_network(architecture).eval()):
+        if len(found) == 3:
+            network.load_state_dict(mean.state_dict())
+        with torch.inference_mode():
+            found.append(network(network.prepare(nothing, nothing > 0, coefficients(), seen))[0])
+    torch.testing.assert_close(found[2], (found[0] + found[1]) / 2, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found[3], found[2])
+    assert mean.invariant
+
+
+def test_networks_that_look_at_other_things_have_no_mean():
+    other = build_network({"coefficient": {"name": "invariant"}, "hidden": [4], "outputs": 18})
+    with pytest.raises(BundleError, match="only networks of ring statistics"):
+        mean_of_rings([other])
+
+
+def test_a_network_of_rings_says_what_it_misses():
+    network = build_network({"rings": {"name": "compact", "widths": [4, 4, 4]}, "hidden": [4]})
+    with pytest.raises(ValueError, match="takes ring statistics"):
+        network.prepare(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1) > 0, coefficients(count=1))
