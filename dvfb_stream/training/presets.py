@@ -201,8 +201,8 @@ DECISION = Decision(
     offset=0.0,
     doubtful_from=0.3,
     accepted_from=0.5,
-    contradiction=0.95,
-    novel_from=0.999,
+    contradiction=0.7,
+    novel_from=0.99,
 )
 """Of the default model. How network and measurement join was chosen on real frames, set-ups left out
 (`python -m benchmarks.decision`)."""
