@@ -167,7 +167,7 @@ def decide_alone(
 ) -> JudgedFrames:
     """Return the frames as the network alone decides: nothing is measured, and that is no doubt."""
     frames = judged(looked, thresholds, [network] * len(looked.setups), nowhere)
-    reached = looked.stated[:, : len(LABELS)] >= np.maximum(thresholds, network.accepted_from)[: len(LABELS)]
+    reached = looked.stated[:, : len(LABELS)] >= thresholds[: len(LABELS)]
     closed = [close_under_implication(LABELS[k] for k in np.flatnonzero(row)) for row in reached]
     accepted = np.array([[label in labels for label in LABELS] for labels in closed])
     return replace(frames, accepted=accepted, doubtful=np.zeros_like(accepted))

@@ -29,7 +29,7 @@ from dvfb_stream.labels import settled
 from dvfb_stream.metrics import Stage
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
 from dvfb_stream.models.calibration import OPERATING_POINTS, probabilities
-from dvfb_stream.models.decision import MEASURED_LABELS, Decided, Decision, decide
+from dvfb_stream.models.decision import MEASURED_LABELS, Decided, Decision, accepted_from, decide
 from dvfb_stream.models.novelty import novelty_inputs
 from dvfb_stream.remarks import mostly_masked, too_little
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE, View, ViewResamplers
@@ -135,9 +135,8 @@ class Annotator(FrameAnnotator):
         self._network = network.to(self.device).eval()
         self._calibrations = bundle.calibrations
         heads = () if bundle.heads is None else bundle.heads.labels
-        least = 0.0 if bundle.decision is None else bundle.decision.accepted_from
         self.thresholds = {
-            label: min(max(c.accepted_from(thresholds), 0.0 if label in heads else least), NEVER)
+            label: min(accepted_from(c, thresholds, None if label in heads else bundle.decision), NEVER)
             for label, c in zip(self.labels, bundle.calibrations, strict=True)
         }
         self._adapted = np.array([label in heads for label in self.labels])

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.labels import ALL_LABELS, LABELS
+from dvfb_stream.models.bundle_description import LabelCalibration
 
 MEASURED_LABELS: tuple[str, ...] = ("symmetry_halo", "symmetry_rings", "two_fold", "four_fold", "six_fold")
 """Decided by what is measured; in the order of `dvfb_stream.azimuthal.evidence.Evidence.labels`."""
@@ -46,7 +47,8 @@ class Decision:
     doubtful_from: float
     """Probability from which on a label that is not accepted is doubtful."""
     accepted_from: float
-    """Probability from which on a label may be accepted, if its own threshold is lower."""
+    """Probability from which on a label may be accepted, in place of its threshold of best F1; at ``high_precision``
+    the least."""
     contradiction: float
     """Network and measurement contradict one another where p and e / (1 + e) are this far apart."""
     novel_from: float
@@ -76,6 +78,24 @@ class Decision:
     def as_dict(self) -> dict[str, float]:
         """Return the numbers by name."""
         return asdict(self)
+
+
+def accepted_from(calibration: LabelCalibration, operating_point: str, decision: Decision | None) -> float:
+    """Return the least probability at which a label is accepted; inf: none is.
+
+    Parameters
+    ----------
+    calibration
+        Of the label.
+    operating_point
+        ``best_f1`` or ``high_precision``.
+    decision
+        Of the bundle; None where it has none, or a beamline's own head judges the label.
+    """
+    own = calibration.accepted_from(operating_point)
+    if decision is None:
+        return own
+    return decision.accepted_from if operating_point == "best_f1" else max(own, decision.accepted_from)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,7 +161,7 @@ def decide(
     novelty
         (B,).
     thresholds
-        (L,) of the operating point.
+        (L,) of the operating point, as of `accepted_from`.
     decision
         Of the bundle.
     adapted
@@ -149,7 +169,7 @@ def decide(
     """
     alone = np.zeros(stated.shape[1], dtype=bool) if adapted is None else adapted
     scores = np.where(alone, stated, joined(stated, evidence, known, decision))
-    reached = scores >= np.where(alone, thresholds, np.maximum(thresholds, decision.accepted_from))
+    reached = scores >= thresholds
     contradicted, unknown = np.zeros(scores.shape, dtype=bool), np.zeros(scores.shape, dtype=bool)
     apart = np.abs(stated[:, PLACES] - evidence / (1 + evidence)) > decision.contradiction
     contradicted[:, PLACES] = known[:, None] & apart

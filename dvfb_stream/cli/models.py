@@ -220,22 +220,29 @@ def _print_list(found: list[dict[str, Any]]) -> None:
 
 def print_sheet(description: BundleDescription, folder: Path) -> None:
     """Print the essentials of a bundle; facts that it does not state are left out."""
+    from dvfb_stream.models.calibration import OPERATING_POINTS
+    from dvfb_stream.models.decision import Decision, accepted_from
+
     facts = description.training
     scores = _at(facts, "test", "average_precision", _at(facts, "test", "output"))
     print_lines(f"{description.name} {description.version}", style="bold")
     print_lines(*(f"{title + ':':14}{value}" for title, value in _lines(description, folder, facts)), "")
     rows = []
-    least = (description.decision or {}).get("accepted_from", 0.0)
+    decision = None if description.decision is None else Decision.from_dict(description.decision)
     for label in description.labels:
-        calibration = description.calibration[label]
-        lowest, high = 0.0 if label in description.heads else least, calibration.high_precision
+        best, high = (
+            accepted_from(
+                description.calibration[label], point, None if label in description.heads else decision
+            )
+            for point in OPERATING_POINTS
+        )
         rows.append(
             (
                 TITLES[label] + (" (adapted)" if label in description.heads else ""),
                 _number(_at(facts, "test", "positive_ratio", label)),
                 _number(_at(scores, label)),
-                _number(max(calibration.threshold, lowest)),
-                _number(None if high is None else max(high, lowest), absent="never"),
+                _number(best),
+                _number(high if high <= 1 else None, absent="never"),
             )
         )
     rows.append(("mean", "", _number(_at(scores, "mean")), "", ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
+import json
 import os
 import platform
 import time
@@ -352,6 +353,7 @@ def finish(
         "purpose": recipe.purpose,
         "real_frames": recipe.real_frames,
         "simulator_seeds": SEEDS,
+        "simulator": json.loads(_dataset(recipe, "train").origin())["software"]["simulator"],
         "frames": _kept(recipe),
         "paper_frames": recipe.paper_frames,
         "frames_taken": {which: len(part) for which, part in examples.items()},

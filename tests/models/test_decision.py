@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 from dvfb_stream.labels import ALL_LABELS, LABELS
-from dvfb_stream.models.decision import LEAST_EVIDENCE, MEASURED_LABELS, Decision, decide, joined
+from dvfb_stream.models.bundle_description import LabelCalibration
+from dvfb_stream.models.decision import (
+    LEAST_EVIDENCE,
+    MEASURED_LABELS,
+    Decision,
+    accepted_from,
+    decide,
+    joined,
+)
 
 DECISION = Decision(
     measured=2.0,
@@ -27,7 +35,7 @@ def decided(*, own=0.5, evidence=1.0, known=True, rings=0.5, novelty=0.5, adapte
         measured,
         np.array([known]),
         np.array([novelty]),
-        np.full(len(ALL_LABELS), 0.4),
+        np.full(len(ALL_LABELS), 0.5),
         DECISION,
         adapted=adapted,
     )
@@ -106,7 +114,7 @@ def test_an_empty_frame_shows_nothing():
         stated = np.full((1, len(ALL_LABELS)), 0.01)
         stated[0, RINGS], stated[0, empty] = rings, is_empty
         found = decide(
-            stated, np.zeros((1, 5)), np.ones(1, bool), np.zeros(1), np.full(len(ALL_LABELS), 0.4), DECISION
+            stated, np.zeros((1, 5)), np.ones(1, bool), np.zeros(1), np.full(len(ALL_LABELS), 0.5), DECISION
         )
         assert found.accepted[0, empty] == (is_empty > rings)
         assert found.accepted[0, RINGS] == (rings > is_empty)
@@ -116,8 +124,8 @@ def test_an_empty_frame_shows_nothing():
 
 def test_an_adapted_label_is_decided_by_its_own_head():
     adapted = np.array([label == "two_fold" for label in ALL_LABELS])
-    found = decided(own=0.45, evidence=0.0, adapted=adapted)
-    assert found.scores[0, TWO] == 0.45
+    found = decided(own=0.55, evidence=0.0, adapted=adapted)
+    assert found.scores[0, TWO] == 0.55
     assert found.accepted[0, TWO]
 
 
@@ -148,3 +156,21 @@ def test_a_decision_is_read_as_it_was_written():
 def test_a_wrong_decision_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         Decision.from_dict({**DECISION.as_dict(), **change})
+
+
+@pytest.mark.parametrize(
+    ("point", "decision", "expected"),
+    [
+        ("best_f1", None, 0.7),
+        ("best_f1", DECISION, 0.5),
+        ("high_precision", None, 0.4),
+        ("high_precision", DECISION, 0.5),
+    ],
+)
+def test_a_decision_accepts_what_is_more_likely_than_not(point, decision, expected):
+    assert accepted_from(LabelCalibration(1.0, 0.0, 0.7, 0.4), point, decision) == expected
+
+
+def test_a_label_that_is_never_precise_is_never_accepted_then():
+    never = LabelCalibration(1.0, 0.0, 0.7, None)
+    assert accepted_from(never, "high_precision", DECISION) == np.inf
