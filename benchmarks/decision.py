@@ -8,7 +8,9 @@ otherwise, and all else as the bundle says:
 - `network`: by what the network states alone;
 - `rule`: by the measured evidence alone, accepted from 1 on; nothing is fitted;
 - `joined`: by both together, three numbers for all five labels fitted to the other set-ups;
-- `bundle`: by the three numbers of the bundle.
+- `chosen`: the same, and all labels accepted from a probability of `CANDIDATES` that has the best F1 on the other
+  set-ups;
+- `bundle`: by the numbers of the bundle, which were chosen on these very frames.
 
 `fitted_to_all` are the numbers fitted to all set-ups. They are held near `START`, for ten set-ups say little.
 """
@@ -45,6 +47,8 @@ START = np.array([1.0, 1.0, 0.0])
 HELD = 0.2
 """Weight of that, in set-ups."""
 FRAMES_TOGETHER = 16
+CANDIDATES = (0.3, 0.35, 0.4, 0.45, 0.5)
+"""For the probability from which on labels are accepted."""
 
 
 class Looked:
@@ -96,17 +100,15 @@ def fitted(looked: Looked, which: NDArray[np.bool_]) -> NDArray[np.float64]:
     return np.asarray(minimize(cost, START, bounds=[(0.1, 10), (0, 3), (-5, 5)]).x)
 
 
-def judged(
-    looked: Looked, thresholds: NDArray[np.float64], decisions: list[Decision], known: NDArray[np.bool_]
-) -> JudgedFrames:
-    """Return the frames as they are decided, each by its own decision."""
+def judged(looked: Looked, decisions: list[Decision], known: NDArray[np.bool_]) -> JudgedFrames:
+    """Return the frames as they are decided, each by its own decision, accepted from where that says."""
     parts = [
         decide(
             looked.stated[i : i + 1],
             looked.evidence[i : i + 1],
             known[i : i + 1],
             looked.novelty[i : i + 1],
-            thresholds,
+            np.full(looked.stated.shape[1], one.accepted_from),
             one,
         )
         for i, one in enumerate(decisions)
@@ -122,8 +124,20 @@ def judged(
         scores=np.concatenate([part.scores for part in parts])[:, : len(LABELS)],
         accepted=accepted,
         doubtful=doubtful,
-        warnings={"doubtful_or_novel": doubtful.sum(axis=1) + looked.novelty},
+        warnings={"doubtful_or_novel": np.maximum(doubtful.mean(axis=1), looked.novelty)},
     )
+
+
+def chosen(looked: Looked, which: NDArray[np.bool_], decision: Decision) -> Decision:
+    """Return the decision accepting from the candidate of best F1 on some frames, the highest of equal ones."""
+
+    def f1(accepted_from: float) -> float:
+        frames = judged(looked, [replace(decision, accepted_from=accepted_from)] * len(which), looked.known)
+        found = measure(frames.of(which), draws=0)
+        precision, recall = found["precision"]["value"], found["recall"]["value"]
+        return float(round(2 * precision * recall / (precision + recall), 6))
+
+    return replace(decision, accepted_from=max(reversed(CANDIDATES), key=f1))
 
 
 def with_numbers(decision: Decision, numbers: NDArray[np.float64]) -> Decision:
@@ -134,40 +148,36 @@ def decision(options: argparse.Namespace) -> dict[str, Any]:
     annotator = Annotator.load(options.model)
     without = [setup for setup in options.without.split(",") if setup]
     looked = Looked(annotator, read_folder(Path(options.folder), without=without))
-    thresholds = np.array(list(annotator.thresholds.values()))
     bundle = annotator.decision or DECISION
     setups = np.array(looked.setups)
-    left_out = {
-        setup: with_numbers(bundle, fitted(looked, setups != setup)) for setup in dict.fromkeys(looked.setups)
-    }
+    names = dict.fromkeys(looked.setups)
+    left_out = {name: with_numbers(bundle, fitted(looked, setups != name)) for name in names}
+    choices = {name: chosen(looked, setups != name, left_out[name]) for name in names}
     rule = replace(with_numbers(bundle, np.array([3.0, 0.0, 0.0])), contradiction=2.0)
     network = replace(bundle, contradiction=2.0)
     everywhere = len(looked.setups)
     nowhere = np.zeros_like(looked.known)
-    alone = decide_alone(looked, thresholds, network, nowhere)
+    alone = decide_alone(looked, network, nowhere)
     return {
         "model": str(annotator.identity),
         "without": without,
         "frames": len(looked.setups),
         "tries": {
             "network": summary(alone),
-            "rule": summary(judged(looked, thresholds, [rule] * everywhere, looked.known)),
-            "joined": summary(
-                judged(looked, thresholds, [left_out[setup] for setup in looked.setups], looked.known)
-            ),
-            "bundle": summary(judged(looked, thresholds, [bundle] * everywhere, looked.known)),
+            "rule": summary(judged(looked, [rule] * everywhere, looked.known)),
+            "joined": summary(judged(looked, [left_out[name] for name in looked.setups], looked.known)),
+            "chosen": summary(judged(looked, [choices[name] for name in looked.setups], looked.known)),
+            "bundle": summary(judged(looked, [bundle] * everywhere, looked.known)),
         },
-        "left_out": {setup: one.as_dict() for setup, one in left_out.items()},
+        "left_out": {setup: one.as_dict() for setup, one in choices.items()},
         "fitted_to_all": with_numbers(bundle, fitted(looked, np.ones_like(looked.known))).as_dict(),
     }
 
 
-def decide_alone(
-    looked: Looked, thresholds: NDArray[np.float64], network: Decision, nowhere: NDArray[np.bool_]
-) -> JudgedFrames:
+def decide_alone(looked: Looked, network: Decision, nowhere: NDArray[np.bool_]) -> JudgedFrames:
     """Return the frames as the network alone decides: nothing is measured, and that is no doubt."""
-    frames = judged(looked, thresholds, [network] * len(looked.setups), nowhere)
-    reached = looked.stated[:, : len(LABELS)] >= thresholds[: len(LABELS)]
+    frames = judged(looked, [network] * len(looked.setups), nowhere)
+    reached = looked.stated[:, : len(LABELS)] >= network.accepted_from
     closed = [close_under_implication(LABELS[k] for k in np.flatnonzero(row)) for row in reached]
     accepted = np.array([[label in labels for label in LABELS] for labels in closed])
     return replace(frames, accepted=accepted, doubtful=np.zeros_like(accepted))

@@ -178,9 +178,11 @@ def decide(
     novel = (novelty >= decision.novel_from)[:, None] & gated
     contradicted, unknown = contradicted & ~alone, unknown & ~alone
     accepted = reached & ~contradicted & ~unknown & ~novel & ~_excluded(scores, reached)
-    return Decided(
-        scores, accepted, ~accepted & (reached | contradicted | (scores >= decision.doubtful_from))
-    )
+    doubtful = ~accepted & (reached | contradicted | (scores >= decision.doubtful_from))
+    if scores.shape[1] > ORIENTED:
+        for decided in (accepted, doubtful):
+            decided[:, ORIENTED] = decided[:, TEXTURED]
+    return Decided(scores, accepted, doubtful)
 
 
 def _excluded(scores: NDArray[np.float64], reached: NDArray[np.bool_]) -> NDArray[np.bool_]:

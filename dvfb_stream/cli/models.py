@@ -288,7 +288,7 @@ def _lines(description: BundleDescription, folder: Path, facts: Mapping[str, Any
 def _network(architecture: Mapping[str, Any]) -> str:
     parts = [
         f"{view} {_at(architecture, view, 'name')}"
-        for view in ("image", "coefficient")
+        for view in ("image", "rings", "coefficient")
         if architecture.get(view)
     ]
     widths = _at(architecture, "hidden")

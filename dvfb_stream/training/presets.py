@@ -204,8 +204,8 @@ DECISION = Decision(
     contradiction=0.7,
     novel_from=0.99,
 )
-"""Of the default model. The first three were fitted to the benchmark of real frames, `accepted_from` is what nine of ten
-choices with a set-up left out come to (`python -m benchmarks.decision`)."""
+"""Of the default model. The first three were fitted to the benchmark of real frames, `accepted_from` is what nine of
+ten choices with a set-up left out come to (`python -m benchmarks.decision`)."""
 
 _RINGS_FITTING = FittingSettings(
     epochs=10,

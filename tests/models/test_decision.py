@@ -135,6 +135,9 @@ def test_no_label_is_both_and_joining_keeps_order():
     known, novelty = rng.random(200) < 0.8, rng.random(200)
     found = decide(stated, evidence, known, novelty, rng.random(len(ALL_LABELS)), DECISION)
     assert not (found.accepted & found.doubtful).any()
+    oriented, textured = ALL_LABELS.index("rings_oriented"), ALL_LABELS.index("symmetry_rings")
+    for given in (found.accepted, found.doubtful):
+        np.testing.assert_array_equal(given[:, oriented], given[:, textured])
     more = joined(stated, evidence * 2, known, DECISION)
     assert (more >= found.scores - 1e-12).all()
 

@@ -48,7 +48,7 @@ MOST_TOLD = 12
 WARNINGS = {
     "novelty": "Novelty",
     "fit_residual": "Fit residual",
-    "doubtful_or_novel": "Doubtful labels, then novelty,",
+    "doubtful_or_novel": "Share of doubtful labels, or novelty if that is larger,",
 }
 
 

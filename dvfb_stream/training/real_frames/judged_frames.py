@@ -101,8 +101,8 @@ def judged_frames(entries: Sequence[Mapping[str, Any]]) -> JudgedFrames:
     Notes
     -----
     Further labels are measured where the model knows them and they are known of any frame. The warning
-    ``doubtful_or_novel`` is the number of doubtful labels among the ten plus novelty, which is at most 1: a frame
-    with more doubtful labels goes first, and among equals the more novel one.
+    ``doubtful_or_novel`` is the larger of the share of the ten labels that are doubtful and novelty, both 0 to 1: many
+    doubts or an unfamiliar frame, either is a warning.
     """
     labels = tuple(
         label
@@ -122,7 +122,7 @@ def judged_frames(entries: Sequence[Mapping[str, Any]]) -> JudgedFrames:
         for name in ("novelty", "fit_residual")
     }
     doubtful = where("doubtful")
-    n_doubtful = doubtful[:, : len(LABELS)].sum(axis=1)
+    share = doubtful[:, : len(LABELS)].mean(axis=1)
     return JudgedFrames(
         setups=tuple(str(entry["setup"]) for entry in entries),
         known=where("truth"),
@@ -131,7 +131,7 @@ def judged_frames(entries: Sequence[Mapping[str, Any]]) -> JudgedFrames:
         accepted=where("labels"),
         doubtful=doubtful,
         grazing=np.array([entry["truth"].get("grazing") is True for entry in entries]),
-        warnings={**warnings, "doubtful_or_novel": n_doubtful + np.nan_to_num(warnings["novelty"], nan=1.0)},
+        warnings={**warnings, "doubtful_or_novel": np.maximum(share, np.nan_to_num(warnings["novelty"], nan=1.0))},
         labels=labels,
     )
 

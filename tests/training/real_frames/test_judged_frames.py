@@ -212,7 +212,7 @@ def test_results_are_taken_back_as_arrays():
     entries = [
         entry("a", {"rings": True, "grazing": True}, ["rings"], ["halo"], grazing=0.75, weak=0.5),
         entry("b", {"rings": False, "grazing": False}, [], [], None, grazing=0.0, weak=0.5),
-        entry("b", {"two_fold": False}, ["two_fold"], ["halo", "rings"], 0.125, grazing=0.5, weak=0.5),
+        entry("b", {"two_fold": False}, ["two_fold"], ["halo", "rings"], 0.75, grazing=0.5, weak=0.5),
     ]
     frames = judged_frames(entries)
     assert frames.setups == ("a", "b", "b")
@@ -222,11 +222,11 @@ def test_results_are_taken_back_as_arrays():
     np.testing.assert_array_equal(frames.accepted.sum(axis=1), [1, 0, 1])
     np.testing.assert_array_equal(frames.scores[:, -1], [0.75, 0.0, 0.5])
     np.testing.assert_array_equal(frames.grazing, [True, False, False])
-    # One doubtful label and novelty 0.5; novelty that is not known is the greatest; two, and 0.125.
-    np.testing.assert_array_equal(frames.warnings["doubtful_or_novel"], [1.5, 1.0, 2.125])
+    # Novelty 0.5 and a tenth doubtful; novelty that is not known is the greatest; 0.75 and two tenths.
+    np.testing.assert_array_equal(frames.warnings["doubtful_or_novel"], [0.5, 1.0, 0.75])
     found = measure(frames, draws=0)
     assert found["labels"]["grazing"]["roc_area"] == {"value": 1.0, "interval": None}
-    assert found["finds_wrong_frames"]["doubtful_or_novel"]["against_accepted"]["value"] == 1
+    assert found["finds_wrong_frames"]["doubtful_or_novel"]["against_accepted"]["value"] == pytest.approx(2 / 3)
     # A model of ten labels: nothing is measured of grazing, but folds of grazing frames are.
     for one in entries:
         del one["scores"]["grazing"], one["doubtful"]
