@@ -27,7 +27,8 @@ UNCHANGED = {
     "counts_tenfold": "ten times the counts",
     "beamstop": "the beamstop masked, or not",
     "binned": "2 x 2 pixels summed",
-    "larger_detector": "on a detector 1.5 times as large",
+    "larger_detector": "on a detector 1.5 times as large, masked around",
+    "larger_continued": "on a detector 1.5 times as large, carried on",
 }
 
 
