@@ -237,7 +237,11 @@ _RECIPES = (
         version="0.4.0",
         purpose="mean of two networks of ring statistics, the bundle that is shipped",
         real_frames=_REAL_FRAMES,
-        architecture={},
+        architecture={
+            "rings": {"name": "several", "widths": [[32, 64, 96], [24, 48, 64]]},
+            "hidden": [256],
+            "outputs": len(ALL_LABELS),
+        },
         members=("rings", "rings-disturbed"),
         frames=_BEAMLINE_FRAMES,
         beamlines=True,

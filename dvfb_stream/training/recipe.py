@@ -198,7 +198,7 @@ def _joined(
     network, architecture = mean_of_rings([member.network for member in members.values()])
     recipe = dataclasses.replace(
         recipe,
-        architecture=architecture,
+        architecture=architecture,  # the preset's, where its members are those of the preset
         fitting=dataclasses.replace(recipe.fitting, precision=find_precision("float32", device)),
     )
     return finish(

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dvfb_stream.labels import ALL_LABELS, LABELS
+from dvfb_stream.models.networks import build_network, mean_of_rings
 from dvfb_stream.training import FittingSettings, preset
 from dvfb_stream.training.dataset import SimulatedDataset, StoredFrames, beamline_simulation, build
 from dvfb_stream.training.evaluation import predict
@@ -81,6 +82,14 @@ def test_the_default_learns_from_both_simulations():
     assert _dataset(recipe, "train").simulation == beamline_simulation()
     small = dataclasses.replace(recipe, frames={**recipe.frames, "train": 30})
     assert small.paper_frames == 10
+
+
+def test_the_default_is_the_mean_of_its_members():
+    recipe = preset("default")
+    members = [preset(name) for name in recipe.members]
+    assert {member.frames["train"] for member in members} == {recipe.frames["train"]}
+    _, architecture = mean_of_rings([build_network(member.architecture) for member in members])
+    assert architecture == recipe.architecture
 
 
 def test_ten_labels_are_given_to_networks_of_ten():

@@ -101,8 +101,8 @@ def judged_frames(entries: Sequence[Mapping[str, Any]]) -> JudgedFrames:
     Notes
     -----
     Further labels are measured where the model knows them and they are known of any frame. The warning
-    ``doubtful_or_novel`` is the larger of the share of the ten labels that are doubtful and novelty, both 0 to 1: many
-    doubts or an unfamiliar frame, either is a warning.
+    ``doubtful_or_novel`` is the larger of the share of the ten labels that are doubtful and novelty, both 0 to 1:
+    many doubts or an unfamiliar frame, either is a warning.
     """
     labels = tuple(
         label
@@ -131,7 +131,10 @@ def judged_frames(entries: Sequence[Mapping[str, Any]]) -> JudgedFrames:
         accepted=where("labels"),
         doubtful=doubtful,
         grazing=np.array([entry["truth"].get("grazing") is True for entry in entries]),
-        warnings={**warnings, "doubtful_or_novel": np.maximum(share, np.nan_to_num(warnings["novelty"], nan=1.0))},
+        warnings={
+            **warnings,
+            "doubtful_or_novel": np.maximum(share, np.nan_to_num(warnings["novelty"], nan=1.0)),
+        },
         labels=labels,
     )
 

@@ -226,7 +226,9 @@ def test_results_are_taken_back_as_arrays():
     np.testing.assert_array_equal(frames.warnings["doubtful_or_novel"], [0.5, 1.0, 0.75])
     found = measure(frames, draws=0)
     assert found["labels"]["grazing"]["roc_area"] == {"value": 1.0, "interval": None}
-    assert found["finds_wrong_frames"]["doubtful_or_novel"]["against_accepted"]["value"] == pytest.approx(2 / 3)
+    assert found["finds_wrong_frames"]["doubtful_or_novel"]["against_accepted"]["value"] == pytest.approx(
+        2 / 3
+    )
     # A model of ten labels: nothing is measured of grazing, but folds of grazing frames are.
     for one in entries:
         del one["scores"]["grazing"], one["doubtful"]
