@@ -54,6 +54,9 @@ TITLES: dict[str, str] = {
 }
 """What people read in tables and figures."""
 
+DIRECTED: tuple[str, ...] = ("symmetry_halo", "symmetry_rings", "two_fold", "four_fold", "six_fold")
+"""What a frame without any direction cannot have."""
+
 IMPLICATIONS: dict[str, str] = {"symmetry_halo": "halo", "symmetry_rings": "rings"}
 """A frame with the first label has the second by definition: an anisotropic halo is a halo."""
 

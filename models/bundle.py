@@ -26,7 +26,7 @@ from dvfb_stream.models.bundle_description import (
     LabelCalibration,
     read_description,
 )
-from dvfb_stream.models.decision import Decision
+from dvfb_stream.models.decision_numbers import Decision
 from dvfb_stream.models.kernel_head import KernelHeads
 from dvfb_stream.models.networks import AnnotationNetwork, build_network
 from dvfb_stream.models.novelty import Novelty, number_of_statistics

@@ -17,6 +17,9 @@ FORMAT = 3
 WITHOUT_DECISION = 2
 """The version before, which is read on: it has no `decision`."""
 
+OPERATING_POINTS = ("best_f1", "high_precision")
+"""Sets of thresholds that a bundle has."""
+
 LARGEST = 1e30
 """Magnitude of a calibration's numbers beyond which they are none; NaN is not below it either."""
 

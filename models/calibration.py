@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dvfb_stream.models.bundle_description import LabelCalibration
+from dvfb_stream.models.bundle_description import OPERATING_POINTS, LabelCalibration
 
-OPERATING_POINTS = ("best_f1", "high_precision")
-"""Sets of thresholds that a bundle has."""
+__all__ = ["OPERATING_POINTS", "fit_label", "probabilities"]
+
 PRECISION = 0.95
 """Of the second, on the frames of the calibration: simulated ones, except of an adapted label."""
 LEAST_ACCEPTED = 10

@@ -220,8 +220,8 @@ def _print_list(found: list[dict[str, Any]]) -> None:
 
 def print_sheet(description: BundleDescription, folder: Path) -> None:
     """Print the essentials of a bundle; facts that it does not state are left out."""
-    from dvfb_stream.models.calibration import OPERATING_POINTS
-    from dvfb_stream.models.decision import Decision, accepted_from
+    from dvfb_stream.models.bundle_description import OPERATING_POINTS
+    from dvfb_stream.models.decision_numbers import Decision, accepted_from
 
     facts = description.training
     scores = _at(facts, "test", "average_precision", _at(facts, "test", "output"))

@@ -12,7 +12,7 @@ from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.fbt.device import PRECISIONS
 from dvfb_stream.labels import ALL_LABELS, LABELS
-from dvfb_stream.models.decision import Decision
+from dvfb_stream.models.decision_numbers import Decision
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("steps", "one_cycle")

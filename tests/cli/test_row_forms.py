@@ -80,7 +80,8 @@ def test_an_order_that_does_not_stand_out_is_told_from_one_that_nobody_measured(
     assert all(TITLES[label] not in table for label in ALL_LABELS if label not in LABELS)
 
 
-def test_a_stack_has_columns_for_doubtful_labels_and_orders() -> None:
+def test_a_stack_has_columns_for_doubtful_labels_and_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     head, _, first, second, failed = written(
         "table", SURE, OLD, Annotation.failed("no pixel", model=MODEL)
     ).splitlines()[2:7]

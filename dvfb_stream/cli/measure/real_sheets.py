@@ -16,8 +16,7 @@ from dvfb_stream.cli.measure.aims import (
     Aim,
 )
 from dvfb_stream.cli.measure.sheets import Sheet, circumstances
-from dvfb_stream.labels import LABELS, TITLES
-from dvfb_stream.training.real_frames.invariance import OF_NO_TWIN
+from dvfb_stream.labels import DIRECTED, LABELS, TITLES
 
 Statistic = Mapping[str, Any]
 
@@ -155,7 +154,7 @@ def invariance_sheet(results: Mapping[str, Any]) -> Sheet:
             + "".join(
                 f" {outcome['name']} ({outcome['setup']}): {', '.join(labels)}."
                 for outcome in results["outcomes"]
-                if (labels := [label for label in OF_NO_TWIN if label in (outcome["twin"] or ())])
+                if (labels := [label for label in DIRECTED if label in (outcome["twin"] or ())])
             ),
             *_changes(results["outcomes"]),
             *(

@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.errors import FrameError, GeometryError
 from dvfb_stream.frames import Frame
-from dvfb_stream.labels import ALL_LABELS, LABELS
+from dvfb_stream.labels import ALL_LABELS, DIRECTED, LABELS
 from dvfb_stream.training.real_frames.alterations import isotropic_twin, settle
 from dvfb_stream.training.real_frames.setups import DRAWS, setup_weights, with_interval
 from dvfb_stream.training.real_frames.ways import ALTERATIONS, THOROUGH, Ways, draws_of
 from dvfb_stream.training.real_frames.weighted_scores import weighted_share
 
-OF_NO_TWIN = ("symmetry_halo", "symmetry_rings", "two_fold", "four_fold", "six_fold")
-"""Labels that an isotropic frame cannot have."""
-_OF_NO_TWIN = frozenset(OF_NO_TWIN)
+_OF_NO_TWIN = frozenset(DIRECTED)
 _OF_THE_TEN = frozenset(LABELS)
 
 Annotate = Callable[[Sequence[Frame]], Sequence[Annotation]]
@@ -200,7 +198,7 @@ def _isotropic(outcomes: Sequence[Mapping[str, Any]], draws: int) -> dict[str, A
         ),
         "labels": {
             label: _statistic(setups, [label in outcome["twin"] for outcome in twins], draws)["value"]
-            for label in OF_NO_TWIN
+            for label in DIRECTED
         },
     }
 
