@@ -389,7 +389,7 @@ class Annotator(FrameAnnotator):
         return decide(stated, evidence, known, novelties, thresholds, decision, adapted=self._adapted)
 
     def _judged(self, logits: NDArray[np.float32], features: NDArray[np.float32]) -> ArrayLike:
-        """Return what calibration turns into probabilities, (B, 10): logits, or the decisions of kernel heads."""
+        """Return what calibration turns into probabilities, (B, L): logits, or the decisions of kernel heads."""
         heads = self._bundle.heads
         return logits if heads is None else heads.in_place_of(logits, features)
 

@@ -35,13 +35,13 @@ MEASURED_LABELS = DIRECTED
 """Decided by what is measured; in the order of `dvfb_stream.azimuthal.evidence.Evidence.labels`."""
 PLACES = [LABELS.index(label) for label in MEASURED_LABELS]
 EMPTY = ALL_LABELS.index("empty")
-SHOWN = [k for k, label in enumerate(ALL_LABELS) if label not in ("empty", "weak", "saturated", "misaligned")]
-"""What an empty frame has not."""
 ORIENTED, TEXTURED = ALL_LABELS.index("rings_oriented"), ALL_LABELS.index("symmetry_rings")
 LEAST_EVIDENCE = 0.05
 """Below, evidence is none: a twentieth of what the eye sees."""
 NOT_GATED = ("empty", "weak", "saturated", "misaligned")
 """What is said of a frame's quality holds however novel it is."""
+SHOWN = [k for k, label in enumerate(ALL_LABELS) if label not in NOT_GATED]
+"""What an empty frame has not."""
 SUREST = 1e-6
 """Nearest to 0 and 1 that a network's probability counts."""
 
@@ -85,8 +85,6 @@ def joined(
         + decision.offset
     )
     scores[:, PLACES] = np.where(known[:, None], 1 / (1 + np.exp(-x)), stated[:, PLACES])
-    if scores.shape[1] > ORIENTED:  # the same by definition
-        scores[:, ORIENTED] = scores[:, TEXTURED]
     return scores
 
 
@@ -117,6 +115,11 @@ def decide(
     """
     alone = np.zeros(stated.shape[1], dtype=bool) if adapted is None else adapted
     scores = np.where(alone, stated, joined(stated, evidence, known, decision))
+    same = (
+        scores.shape[1] > ORIENTED and not alone[ORIENTED]
+    )  # oriented rings are textured ones, by definition
+    if same:
+        scores[:, ORIENTED] = scores[:, TEXTURED]
     reached = scores >= thresholds
     contradicted, unknown = np.zeros(scores.shape, dtype=bool), np.zeros(scores.shape, dtype=bool)
     apart = np.abs(stated[:, PLACES] - evidence / (1 + evidence)) > decision.contradiction
@@ -127,7 +130,7 @@ def decide(
     contradicted, unknown = contradicted & ~alone, unknown & ~alone
     accepted = reached & ~contradicted & ~unknown & ~novel & ~_excluded(scores, reached)
     doubtful = ~accepted & (reached | contradicted | (scores >= decision.doubtful_from))
-    if scores.shape[1] > ORIENTED:
+    if same:
         for decided in (accepted, doubtful):
             decided[:, ORIENTED] = decided[:, TEXTURED]
     return Decided(scores, accepted, doubtful)

@@ -228,64 +228,53 @@ _DISTURBED_FITTING = dataclasses.replace(
 )
 """As other beamlines would have the same patterns."""
 
-_BEAMLINE_FRAMES = {"train": 36_000, "validation": 3_000, "test": 3_000}
-_PAPER_SHARE = 1 / 3
+_RINGS = Recipe(
+    name="rings",
+    version="0.4.0",
+    purpose="ring statistics, the first member of the default",
+    real_frames=_REAL_FRAMES,
+    architecture={
+        "rings": {"name": "compact", "widths": [32, 64, 96]},
+        "hidden": [128],
+        "dropout": 0.3,
+        "outputs": len(ALL_LABELS),
+    },
+    fitting=_RINGS_FITTING,
+    frames={"train": 36_000, "validation": 3_000, "test": 3_000},
+    beamlines=True,
+    decision=DECISION,
+    paper_share=1 / 3,
+)
 
 _RECIPES = (
-    Recipe(
+    dataclasses.replace(
+        _RINGS,
         name="default",
-        version="0.4.0",
         purpose="mean of two networks of ring statistics, the bundle that is shipped",
-        real_frames=_REAL_FRAMES,
         architecture={
             "rings": {"name": "several", "widths": [[32, 64, 96], [24, 48, 64]]},
             "hidden": [256],
             "outputs": len(ALL_LABELS),
         },
+        fitting=FittingSettings(),
         members=("rings", "rings-disturbed"),
-        frames=_BEAMLINE_FRAMES,
-        beamlines=True,
-        decision=DECISION,
-        paper_share=_PAPER_SHARE,
     ),
-    Recipe(
-        name="rings",
-        version="0.4.0",
-        purpose="ring statistics, the first member of the default",
-        real_frames=_REAL_FRAMES,
-        architecture={
-            "rings": {"name": "compact", "widths": [32, 64, 96]},
-            "hidden": [128],
-            "dropout": 0.3,
-            "outputs": len(ALL_LABELS),
-        },
-        fitting=_RINGS_FITTING,
-        frames=_BEAMLINE_FRAMES,
-        beamlines=True,
-        decision=DECISION,
-        paper_share=_PAPER_SHARE,
-    ),
-    Recipe(
+    _RINGS,
+    dataclasses.replace(
+        _RINGS,
         name="rings-disturbed",
-        version="0.4.0",
         purpose="ring statistics, disturbed while it learns, the second member of the default",
-        real_frames=_REAL_FRAMES,
         architecture={
             "rings": {"name": "compact", "widths": [24, 48, 64]},
             "hidden": [128],
             "outputs": len(ALL_LABELS),
         },
         fitting=_DISTURBED_FITTING,
-        frames=_BEAMLINE_FRAMES,
-        beamlines=True,
-        decision=DECISION,
-        paper_share=_PAPER_SHARE,
     ),
-    Recipe(
+    dataclasses.replace(
+        _RINGS,
         name="rings-and-coefficients",
-        version="0.4.0",
         purpose="ring statistics, and coefficients without the orientation of the frame, each with a head of its own",
-        real_frames=_REAL_FRAMES,
         architecture={
             "rings": {"name": "compact", "widths": [24, 48, 64]},
             "coefficient": {"name": "invariant", "widths": [16, 32, 48, 48]},
@@ -293,11 +282,6 @@ _RECIPES = (
             "outputs": len(ALL_LABELS),
             "heads": True,
         },
-        fitting=_RINGS_FITTING,
-        frames=_BEAMLINE_FRAMES,
-        beamlines=True,
-        decision=DECISION,
-        paper_share=_PAPER_SHARE,
     ),
     Recipe(
         name="compact",

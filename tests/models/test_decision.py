@@ -9,7 +9,6 @@ from dvfb_stream.models.decision import (
     Decision,
     accepted_from,
     decide,
-    joined,
 )
 
 DECISION = Decision(
@@ -138,7 +137,7 @@ def test_no_label_is_both_and_joining_keeps_order():
     oriented, textured = ALL_LABELS.index("rings_oriented"), ALL_LABELS.index("symmetry_rings")
     for given in (found.accepted, found.doubtful):
         np.testing.assert_array_equal(given[:, oriented], given[:, textured])
-    more = joined(stated, evidence * 2, known, DECISION)
+    more = decide(stated, evidence * 2, known, novelty, np.zeros(len(ALL_LABELS)), DECISION).scores
     assert (more >= found.scores - 1e-12).all()
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dvfb_stream.cli.measure.aims import OF_ALTERATIONS, OF_REAL_FRAMES, Aim
-from dvfb_stream.cli.measure.real_sheets import ALTERATIONS, SHARES
+from dvfb_stream.cli.measure.real_sheets import SHARES
 from dvfb_stream.errors import MissingExtraError
 from dvfb_stream.labels import TITLES
+from dvfb_stream.training.real_frames.card_section import ALTERATIONS
 
 try:
     from matplotlib.figure import Figure

@@ -17,6 +17,7 @@ from dvfb_stream.cli.measure.aims import (
 )
 from dvfb_stream.cli.measure.sheets import Sheet, circumstances
 from dvfb_stream.labels import DIRECTED, LABELS, TITLES
+from dvfb_stream.training.real_frames.card_section import ALTERATIONS, stated
 
 Statistic = Mapping[str, Any]
 
@@ -29,18 +30,6 @@ SHARES = {
     "coverage": "Known labels that are decided, not doubtful",
     "all_right_decided": "Frames with every decided label right",
 }
-ALTERATIONS = {
-    "symmetries": "turned and mirrored, exactly",
-    "rotations": "turned by any angle",
-    "centre_off": "centre off by 3 pixels",
-    "counts_tenth": "a tenth of the counts",
-    "counts_tenfold": "ten times the counts",
-    "scaled": "values scaled by 0.1 and 10",
-    "beamstop": "beamstop masked, or not masked",
-    "binned": "2 x 2 pixels summed",
-    "larger_detector": "on a detector 1.5 times as large, masked around",
-    "larger_continued": "on a detector 1.5 times as large, carried on",
-}
 COUNTS = ("have_it", "have_it_not", "right", "wrong", "missed", "doubtful")
 MOST_TOLD = 12
 """Frames that are named beneath the table, those that change most; all are in the results' `outcomes`."""
@@ -49,16 +38,6 @@ WARNINGS = {
     "fit_residual": "Fit residual",
     "doubtful_or_novel": "Share of doubtful labels, or novelty if that is larger,",
 }
-
-
-def stated(found: Statistic) -> str:
-    """Return a statistic with its interval."""
-    if found["value"] is None:
-        return ""
-    if found["interval"] is None:
-        return f"{found['value']:.2f}"
-    low, high = found["interval"]
-    return f"{found['value']:.2f} ({low:.2f} to {high:.2f})"
 
 
 def real_sheet(results: Mapping[str, Any]) -> Sheet:

@@ -19,17 +19,19 @@ OVER_ALL = {
     "mean_average_precision": "mean average precision",
     "expected_calibration_error": "calibration error",
 }
-UNCHANGED = {
-    "symmetries": "turned by quarters and mirrored",
+ALTERATIONS = {
+    "symmetries": "turned and mirrored, exactly",
     "rotations": "turned by any angle",
-    "centre_off": "the centre off by 3 pixels",
+    "centre_off": "centre off by 3 pixels",
     "counts_tenth": "a tenth of the counts",
     "counts_tenfold": "ten times the counts",
-    "beamstop": "the beamstop masked, or not",
+    "scaled": "values scaled by 0.1 and 10",
+    "beamstop": "beamstop masked, or not masked",
     "binned": "2 x 2 pixels summed",
     "larger_detector": "on a detector 1.5 times as large, masked around",
     "larger_continued": "on a detector 1.5 times as large, carried on",
 }
+"""What is done to frames, in the words of cards and tables."""
 
 
 def stated(found: Results) -> str:
@@ -126,7 +128,7 @@ def _unchanged(results: Results) -> str:
         "| --- | --- |",
     ]
     for name, found in results["alterations"].items():
-        lines.append(f"| {UNCHANGED.get(name, name)} | {stated(found['unchanged'])} |")
+        lines.append(f"| {ALTERATIONS.get(name, name)} | {stated(found['unchanged'])} |")
     twins = stated(results["isotropic"]["fold_or_symmetry"])
     lines += ["", f"Isotropic twins, which have no direction, with a fold or symmetry label: {twins}."]
     return "\n".join(lines)
