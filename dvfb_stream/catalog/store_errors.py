@@ -1,0 +1,30 @@
+"""Why rows could not be stored: because of now, or for good."""
+
+from __future__ import annotations
+
+from dvfb_stream.errors import DvfbError
+
+
+class StoreUnavailableError(DvfbError):
+    """Tiled does not answer, or not now: the same call may succeed later.
+
+    No connection, a timeout, an answer cut short, HTTP 408, 409, 425, 429 or 5xx, a writer beside this one that does
+    not end, or rows that were not there when they were read back.
+    """
+
+
+class StoreRefusedError(DvfbError):
+    """Tiled will never take this as it is: the same call fails again.
+
+    Attributes
+    ----------
+    reason
+        What was refused, without the cure.
+    everything
+        True where nothing at all can be written (HTTP 401 and 403: the key); False where it is this run alone.
+    """
+
+    def __init__(self, reason: str, *, everything: bool, cure: str = "") -> None:
+        super().__init__(f"{reason}; {cure}" if cure else reason)
+        self.reason = reason
+        self.everything = everything
