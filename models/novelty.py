@@ -14,8 +14,8 @@ STATISTICS = 7
 """Numbers that `statistics_of` returns for a frame."""
 NEARLY_FULL = 254.0
 """Of 255: the detector's limit."""
-FRAMES_IN_CACHE = 8
-"""Whose statistics are computed at a time: 2 MB, gone over a dozen times, are kept near by a processor."""
+FRAMES_IN_CACHE = 2
+"""Whose statistics are computed at a time: half a megabyte, gone over a dozen times, stays near a processor."""
 REGULARISATION = 0.1
 """C of the logistic regression."""
 QUANTILES = 513
@@ -32,7 +32,7 @@ def statistics_of(images: Tensor, masks: Tensor) -> Tensor:
     images
         (B, 256, 256) float32 views, 0..255, 0 where invalid.
     masks
-        (B, 256, 256) bool, True = valid.
+        (B, 256, 256) bool, True = valid; or (1, 256, 256), the same for all.
 
     Returns
     -------
@@ -40,29 +40,61 @@ def statistics_of(images: Tensor, masks: Tensor) -> Tensor:
         (B, 7): mean and deviation over valid pixels, logarithms of the shares of empty and of full pixels, and
         logarithms of the mean steps along rows and along columns over the deviation, and over each other.
     """
-    few = zip(torch.split(images, FRAMES_IN_CACHE), torch.split(masks, FRAMES_IN_CACHE), strict=True)
-    return torch.cat([_statistics_of_few(*part) for part in few])
+    same = _Seen.of(masks) if len(masks) == 1 else None
+    parts = [
+        slice(start, start + FRAMES_IN_CACHE) for start in range(0, max(len(images), 1), FRAMES_IN_CACHE)
+    ]
+    return torch.cat([_statistics_of_few(images[part], same or _Seen.of(masks[part])) for part in parts])
 
 
-def _statistics_of_few(images: Tensor, masks: Tensor) -> Tensor:
-    # Sums are of float32 throughout: torch counts booleans ten times as slowly.
-    valid = masks.to(images.dtype)
-    counts = valid.sum((1, 2)).clamp_min(1.0)
-    mean = images.sum((1, 2)) / counts
-    centred = (images - mean[:, None, None]).mul_(valid)
-    deviation = torch.linalg.vector_norm(centred, dim=(1, 2)) / counts.sqrt()
-    empty = (counts - (images > 0).to(images.dtype).sum((1, 2))) / counts
-    full = (images >= NEARLY_FULL).to(images.dtype).sum((1, 2)) / counts
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """What masks leave of views: 1 where a pixel, or both of a pair, is valid, else 0, and how many are."""
 
-    def step(dim: int) -> Tensor:
-        length = images.shape[dim] - 1
-        both = valid.narrow(dim, 0, length) * valid.narrow(dim, 1, length)
-        difference = (images.narrow(dim, 1, length) - images.narrow(dim, 0, length)).mul_(both)
-        total: Tensor = torch.linalg.vector_norm(difference, ord=1, dim=(1, 2))
-        return total / both.sum((1, 2)).clamp_min(1.0) + 0.05
+    pixels: Tensor
+    """(B, pixels), rows one after the other."""
+    counts: Tensor
+    """(B,), at least 1."""
+    beside: Mapping[int, Tensor]
+    """By how many places two pixels are apart: 1 along rows, a row's length along columns; (B, pixels - apart)."""
 
-    across, down = step(2), step(1)
-    statistics: Tensor = torch.stack(
+    @classmethod
+    def of(cls, masks: Tensor) -> _Seen:
+        """Return it for (B, rows, columns); sums are of float32: torch counts booleans ten times as slowly."""
+        valid = masks.float()
+        pixels, columns = valid.flatten(1), masks.shape[2]
+        along_rows = valid.clone()
+        along_rows[:, :, -1] = 0  # what comes after the last of a row is not beside it
+        return cls(
+            pixels,
+            pixels.sum(1).clamp_min(1.0),
+            {
+                1: along_rows.flatten(1)[:, :-1] * pixels[:, 1:],
+                columns: pixels[:, :-columns] * pixels[:, columns:],
+            },
+        )
+
+
+FULL = float(np.nextafter(np.float32(NEARLY_FULL), np.float32(0)))
+
+
+def _statistics_of_few(images: Tensor, seen: _Seen) -> Tensor:
+    pixels = images.flatten(1)
+    # One after the other in the same memory: new memory costs as much as what is done in it.
+    memory = torch.empty_like(pixels)
+    mean = pixels.sum(1) / seen.counts
+    torch.sub(pixels, mean[:, None], out=memory).mul_(seen.pixels)
+    deviation = torch.linalg.vector_norm(memory, dim=1) / seen.counts.sqrt()
+    empty = (seen.counts - torch.sign(pixels, out=memory).sum(1)) / seen.counts
+    full = torch.clamp(pixels, min=FULL, out=memory).sub_(FULL).sign_().sum(1) / seen.counts
+
+    def step(apart: int) -> Tensor:
+        both = seen.beside[apart]
+        difference = torch.sub(pixels[:, apart:], pixels[:, :-apart], out=memory[:, :-apart])
+        return difference.mul_(both).abs_().sum(1) / both.sum(1).clamp_min(1.0) + 0.05
+
+    across, down = step(1), step(images.shape[2])
+    return torch.stack(
         [
             mean / 50.0,
             deviation / 50.0,
@@ -74,7 +106,6 @@ def _statistics_of_few(images: Tensor, masks: Tensor) -> Tensor:
         ],
         dim=1,
     )
-    return statistics
 
 
 INVARIANT_STATISTICS = 6

@@ -79,6 +79,14 @@ def test_statistics_are_those_of_the_valid_pixels():
         np.testing.assert_allclose(seen, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_one_mask_may_stand_for_all():
+    rng = np.random.default_rng(3)
+    mask = torch.from_numpy(rng.random((1, 256, 256)) > 0.3)
+    images = torch.from_numpy(rng.random((5, 256, 256)).astype(np.float32) * 260).clamp(max=255) * mask
+    expected = statistics_of(images, mask.expand(5, -1, -1))
+    torch.testing.assert_close(statistics_of(images, mask), expected, rtol=0, atol=0)
+
+
 def test_inputs_are_finite_for_whatever_a_view_may_be():
     images = torch.stack([torch.zeros(256, 256), torch.full((256, 256), 255.0)])
     masks = torch.zeros(2, 256, 256, dtype=torch.bool)
