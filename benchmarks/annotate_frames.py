@@ -2,16 +2,18 @@
 
     python -m benchmarks.annotate_frames [--model default] [--beside FOLDER ...] > benchmarks/results/NAME.json
 
-All figures are seconds per frame on this machine, medians over rounds in which all stages take turns; compare ratios.
+All figures are seconds per frame on this machine, the least over rounds in which all stages take turns; compare
+ratios. Beside what annotates stands what did before: the network as it was trained, and batches that are not divided
+among the processor's cores. `--cpu-seconds` counts what the process computes instead of what the clock says, which
+tells little on a machine that others use.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,9 @@ from dvfb_stream import Annotator, Frame
 from dvfb_stream.azimuthal.orders import AzimuthalOrders
 from dvfb_stream.fbt import FourierBessel
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
+from dvfb_stream.models.folded import folded
 from dvfb_stream.models.network_cost import cost_of
+from dvfb_stream.models.networks import AnnotationNetwork
 from dvfb_stream.models.novelty import statistics_of
 from dvfb_stream.view import ViewResampler, counts_of
 
@@ -40,8 +44,23 @@ def frames(count: int) -> list[Frame]:
     return [Frame(pixels, geometry) for pixels in exposures(count)]
 
 
+class Undivided:
+    """In place of an annotator's lanes: all of a batch by the thread that annotates."""
+
+    def map(self, work: Callable[[Sequence[Any]], Sequence[Any]], items: Sequence[Any]) -> list[Any]:
+        """Return what `work` makes of all items."""
+        return list(work(items))
+
+
+def annotator_before(bundle: Bundle) -> Annotator:
+    """Return an annotator that annotates as before networks were folded and batches divided."""
+    annotator = Annotator(bundle, device="cpu")
+    annotator._network, annotator._lanes = bundle.network.eval(), Undivided()  # type: ignore[assignment]
+    return annotator
+
+
 def network_of(
-    bundle: Bundle,
+    network: AnnotationNetwork,
     images: torch.Tensor,
     masks: torch.Tensor,
     coefficients: torch.Tensor,
@@ -50,7 +69,6 @@ def network_of(
     bfloat16: bool,
 ) -> Callable[[], object]:
     """Return what a network does with a batch: its input and its logits."""
-    network = bundle.network.eval()
 
     @torch.inference_mode()
     def run() -> object:
@@ -61,22 +79,26 @@ def network_of(
     return run
 
 
-def in_turns(stages: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median duration of each stage, after one run for warmth."""
-    durations: dict[str, list[float]] = {name: [] for name in stages}
+def in_turns(
+    stages: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float]
+) -> dict[str, float]:
+    """Least duration of each stage, after one run for warmth."""
+    least = dict.fromkeys(stages, float("inf"))
     for number in range(rounds + 1):
         for name, work in stages.items():
-            started = time.perf_counter()
+            started = clock()
             work()
             if number:
-                durations[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in durations.items()}
+                least[name] = min(least[name], clock() - started)
+    return least
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Time all stages, and the networks of other bundles."""
     annotator = Annotator.load(options.model, device="cpu")
     bundles = {name: load_bundle(find_bundle(name)) for name in (options.model, *options.beside)}
+    before = annotator_before(bundles[options.model])
+    clock = time.process_time if options.cpu_seconds else time.perf_counter
     taken = frames(options.frames)
 
     resampler = ViewResampler(taken[0].geometry)
@@ -102,15 +124,18 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "view": lambda part=part: [resampler.view(frame.pixels) for frame in taken[part]],
             "coefficients": lambda part=part: plan.estimate(images[part]),
             "rings": lambda part=part: orders.examine(counts[part]),
-            "novelty_statistics": lambda part=part: statistics_of(images[part], masks[part]),
+            "novelty_statistics": lambda part=part: statistics_of(images[part], masks[:1]),
             "annotate": lambda part=part: annotator.annotate(taken[part]),
+            "annotate before": lambda part=part: before.annotate(taken[part]),
         }
         for bundle in bundles.values():
+            name, network = bundle.description.name, bundle.network.eval()
+            stages[f"network {name}"] = network_of(folded(network), *batch, bfloat16=False)
             for precision in ("float32", "bfloat16"):
-                stages[f"network {bundle.description.name} {precision}"] = network_of(
-                    bundle, *batch, bfloat16=precision == "bfloat16"
+                stages[f"network {name} as trained, {precision}"] = network_of(
+                    network, *batch, bfloat16=precision == "bfloat16"
                 )
-        measured = in_turns(stages, options.rounds)
+        measured = in_turns(stages, options.rounds, clock)
         batches[str(size)] = {
             "seconds_per_frame": {stage: value / size for stage, value in measured.items()},
             "frames_per_second": size / measured["annotate"],
@@ -120,6 +145,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "what": f"{SHAPE[0]} x {SHAPE[1]} int32 frames of one geometry; annotate is all of it",
         "model": str(annotator.identity),
         "threads": torch.get_num_threads(),
+        "clock": "seconds of all cores together" if options.cpu_seconds else "seconds",
         "batches": batches,
         "networks": {
             name: {"multiply_adds": cost.multiply_adds, "parameters": cost.parameters}
@@ -138,5 +164,9 @@ if __name__ == "__main__":
         model="default",
         beside={"nargs": "*", "default": [], "help": "other bundles, whose networks are timed too"},
         frames=64,
-        rounds=7,
+        rounds=15,
+        cpu_seconds={
+            "action": "store_true",
+            "help": "count the process's own seconds, of all cores together",
+        },
     )

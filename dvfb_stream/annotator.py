@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,7 +30,9 @@ from dvfb_stream.metrics import Stage
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
 from dvfb_stream.models.calibration import OPERATING_POINTS, probabilities
 from dvfb_stream.models.decision import MEASURED_LABELS, Decided, Decision, accepted_from, decide
+from dvfb_stream.models.folded import folded
 from dvfb_stream.models.novelty import novelty_inputs
+from dvfb_stream.processor_lanes import ProcessorLanes
 from dvfb_stream.remarks import mostly_masked, too_little
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE, View, ViewResamplers
 
@@ -40,6 +42,9 @@ ESTIMATOR_CACHE_BYTES = 1 << 30
 INFERENCE_FRAMES = 64
 """Frames that go through estimate and network together, however many share a geometry: each takes 1.5 MB on the
 way, and larger batches are no faster on a processor."""
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 NEVER = 2.0
 """Threshold of a label that is never accepted: no probability is as large, and documents hold only finite numbers."""
@@ -131,8 +136,7 @@ class Annotator(FrameAnnotator):
         self._identity = bundle.identity
         self.device = find_device(device)
         # The bundle's own stays on the CPU: from a lost device nothing can be fetched.
-        network = bundle.network if self.device.type == "cpu" else copy.deepcopy(bundle.network)
-        self._network = network.to(self.device).eval()
+        self._network = folded(bundle.network).to(self.device)
         self._calibrations = bundle.calibrations
         heads = () if bundle.heads is None else bundle.heads.labels
         self.thresholds = {
@@ -146,6 +150,7 @@ class Annotator(FrameAnnotator):
             self._fbt, self._views, device=self.device, max_bytes=estimator_cache_bytes
         )
         self._azimuthal = AzimuthalCache(self._views)
+        self._lanes = ProcessorLanes()
         self._report: StageReport | None = None
         self._transfer: GpuTransfer | None = None
 
@@ -230,7 +235,7 @@ class Annotator(FrameAnnotator):
         FrameError
             When `frames` is no list of frames: what is no frame in a list gets a reason like any other.
         """
-        prepared = [self.prepare(frame) for frame in listed(frames)]
+        prepared = self._divided(lambda some: [self.prepare(frame) for frame in some], listed(frames))
         return self.annotate_prepared(prepared, keep_coefficients=keep_coefficients)
 
     def prepare(self, frame: Frame) -> Prepared:
@@ -281,13 +286,16 @@ class Annotator(FrameAnnotator):
         """
         if self.device.type != "cpu":
             self.device = torch.device("cpu")
-            self._network = self._bundle.network.eval()
+            self._network = folded(self._bundle.network)
             self._estimators = self._estimators.on(self.device)
             self._transfer = None
         return str(self.device)
 
     def report_stages(self, report: StageReport | None) -> None:
-        """Report each view, and estimate and network of each batch, from the thread that did the work."""
+        """Report each view, and estimate and network of each batch, from the thread that did the work.
+
+        Of a batch that is divided among the processor's cores each part is reported.
+        """
         self._report = report
 
     def infer(self, prepared: Sequence[Prepared]) -> list[Inferred | FrameError | GeometryError]:
@@ -309,13 +317,19 @@ class Annotator(FrameAnnotator):
                 continue
             for start in range(0, len(indices), INFERENCE_FRAMES):
                 some = indices[start : start + INFERENCE_FRAMES]
-                frames = [prepared[i] for i in some]
-                results.update(zip(some, self._infer(estimator, frames), strict=True))
+                found = self._divided(partial(self._infer, estimator), [prepared[i] for i in some])
+                results.update(zip(some, found, strict=True))
         return [results[index] for index in range(len(prepared))]
 
     def estimator_of(self, view: View, geometry: Geometry) -> FourierBessel:
         """Return the estimator of a view; GeometryError where no basis function reaches its valid pixels."""
         return self._estimators.get(view, geometry)
+
+    def _divided(
+        self, work: Callable[[Sequence[_Item]], Sequence[_Result]], items: Sequence[_Item]
+    ) -> list[_Result]:
+        """Return what `work` makes of frames, divided among the processor's cores where that is what computes."""
+        return self._lanes.map(work, items) if self.device.type == "cpu" else list(work(items))
 
     @torch.inference_mode()
     def _infer(self, estimator: FourierBessel, prepared: Sequence[Prepared]) -> list[Inferred | FrameError]:
@@ -335,7 +349,7 @@ class Annotator(FrameAnnotator):
         logits, hidden = self._network(self._network.prepare(images, masks, coefficients, rings))
         features = hidden.cpu().numpy()
         novelties = self._bundle.novelty.novelty(
-            novelty_inputs(hidden, images, masks, invariant=self._network.invariant)
+            novelty_inputs(hidden, images, masks[:1], invariant=self._network.invariant)
         )
         stated = probabilities(self._judged(logits.cpu().numpy(), features), self._calibrations)
         decided = self._decided(stated, measured, novelties)

@@ -23,7 +23,7 @@ ISOLATED = 0.6
 
 
 class AzimuthalCache:
-    """Measures of any geometry's views; for one thread at a time.
+    """Measures of any geometry's views; for one thread at a time, or several with views of one geometry and mask.
 
     Parameters
     ----------
