@@ -9,11 +9,12 @@ from typing import Any
 
 from dvfb_stream.errors import GeometryError
 from dvfb_stream.frames import Geometry
+from dvfb_stream.shown_part import ShownPart
 
 GRID_STEPS = 4096
-"""Steps along a detector's longer side of the grid on which centres lie that frames are annotated with: a step is a
-16th of a pixel of the view, a quarter of a pixel of a detector of 1000. An estimator of its own for each centre would
-take a second a frame."""
+"""Steps along the longer side of what a view shows, of the grid on which centres lie that frames are annotated with.
+A step is a 16th of a pixel of the view, a quarter of a pixel of a detector of 1000. An estimator of its own for each
+centre would take a second a frame."""
 
 
 Centre = tuple[float, float]
@@ -37,10 +38,13 @@ class MovingGeometry:
             return str(error)
 
 
-def on_grid(centre: Centre, shape: tuple[int, int]) -> Centre:
-    """Return the point of the grid of a detector of `shape` that is next to a centre (x, y)."""
-    step = max(shape) / GRID_STEPS
-    x, y = (step * math.floor(value / step + 0.5) for value in centre)
+def on_grid(centre: Centre, part: ShownPart) -> Centre:
+    """Return the point that is next to a centre (x, y), of the grid of the part of a detector that a view shows."""
+    step = max(part.shape) / GRID_STEPS
+    x, y = (
+        first + step * math.floor((value - first) / step + 0.5)
+        for value, first in zip(centre, (part.columns.start, part.rows.start), strict=True)
+    )
     return x, y
 
 

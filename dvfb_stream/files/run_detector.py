@@ -15,6 +15,7 @@ from dvfb_stream.files.described_shape import described_shape
 from dvfb_stream.files.detector import Detector
 from dvfb_stream.files.moving_centre import Centre, MovingGeometry, number_in, on_grid
 from dvfb_stream.frames import Geometry
+from dvfb_stream.shown_part import without_margins
 
 MOST_CENTRES = 64
 """Kept: a mask of a megapixel is hashed in a millisecond, and a scan that moves the detector comes back."""
@@ -90,10 +91,11 @@ class RunDetector:
         if places.in_events and all(key in data_keys for key in places.in_events):
             find = partial(_centre, places, start, descriptor)
             # Once, for what can be wrong before an event has come: shapes, masks, units.
-            agreed = self._at(BeamCentre(x=0.0, y=0.0, unit=places.unit), shape).shape
+            agreed = self._at(BeamCentre(x=0.0, y=0.0, unit=places.unit), shape)
+            part = without_margins(agreed)
             return MovingGeometry(
-                read=lambda data: self._in_pixels(find, data, agreed),
-                near=lambda centre: self._near(centre, agreed, places),
+                read=lambda data: self._in_pixels(find, data, agreed.shape),
+                near=lambda centre: self._near(on_grid(centre, part), agreed.shape, places),
             )
         centre = _centre(places, start, descriptor, {})
         if centre is not None:
@@ -121,7 +123,7 @@ class RunDetector:
         return self._detector.in_pixels(centre, shape)
 
     def _near(self, centre: Centre, shape: tuple[int, int], places: BeamCentrePlaces) -> Geometry:
-        x, y = on_grid(centre, shape)
+        x, y = centre
         return self._at(BeamCentre(x=x, y=y, source=f"{places.center_x}, {places.center_y}"), shape)
 
 

@@ -1,8 +1,8 @@
 """What the networks see of a frame: a square log-intensity image with its own mask and beam centre.
 
-Any detector becomes one size: the frame is scaled, keeping its proportions, until its longer side fills the view,
-and laid in the middle; what it does not cover is invalid. Each view pixel is the mean of the valid detector pixels
-under it, weighted by the area they share with it.
+Any detector becomes one size: masked margins are cut off, and what is left is scaled, keeping its proportions, until
+its longer side fills the view, and laid in the middle; what it does not cover is invalid. Each view pixel is the mean
+of the valid detector pixels under it, weighted by the area they share with it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import FrameError
 from dvfb_stream.frames import COUNT_KINDS, Frame, Geometry, InvalidValues, plain_array
 from dvfb_stream.invalid_pixels import PILATUS_MARKERS, InvalidPixels, invalid_pixels
+from dvfb_stream.shown_part import longer_side, shown_part
 from dvfb_stream.view.bands import Areas
 from dvfb_stream.view.count_scale import COUNTS, CountScale, ScaleSource, count_scale
 from dvfb_stream.view.masked_sums import FrameSums, Sums
@@ -74,22 +75,26 @@ class ViewResampler:
     def __init__(self, geometry: Geometry, size: int = VIEW_SIZE) -> None:
         self.geometry = geometry
         self.size = size
-        rows, columns = geometry.shape
-        # In widths of a pixel, in which a pixel is as high as the aspect says.
-        scale = max(rows * geometry.pixel_aspect, columns) / size
-        self.scale_x, self.scale_y = scale, scale / geometry.pixel_aspect
+        self._part = shown_part(geometry)
+        self._shown = shown = self._part.geometry(geometry)
+        rows, columns = shown.shape
+        scale = longer_side(shown.shape, shown.pixel_aspect) / size
+        self.scale_x, self.scale_y = scale, scale / shown.pixel_aspect
         top, left = (size - rows / self.scale_y) / 2, (size - columns / self.scale_x) / 2
         # Edges, not centres, are what scaling keeps in place: the first pixel's edge lies at -1/2.
-        self.center_x = (geometry.center_x + 0.5) / self.scale_x + left - 0.5
-        self.center_y = (geometry.center_y + 0.5) / self.scale_y + top - 0.5
+        self.center_x = (shown.center_x + 0.5) / self.scale_x + left - 0.5
+        self.center_y = (shown.center_y + 0.5) / self.scale_y + top - 0.5
         self._rules: dict[np.dtype[Any], InvalidPixels] = {}
-        self._sums = FrameSums(geometry.mask, Areas(geometry.shape, self.scale_y, self.scale_x, size))
+        self._sums = FrameSums(shown.mask, Areas(shown.shape, self.scale_y, self.scale_x, size))
         self._straightening = self._straightens()
 
     @property
     def nbytes(self) -> int:
         """Bytes that it holds at most, its geometry's mask included."""
-        return self._sums.nbytes + (0 if self._straightening is None else self._straightening.nbytes)
+        whole = self.geometry.mask
+        # The mask of what is shown is counted with the sums.
+        mask = 0 if whole is None or self._shown is self.geometry else int(whole.nbytes)
+        return self._sums.nbytes + mask + (0 if self._straightening is None else self._straightening.nbytes)
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -99,10 +104,10 @@ class ViewResampler:
 
     def _straightens(self) -> Straightening | None:
         """Return what makes circles of rings, where they are not nearly circles on the detector."""
-        tilt, (rows, columns) = self.geometry.tilt, self.geometry.shape
+        tilt, (rows, columns) = self._shown.tilt, self._shown.shape
         if tilt is None:
             return None
-        x, y = self.geometry.center_x, self.geometry.center_y
+        x, y = self._shown.center_x, self._shown.center_y
         farthest = math.hypot(
             max(abs(x), abs(columns - x)), max(abs(y), abs(rows - y)) * self.geometry.pixel_aspect
         )
@@ -129,6 +134,7 @@ class ViewResampler:
             When the shape or type is wrong, a valid pixel is too large for float32, or none is valid.
         """
         pixels = self._checked(pixels)
+        n_pixels, pixels = pixels.size, self._part.of(pixels)
         rules = self._rules.get(pixels.dtype)
         if rules is None:
             rules = self._rules[pixels.dtype] = invalid_pixels(pixels.dtype, self.geometry.invalid_values)
@@ -141,10 +147,10 @@ class ViewResampler:
             rules = invalid_pixels(pixels.dtype, self._with_markers(scale.unit))
             sums = self._sums.of(pixels, rules)
         mask = sums.coverage.mask
-        masked = pixels.size - sums.n_valid
+        masked = n_pixels - sums.n_valid
         if not mask.any():
             raise FrameError(
-                f"no valid pixel is left: {masked} of {pixels.size} are masked or invalid by their value; check "
+                f"no valid pixel is left: {masked} of {n_pixels} are masked or invalid by their value; check "
                 "the mask (in a mask file 1 means masked, in Geometry(mask=) True means valid) and what the detector "
                 "writes where there is no count (--dummy, invalid_values)"
             )
@@ -176,7 +182,7 @@ class ViewResampler:
         stated = self.geometry.counts_per_unit
         if stated is not None:
             return CountScale(1 / stated, ScaleSource.STATED)
-        return count_scale(pixels, self.geometry.mask, rules, least=sums.least, greatest=sums.greatest)
+        return count_scale(pixels, self._shown.mask, rules, least=sums.least, greatest=sums.greatest)
 
     def _with_markers(self, unit: float) -> InvalidValues:
         """Return the declared invalid values and the marks of Pilatus, scaled."""
@@ -200,8 +206,8 @@ class ViewResampler:
 
     def _greatest(self, pixels: NDArray[Any], rules: InvalidPixels) -> Any:
         valid = rules.valid(pixels)
-        if self.geometry.mask is not None:
-            valid &= self.geometry.mask
+        if self._shown.mask is not None:
+            valid &= self._shown.mask
         return np.max(pixels, where=valid, initial=0)
 
 

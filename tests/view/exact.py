@@ -10,6 +10,13 @@ from dvfb_stream import Geometry
 SIZE = 256
 
 
+def shown(geometry: Geometry, valid: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Rows and columns between the outermost pixels that the geometry's mask leaves."""
+    places = np.argwhere(np.ones_like(valid) if geometry.mask is None else geometry.mask)
+    (top, left), (bottom, right) = places.min(axis=0), places.max(axis=0)
+    return slice(top, bottom + 1), slice(left, right + 1)
+
+
 def integral(values: NDArray[np.float64], pixel_aspect: float = 1.0) -> NDArray[np.float64]:
     """(SIZE, SIZE) integral of what is constant on each pixel, in pixels, over the pixels of the view."""
     rows, columns = values.shape
@@ -28,6 +35,8 @@ def exact_view(
     pixels: NDArray[np.generic], geometry: Geometry, valid: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
     """Image, mask, and the share of the frame's area under each view pixel that is valid; NaN where is none."""
+    part = shown(geometry, valid)
+    pixels, valid = pixels[part], valid[part]
     counts = np.where(valid, pixels, 0).astype(float)
     total, area, whole = (
         integral(values, geometry.pixel_aspect)
