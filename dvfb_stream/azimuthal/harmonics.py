@@ -46,6 +46,31 @@ class Harmonics:
     """(B, R) whether enough is seen and counted."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pairs:
+    """Covariance of the two parts of each harmonic, (R, 4) each, for noise 1."""
+
+    cos: NDArray[np.float64]
+    sin: NDArray[np.float64]
+    mixed: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    """Mean of the two."""
+    determinant: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, covariance: NDArray[np.float64]) -> _Pairs:
+        """Take them out of the covariance of all parts, (R, parts, parts)."""
+        variances = np.diagonal(covariance, axis1=1, axis2=2)
+        cos, sin = (np.ascontiguousarray(variances[:, first::2]) for first in (1, 2))
+        mixed = np.diagonal(covariance, offset=1, axis1=1, axis2=2)[:, 1::2].copy()
+        return cls(cos, sin, mixed, (cos + sin) / 2, cos * sin - mixed**2)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return 5 * self.cos.nbytes
+
+
 class HarmonicFit:
     """Fits harmonics to the sectors of one geometry.
 
@@ -74,13 +99,12 @@ class HarmonicFit:
             np.einsum("rpq,sq,rs->rsp", covariance, basis, pixels, optimize=True)
         )
         self._basis = np.ascontiguousarray(basis.T)
-        # Covariance of each harmonic's two parts, (R, 4, 2, 2), for noise 1.
-        self._blocks = np.stack([covariance[:, k : k + 2, k : k + 2] for k in range(1, PARTS, 2)], axis=1)
+        self._pairs = _Pairs.of(covariance)
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return self._solve.nbytes + self._basis.nbytes + self._blocks.nbytes + self._used.nbytes
+        return self._solve.nbytes + self._basis.nbytes + self._pairs.nbytes + self._used.nbytes
 
     def fit(self, sectors: Sectors, area: float) -> Harmonics:
         """Return the harmonics of B views.
@@ -94,9 +118,11 @@ class HarmonicFit:
         """
         values, spoilt = sectors.values.swapaxes(0, 1), (sectors.one_sided & self._used).swapaxes(0, 1)
         parts = values @ self._solve  # (R, B, parts)
-        if spoilt.any():  # they become what the others say
+        rings = np.flatnonzero(spoilt.any(axis=(1, 2)))
+        if len(rings):  # spoilt sectors, few as they are, become what the others say
+            few, spoilt, solve = values[rings], spoilt[rings], self._solve[rings]
             for _ in range(2):
-                parts = np.where(spoilt, parts @ self._basis, values) @ self._solve
+                parts[rings] = np.where(spoilt, parts[rings] @ self._basis, few) @ solve
         parts = parts.swapaxes(0, 1)
         known = self._enough & (_share_seen(self._used & ~sectors.one_sided) >= LEAST_SEEN)
         known &= sectors.mean * area * self._pixels >= LEAST_PHOTONS * sectors.worth[:, None]
@@ -105,28 +131,26 @@ class HarmonicFit:
         known &= mean > 0
         pairs = parts[:, :, 1:].reshape(*mean.shape, len(ORDERS), 2)
         over = 1 / np.where(known, mean, np.inf)
-        blocks = self._blocks
-        variance = sectors.noise[:, :, None] * (blocks[:, :, 0, 0] + blocks[:, :, 1, 1]) / 2
+        variance = sectors.noise[:, :, None] * self._pairs.variance
         return Harmonics(
             radii=self._radii,
             mean=mean,
             amplitude=(pairs[..., 0] + 1j * pairs[..., 1]) * over[:, :, None],
             deviation=np.where(known[:, :, None], np.sqrt(variance) * over[:, :, None], np.inf),
-            significance=np.where(known[:, :, None], _significance(pairs, blocks, sectors.noise), 0.0),
+            significance=np.where(known[:, :, None], _significance(pairs, self._pairs, sectors.noise), 0.0),
             odd=sectors.odd,
             known=known,
         )
 
 
 def _significance(
-    pairs: NDArray[np.float64], blocks: NDArray[np.float64], noise: NDArray[np.float64]
+    pairs: NDArray[np.float64], covariance: _Pairs, noise: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the normal deviate as improbable as chi squared, with two degrees of freedom, of pairs (B, R, 4, 2)."""
-    first, second, mixed = blocks[:, :, 0, 0], blocks[:, :, 1, 1], blocks[:, :, 0, 1]
     cos, sin = pairs[..., 0], pairs[..., 1]
-    determinant = (first * second - mixed**2) * noise[:, :, None]
+    determinant = covariance.determinant * noise[:, :, None]
     square = np.divide(
-        second * cos**2 + first * sin**2 - 2 * mixed * cos * sin,
+        covariance.sin * cos**2 + covariance.cos * sin**2 - 2 * covariance.mixed * cos * sin,
         determinant,
         out=np.zeros_like(cos),
         where=determinant > 0,

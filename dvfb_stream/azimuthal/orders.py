@@ -95,8 +95,8 @@ class AzimuthalOrders:
     def _some(self, counts: NDArray[np.float32]) -> Iterator[tuple[Sectors, Harmonics, Harmonics]]:
         for start in range(0, len(counts), FRAMES_TOGETHER):
             some = counts[start : start + FRAMES_TOGETHER]
-            largest = np.where(self._mask, some, 0).max(axis=(1, 2), keepdims=True)
-            if (largest > LARGEST).any():
+            if not some.max() <= LARGEST:  # or what is masked is not finite
+                largest = np.where(self._mask, some, 0).max(axis=(1, 2), keepdims=True)
                 some = some * np.minimum(LARGEST / np.maximum(largest, 1.0), 1.0).astype(np.float32)
             sectors = gather(self._bins, some, self._area)
             yield sectors, self._verified.fit(sectors, self._area), self._seen.fit(sectors, self._area)

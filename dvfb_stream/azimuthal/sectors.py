@@ -146,12 +146,11 @@ def middle(values: NDArray[np.float32], which: NDArray[np.bool_]) -> NDArray[np.
 
 def _typical(values: NDArray[np.float64], usable: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the median over the usable rings of each view, (B,); NaN where there are too few."""
-    return np.array(
-        [
-            np.median(one[which]) if which.sum() >= FEWEST_RINGS else np.nan
-            for one, which in zip(values, usable, strict=True)
-        ]
-    )
+    ordered = np.sort(np.where(usable, values, np.inf), axis=1)
+    number = usable.sum(axis=1)
+    views, last = np.arange(len(number)), np.maximum(number - 1, 0)
+    median = (ordered[views, last // 2] + ordered[views, np.minimum(number // 2, last)]) / 2
+    return np.where(number >= FEWEST_RINGS, median, np.nan)
 
 
 def _shift(
