@@ -222,20 +222,48 @@ class Examples(Encoded):
 
 
 def together(first: Examples, second: Examples) -> Examples:
-    """Return the examples of two sets as one, in memory, those of the first before those of the second."""
+    """Return the examples of two sets as one, those of the first before those of the second.
 
-    def both(name: str) -> NDArray[Any]:
-        return np.concatenate([getattr(part, name)[part.rows] for part in (first, second)])
+    Both stay where they are, on a disk mostly: only labels are copied.
+    """
 
-    count = len(first) + len(second)
+    def both(name: str) -> Any:
+        return _OneAfterTheOther(getattr(first, name), getattr(second, name))
+
     return Examples(
         both("images"),
         both("masks"),
         both("coefficients"),
         both("rings"),
-        both("labels"),
-        np.arange(count),
+        np.concatenate([first.labels, second.labels]),
+        np.concatenate([first.rows, len(first.labels) + second.rows]),
     )
+
+
+class _OneAfterTheOther:
+    """Two arrays as if they were one along their first axis, for all that `Examples` does with an array."""
+
+    def __init__(self, first: NDArray[Any], second: NDArray[Any]) -> None:
+        self._first, self._second = first, second
+        self.nbytes, self.dtype = first.nbytes + second.nbytes, first.dtype
+        self.shape = (len(first) + len(second), *first.shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return a copy of some rows, in the order given."""
+        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        in_first = rows < len(self._first)
+        found[in_first] = self._first[rows[in_first]]
+        found[~in_first] = self._second[rows[~in_first] - len(self._first)]
+        return found
+
+    def __array__(self, dtype: Any = None, *, copy: bool | None = None) -> NDArray[Any]:
+        """Return a copy of all rows."""
+        if copy is False:
+            raise ValueError("two arrays become one by copying them; ask for a copy")
+        return np.concatenate([self._first, self._second], dtype=dtype)
 
 
 def join(

@@ -55,7 +55,26 @@ def test_two_sets_together_are_one_after_the_other(beamlines):
     assert len(both) == 5 + len(second)
     np.testing.assert_array_equal(both.truth[:5], first.truth)
     np.testing.assert_array_equal(both.truth[5:], second.truth)
-    assert torch.equal(both.batch(np.array([6])).rings, second.batch(np.array([1])).rings)
+    which = np.array([6, 2, 5, 0])  # in any order, as they are drawn
+    found, (of_first, of_second) = (
+        both.batch(which),
+        (part.batch(np.array([0, 1, 2])) for part in (first, second)),
+    )
+    for name in ("images", "masks", "coefficients", "rings", "labels"):
+        whole = [getattr(batch, name) for batch in (of_first, of_second)]
+        expected = torch.stack([whole[1][1], whole[0][2], whole[1][0], whole[0][0]])
+        assert torch.equal(getattr(found, name), expected)
+
+
+def test_sets_stay_where_they_are_until_they_are_read_into_memory(beamlines):
+    both = together(beamlines.after(90), beamlines.after(50).first(7))
+    thrice = together(both, beamlines.first(2))
+    places = np.arange(len(thrice))
+    in_memory = thrice.in_memory()
+    assert isinstance(in_memory.images, np.ndarray)
+    for name in ("images", "masks", "coefficients", "rings"):
+        assert not isinstance(getattr(both, name), np.ndarray)
+        assert torch.equal(getattr(in_memory.batch(places), name), getattr(thrice.batch(places), name))
 
 
 def test_a_network_of_rings_learns_from_them(beamlines, tmp_path):
