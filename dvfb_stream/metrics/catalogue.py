@@ -131,6 +131,25 @@ RESTARTS = Counter(
     name="dvfb_process_restarts",
     help="Times that a process that reads or annotates had ended and was started again.",
 )
+STORED_ROWS = Counter(
+    name="dvfb_stored_rows", unit="rows", help="Rows that the catalog has proven to have, exactly once."
+)
+SPOOLED_ROWS = Gauge(
+    name="dvfb_spooled_rows", unit="rows", help="Rows on the disk that the catalog does not have yet."
+)
+QUARANTINED_ROWS = Gauge(
+    name="dvfb_quarantined_rows",
+    unit="rows",
+    help="Rows on the disk that the catalog will not take as they are; dvfb spool list says why.",
+)
+LOST_ROWS = Counter(
+    name="dvfb_lost_rows",
+    unit="rows",
+    help="Rows given up: no room on the disk, sinks that are stuck, or a close that came before them.",
+)
+STORE_FAILURES = Counter(
+    name="dvfb_store_failures", help="Calls that the catalog did not take, and that are tried again."
+)
 
 CATALOGUE: tuple[Metric, ...] = (
     RECEIVED,
@@ -148,5 +167,10 @@ CATALOGUE: tuple[Metric, ...] = (
     FALLBACKS,
     HALVINGS,
     RESTARTS,
+    STORED_ROWS,
+    SPOOLED_ROWS,
+    QUARANTINED_ROWS,
+    LOST_ROWS,
+    STORE_FAILURES,
 )
 """All of the above."""

@@ -1,0 +1,384 @@
+"""The thread that hands spooled rows to the store, in order, and again until they are there."""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import sqlite3
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+from pathlib import Path
+from typing import Any, Protocol
+
+from dvfb_stream.catalog.spool.encoding import EncodingError
+from dvfb_stream.catalog.spool.folder import OwnedFile, left_files
+from dvfb_stream.catalog.spool.pace import Pace
+from dvfb_stream.catalog.spool.spool_file import SpooledRun, SpoolFile
+from dvfb_stream.catalog.spool.tally import Tally
+from dvfb_stream.catalog.spool.waiting import WaitingRun, WaitingRuns
+from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
+
+logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_SEARCHES = 60.0
+"""For files of processes that have ended meanwhile."""
+_SECONDS_BETWEEN_LOOKS = 2.0
+"""At quarantined runs, which ``dvfb spool retry`` lets go, in a process of its own."""
+_SECONDS_UNTIL_SYNC = 1.0
+"""From a row on the disk for all processes to one that survives a power failure; a turn of the disk each."""
+_SECONDS_BETWEEN_COMPLAINTS = 60.0
+"""Between two lines in the log while the store does not take anything."""
+
+Told = Callable[[str], object]
+"""Called with the uid of an analysis run that is stored with its stop."""
+
+_KEY = re.compile(r"(api_key=|[Aa]pikey\s+)[^\s&'\"<>]+")
+
+
+class Store(Protocol):
+    """Where rows are delivered; `AnnotationStore` is one. Both calls may be repeated."""
+
+    def write(
+        self, start: Mapping[str, Any], descriptor: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
+    ) -> object:
+        """Return once every event is stored, exactly once; raise where that is not certain."""
+        ...
+
+    def finish(
+        self, start: Mapping[str, Any], descriptor: Mapping[str, Any], stop: Mapping[str, Any]
+    ) -> object:
+        """Return once the stop is stored."""
+        ...
+
+
+def without_key(error: object) -> str:
+    """Return what an error says, in one line, without the key that an address in it may have."""
+    return _KEY.sub(r"\1...", " ".join(str(error).split())) or type(error).__name__
+
+
+class Delivery:
+    """Delivers what files of a spool hold to a store, on one daemon thread.
+
+    - Of each run the rows in the order of their frames, at most `Pace.batch_size` in a call; the stop last.
+    - Rows leave their file when `Store.write` has returned, the run when `Store.finish` has.
+    - `StoreUnavailableError` pauses everything, longer each time, and that run by itself: when the pause is over, another
+      run has its turn first.
+    - `StoreRefusedError` puts its run into quarantine; of `everything`, nothing is, and all waits for a better key.
+    - What nobody foresaw is tried `Pace.most_faults` times, then its run is quarantined.
+
+    Parameters
+    ----------
+    store
+        Called from the thread alone.
+    pace
+        When, and how much.
+    folder
+        Searched for files whose processes have ended; None: there are none.
+    """
+
+    def __init__(self, store: Store, pace: Pace, *, folder: Path | None) -> None:
+        self._store = store
+        self._pace = pace
+        self._folder = folder
+        # Guards what follows, and all files; held for moments.
+        self.changed = threading.Condition(threading.Lock())
+        self.runs = WaitingRuns(pace)
+        self.tally = Tally()
+        self.hurried = 0
+        """How many wait for everything to be stored: nothing waits to make a batch meanwhile."""
+        self.trouble = ""
+        """Why nothing is delivered; empty where it is, as far as is known."""
+        self._files: list[OwnedFile] = []
+        self._unsynced: SpoolFile | None = None
+        self._sync_at = inf
+        self._told: defaultdict[str, list[Told]] = defaultdict(list)
+        self._failures = 0
+        self._not_before = -inf
+        self._next_complaint = self._next_search = self._next_look = -inf
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether the store asks, or who is told: in `Spool.wait` it would wait for itself."""
+        return threading.current_thread() is self._thread
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is delivered any more."""
+        return self._closed
+
+    # -- under the lock, for the spool -------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to deliver, unless that was done."""
+        if self._thread is None and not self._closed:
+            self._thread = threading.Thread(target=self._work, name="dvfb-spool", daemon=True)
+            self._thread.start()
+
+    def own(self, owned: OwnedFile) -> None:
+        """Deliver what is in a file."""
+        self._files.append(owned)
+
+    def sync_soon(self, file: SpoolFile) -> None:
+        """Say that something was written; it is safe from a power failure a second later at most."""
+        now = time.monotonic()
+        if self._sync_at == inf:
+            self._unsynced, self._sync_at = file, now + _SECONDS_UNTIL_SYNC
+        self._sync(now)
+
+    def tell(self, uid: str, told: Told) -> None:
+        """Call `told`, from the thread, once that run is stored with its stop."""
+        self._told[uid].append(told)
+
+    def forget(self, uid: str) -> None:
+        """Tell nobody of that run: it gets no stop."""
+        self._told.pop(uid, None)
+
+    def over(self, run: WaitingRun) -> None:
+        """Forget a run of which nothing is left to deliver."""
+        run.file.remove_run(run.number)
+        run.stopped = False
+        self.runs.remove(run)
+
+    # -- from any other thread -------------------------------------------------------------------------------
+
+    def close(self, timeout: float | None) -> None:
+        """Deliver nothing more, and let go of the files; what they hold stays there, and empty ones go.
+
+        Waits at most `timeout` seconds for a call that is under way.
+        """
+        with self.changed:
+            if self._closed:
+                return
+            self._closed = True
+            self.changed.notify_all()
+        if self._thread is not None and not self.is_waited_for:
+            self._thread.join(timeout)
+        with self.changed:
+            for owned in self._files:
+                self._let_go(owned)
+            self._files.clear()
+            self.changed.notify_all()
+
+    # -- the thread -------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while (run := self._next()) is not None:
+            try:
+                self._deliver(run)
+            except StoreUnavailableError as error:
+                self._failed(run, without_key(error))
+            except StoreRefusedError as error:
+                if error.everything:
+                    self._refused(without_key(error))
+                else:
+                    self._quarantine(run, without_key(error))
+            except EncodingError as error:
+                self._quarantine(run, str(error))
+            except sqlite3.Error as error:
+                self._failed(run, f"the spool's file {run.file.path} cannot be used: {error}")
+            except Exception as error:  # whatever it is costs its own run, and never the thread
+                logger.exception("delivering analysis run %s failed", run.uid)
+                run.faults += 1
+                reason = f"{type(error).__name__}: {without_key(error)}"
+                if run.faults < self._pace.most_faults:
+                    self._failed(run, reason)
+                else:
+                    self._quarantine(run, reason)
+
+    def _next(self) -> WaitingRun | None:
+        """Wait for a run whose turn it is; None once closed."""
+        with self.changed:
+            while not self._closed:
+                now = time.monotonic()
+                self._search(now)
+                self._look(now)
+                self._sync(now)
+                if now >= self._not_before:
+                    run = self.runs.next(now, hurry=self.hurried > 0)
+                    if run is not None:
+                        return run
+                next_at = max(self._not_before, self.runs.next_at(hurry=self.hurried > 0))
+                seconds = min(next_at, self._next_search, self._next_look, self._sync_at) - now
+                self.changed.wait(None if seconds == inf else max(0.0, seconds))
+        return None
+
+    def _deliver(self, run: WaitingRun) -> None:
+        with self.changed:
+            if self._closed:
+                return
+            began = time.monotonic()
+            start, descriptor, stop = run.file.documents(run.number)
+            events = run.file.first_rows(run.number, self._pace.batch_size)
+        if descriptor is None and (events or stop):
+            raise EncodingError(f"the analysis run {run.uid} has no descriptor")
+        if events and descriptor is not None:
+            self._store.write(start, descriptor, events)
+            self._stored(run, [event["data"]["frame"] for event in events], began)
+        elif stop is not None and descriptor is not None:
+            self._store.finish(start, descriptor, stop)
+            self._finished(run)
+        else:
+            with self.changed:  # what was to be delivered is not there: counted wrong, by a file that another changed
+                run.rows, run.came = 0, inf
+
+    def _stored(self, run: WaitingRun, frames: Sequence[int], began: float) -> None:
+        with self.changed:
+            self._worked(run)
+            if self._closed:
+                return  # they stay in the file, and whoever delivers them again changes nothing
+            run.file.remove_rows(run.number, frames)
+            run.rows -= len(frames)
+            if run.rows <= 0:
+                run.came = inf
+            elif len(frames) < self._pace.batch_size:
+                run.came = began  # what is left came during the call
+            self.tally.stored(len(frames), inherited=run.inherited)
+            self._settle(run)
+
+    def _finished(self, run: WaitingRun) -> None:
+        with self.changed:
+            self._worked(run)
+            if self._closed:
+                return
+            if run.rows <= 0:  # otherwise rows came during the call, and it has another turn
+                self.over(run)
+                self.tally.stored_runs += 1
+            told = self._told.pop(run.uid, [])
+            self._settle(run)
+        for call in told:
+            try:
+                call(run.uid)
+            except Exception:  # whose fault it is does not matter: the rows of the other runs go on
+                logger.exception("%r raised when told that %s is stored", call, run.uid)
+
+    # -- failures ---------------------------------------------------------------------------------------------
+
+    def _failed(self, run: WaitingRun, reason: str) -> None:
+        with self.changed:
+            now = time.monotonic()
+            run.failures += 1
+            run.not_before = now + self._pace.pause(run.failures, random.random())
+            self._failures += 1
+            self._not_before = now + self._pace.pause(self._failures, random.random())
+            self._complain(logging.WARNING, f"the catalog does not take rows ({reason})")
+
+    def _refused(self, reason: str) -> None:
+        with self.changed:
+            self._failures += 1
+            self._not_before = time.monotonic() + self._pace.refused_pause
+            self._complain(logging.ERROR, f"the catalog lets us write nothing ({reason})")
+
+    def _complain(self, level: int, trouble: str) -> None:
+        self.trouble = trouble
+        self.tally.store_failures += 1
+        now = time.monotonic()
+        if now >= self._next_complaint:
+            self._next_complaint = now + _SECONDS_BETWEEN_COMPLAINTS
+            waiting = sum(run.rows for run in self.runs)
+            logger.log(level, "%s; %d rows wait in the spool, and are delivered later", trouble, waiting)
+        self.changed.notify_all()
+
+    def _worked(self, run: WaitingRun) -> None:
+        if self.trouble:
+            logger.warning("the catalog takes rows again; %d wait in the spool", sum(r.rows for r in self.runs))
+        self.trouble = ""
+        self._failures = run.failures = run.faults = 0
+        self._not_before = run.not_before = self._next_complaint = -inf
+
+    def _quarantine(self, run: WaitingRun, reason: str) -> None:
+        logger.error(
+            "analysis run %s is quarantined with %d rows in %s: %s; see dvfb spool list, and once the cause is mended "
+            "dvfb spool retry",
+            run.uid,
+            run.rows,
+            run.file.path.parent,
+            reason,
+        )
+        with self.changed:
+            run.reason = reason
+            if not self._closed:
+                try:
+                    run.file.quarantine(run.number, reason)
+                except sqlite3.Error as error:  # a full disk: the next process finds the reason by itself
+                    logger.error("the reason cannot be written down: %s", error)
+            self._next_look = time.monotonic() + _SECONDS_BETWEEN_LOOKS
+            self._settle(run)
+
+    # -- under the lock: files -----------------------------------------------------------------------------------
+
+    def _settle(self, run: WaitingRun) -> None:
+        if run.is_over and not run.gone:
+            self.over(run)
+        if run.inherited and not self.runs.of(run.file):
+            (owned,) = (owned for owned in self._files if owned.file is run.file)
+            self._files.remove(owned)
+            owned.close(remove=True)
+        elif run.gone and not self.runs.of(run.file):
+            run.file.shrink()
+        self.tally.count(self.runs)
+        self.changed.notify_all()
+
+    def _sync(self, now: float) -> None:
+        if now >= self._sync_at and self._unsynced is not None:
+            self._sync_at = inf
+            try:
+                self._unsynced.sync()
+            except OSError as error:
+                logger.error("the spool's file %s cannot be written down: %s", self._unsynced.path, error)
+
+    def _search(self, now: float) -> None:
+        """Take over the files of processes that have ended."""
+        if self._folder is None or now < self._next_search:
+            self._next_search = inf if self._folder is None else self._next_search
+            return
+        self._next_search = now + _SECONDS_BETWEEN_SEARCHES
+        try:
+            for owned in left_files(self._folder):
+                self._files.append(owned)
+                found = owned.file.runs()
+                logger.info("taking over %d runs with %d rows", len(found), sum(run.rows for run in found))
+                self._read(owned, found)
+        except (OSError, sqlite3.Error) as error:
+            logger.error("the spool's folder %s cannot be searched: %s", self._folder, error)
+
+    def _read(self, owned: OwnedFile, found: Sequence[SpooledRun]) -> None:
+        for spooled in found:
+            run = WaitingRun.found(owned.file, spooled, inherited=True)
+            self.runs.add(run)
+            if run.is_over:
+                self.over(run)
+        if not self.runs.of(owned.file):
+            self._files.remove(owned)
+            owned.close(remove=True)
+        self.tally.count(self.runs)
+        self.changed.notify_all()
+
+    def _look(self, now: float) -> None:
+        """See whether somebody let quarantined runs go, or took them out."""
+        if now < self._next_look:
+            return
+        quarantined = [run for run in self.runs if run.reason is not None]
+        self._next_look = now + _SECONDS_BETWEEN_LOOKS if quarantined else inf
+        for owned in tuple(self._files):
+            mine = [run for run in quarantined if run.file is owned.file]
+            if not mine or not owned.file.changed_by_another():
+                continue
+            there = {spooled.uid: spooled for spooled in owned.file.runs()}
+            for run in mine:
+                spooled = there.get(run.uid)
+                if spooled is None:
+                    run.rows, run.stopped, run.open, run.reason = 0, False, False, None
+                    self._settle(run)
+                elif spooled.reason is None:
+                    run.reason, run.failures, run.faults, run.not_before = None, 0, 0, -inf
+        self.tally.count(self.runs)
+
+    def _let_go(self, owned: OwnedFile) -> None:
+        left = any(run.rows or run.stopped or run.reason for run in self.runs.of(owned.file))
+        owned.close(remove=not left)

@@ -1,0 +1,140 @@
+"""Where spools lie, and whose file is whose: one process writes to a file, and who finds it left takes it over."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+from platformdirs import user_state_path
+
+from dvfb_stream.catalog.spool.spool_file import SUFFIX, SpoolFile, SpoolFileError
+from dvfb_stream.errors import SettingsError
+
+logger = logging.getLogger(__name__)
+
+FOLDER_VARIABLE = "DVFB_SPOOL"
+"""Environment variable with the folder below which spools lie; a local disk where the home folder is none."""
+
+
+def spools_folder() -> Path:
+    """Return the folder below which each catalog has the folder of its spool."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    return Path(named) if named else user_state_path("dvfb_stream") / "spool"
+
+
+def folder_for(address: str) -> Path:
+    """Return the folder of the spool for the catalog at `address`, whatever key stands behind its question mark."""
+    address = address.partition("?")[0].rstrip("/")
+    readable = re.sub(r"[^A-Za-z0-9.]+", "-", re.sub(r"^https?://|/api/v1(/metadata)?", "", address)).strip("-")
+    return spools_folder() / f"{readable[:60]}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
+
+
+@dataclass(slots=True, eq=False)
+class OwnedFile:
+    """A file that no other process writes to, until it is closed."""
+
+    file: SpoolFile
+    lock: FileLock
+
+    def close(self, *, remove: bool) -> None:
+        """Let go of the file; with `remove`, nothing of it stays."""
+        path = self.file.path
+        with contextlib.suppress(Exception):
+            self.file.close()
+        if remove:
+            # The lock last: whoever gets hold of it sees that there is nothing to take over.
+            for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm"), _lock_of(path)):
+                name.unlink(missing_ok=True)
+        self.lock.release()
+
+
+def new_file(folder: Path, *, max_bytes: int, address: str) -> OwnedFile:
+    """Make a file of one's own.
+
+    Parameters
+    ----------
+    folder
+        Made where there is none, for this user alone.
+    max_bytes
+        Of all files in the folder together; this one gets what the others leave, a 16th at least.
+    address
+        Of the catalog.
+
+    Raises
+    ------
+    SettingsError
+        When nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        others = sum(_size(path) for path in folder.glob(f"*{SUFFIX}"))
+        path = folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{uuid4().hex[:8]}{SUFFIX}"
+        lock = _locked(path)
+        if lock is None:
+            raise SpoolFileError(f"{path} is another's, by a name that nobody else has")
+        try:
+            room = max(max_bytes - others, max_bytes // 16)
+            return OwnedFile(SpoolFile(path, max_bytes=room, address=address), lock)
+        except BaseException:
+            lock.release()
+            raise
+    except (OSError, SpoolFileError) as error:
+        raise SettingsError(
+            f"no spool can be kept in {folder}: {error}; name a folder that can be written to, on a disk with room: "
+            f"TiledSink(spool=FOLDER) or the environment variable {FOLDER_VARIABLE}"
+        ) from error
+
+
+def left_files(folder: Path) -> Iterator[OwnedFile]:
+    """Take over, one after another, the files whose processes have ended; one that is damaged is set aside, loudly."""
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        lock = _locked(path)
+        if lock is None:
+            continue
+        if not path.exists():  # its process removed it meanwhile
+            lock.release()
+            continue
+        try:
+            yield OwnedFile(SpoolFile(path), lock)
+        except SpoolFileError as error:
+            logger.error("%s; it is left as it is, renamed, and nothing of it is delivered", error)
+            path.rename(path.with_suffix(".unreadable"))
+            lock.release()
+
+
+def is_in_use(path: Path) -> bool:
+    """Return whether a process that lives has this file."""
+    lock = _locked(path)
+    if lock is not None:
+        lock.release()
+    return lock is None
+
+
+def _locked(path: Path) -> FileLock | None:
+    """Return the lock of a file, held, or None where another has it: the system frees it when a process ends."""
+    lock = FileLock(_lock_of(path), thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_suffix(".lock")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
