@@ -14,7 +14,8 @@ from dvfb_stream.annotations import Annotation, ModelIdentity, Status
 from dvfb_stream.callbacks.frame_sequence import FileFrames, FrameSequence
 from dvfb_stream.callbacks.latest_annotations import LatestAnnotations
 from dvfb_stream.callbacks.pixel_reader import NotRead, PixelReader
-from dvfb_stream.callbacks.row_writer import AnalysisProgress, AnalysisWriter
+from dvfb_stream.callbacks.row_writer import AnalysisWriter
+from dvfb_stream.callbacks.run_progress import AnalysisProgress
 from dvfb_stream.errors import FrameError
 from dvfb_stream.files.references import FrameReference
 from dvfb_stream.frames import Frame, Geometry

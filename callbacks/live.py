@@ -17,6 +17,7 @@ from dvfb_stream.callbacks.document_fields import Document
 from dvfb_stream.callbacks.latest_annotations import LatestAnnotations
 from dvfb_stream.callbacks.pipeline import AnnotationPipeline, PipelineStats, check_given, frame_memory
 from dvfb_stream.callbacks.row_writer import Sink
+from dvfb_stream.callbacks.storing_sinks import probe
 from dvfb_stream.errors import SettingsError, check_at_least
 from dvfb_stream.files.handler_classes import Handler
 from dvfb_stream.files.references import FrameReader
@@ -95,8 +96,8 @@ class LiveAnnotator:
     BundleError
         When the model cannot be loaded.
     SettingsError
-        When the policy does not exist, a bound is not positive, a sink cannot be called, `detectors` is no mapping,
-        a detector's geometry is none, or a handler cannot be imported.
+        When the policy does not exist, a bound is not positive, a sink cannot be called or may not write to its
+        catalog, `detectors` is no mapping, a detector's geometry is none, or a handler cannot be imported.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class LiveAnnotator:
         # Before the model is loaded, which takes seconds.
         check_at_least(1, batch_size=batch_size, max_frames=max_frames, max_bytes=max_bytes)
         check_given(sinks, detectors)
+        probe(sinks)
         if files is not None and handlers:
             raise SettingsError("give handlers to the files that you give: FrameFiles(handlers={...})")
         metrics = Metrics() if metrics is None else metrics
@@ -171,9 +173,11 @@ class LiveAnnotator:
             self._pipeline.take(name, doc)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the rows of all frames seen so far; return whether they came within `timeout` seconds.
+        """Wait for the rows of all frames seen so far; return whether they are stored within `timeout` seconds.
 
-        With None, waits as long as it takes. False as well where rows were lost, now or earlier.
+        A `TiledSink` has stored a row when it was read back from the catalog; while that is away, rows are on the
+        disk, and this waits. With None, waits as long as it takes. False as well where rows were lost, now or
+        earlier.
         """
         return self._is_ours() and self._pipeline.wait(timeout)
 
@@ -220,11 +224,16 @@ class LiveAnnotator:
         if not self._is_ours():
             return
         rows = -1
-        while error is None and self.stats().writer.rows > rows:
-            rows = self.stats().writer.rows
+        while error is None and (now := self._rows()) > rows:
+            rows = now
             if self.wait(SECONDS_WITHOUT_A_ROW):
                 break
         self.close(SECONDS_AT_EXIT)
+
+    def _rows(self) -> int:
+        """Return a number that grows with each row that is written, and each that is stored."""
+        writer = self.stats().writer
+        return writer.rows + writer.stored_rows
 
     def _close_at_exit(self) -> None:
         self.close(seconds_for_rows())

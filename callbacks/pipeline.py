@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,7 +17,8 @@ from dvfb_stream.callbacks.frames_to_rows import FramesToRows
 from dvfb_stream.callbacks.latest_annotations import LatestAnnotations
 from dvfb_stream.callbacks.pixel_reader import PixelReader, ReaderStats
 from dvfb_stream.callbacks.raw_run import RawRun
-from dvfb_stream.callbacks.row_writer import AnalysisProgress, AnalysisWriter, RunProgress, Sink, WriterStats
+from dvfb_stream.callbacks.row_writer import AnalysisWriter, Sink, WriterStats, countdown
+from dvfb_stream.callbacks.run_progress import AnalysisProgress, RunProgress
 from dvfb_stream.callbacks.runs import RunTracker
 from dvfb_stream.errors import SettingsError, check_at_least
 from dvfb_stream.files.frame_files import FrameFiles
@@ -33,6 +33,9 @@ from dvfb_stream.worker import FullQueuePolicy, Worker, WorkerStats
 logger = logging.getLogger(__name__)
 
 _Told = TypeVar("_Told")
+
+SECONDS_FOR_STORES = 30.0
+"""How long closing waits for a catalog at most: longer than a restart of Tiled, shorter than anybody's patience."""
 
 FRAMES_AHEAD = 4
 """Frames for which memory is ready beforehand."""
@@ -86,7 +89,7 @@ class PipelineStats:
     abandoned_runs: int
     """Raw runs forgotten because more than `max_open_runs` were open, or too many bytes of their documents kept."""
     stored_runs: int
-    """Raw runs reported to `on_run_stored`, or that would have been."""
+    """Raw runs reported to `on_run_stored`, or that would have been: every sink has stored them."""
     callback_failures: int
     """Exceptions raised by `on_run_stored` and `on_sink_failure`."""
     reader: ReaderStats
@@ -138,9 +141,9 @@ class AnnotationPipeline:
         Raw runs open at a time; of more, or where 256 MB of their documents would be kept, the one that began first
         is abandoned (its rows so far are kept, it gets no stop). Bounds what runs without a stop would fill.
     on_run_stored
-        Called with a raw run's uid, once, after every sink has accepted the stop documents of all its analysis
-        runs; at the raw stop, where it had no frames. Never for a run of which a sink refused a document.
-        From the writer's thread.
+        Called with a raw run's uid, once all its analysis runs are stored: every sink took their stops, and each
+        `StoringSink` says that it has stored them; at the raw stop, where it had no frames. Never for a run of which
+        a sink refused a document, or a row was lost. From the writer's thread, or that of a storing sink.
     on_sink_failure
         Called with what a sink raised. From the writer's thread, too.
     memory
@@ -212,6 +215,7 @@ class AnnotationPipeline:
             sinks,
             max_rows=max_rows,
             on_finished=self._finished,
+            on_stored=self._stored,
             on_sink_failure=self._sink_failed,
             metrics=self.metrics,
         )
@@ -263,26 +267,27 @@ class AnnotationPipeline:
             return taken.run_uid
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the sinks were offered the rows of all frames seen so far, and the stops now due.
+        """Wait until the rows of all frames seen so far are stored, and the stops now due.
 
         Returns
         -------
         bool
-            Whether that came within `timeout` seconds, and no row was ever lost. Sinks may keep rows of an open run
-            to themselves: the catalog's writes them in batches. False at once where a sink asks, or who is told by
-            the writer's thread: it would wait for itself.
+            Whether that is so within `timeout` seconds, and no row was ever lost. A `StoringSink` says when; of
+            another sink it counts that it was offered them. False at once where a sink asks, or who is told what
+            became of a run: it would wait for itself.
         """
         if self._writer.is_waited_for:
             return False
-        left = _countdown(timeout)
+        left = countdown(timeout)
         return self._reader.drain(left()) and self._worker.drain(left()) and self._writer.wait(left())
 
     def close(self, timeout: float | None = None) -> bool:
         """Take no further document, finish what is there as `wait` does, and end the threads.
 
-        Rows for which `timeout` seconds do not suffice are given up, logged and counted, and their analysis
-        runs stay without a stop; so do those of raw runs without a stop. Delivering the raw run again to a new
-        pipeline completes them.
+        Storing sinks get 30 s at most: what they have not stored then is on the disk, and is stored later. Other rows
+        for which `timeout` seconds do not suffice are given up, logged and counted, and their analysis runs stay
+        without a stop; so do those of raw runs without a stop. Delivering the raw run again to a new pipeline
+        completes them.
 
         Returns
         -------
@@ -290,7 +295,7 @@ class AnnotationPipeline:
             False, at once, where a sink asks, or who is told by the writer's thread: rows that are under way still
             come, and the threads end with the next call.
         """
-        left = _countdown(timeout)
+        left = countdown(timeout)
         self._closed = True
         if self._writer.is_waited_for:
             return False
@@ -299,6 +304,10 @@ class AnnotationPipeline:
         # The writer first: rows that say "the worker was closed" must not be stored, or no replay would ever
         # put annotations in their place.
         self._writer.close(left())
+        for_stores = countdown(SECONDS_FOR_STORES if timeout is None else min(timeout, SECONDS_FOR_STORES))
+        for store in self._writer.stores.values():
+            seconds = left()
+            store.wait(for_stores() if seconds is None else min(seconds, for_stores() or 0.0))
         self._worker.close(timeout=None if timeout is None else 0.0)
         self._reader.close(timeout=None if timeout is None else 0.0)
         self._memory.close()
@@ -371,14 +380,15 @@ class AnnotationPipeline:
         run.progress.analyses.append(AnalysisProgress(analysis, run.progress))
         return run.progress.analyses[-1]
 
-    # -- on the writer's thread ----------------------------------------------------------------------------
+    # -- on the writer's thread, or a storing sink's ---------------------------------------------------------
 
-    def _finished(self, progress: RunProgress) -> None:
+    def _finished(self, progress: RunProgress) -> bool:
         if self._tracker.finish(progress) is None:
-            return
+            return False
         self._reader.release(progress.raw_uid)
-        if progress.broken:
-            return
+        return True
+
+    def _stored(self, progress: RunProgress) -> None:
         with self._counting:
             self._stored_runs += 1
         if self._on_run_stored is not None:
@@ -409,11 +419,3 @@ def _announced(found: Sequence[FrameSequence]) -> list[tuple[Origin, int]]:
             first, count = origin, 0
         announced[origin.stream, origin.data_key] = (first, count + frames.count)
     return list(announced.values())
-
-
-def _countdown(timeout: float | None) -> Callable[[], float | None]:
-    """Return what tells how much is left of a timeout that several waits share."""
-    if timeout is None:
-        return lambda: None
-    end = time.monotonic() + timeout
-    return lambda: max(0.0, end - time.monotonic())

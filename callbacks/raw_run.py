@@ -27,7 +27,7 @@ from dvfb_stream.callbacks.frame_numbers import FrameNumbers
 from dvfb_stream.callbacks.frame_sequence import FileFrames, FrameSequence, RawEvent, images_in
 from dvfb_stream.callbacks.old_documents import stream_resource_of_today
 from dvfb_stream.callbacks.resources import Datums, StreamResource, frames_each
-from dvfb_stream.callbacks.row_writer import RunProgress
+from dvfb_stream.callbacks.run_progress import RunProgress
 from dvfb_stream.errors import FrameError, NotThereYetError
 from dvfb_stream.files.described_shape import coloured
 from dvfb_stream.files.moving_centre import MovingGeometry

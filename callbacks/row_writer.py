@@ -8,12 +8,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.callbacks.analysis_run import AnalysisRun
 from dvfb_stream.callbacks.frame_sequence import Row
+from dvfb_stream.callbacks.run_progress import AnalysisProgress, RunProgress, Stop
+from dvfb_stream.callbacks.storing_sinks import StoringSink
 from dvfb_stream.metrics import Metrics, Stage, catalogue
 
 logger = logging.getLogger(__name__)
@@ -29,64 +31,31 @@ matters more than the rows: the analysis run is abandoned."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriterStats:
-    """What became of the rows so far: those handed over are always the sum of the first four."""
+    """What became of the rows so far: those handed over are always the sum of the first three and `given_up_rows`.
+
+    What storing sinks say is of all that they were given, by whomever; see `StoringSink`.
+    """
 
     rows: int
     """Events offered to the sinks."""
     pending_rows: int
     """Rows that wait for the sinks, or for the row of a frame before them."""
-    lost_rows: int
-    """Rows given up because sinks were stuck, or because the writer was closed before them."""
     repeated_rows: int
     """Rows of frames that have theirs already: their raw run was delivered again."""
+    given_up_rows: int
+    """Rows given up because sinks were stuck, or because the writer was closed before them."""
+    stored_rows: int
+    """Rows that every storing sink has stored; where none is one, those offered."""
+    spooled_rows: int
+    """Rows that wait on the disk until a storing sink has stored them."""
+    quarantined_rows: int
+    """Rows on the disk that a catalog will not take as they are."""
+    lost_rows: int
+    """Rows given up, and those for which a storing sink had no room."""
     analysis_runs: int
     """Analysis runs whose stop was offered to the sinks."""
     sink_failures: int
     """Exceptions raised by sinks."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Stop:
-    """The raw run has stopped."""
-
-    frames: Mapping[tuple[str, str], int]
-    """How many it has, by stream and data key."""
-    time: float
-
-
-@dataclass(slots=True, eq=False)
-class RunProgress:
-    """How far the analysis runs of one raw run have come."""
-
-    raw_uid: str
-    analyses: list[AnalysisProgress] = field(default_factory=list)
-    pending_stop: _Stop | None = None
-    """From the raw stop until the end was told."""
-    broken: bool = False
-    """A document did not reach every sink, or a row was lost: the run will never be called stored."""
-    forgotten: bool = False
-    """Nobody knows it any more: its rows are taken only as long as the sinks keep up."""
-
-
-@dataclass(slots=True, eq=False)
-class AnalysisProgress:
-    """How far one analysis run has come."""
-
-    analysis: AnalysisRun
-    run: RunProgress
-    next_index: int = 0
-    """Of the first frame without a row."""
-    early: dict[int, Row] = field(default_factory=dict)
-    """Rows that came before a predecessor of theirs: batches of several geometries overtake one another."""
-    written: int = 0
-    """Rows that the sinks were offered."""
-    ended: bool = False
-    """It had its stop."""
-    abandoned: bool = False
-    """A row was lost: no further rows, and no stop, so that a replay sees that rows are missing."""
-    failed_sinks: set[int] = field(default_factory=set)
-    """Numbers of the sinks that raised: they get nothing more of this analysis run, its stop least of all,
-    which would make an incomplete run look complete."""
 
 
 class AnalysisWriter:
@@ -105,8 +74,11 @@ class AnalysisWriter:
     max_rows
         Rows that may wait for the sinks before `put` waits.
     on_finished
-        Called from the writer's thread, once a stop, with a raw run all of whose analysis runs have ended. Must not
-        raise.
+        Called from the writer's thread, once a stop, with a raw run all of whose analysis runs have ended. Returns
+        whether somebody wants to know when it is stored. Must not raise.
+    on_stored
+        Called with such a raw run once every sink has stored all its analysis runs: from the writer's thread, or that
+        of a storing sink. Never where a sink refused a document or a row was lost. Must not raise.
     on_sink_failure
         Called from the writer's thread with what a sink raised. Must not raise.
     metrics
@@ -118,7 +90,8 @@ class AnalysisWriter:
         sinks: Sequence[Sink],
         *,
         max_rows: int,
-        on_finished: Callable[[RunProgress], None],
+        on_finished: Callable[[RunProgress], bool],
+        on_stored: Callable[[RunProgress], None],
         on_sink_failure: Callable[[Exception], None],
         metrics: Metrics | None = None,
     ) -> None:
@@ -126,6 +99,11 @@ class AnalysisWriter:
         self._sinks = tuple(sinks)
         self._max_rows = max_rows
         self._on_finished = on_finished
+        self._on_stored = on_stored
+        self.stores = {number: sink for number, sink in enumerate(sinks) if isinstance(sink, StoringSink)}
+        """The storing sinks, by their number among the sinks."""
+        for store in self.stores.values():
+            store.report_to(self._metrics)
         self._on_sink_failure = on_sink_failure
         # Guards what follows, and all progress; held for moments.
         self._changed = threading.Condition(threading.Lock())
@@ -142,8 +120,10 @@ class AnalysisWriter:
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether a sink calls, or who is told of its failure: in `wait` and `close` it would wait for itself."""
-        return threading.current_thread() is self._thread
+        """Whether a sink calls, or who is told what became of a run: who waited would wait for itself."""
+        return threading.current_thread() is self._thread or any(
+            store.is_waited_for for store in self.stores.values()
+        )
 
     def put(self, progress: AnalysisProgress, row: Row, *, wait: bool) -> None:
         """Hand over a row; with `wait`, block while the sinks are behind by `max_rows`."""
@@ -153,7 +133,7 @@ class AnalysisWriter:
                     lambda: self._closed or progress.abandoned or len(self._due) < self._max_rows
                 )
             if self._closed or progress.abandoned:
-                self._lost_rows += 1
+                self._lose(1)
             elif row.index < progress.next_index or row.index in progress.early:
                 self._repeated_rows += 1
             elif self._is_too_much(progress):
@@ -169,7 +149,7 @@ class AnalysisWriter:
         """Say that the raw run has stopped at `time`, and its number of frames by stream and data key."""
         with self._changed:
             if not self._closed:
-                run.pending_stop = _Stop(counts, time)
+                run.pending_stop = Stop(counts, time)
                 self._to_end[run] = None
                 self._changed.notify_all()
 
@@ -185,13 +165,19 @@ class AnalysisWriter:
                 self._to_end.pop(run, None)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until everything handed over was offered to the sinks; return whether it came in time.
+        """Wait until everything handed over is stored; return whether it is so within `timeout` seconds.
 
-        False as well where rows were lost, now or earlier. Not for the writer's own thread.
+        Where a sink does not say when it has stored something, that it took it counts. False as well where rows were
+        lost, now or earlier. Not for the writer's own thread.
         """
+        left = countdown(timeout)
         with self._changed:
             self._changed.wait_for(lambda: self._is_idle() or self._cut_off, timeout)
-            return self._is_idle() and not self._cut_off and not self._lost_rows
+            if not self._is_idle() or self._cut_off:
+                return False
+        stored = [store.wait(left()) for store in self.stores.values()]
+        with self._changed:
+            return all(stored) and not self._lost_rows
 
     def close(self, timeout: float | None = None) -> None:
         """Take nothing more, offer what is there to the sinks within `timeout` seconds, end the thread.
@@ -209,20 +195,25 @@ class AnalysisWriter:
             if lost or self._to_end:
                 logger.warning("closing within %s s: the sinks miss %d rows", timeout, lost)
                 self._cut_off = True
-                self._lost_rows += lost
+                self._lose(lost)
                 self._early_rows = 0
                 self._due.clear()
                 self._to_end.clear()
                 self._changed.notify_all()
 
     def stats(self) -> WriterStats:
-        """Return what became of the rows so far, all numbers of one moment."""
+        """Return what became of the rows so far; what the writer counts is of one moment."""
+        counts = [store.stats() for store in self.stores.values()]
         with self._changed:
             return WriterStats(
                 rows=self._rows,
                 pending_rows=len(self._due) + self._early_rows + self._writes,
-                lost_rows=self._lost_rows,
                 repeated_rows=self._repeated_rows,
+                given_up_rows=self._lost_rows,
+                stored_rows=min((count.stored_rows for count in counts), default=self._rows),
+                spooled_rows=max((count.spooled_rows for count in counts), default=0),
+                quarantined_rows=max((count.quarantined_rows for count in counts), default=0),
+                lost_rows=self._lost_rows + max((count.lost_rows for count in counts), default=0),
                 analysis_runs=self._analysis_runs,
                 sink_failures=self._sink_failures,
             )
@@ -247,15 +238,19 @@ class AnalysisWriter:
             self._due.append((progress, ready))
         self._changed.notify_all()
 
+    def _lose(self, rows: int) -> None:
+        self._lost_rows += rows
+        self._metrics.add(catalogue.LOST_ROWS, rows)
+
     def _abandon(self, progress: AnalysisProgress, reason: str, *, lost: int = 0) -> None:
         """Lose the rows of an analysis run, and let its raw run come to its end without them."""
         logger.error("%s: the %s is abandoned, without a stop", reason, progress.analysis)
         progress.abandoned = progress.run.broken = True
-        self._lost_rows += lost
+        self._lose(lost)
         if self._cut_off:
             return  # those that waited are counted
         others = deque(entry for entry in self._due if entry[0] is not progress)
-        self._lost_rows += len(self._due) - len(others) + len(progress.early)
+        self._lose(len(self._due) - len(others) + len(progress.early))
         self._early_rows -= len(progress.early)
         self._due = others
         progress.early.clear()
@@ -328,14 +323,32 @@ class AnalysisWriter:
             if not all(one.ended or one.abandoned for one in run.analyses):
                 return
             run.pending_stop = None
-        self._on_finished(run)
+        wanted = self._on_finished(run)
+        with self._changed:
+            run.offered = wanted
+            stored = wanted and not run.unstored and not run.broken
+        if stored:
+            self._on_stored(run)
+
+    def _was_stored(self, run: RunProgress) -> None:
+        """On the thread of a storing sink: it has one analysis run with its stop."""
+        with self._changed:
+            run.unstored -= 1
+            stored = run.offered and not run.unstored and not run.broken
+        if stored:
+            self._on_stored(run)
 
     def _write_stop(self, progress: AnalysisProgress, time: float) -> None:
+        run = progress.run
         try:
+            for number in self.stores.keys() - progress.failed_sinks:
+                with self._changed:
+                    run.unstored += 1
+                self.stores[number].tell_when_stored(progress.analysis.uid, lambda _: self._was_stored(run))
             self._emit(progress, "stop", progress.analysis.stop(time))
         except BaseException:  # as with a row
             logger.exception("the %s gets no stop", progress.analysis)
-            progress.run.broken = True
+            run.broken = True
             return
         with self._changed:
             self._analysis_runs += 1
@@ -361,6 +374,14 @@ class AnalysisWriter:
                     self._sink_failures += 1
                 self._on_sink_failure(error if isinstance(error, Exception) else RuntimeError(repr(error)))
         self._metrics.observe(catalogue.STAGE_SECONDS, time.monotonic() - started, Stage.WRITE)
+
+
+def countdown(timeout: float | None) -> Callable[[], float | None]:
+    """Return what tells how much is left of a timeout that several waits share."""
+    if timeout is None:
+        return lambda: None
+    end = time.monotonic() + timeout
+    return lambda: max(0.0, end - time.monotonic())
 
 
 def _event(analysis: AnalysisRun, row: Row) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from dvfb_stream.callbacks.frame_sequence import FrameSequence
 from dvfb_stream.callbacks.pending_documents import Pending, PendingDocuments
 from dvfb_stream.callbacks.raw_run import RawEvents, RawRun
 from dvfb_stream.callbacks.resources import MOST_RESOURCES, Datums
-from dvfb_stream.callbacks.row_writer import RunProgress
+from dvfb_stream.callbacks.run_progress import RunProgress
 
 logger = logging.getLogger(__name__)
 

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+from dvfb_stream.catalog.api_key import (
+    KEY_FILE_VARIABLE,
+    KEY_VARIABLE,
+    api_key,
+    goes_in_the_clear,
+    without_key,
+)
 from dvfb_stream.errors import SettingsError
+
+logger = logging.getLogger(__name__)
 
 
 def connect(uri: str) -> Any:
-    """Return a Tiled client of the container at `uri`; the API key is taken from ``TILED_API_KEY``.
+    """Return a Tiled client of the container at `uri`.
 
-    A server that does not answer is tried for as long as Tiled's client is told to (``TILED_RETRY_TIMEOUT``).
+    The API key is taken from ``TILED_API_KEY``, or from the file that ``TILED_API_KEY_FILE`` names, which must not be
+    readable for everybody. The certificate of an https server is verified. A server that does not answer is tried for
+    as long as Tiled's client is told to (``TILED_RETRY_TIMEOUT``).
 
     Raises
     ------
     SettingsError
-        When nobody answers there, what answers is not Tiled, or it does not let us in.
+        When nobody answers there, what answers is not Tiled, it does not let us in, or the key's file is refused.
     """
     from tiled.client import from_uri
 
+    key, address = api_key(), uri.partition("?")[0]
+    if (key or "api_key=" in uri) and goes_in_the_clear(uri):
+        logger.warning("the API key for %s can be read on its way there; use https", address)
     try:
-        return from_uri(uri)
-    except Exception as error:  # httpx's family, Tiled's, and a RuntimeError where the key is missing
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        # One in the address has precedence, as with Tiled's own client.
+        return from_uri(uri, api_key=None if "api_key=" in uri else key)
+    except Exception as error:  # noqa: BLE001 - httpx's family, Tiled's, a RuntimeError where the key is missing
+        reason = without_key(str(error).strip().partition("\n")[0], key) or type(error).__name__
         raise SettingsError(
-            f"the catalog {uri.partition('?')[0]} cannot be opened ({reason}); is the server running, and is "
-            "TILED_API_KEY set where it asks for a key?"
-        ) from error
+            f"the catalog {address} cannot be opened ({reason}); is the server running, and is {KEY_VARIABLE} or "
+            f"{KEY_FILE_VARIABLE} set where it asks for a key?"
+        ) from None  # whose traceback may have the address with the key in it
 
 
 def check_container(client: Any) -> None:

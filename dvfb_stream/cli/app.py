@@ -22,6 +22,7 @@ from dvfb_stream.cli.process import CALLED_WRONGLY
 from dvfb_stream.cli.profile import profile
 from dvfb_stream.cli.search import search
 from dvfb_stream.cli.simulate.command import simulate
+from dvfb_stream.cli.spool import COMMANDS as SPOOL_COMMANDS
 from dvfb_stream.cli.terminal import report_error, say
 from dvfb_stream.cli.train.adapt import adapt
 from dvfb_stream.cli.train.train import train
@@ -90,6 +91,11 @@ _add(app, {command.__name__: command for command in COMMANDS})
 models = typer.Typer(cls=_Group, help="List, show and verify the model bundles that --model knows.")
 app.add_typer(models, name="models")
 _add(models, MODEL_COMMANDS)
+spool = typer.Typer(
+    cls=_Group, help="Rows on the disk that their catalog does not have yet: list, retry, export."
+)
+app.add_typer(spool, name="spool")
+_add(spool, SPOOL_COMMANDS)
 plot = typer.Typer(cls=_Group, help="Draw the paper's figures: the basis, the masked estimate of any frame.")
 app.add_typer(plot, name="plot")
 _add(plot, {figure.__name__: figure for figure in FIGURES})
@@ -99,6 +105,12 @@ _add(plot, {figure.__name__: figure for figure in FIGURES})
 def _models(context: typer.Context, *, json: Json = False) -> None:
     if context.invoked_subcommand is None:
         list_bundles(json=json)
+
+
+@spool.callback(invoke_without_command=True)
+def _spool(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        say(context.get_help())
 
 
 @plot.callback(invoke_without_command=True)

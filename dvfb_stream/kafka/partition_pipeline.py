@@ -7,11 +7,12 @@ is under way in it, while the others go on. Whoever owns it next begins with the
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.callbacks import AnnotationPipeline, GeometryProvider, PipelineStats, Sink
+from dvfb_stream.callbacks.storing_sinks import StoreCounts, StoringSink
 from dvfb_stream.frame_annotator import FrameAnnotator, StageReport, SupportsAnnotate, as_frame_annotator
 from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.kafka.feed import DocumentFeed
@@ -67,6 +68,45 @@ class SharedAnnotator(FrameAnnotator):
     def report_stages(self, report: StageReport | None) -> None:
         """From now on call `report` after each stage of each batch: pipelines share what it counts in."""
         self._annotator.report_stages(report)
+
+
+class WhileOurs:
+    """A sink as long as the partition is ours; later nothing reaches it any more."""
+
+    def __init__(self, sink: Sink, offsets: PartitionOffsets) -> None:
+        self._sink = sink
+        self._offsets = offsets
+
+    def __call__(self, name: str, doc: dict[str, Any]) -> None:
+        """Give a document to the sink."""
+        self._offsets.write(lambda: self._sink(name, doc))
+
+
+class StoringWhileOurs(WhileOurs):
+    """Of a sink that says when documents are stored; everything but documents goes to the sink itself."""
+
+    _sink: StoringSink
+
+    @property
+    def is_waited_for(self) -> bool:
+        """See `StoringSink`, as for all below."""
+        return self._sink.is_waited_for
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until all that was taken is stored, for `timeout` seconds at most; return whether it is."""
+        return self._sink.wait(timeout)
+
+    def tell_when_stored(self, uid: str, told: Callable[[str], object]) -> None:
+        """Call `told` once the run `uid` is stored with its stop."""
+        self._sink.tell_when_stored(uid, told)
+
+    def stats(self) -> StoreCounts:
+        """Return what became of the rows."""
+        return self._sink.stats()
+
+    def report_to(self, metrics: Metrics) -> None:
+        """From now on count in a record of metrics as well."""
+        self._sink.report_to(metrics)
 
 
 class PartitionPipeline:
@@ -163,7 +203,8 @@ class PartitionPipeline:
         self.offsets.taken(offset, name, run)
 
     def _while_ours(self, sink: Sink) -> Sink:
-        return lambda name, doc: self.offsets.write(lambda: sink(name, doc))
+        kind = StoringWhileOurs if isinstance(sink, StoringSink) else WhileOurs
+        return kind(sink, self.offsets)
 
     def _remember(self, error: Exception) -> None:
         if self._sink_failure is None:

@@ -73,8 +73,13 @@ class TiledSettings(Settings):
 
     uri: ServerAddress
     """Address of the server, or of a container on it, without the API key: that is in ``TILED_API_KEY``."""
-    batch_size: PositiveInt = 50
-    """Rows written at a time. A stopped run is always written out; smaller shows rows of a live run sooner."""
+    batch_size: PositiveInt = 64
+    """Most rows written at a time. None waits for others for more than half a second."""
+    spool: FilePath | None = None
+    """Folder, for this daemon alone, where rows are until the server has them. None: one for the address, below that
+    of this user's spools."""
+    max_spool_bytes: Annotated[int, Field(ge=1 << 16)] = 1 << 30
+    """Size of that folder. When it is full, reading from Kafka pauses until there is room."""
 
 
 class SinkSettings(Settings):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.callbacks.analysis_run import AnalysisRun
 from dvfb_stream.callbacks.frame_sequence import Row
-from dvfb_stream.callbacks.row_writer import AnalysisProgress, AnalysisWriter, RunProgress
+from dvfb_stream.callbacks.row_writer import AnalysisWriter
+from dvfb_stream.callbacks.run_progress import AnalysisProgress, RunProgress
 from dvfb_stream.frames import Origin
 from dvfb_stream.labels import LABELS
+from dvfb_stream.metrics import Metrics
 
 PATIENCE = 10.0
 IDENTITY = ModelIdentity(name="m", version="1", sha256="0" * 64)
@@ -46,14 +50,15 @@ def make_writer():
     def make(*sinks, **settings):
         settings = {
             "max_rows": 100,
-            "on_finished": finished.append,
+            "on_finished": lambda run: finished.append(run) or True,
+            "on_stored": stored.append,
             "on_sink_failure": failures.append,
         } | settings
         made.append(AnalysisWriter(sinks, **settings))
         return made[-1]
 
-    finished, failures = [], []
-    make.finished, make.failures = finished, failures
+    finished, stored, failures = [], [], []
+    make.finished, make.stored, make.failures = finished, stored, failures
     yield make
     for writer in made:
         writer.close(0)
@@ -73,7 +78,14 @@ class Hangs:
 
 def accounted(writer):
     stats = writer.stats()
-    return stats.rows + stats.pending_rows + stats.lost_rows + stats.repeated_rows
+    return stats.rows + stats.pending_rows + stats.given_up_rows + stats.repeated_rows
+
+
+def until(true):
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, "it did not come to be"
+        time.sleep(0.002)
 
 
 class Panic(BaseException):
@@ -277,3 +289,128 @@ def test_a_row_lost_after_the_writer_was_closed_is_counted_once(make_writer):
     hangs.go_on.set()
     writer._thread.join(PATIENCE)
     assert (writer.stats().lost_rows, writer.stats().pending_rows) == (2, 0)
+
+
+class Keeps:
+    """A storing sink that stores what it took when it is told to."""
+
+    is_waited_for = False
+
+    def __init__(self):
+        self.taken, self.told, self.stored, self.lost = [], [], threading.Event(), 0
+        self.metrics = None
+
+    def __call__(self, name, doc):
+        self.taken.append(name)
+
+    def wait(self, timeout=None):
+        return self.stored.wait(timeout)
+
+    def tell_when_stored(self, uid, told):
+        assert "stop" not in self.taken
+        self.told.append((uid, told))
+
+    def stats(self):
+        rows = self.taken.count("event")
+        stored = self.stored.is_set()
+        return SimpleNamespace(
+            stored_rows=rows if stored else 0,
+            spooled_rows=0 if stored else rows,
+            quarantined_rows=0,
+            lost_rows=self.lost,
+        )
+
+    def report_to(self, metrics):
+        self.metrics = metrics
+
+
+def one_run(writer, frames=2):
+    run, progress = analysis_of("raw")
+    for index in range(frames):
+        writer.put(progress, row(index), wait=True)
+    writer.stop(run, {("primary", "image"): frames}, 2.0)
+    return run
+
+
+def test_what_a_storing_sink_took_counts_when_it_is_stored_and_not_before(make_writer, recorder):
+    sink = Keeps()
+    writer = make_writer(sink, recorder)
+    run = one_run(writer)
+    until(lambda: make_writer.finished)
+    assert not writer.wait(0.01)
+    assert make_writer.stored == []
+    stats = writer.stats()
+    assert (stats.rows, stats.stored_rows, stats.spooled_rows, stats.lost_rows) == (2, 0, 2, 0)
+    sink.stored.set()
+    ((uid, told),) = sink.told
+    assert uid == run.analyses[0].analysis.uid
+    told(uid)
+    assert make_writer.stored == [run]
+    assert writer.wait(PATIENCE)
+    stats = writer.stats()
+    assert (stats.rows, stats.stored_rows, stats.spooled_rows) == (2, 2, 0)
+
+
+def test_a_run_is_stored_once_all_storing_sinks_have_it(make_writer):
+    sinks = Keeps(), Keeps()
+    writer = make_writer(*sinks)
+    run = one_run(writer)
+    until(lambda: make_writer.finished)
+    for sink in sinks:
+        assert make_writer.stored == []
+        ((uid, told),) = sink.told
+        told(uid)
+    assert make_writer.stored == [run]
+
+
+def test_a_run_that_was_stored_before_the_writer_has_looked_is_told_once(make_writer):
+    class Quick(Keeps):
+        def __call__(self, name, doc):
+            super().__call__(name, doc)
+            if name == "stop":
+                ((uid, told),) = self.told
+                told(uid)
+
+    writer = make_writer(Quick())
+    run = one_run(writer)
+    until(lambda: make_writer.stored)
+    assert make_writer.stored == [run]
+
+
+def test_what_another_sink_refused_is_never_stored(make_writer):
+    def broken(name, doc):
+        raise ValueError("boom")
+
+    sink = Keeps()
+    writer = make_writer(sink, broken)
+    one_run(writer)
+    until(lambda: make_writer.finished)
+    ((uid, told),) = sink.told
+    told(uid)
+    assert make_writer.stored == []
+
+
+def test_rows_that_a_storing_sink_lost_are_lost_and_the_record_is_its_own_too(make_writer):
+    sink, metrics = Keeps(), Metrics()
+    writer = make_writer(sink, metrics=metrics)
+    sink.lost = 3
+    assert writer.stats().lost_rows == 3
+    assert writer.stats().given_up_rows == 0
+    assert sink.metrics is metrics
+
+
+def test_of_a_sink_that_does_not_say_what_it_took_counts(make_writer, recorder):
+    writer = make_writer(recorder)
+    run = one_run(writer)
+    assert writer.wait(PATIENCE)
+    assert make_writer.stored == [run]
+    assert (writer.stats().stored_rows, writer.stats().spooled_rows) == (2, 0)
+
+
+def test_lost_rows_are_in_the_metrics(make_writer):
+    metrics = Metrics()
+    writer = make_writer(metrics=metrics)
+    writer.close(0)
+    _, progress = analysis_of("raw")
+    writer.put(progress, row(0), wait=False)
+    assert metrics.snapshot()["dvfb_lost_rows"]["values"][0]["value"] == writer.stats().lost_rows == 1

@@ -23,11 +23,11 @@ def test_version(dvfb) -> None:
 def test_help_lists_the_commands(dvfb, arguments) -> None:
     outcome = dvfb(*arguments)
     assert outcome.status == 0
-    for command in ("annotate", "models", "plot", "search"):
+    for command in ("annotate", "models", "plot", "search", "spool"):
         assert command in outcome.stdout
 
 
-@pytest.mark.parametrize("command", ["annotate", "models", "plot", "search"])
+@pytest.mark.parametrize("command", ["annotate", "models", "plot", "search", "spool"])
 def test_every_command_explains_itself(dvfb, command: str) -> None:
     outcome = dvfb(command, "--help")
     assert outcome.status == 0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
-import re
 import sqlite3
 import threading
 import time
@@ -14,6 +14,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Protocol
 
+from dvfb_stream.catalog.api_key import KEY_VARIABLE, without_key
 from dvfb_stream.catalog.spool.encoding import EncodingError
 from dvfb_stream.catalog.spool.folder import OwnedFile, left_files
 from dvfb_stream.catalog.spool.pace import Pace
@@ -36,8 +37,6 @@ _SECONDS_BETWEEN_COMPLAINTS = 60.0
 Told = Callable[[str], object]
 """Called with the uid of an analysis run that is stored with its stop."""
 
-_KEY = re.compile(r"(api_key=|[Aa]pikey\s+)[^\s&'\"<>]+")
-
 
 class Store(Protocol):
     """Where rows are delivered; `AnnotationStore` is one. Both calls may be repeated."""
@@ -55,9 +54,9 @@ class Store(Protocol):
         ...
 
 
-def without_key(error: object) -> str:
-    """Return what an error says, in one line, without the key that an address in it may have."""
-    return _KEY.sub(r"\1...", " ".join(str(error).split())) or type(error).__name__
+def _told_by(error: Exception) -> str:
+    """Return what an error says, in one line, and not the key that an address in it may have."""
+    return without_key(error, os.environ.get(KEY_VARIABLE)) or type(error).__name__
 
 
 class Delivery:
@@ -65,8 +64,8 @@ class Delivery:
 
     - Of each run the rows in the order of their frames, at most `Pace.batch_size` in a call; the stop last.
     - Rows leave their file when `Store.write` has returned, the run when `Store.finish` has.
-    - `StoreUnavailableError` pauses everything, longer each time, and that run by itself: when the pause is over, another
-      run has its turn first.
+    - `StoreUnavailableError` pauses everything, longer each time, and that run by itself: when the pause is over,
+      another run has its turn first.
     - `StoreRefusedError` puts its run into quarantine; of `everything`, nothing is, and all waits for a better key.
     - What nobody foresaw is tried `Pace.most_faults` times, then its run is quarantined.
 
@@ -172,12 +171,12 @@ class Delivery:
             try:
                 self._deliver(run)
             except StoreUnavailableError as error:
-                self._failed(run, without_key(error))
+                self._failed(run, _told_by(error))
             except StoreRefusedError as error:
                 if error.everything:
-                    self._refused(without_key(error))
+                    self._refused(_told_by(error))
                 else:
-                    self._quarantine(run, without_key(error))
+                    self._quarantine(run, _told_by(error))
             except EncodingError as error:
                 self._quarantine(run, str(error))
             except sqlite3.Error as error:
@@ -185,7 +184,7 @@ class Delivery:
             except Exception as error:  # whatever it is costs its own run, and never the thread
                 logger.exception("delivering analysis run %s failed", run.uid)
                 run.faults += 1
-                reason = f"{type(error).__name__}: {without_key(error)}"
+                reason = f"{type(error).__name__}: {_told_by(error)}"
                 if run.faults < self._pace.most_faults:
                     self._failed(run, reason)
                 else:
@@ -224,7 +223,9 @@ class Delivery:
             self._store.finish(start, descriptor, stop)
             self._finished(run)
         else:
-            with self.changed:  # what was to be delivered is not there: counted wrong, by a file that another changed
+            with (
+                self.changed
+            ):  # what was to be delivered is not there: counted wrong, by a file that another changed
                 run.rows, run.came = 0, inf
 
     def _stored(self, run: WaitingRun, frames: Sequence[int], began: float) -> None:
@@ -286,15 +287,16 @@ class Delivery:
 
     def _worked(self, run: WaitingRun) -> None:
         if self.trouble:
-            logger.warning("the catalog takes rows again; %d wait in the spool", sum(r.rows for r in self.runs))
+            logger.warning(
+                "the catalog takes rows again; %d wait in the spool", sum(r.rows for r in self.runs)
+            )
         self.trouble = ""
         self._failures = run.failures = run.faults = 0
         self._not_before = run.not_before = self._next_complaint = -inf
 
     def _quarantine(self, run: WaitingRun, reason: str) -> None:
         logger.error(
-            "analysis run %s is quarantined with %d rows in %s: %s; see dvfb spool list, and once the cause is mended "
-            "dvfb spool retry",
+            "analysis run %s is quarantined with %d rows in %s: %s; once the cause is mended, dvfb spool retry",
             run.uid,
             run.rows,
             run.file.path.parent,
@@ -333,11 +335,15 @@ class Delivery:
                 logger.error("the spool's file %s cannot be written down: %s", self._unsynced.path, error)
 
     def _search(self, now: float) -> None:
+        if now >= self._next_search:
+            self._next_search = now + _SECONDS_BETWEEN_SEARCHES
+            self.search()
+
+    def search(self) -> None:
         """Take over the files of processes that have ended."""
-        if self._folder is None or now < self._next_search:
-            self._next_search = inf if self._folder is None else self._next_search
+        if self._folder is None:
+            self._next_search = inf
             return
-        self._next_search = now + _SECONDS_BETWEEN_SEARCHES
         try:
             for owned in left_files(self._folder):
                 self._files.append(owned)

@@ -1,4 +1,4 @@
-"""Documents as bytes on the disk and back: msgpack, in which NaN and arrays survive, and nothing is ever unpickled."""
+"""Documents as bytes on the disk and back: msgpack, in which NaN and arrays survive; nothing is ever unpickled."""
 
 from __future__ import annotations
 

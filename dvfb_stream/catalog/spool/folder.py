@@ -34,7 +34,9 @@ def spools_folder() -> Path:
 def folder_for(address: str) -> Path:
     """Return the folder of the spool for the catalog at `address`, whatever key stands behind its question mark."""
     address = address.partition("?")[0].rstrip("/")
-    readable = re.sub(r"[^A-Za-z0-9.]+", "-", re.sub(r"^https?://|/api/v1(/metadata)?", "", address)).strip("-")
+    readable = re.sub(r"[^A-Za-z0-9.]+", "-", re.sub(r"^https?://|/api/v1(/metadata)?", "", address)).strip(
+        "-"
+    )
     return spools_folder() / f"{readable[:60]}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
 
 
@@ -95,7 +97,7 @@ def new_file(folder: Path, *, max_bytes: int, address: str) -> OwnedFile:
 
 
 def left_files(folder: Path) -> Iterator[OwnedFile]:
-    """Take over, one after another, the files whose processes have ended; one that is damaged is set aside, loudly."""
+    """Take over, one after another, the files whose processes have ended; one that is damaged is set aside."""
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         lock = _locked(path)
         if lock is None:

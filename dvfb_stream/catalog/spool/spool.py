@@ -1,4 +1,4 @@
-"""Between analysis documents and their store: everything is on the disk before it counts, and leaves it when stored."""
+"""Between analysis documents and their store: each is on the disk before it counts, and leaves it when stored."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ class Spool:
     have a file each.
 
     - While the store does not answer, rows wait, and it is asked again, at longer and longer intervals.
-    - Of a run that the store refuses for good, the documents are quarantined with the reason, and the other runs go on;
-      ``dvfb spool`` lists, exports, and tries again.
+    - Of a run that the store refuses for good, the documents are quarantined with the reason, and the other runs go
+      on; ``dvfb spool`` lists, exports, and tries again.
     - Where the store lets us write nothing at all, everything waits for another key, and the log says so.
-    - What does not fit, into `max_bytes` or on the disk, is lost, counted and logged, and its run gets no stop, so that
-      nobody takes it for whole; or the call waits, see `WhenFull`.
+    - What does not fit, into `max_bytes` or on the disk, is lost, counted and logged, and its run gets no stop, so
+      that nobody takes it for whole; or the call waits, see `WhenFull`.
 
     Documents may come from several threads, those of one run in order.
 
@@ -198,7 +198,9 @@ class Spool:
                 left = sum(run.rows for run in self._delivery.runs.of(self._file))
             if left:
                 where = self._file.path.parent
-                logger.warning("%d rows are not stored, and stay in %s: the next process delivers them", left, where)
+                logger.warning(
+                    "%d rows are not stored, and stay in %s: the next process delivers them", left, where
+                )
         rest = inf if deadline is None else deadline - time.monotonic()
         self._delivery.close(min(_SECONDS_FOR_A_CALL, max(0.0, rest)))
         self._finalizer()
@@ -332,7 +334,7 @@ class Spool:
                 return True
 
     def _lose(self, run: _OpenRun, name: str) -> None:
-        """Count what did not fit. Start and descriptor are kept in memory, and written with the first row that fits."""
+        """Count what did not fit. Start and descriptor are kept in memory, and written with a row that fits."""
         if name == "event":
             run.lost += 1
             self._lossy = True

@@ -74,9 +74,9 @@ class SpooledRun:
 class SpoolFile:
     """Documents in an SQLite file. Every call is one transaction: whatever happens, it is there whole or not at all.
 
-    A call that has returned survives the end of the process, however it ends (SQLite's journal is in the system's
-    hands). It survives a power failure once `sync` has returned: in each call that would take a turn of the disk, which
-    is 80 rows a second instead of 1,300. Safe from one thread at a time.
+    A call that has returned survives the end of the process, however it ends: SQLite's journal is in the system's
+    hands. It survives a power failure once `sync` has returned. In each call that would take a turn of the disk: 80
+    rows a second instead of 1,300 on an ordinary one. For one thread at a time.
 
     Parameters
     ----------
@@ -227,7 +227,8 @@ class SpoolFile:
     def n_bytes(self) -> int:
         """Return how large the documents in the file are, with all that SQLite needs for them."""
         pages, free = (
-            self._connection.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "freelist_count")
+            self._connection.execute(f"PRAGMA {what}").fetchone()[0]
+            for what in ("page_count", "freelist_count")
         )
         return int(pages - free) * _PAGE_BYTES
 
@@ -248,5 +249,3 @@ class SpoolFile:
             with suppress(sqlite3.Error):  # SQLite has ended it by itself where the disk is full
                 self._connection.execute("ROLLBACK")
             raise
-
-

@@ -161,7 +161,9 @@ def test_who_asked_is_told_once_a_run_is_stored_and_not_before(store, spool):
     told = []
     docs = documents("a", 3)
     put(spool, docs[:-1])
-    spool.tell_when_stored("a", lambda uid: told.append((uid, uid in store.stops, threading.current_thread().name)))
+    spool.tell_when_stored(
+        "a", lambda uid: told.append((uid, uid in store.stops, threading.current_thread().name))
+    )
     put(spool, docs[-1:])
     assert told == []
     store.open.set()
@@ -317,7 +319,9 @@ def test_metrics_say_what_stats_say(store, spool):
     until(lambda: spool.stats().quarantined_runs)
     put(spool, documents("late", 5))
     value = {name: metric["values"] for name, metric in metrics.snapshot().items()}
-    assert [value[f"dvfb_{what}_rows"][0]["value"] for what in ("stored", "spooled", "quarantined", "lost")] == [4, 5, 3, 0]
+    assert [
+        value[f"dvfb_{what}_rows"][0]["value"] for what in ("stored", "spooled", "quarantined", "lost")
+    ] == [4, 5, 3, 0]
 
 
 def test_a_forgotten_spool_lets_go_of_its_file_and_keeps_what_is_in_it(store, tmp_path):

@@ -27,6 +27,12 @@ def fill(file, uid, frames):
     return number
 
 
+def fill_up(file):
+    number = file.add_run("a", b"")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        any(not file.add_row(number, frame, b"x" * 1000) for frame in range(10_000))
+
+
 def frames(events):
     return [doc["data"]["frame"] for doc in events]
 
@@ -121,16 +127,10 @@ def test_the_system_frees_the_file_of_a_process_that_ended_without_a_word(tmp_pa
 
 def test_files_of_one_folder_share_its_bytes(tmp_path):
     first = new_file(tmp_path, max_bytes=1 << 20, address="")
-    number = first.file.add_run("a", b"")
-    with pytest.raises(sqlite3.OperationalError, match="full"):
-        for frame in range(10_000):
-            first.file.add_row(number, frame, b"x" * 1000)
+    fill_up(first.file)
     first.file._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     second = new_file(tmp_path, max_bytes=1 << 20, address="")
-    number = second.file.add_run("b", b"")
-    with pytest.raises(sqlite3.OperationalError, match="full"):
-        for frame in range(10_000):
-            second.file.add_row(number, frame, b"x" * 1000)
+    fill_up(second.file)
     assert 10 < second.file.runs()[0].rows < first.file.runs()[0].rows / 8
     for owned in (first, second):
         owned.close(remove=True)
@@ -186,5 +186,3 @@ def test_a_disk_that_is_full_loses_rows_and_nothing_else(tmp_path, limit):
     )
     assert ended.stdout == "done\n", ended.stderr
     assert "no room" in ended.stderr
-
-

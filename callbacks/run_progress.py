@@ -1,0 +1,57 @@
+"""How far the writing of analysis runs has come, raw run by raw run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dvfb_stream.callbacks.analysis_run import AnalysisRun
+from dvfb_stream.callbacks.frame_sequence import Row
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stop:
+    """The raw run has stopped."""
+
+    frames: Mapping[tuple[str, str], int]
+    """How many it has, by stream and data key."""
+    time: float
+
+
+@dataclass(slots=True, eq=False)
+class RunProgress:
+    """How far the analysis runs of one raw run have come."""
+
+    raw_uid: str
+    analyses: list[AnalysisProgress] = field(default_factory=list)
+    pending_stop: Stop | None = None
+    """From the raw stop until the end was told."""
+    broken: bool = False
+    """A document did not reach every sink, or a row was lost: the run will never be called stored."""
+    forgotten: bool = False
+    """Nobody knows it any more: its rows are taken only as long as the sinks keep up."""
+    unstored: int = 0
+    """Stops that storing sinks took and have not stored."""
+    offered: bool = False
+    """All its analysis runs have ended, and somebody waits for it to be stored."""
+
+
+@dataclass(slots=True, eq=False)
+class AnalysisProgress:
+    """How far one analysis run has come."""
+
+    analysis: AnalysisRun
+    run: RunProgress
+    next_index: int = 0
+    """Of the first frame without a row."""
+    early: dict[int, Row] = field(default_factory=dict)
+    """Rows that came before a predecessor of theirs: batches of several geometries overtake one another."""
+    written: int = 0
+    """Rows that the sinks were offered."""
+    ended: bool = False
+    """It had its stop."""
+    abandoned: bool = False
+    """A row was lost: no further rows, and no stop, so that a replay sees that rows are missing."""
+    failed_sinks: set[int] = field(default_factory=set)
+    """Numbers of the sinks that raised: they get nothing more of this analysis run, its stop least of all,
+    which would make an incomplete run look complete."""
