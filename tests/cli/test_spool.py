@@ -36,6 +36,9 @@ class Refuses:
     def finish(self, start: Any, descriptor: Any, stop: Any) -> None:
         self.stopped.append(start["uid"])
 
+    def close(self) -> None:
+        pass
+
 
 def put(spool: Spool, uid: str, frames: int = 3) -> None:
     spool("start", {"uid": uid, "analysis": {"parent": f"raw-{uid}"}})

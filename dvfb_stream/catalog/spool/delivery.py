@@ -53,6 +53,10 @@ class Store(Protocol):
         """Return once the stop is stored."""
         ...
 
+    def close(self) -> object:
+        """Let go of what is held between calls: nothing more is delivered."""
+        ...
+
 
 def _told_by(error: Exception) -> str:
     """Return what an error says, in one line, and not the key that an address in it may have."""
@@ -167,6 +171,13 @@ class Delivery:
     # -- the thread -------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        self._deliver_until_closed()
+        try:
+            self._store.close()
+        except Exception as error:  # noqa: BLE001 - it runs out by itself, whatever it is that it holds
+            logger.info("the store cannot be closed: %s", _told_by(error))
+
+    def _deliver_until_closed(self) -> None:
         while (run := self._next()) is not None:
             try:
                 self._deliver(run)

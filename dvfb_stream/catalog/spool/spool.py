@@ -160,6 +160,11 @@ class Spool:
             self._delivery.tally.tell()
             self._changed.notify_all()
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether this is the spool's own thread, which would wait for itself."""
+        return self._delivery.is_waited_for
+
     def tell_when_stored(self, uid: str, told: Told) -> None:
         """Call `told` with `uid`, from the spool's thread, once that analysis run is stored with its stop.
 

@@ -58,6 +58,9 @@ class RememberingStore:
         self._lose_the_answer()
         return dict(stop)
 
+    def close(self) -> None:
+        self.calls.append(("close", "", 0))
+
     def _answer(self, kind: str, uid: str, rows: int) -> None:
         self.calls.append((kind, uid, rows))
         self.open.wait(PATIENCE)

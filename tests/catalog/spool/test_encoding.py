@@ -7,7 +7,7 @@ import pickle
 import msgpack
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -23,11 +23,13 @@ ARRAYS = hnp.arrays(
 )
 
 
+@settings(deadline=None)
 @given(DOCUMENTS)
 def test_a_document_comes_back_as_it_was(doc):
     assert decode(encode(doc)) == doc
 
 
+@settings(deadline=None)
 @given(ARRAYS)
 def test_an_array_comes_back_with_its_type_and_shape(array):
     back = decode(encode({"coefficients": array}))["coefficients"]
@@ -48,6 +50,7 @@ def test_other_things_are_refused(value):
         encode({"value": value})
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_damaged_bytes_are_told_and_nothing_else(packed):
     try:
@@ -66,6 +69,7 @@ def test_an_array_of_another_type_is_never_made(dtype):
         decode(msgpack.packb({"a": msgpack.ExtType(2, content)}))
 
 
+@settings(deadline=None)
 @given(DOCUMENTS, ARRAYS)
 def test_an_export_is_strict_json(doc, array):
     line = json.dumps(json_ready({"doc": doc, "array": array, "nan": math.nan}), allow_nan=False)
