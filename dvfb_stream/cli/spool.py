@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -174,6 +175,8 @@ def _chosen(found: list[RunInSpool], wanted: list[str] | None) -> list[RunInSpoo
 
 def _deliver(folder: Path, address: str, timeout: float) -> str:
     """Deliver what is left for one catalog; return what is in the way, empty where nothing is."""
+    # Tiled's client would try ten times, for half a minute, before it says that nobody answers; read at its import.
+    os.environ.setdefault("TILED_RETRY_ATTEMPTS", "1")
     from dvfb_stream.catalog import connect
     from dvfb_stream.catalog.spool.inspection import deliver_left
     from dvfb_stream.catalog.store import AnnotationStore

@@ -171,6 +171,7 @@ def test_a_folder_that_is_not_there_is_an_error(dvfb, tmp_path):
 
 
 def test_a_catalog_that_does_not_answer_is_said_and_nothing_is_lost(dvfb, spool, store, monkeypatch):
+    monkeypatch.setattr("tiled.client.utils.TILED_RETRY_ATTEMPTS", 1)
     spool.close(0.0)
     outcome = dvfb("spool", "retry", "late", "--timeout", "1")
     assert outcome.status == 1

@@ -15,7 +15,9 @@ from dvfb_stream.catalog.spool.encoding import EncodingError, decode, encode, js
 
 PLAIN = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text()
 DOCUMENTS = st.dictionaries(
-    st.text(), st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+    st.text(),
+    st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=4),
+    max_size=3,
 )
 ARRAYS = hnp.arrays(
     st.sampled_from(["<f8", "<f4", ">u2", "<i8", "|b1", "<c16", "<U5"]),
@@ -23,13 +25,13 @@ ARRAYS = hnp.arrays(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(DOCUMENTS)
 def test_a_document_comes_back_as_it_was(doc):
     assert decode(encode(doc)) == doc
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(ARRAYS)
 def test_an_array_comes_back_with_its_type_and_shape(array):
     back = decode(encode({"coefficients": array}))["coefficients"]
@@ -50,7 +52,7 @@ def test_other_things_are_refused(value):
         encode({"value": value})
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.binary(max_size=200))
 def test_damaged_bytes_are_told_and_nothing_else(packed):
     try:
@@ -69,7 +71,7 @@ def test_an_array_of_another_type_is_never_made(dtype):
         decode(msgpack.packb({"a": msgpack.ExtType(2, content)}))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(DOCUMENTS, ARRAYS)
 def test_an_export_is_strict_json(doc, array):
     line = json.dumps(json_ready({"doc": doc, "array": array, "nan": math.nan}), allow_nan=False)
