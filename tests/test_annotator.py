@@ -48,6 +48,24 @@ def test_annotations_come_in_order_with_origin_and_model(annotator):
         assert a.model == annotator.identity
 
 
+@pytest.fixture
+def torch_threads():
+    """How many threads torch has is set back after the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_dividing_a_batch_among_cores_changes_nothing(annotator, torch_threads):
+    frames = [*map(frame, range(9)), "no frame", frame(9)]
+    torch_threads(1)
+    expected = annotator.annotate(frames)
+    torch_threads(2)
+    for found, known in zip(annotator.annotate(frames), expected, strict=True):
+        assert (found.status, found.reason, found.labels) == (known.status, known.reason, known.labels)
+        assert found.scores == pytest.approx(known.scores, abs=1e-5)
+
+
 def test_batching_changes_nothing(annotator):
     other = Geometry(shape=(256, 256), center_x=10.0, center_y=20.0)
     frames = [frame(0), frame(1, other), frame(2), frame(3, other)]
