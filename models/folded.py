@@ -78,7 +78,7 @@ def folded(network: AnnotationNetwork) -> AnnotationNetwork:
     copied = copy.deepcopy(network).eval()
     for branch in list(copied.modules()):
         if isinstance(branch, RingNetwork):
-            branch.convolutions = FoldedConvolutions(branch.convolutions)
+            branch.register_module("convolutions", FoldedConvolutions(branch.convolutions))
     return copied.requires_grad_(requires_grad=False)
 
 
@@ -100,6 +100,7 @@ def _two_dimensional(convolution: nn.Conv1d, weight: Tensor, bias: Tensor | None
         padding=(0, int(convolution.padding[0])),
         dilation=(1, convolution.dilation[0]),
     )
-    made.weight.copy_(weight[:, :, None])
+    beside = weight[:, :, None].float().contiguous(memory_format=torch.channels_last)
+    made.weight = nn.Parameter(beside)
     made.bias.copy_(bias)  # type: ignore[union-attr]
-    return made.to(memory_format=torch.channels_last)
+    return made

@@ -246,7 +246,7 @@ class _OneAfterTheOther:
     def __init__(self, first: NDArray[Any], second: NDArray[Any]) -> None:
         self._first, self._second = first, second
         self.nbytes, self.dtype = first.nbytes + second.nbytes, first.dtype
-        self.shape = (len(first) + len(second), *first.shape[1:])
+        self.shape: tuple[int, ...] = (len(first) + len(second), *first.shape[1:])
 
     def __len__(self) -> int:
         return self.shape[0]
