@@ -294,6 +294,7 @@ class Delivery:
             self._next_complaint = now + _SECONDS_BETWEEN_COMPLAINTS
             waiting = sum(run.rows for run in self.runs)
             logger.log(level, "%s; %d rows wait in the spool, and are delivered later", trouble, waiting)
+        self.tally.tell()
         self.changed.notify_all()
 
     def _worked(self, run: WaitingRun) -> None:
@@ -301,9 +302,12 @@ class Delivery:
             logger.warning(
                 "the catalog takes rows again; %d wait in the spool", sum(r.rows for r in self.runs)
             )
+            for other in self.runs:
+                if other.failures <= self._failures:  # one that failed more often does so by itself
+                    other.not_before = -inf
         self.trouble = ""
         self._failures = run.failures = run.faults = 0
-        self._not_before = run.not_before = self._next_complaint = -inf
+        self._not_before = run.not_before = -inf
 
     def _quarantine(self, run: WaitingRun, reason: str) -> None:
         logger.error(

@@ -141,11 +141,11 @@ def deliver_left(folder: Path, store: Store, *, timeout: float, pace: Pace | Non
 def _opened(below: Path) -> Iterator[tuple[Path, SpoolFile]]:
     for path in sorted(below.rglob(f"*{SUFFIX}")):
         try:
-            file = SpoolFile(path)
+            file = SpoolFile(path, address=None)
         except SpoolFileError:
-            if path.exists():  # and was not removed by its process just now
+            if path.exists() and not is_in_use(path):
                 raise
-            continue
+            continue  # its process makes it, or has removed it, just now
         with closing(file):
             yield path, file
 

@@ -85,7 +85,7 @@ class SpoolFile:
     max_bytes
         How large it may grow, the journal (8 MB) besides.
     address
-        Of the catalog, for people; without a key.
+        Of the catalog, without a key; None: the file must be there already.
 
     Raises
     ------
@@ -93,7 +93,7 @@ class SpoolFile:
         When it is there and is no file of a spool, or cannot be made.
     """
 
-    def __init__(self, path: Path, *, max_bytes: int | None = None, address: str = "") -> None:
+    def __init__(self, path: Path, *, max_bytes: int | None = None, address: str | None = "") -> None:
         self.path = path
         try:
             self._connection = sqlite3.connect(
@@ -108,16 +108,17 @@ class SpoolFile:
             raise SpoolFileError(f"the spool's file {path} cannot be used: {error}") from error
         self._version = self._version_now()
 
-    def _prepare(self, max_bytes: int | None, address: str) -> None:
+    def _prepare(self, max_bytes: int | None, address: str | None) -> None:
         do = self._connection.execute
-        do(f"PRAGMA page_size = {_PAGE_BYTES}")
-        do("PRAGMA journal_mode = WAL")
+        if address is not None:
+            do(f"PRAGMA page_size = {_PAGE_BYTES}")
+            do("PRAGMA journal_mode = WAL")
         do("PRAGMA synchronous = NORMAL")
         do(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
         if max_bytes is not None:
             do(f"PRAGMA max_page_count = {max(8, max_bytes // _PAGE_BYTES)}")
         found = do("PRAGMA user_version").fetchone()[0]
-        if found == 0 and not do("SELECT 1 FROM sqlite_master").fetchone():
+        if found == 0 and address is not None and not do("SELECT 1 FROM sqlite_master").fetchone():
             self._connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {FORMAT}; COMMIT;")
             do("INSERT INTO catalog VALUES (?)", (address,))
         elif found != FORMAT:

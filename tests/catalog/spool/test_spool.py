@@ -133,6 +133,16 @@ def test_one_run_that_always_fails_holds_up_no_other(store, spool):
     assert spool.stats().spooled_rows == 3
 
 
+def test_after_an_outage_no_run_waits_for_the_pause_it_had_come_to(store, tmp_path):
+    with Spool(store, tmp_path, pace=Pace(first_pause=0.05, longest_pause=1e6, max_age=0.0)) as spool:
+        store.fault = lambda kind, uid: unavailable()
+        for n in range(6):
+            put(spool, documents(f"run-{n}", 1))
+        until(lambda: len(store.calls) >= 7)
+        store.fault = lambda kind, uid: None
+        assert spool.wait(PATIENCE)
+
+
 def test_a_fault_that_nobody_foresaw_is_tried_again_and_then_quarantined(store, tmp_path, caplog):
     store.fault = lambda kind, uid: ZeroDivisionError("ours") if uid == "odd" else None
     with Spool(store, tmp_path, pace=Pace(first_pause=0.0, longest_pause=0.0, most_faults=3)) as spool:

@@ -88,6 +88,14 @@ def test_a_file_of_a_later_version_is_left_alone(tmp_path):
         SpoolFile(path)
 
 
+def test_a_file_that_its_process_makes_just_now_is_not_made_by_who_looks(tmp_path):
+    path = tmp_path / "a.sqlite"
+    path.touch()
+    with pytest.raises(SpoolFileError):
+        SpoolFile(path, address=None)
+    assert path.stat().st_size == 0
+
+
 def test_a_damaged_file_is_set_aside_and_the_others_are_taken_over(tmp_path, caplog):
     (tmp_path / "a.sqlite").write_bytes(b"no database at all, but long enough to be looked at" * 100)
     owned = new_file(tmp_path, max_bytes=1 << 20, address="")
