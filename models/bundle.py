@@ -37,6 +37,9 @@ NOVELTY_PREFIX = "novelty_score."
 HEADS_PREFIX = "heads_of_frames."
 """Those of kernel heads, likewise."""
 
+JUDGING = "judging"
+"""Name, in the metadata of the weights file, of the hash of what judges by the weights."""
+
 BRANCHES, STORED_BRANCHES = "branches.", "views."
 """What the tensors of a network's branches begin with, in the network and in the weights file of `FORMAT`."""
 
@@ -87,7 +90,11 @@ def save_bundle(
     heads: KernelHeads | None = None,
     decision: Decision | None = None,
 ) -> Bundle:
-    """Write a bundle into `folder`, made if need be, and return it as read back."""
+    """Write a bundle into `folder`, made if need be, and return it as read back.
+
+    The hash of its weights, by which rows and analysis runs name it, covers what judges by them as well: with another
+    calibration, head or decision it is another bundle.
+    """
     tensors: dict[str, Tensor] = {
         _renamed(key, BRANCHES, STORED_BRANCHES): value.detach().cpu().contiguous()
         for key, value in network.state_dict().items()
@@ -101,7 +108,10 @@ def save_bundle(
             label: {"gamma": gamma, "intercept": intercept}
             for label, gamma, intercept in zip(heads.labels, heads.gammas, heads.intercepts, strict=True)
         }
-    weights = save_tensors(tensors)
+    described_calibration = {label: asdict(one) for label, one in calibrations.items()}
+    described_decision = None if decision is None else decision.as_dict()
+    judging = json.dumps([described_calibration, described_heads, described_decision], sort_keys=True)
+    weights = save_tensors(tensors, metadata={JUDGING: hashlib.sha256(judging.encode()).hexdigest()})
     description = BundleDescription(
         format=FORMAT,
         name=name,
@@ -113,7 +123,7 @@ def save_bundle(
         view=dict(view),
         fbt=fbt.as_dict(),
         training=dict(training),
-        decision=None if decision is None else decision.as_dict(),
+        decision=described_decision,
         weights_sha256=hashlib.sha256(weights).hexdigest(),
     )
     files = {

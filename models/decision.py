@@ -6,8 +6,8 @@ what the network states. Their joint probability is P = 1 / (1 + exp(-x)),
 
     x = measured · ln max(e, LEAST_EVIDENCE) + network · ln(p / (1 - p)) + offset,
 
-the same three numbers for all five labels. Where the rings that can be verified are too few, e is not known, and P is
-the network's p.
+the same three numbers for all five labels. Where the rings that can be verified are too few, e is not known, P is the
+network's p, and it takes a surer network to accept the label.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ def decide(
     contradicted, unknown = np.zeros(scores.shape, dtype=bool), np.zeros(scores.shape, dtype=bool)
     apart = np.abs(stated[:, PLACES] - evidence / (1 + evidence)) > decision.contradiction
     contradicted[:, PLACES] = known[:, None] & apart
-    unknown[:, PLACES] = ~known[:, None]
+    sure = (stated[:, PLACES] >= decision.unverified_from) & (decision.unverified_from < 1)
+    unknown[:, PLACES] = ~known[:, None] & ~sure
     gated = np.array([label not in NOT_GATED for label in ALL_LABELS[: scores.shape[1]]])
     novel = (novelty >= decision.novel_from)[:, None] & gated
     contradicted, unknown = contradicted & ~alone, unknown & ~alone

@@ -25,6 +25,9 @@ class Decision:
     """Network and measurement contradict one another where p and e / (1 + e) are this far apart."""
     novel_from: float
     """Novelty from which on no label is accepted: what would be is doubtful."""
+    unverified_from: float = 1.0
+    """What the network has to state of a fold or symmetry for it to be accepted where too few rings can be verified;
+    below that it is doubtful. 1: nothing is accepted there."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Decision:
@@ -36,12 +39,13 @@ class Decision:
             When a number is missing, unknown, or none.
         """
         names = {field.name for field in fields(cls)}
-        if set(values) != names:
+        missing = names - set(values) - {"unverified_from"}  # which earlier bundles have not
+        if missing or not set(values) <= names:
             raise ValueError(f"a decision has {sorted(names)}, not {sorted(values)}")
         for name, value in values.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e6:
                 raise ValueError(f"{name} must be a number, not {value!r}")
-        for name in names - {"offset"}:
+        for name in set(values) - {"offset"}:
             highest = 100 if name in ("measured", "network") else 1
             if not 0 <= values[name] <= highest:
                 raise ValueError(f"{name} must lie from 0 to {highest}, not {values[name]!r}")

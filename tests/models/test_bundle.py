@@ -1,5 +1,6 @@
 """Bundles: what is incomplete, altered or of another format is refused, with the reason."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from dvfb_stream.errors import BundleError
-from dvfb_stream.models import bundle_folders, find_bundle, load_bundle
+from dvfb_stream.models import bundle_folders, find_bundle, load_bundle, save_bundle
+from dvfb_stream.training.presets import DECISION
 
 COMPACT = {"image": {"name": "compact"}, "coefficient": {"name": "compact"}, "hidden": [32]}
 
@@ -33,6 +35,41 @@ def test_a_bundle_comes_back_as_it_was_written(tiny_bundle):
     for key, value in first.network.state_dict().items():
         assert torch.equal(value, second.network.state_dict()[key])
     np.testing.assert_array_equal(first.novelty.quantiles, second.novelty.quantiles)
+
+
+def test_another_calibration_or_decision_is_another_bundle(tiny_bundle, tmp_path):
+    """Runs are named by the hash of the weights: what judges by them otherwise must not be taken for it."""
+    bundle = load_bundle(tiny_bundle)
+    described = bundle.description
+
+    def saved(name, **changes):
+        calibrations = {**described.calibration, **changes.pop("calibrations", {})}
+        return save_bundle(
+            tmp_path / name,
+            name=described.name,
+            version=described.version,
+            network=bundle.network,
+            architecture=described.architecture,
+            calibrations=calibrations,
+            novelty=bundle.novelty,
+            view=described.view,
+            fbt=bundle.fbt_settings,
+            training=described.training,
+            card="",
+            **changes,
+        ).identity.sha256
+
+    first = described.labels[0]
+    stricter = dataclasses.replace(described.calibration[first], threshold=0.875)
+    hashes = [
+        saved("same"),
+        saved("again"),
+        saved("calibrated", calibrations={first: stricter}),
+        saved("decided", decision=DECISION),
+        saved("decided-otherwise", decision=dataclasses.replace(DECISION, contradiction=0.8)),
+    ]
+    assert hashes[0] == hashes[1] == bundle.identity.sha256
+    assert len(set(hashes)) == 4
 
 
 def test_one_changed_byte_of_the_weights_is_noticed(copy):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -24,7 +26,7 @@ TWO, RINGS = LABELS.index("two_fold"), LABELS.index("rings")
 PLACE = MEASURED_LABELS.index("two_fold")
 
 
-def decided(*, own=0.5, evidence=1.0, known=True, rings=0.5, novelty=0.5, adapted=None):
+def decided(*, own=0.5, evidence=1.0, known=True, rings=0.5, novelty=0.5, adapted=None, decision=DECISION):
     stated = np.full((1, len(ALL_LABELS)), 0.01)
     stated[0, TWO], stated[0, RINGS] = own, rings
     measured = np.zeros((1, 5))
@@ -35,7 +37,7 @@ def decided(*, own=0.5, evidence=1.0, known=True, rings=0.5, novelty=0.5, adapte
         np.array([known]),
         np.array([novelty]),
         np.full(len(ALL_LABELS), 0.5),
-        DECISION,
+        decision,
         adapted=adapted,
     )
 
@@ -63,6 +65,14 @@ def test_a_fold_of_which_nothing_is_known_is_doubtful_and_not_accepted():
     found = decided(own=0.95, known=False)
     assert found.doubtful[0, TWO]
     assert not found.accepted[0, TWO]
+
+
+@pytest.mark.parametrize(("own", "accepted"), [(0.55, False), (0.75, True), (1.0, True)])
+def test_a_fold_that_cannot_be_verified_takes_a_surer_network(own, accepted):
+    found = decided(own=own, known=False, decision=replace(DECISION, unverified_from=0.7))
+    assert (found.accepted[0, TWO], found.doubtful[0, TWO]) == (accepted, not accepted)
+    never = decided(own=own, known=False, decision=replace(DECISION, unverified_from=1.0))
+    assert (never.accepted[0, TWO], never.doubtful[0, TWO]) == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +153,8 @@ def test_no_label_is_both_and_joining_keeps_order():
 
 def test_a_decision_is_read_as_it_was_written():
     assert Decision.from_dict(DECISION.as_dict()) == DECISION
+    earlier = {name: value for name, value in DECISION.as_dict().items() if name != "unverified_from"}
+    assert Decision.from_dict(earlier) == DECISION
 
 
 @pytest.mark.parametrize(
