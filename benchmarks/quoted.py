@@ -121,6 +121,21 @@ def real_and_simulated() -> str:
             "",
         ),
         (
+            "the same where frames are turned by any angle",
+            stated(altered["alterations"]["rotations"]["each"]),
+            "",
+        ),
+        (
+            "the same where the beam centre is off by 3 pixels",
+            stated(altered["alterations"]["centre_off"]["each"]),
+            "",
+        ),
+        (
+            "the same with a tenth of the counts",
+            stated(altered["alterations"]["counts_tenth"]["each"]),
+            "",
+        ),
+        (
             "a fold or symmetry label where the azimuthal mean is all there is",
             stated(altered["isotropic"]["fold_or_symmetry"]),
             "",
