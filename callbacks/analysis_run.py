@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid5
 
-from dvfb_stream.annotations import Annotation, Status
-from dvfb_stream.callbacks.copied_fields import copied_fields
+from dvfb_stream.callbacks.copied_fields import ACCESS_TAGS, copied_fields
 from dvfb_stream.callbacks.frame_sequence import Row
 from dvfb_stream.frames import Geometry
-from dvfb_stream.labels import ALL_LABELS, LABELS
 from dvfb_stream.rows import EVENT_COLUMNS, Kind, centre_columns
+from dvfb_stream.summary import Summary, known_labels
 
 NAMESPACE = UUID("d3c6b0d5-7b0c-5c2e-9c0e-5a0f7d7f3b11")
 """Namespace of the analysis runs' uids. It must never change: equal runs are recognised by equal uids."""
@@ -39,7 +36,8 @@ class AnalysisRun:
     Parameters
     ----------
     raw_start
-        Start document of the raw run; its `copied_fields` go into that of the analysis run.
+        Start document of the raw run. Its `copied_fields` stand under ``analysis.raw``: a search by `scan_id` or
+        `sample_name` must not take the analysis run for the raw one.
     stream, data_key
         Where the frames lie in the raw run.
     provenance
@@ -67,9 +65,11 @@ class AnalysisRun:
         self.uid = analysis_uid(self.raw_uid, stream, data_key, provenance["model"])
         self._namespace = UUID(self.uid)
         self._descriptor_uid = self._derived_uid("descriptor")
-        self._labels = _known_labels(provenance)
+        self._labels = known_labels(provenance)
         self._summary = Summary(self._labels)
         self._described = described
+        copied = copied_fields(raw_start)
+        visibility = {name: copied.pop(name) for name in (ACCESS_TAGS,) if name in copied}
         self._start: dict[str, Any] = {
             "uid": self.uid,
             "time": started,
@@ -80,8 +80,9 @@ class AnalysisRun:
                 "data_key": data_key,
                 **provenance,
                 "geometry": _described_geometry(geometry),
+                "raw": copied,
             },
-        } | copied_fields(raw_start)
+        } | visibility
         self.rejected_documents = 0
         """Documents of the raw run that could have had frames, and were left out."""
 
@@ -125,7 +126,7 @@ class AnalysisRun:
             "timestamps": dict.fromkeys(data, row.time),
             "filled": {},
         }
-        self._summary.add(row.annotation)
+        self._summary.add(data)
         return event
 
     def stop(self, time: float) -> dict[str, Any]:
@@ -142,85 +143,6 @@ class AnalysisRun:
 
     def _derived_uid(self, name: str) -> str:
         return str(uuid5(self._namespace, name))
-
-
-class Summary:
-    """Counts what one query of the catalog asks for.
-
-    Parameters
-    ----------
-    labels
-        That the model knows. Of others nothing is said unless a frame has them, so that no query takes ignorance for
-        absence.
-    """
-
-    def __init__(self, labels: Collection[str]) -> None:
-        self._statuses = dict.fromkeys(Status, 0)
-        self._known = labels
-        self._of_label = {label: _LabelTally() for label in ALL_LABELS}
-        self._measured = 0
-        self._highest_contrast = -math.inf
-
-    @property
-    def frames(self) -> int:
-        """How many there are."""
-        return sum(self._statuses.values())
-
-    def add(self, annotation: Annotation) -> None:
-        """Count one frame."""
-        self._statuses[annotation.status] += 1
-        for label, tally in self._of_label.items():
-            tally.accepted += label in annotation.labels
-            tally.doubtful += label in annotation.doubtful
-            score = float(annotation.scores.get(label, math.nan))
-            if math.isfinite(score):
-                tally.scored += 1
-                tally.highest = max(tally.highest, score)
-                tally.total += score
-        if annotation.measured_order:
-            self._measured += 1
-            if math.isfinite(annotation.measured_contrast):
-                self._highest_contrast = max(self._highest_contrast, float(annotation.measured_contrast))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return frames, of them failed and dropped, those with a measured order, and per label.
-
-        Per label: `count` of frames on which it was accepted, those on which it is `doubtful`, `max` and `mean` of
-        its probability; the latter two are absent where no frame has probabilities, so that no query takes ignorance
-        for a low value. `measured_order` has the `count` of frames on which an order stands out, and their
-        `max_contrast` where there are any.
-        """
-        without = {status.value: self._statuses[status] for status in (Status.FAILED, Status.DROPPED)}
-        measured: dict[str, Any] = {"count": self._measured}
-        if math.isfinite(self._highest_contrast):
-            measured["max_contrast"] = self._highest_contrast
-        of_labels = {
-            label: tally.as_dict()
-            for label, tally in self._of_label.items()
-            if label in self._known or tally != _LabelTally()
-        }
-        return {"frames": self.frames, **without, "measured_order": measured, **of_labels}
-
-
-@dataclass(slots=True)
-class _LabelTally:
-    accepted: int = 0
-    doubtful: int = 0
-    scored: int = 0
-    highest: float = -math.inf
-    total: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        counts: dict[str, Any] = {"count": self.accepted, "doubtful": self.doubtful}
-        return counts | {"max": self.highest, "mean": self.total / self.scored} if self.scored else counts
-
-
-def _known_labels(provenance: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the labels that have a column, of those that the annotator says its model knows; the ten by default."""
-    stated = provenance.get("labels")
-    if not isinstance(stated, list | tuple):
-        return LABELS
-    return tuple(label for label in ALL_LABELS if label in stated)
 
 
 def _data_key(kind: Kind) -> dict[str, Any]:

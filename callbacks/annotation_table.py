@@ -105,7 +105,7 @@ class AnnotationTable:
 
 
 def _scan(start: Mapping[str, Any]) -> str:
-    return str(start.get("scan_id", ""))
+    return str(start["analysis"].get("raw", {}).get("scan_id", ""))
 
 
 def _printable(line: str) -> str:

@@ -13,6 +13,9 @@ from dvfb_stream.callbacks.document_fields import Document, whole
 
 logger = logging.getLogger(__name__)
 
+ACCESS_TAGS = "tiled_access_tags"
+"""By them Tiled decides who may see a run: whoever may not see the raw run may not see its annotations."""
+
 LARGEST_INTEGER = 2**63 - 1
 """What JSON writers and databases hold."""
 
@@ -77,7 +80,6 @@ COPIED_FIELDS: Mapping[str, Callable[[object], Any]] = {
     "proposal": _plain,
     "data_session": _text,
     "beamline_id": _plain,
-    "tiled_access_tags": _plain,
+    ACCESS_TAGS: _plain,
 }
-"""With what makes plain JSON of each. By the last of them Tiled decides who may see: whoever may not see the raw run
-may not see its annotations."""
+"""With what makes plain JSON of each."""

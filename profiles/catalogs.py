@@ -11,11 +11,17 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from tiled.queries import KeyPresent
+
 from dvfb_stream.catalog import connect, embedded_server
+from dvfb_stream.catalog.place import CATALOG_SPECS, found_or_created
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.profiles.beamline_description import CATALOG_VARIABLE, Beamline
 
 logger = logging.getLogger(__name__)
+
+RAW = "raw"
+"""Key of the container of raw runs in a folder's catalog."""
 
 
 @contextmanager
@@ -43,6 +49,36 @@ def open_catalog(beamline: Beamline) -> Iterator[Any]:
 def served_folder(folder: Path) -> Iterator[Any]:
     """Serve a folder by an embedded Tiled server, which no other process does meanwhile, and give a client.
 
+    The client is of the raw runs in ``/raw``; annotations lie beside them in ``/raw_annotations``. In a folder that
+    an earlier version has filled, runs lie in the root: then it is of that, until `dvfb catalog move` was called.
+
+    Raises
+    ------
+    SettingsError
+        When another process serves it, or it cannot be written to.
+    """
+    with served_root(folder) as root:
+        holds_runs = len(root.search(KeyPresent("start")).keys().head(1)) > 0
+        yield root if holds_runs else found_or_created(root, RAW, specs=CATALOG_SPECS)
+
+
+@contextmanager
+def served_root(folder: Path) -> Iterator[Any]:
+    """Serve a folder as `served_folder` does, and give a client of its root.
+
+    Raises
+    ------
+    SettingsError
+        When another process serves it, or it cannot be written to.
+    """
+    with lock_folder(folder), embedded_server(folder) as root:
+        yield root
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes from serving a folder, which is made where there is none.
+
     Raises
     ------
     SettingsError
@@ -61,8 +97,7 @@ def served_folder(folder: Path) -> Iterator[Any]:
             raise SettingsError(
                 f"the catalog {folder} is served by another process; end that one, or use another folder"
             ) from None
-        with embedded_server(folder) as client:
-            yield client
+        yield
 
 
 def last_scan_id(client: Any) -> int:

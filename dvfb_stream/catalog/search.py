@@ -6,12 +6,10 @@ from typing import Any
 
 from tiled.queries import Key
 
-from dvfb_stream.catalog.connection import check_container
+from dvfb_stream.catalog.place import KIND, STREAM, TABLE, find_place
 from dvfb_stream.errors import SettingsError, check_at_least
 from dvfb_stream.labels import ALL_LABELS
 from dvfb_stream.rows import COLUMNS, row_of
-
-_KIND = "dvfb-annotation"
 
 
 def find_runs(client: Any, label: str, min_frames: int = 1) -> list[str]:
@@ -24,7 +22,7 @@ def find_runs(client: Any, label: str, min_frames: int = 1) -> list[str]:
     Parameters
     ----------
     client
-        Tiled client of the container that holds the analysis runs.
+        Tiled client of the container of raw runs, or of that of the analysis runs.
     label
         One of `dvfb_stream.labels.ALL_LABELS`.
     min_frames
@@ -51,12 +49,14 @@ def _runs_with(client: Any, label: str, counted: str, min_frames: int) -> list[s
     if label not in ALL_LABELS:
         raise SettingsError(f"unknown label {label!r}; the labels are {', '.join(ALL_LABELS)}")
     check_at_least(1, min_frames=min_frames)
-    check_container(client)
-    found = client.search(Key("start.analysis.kind") == _KIND).search(
-        Key(f"stop.summary.{label}.{counted}") >= min_frames
-    )
-    parents = found.distinct("start.analysis.parent")["metadata"]["start.analysis.parent"]
-    return [parent["value"] for parent in parents]
+    parents: dict[str, None] = {}
+    for container in _containers(client):
+        found = container.search(Key("start.analysis.kind") == KIND).search(
+            Key(f"stop.summary.{label}.{counted}") >= min_frames
+        )
+        values = found.distinct("start.analysis.parent")["metadata"]["start.analysis.parent"]
+        parents.update(dict.fromkeys(parent["value"] for parent in values))
+    return list(parents)
 
 
 def read_annotations(client: Any, raw_uid: str) -> list[dict[str, Any]]:
@@ -65,46 +65,59 @@ def read_annotations(client: Any, raw_uid: str) -> list[dict[str, Any]]:
     Parameters
     ----------
     client
-        Tiled client of the container that holds the analysis runs.
+        Tiled client of the container of raw runs, or of that of the analysis runs.
     raw_uid
         uid of the raw run's start document.
 
     Returns
     -------
     list of dict
-        Rows as `dvfb_stream.rows` lays them out; `to_dataframe` there makes a table of them. A frame stored twice, as
-        a retried request may store it, is returned once. What an earlier version did not write is not known.
+        Rows as `dvfb_stream.rows` lays them out; `to_dataframe` there makes a table of them. What an earlier version
+        did not write is not known.
 
     Raises
     ------
     SettingsError
         When `client` is no Tiled container.
     """
-    check_container(client)
-    rows: list[dict[str, Any]] = []
-    runs = client.search(Key("start.analysis.kind") == _KIND).search(Key("start.analysis.parent") == raw_uid)
-    for uid, run in runs.items():
-        table = annotations_table(run)
-        if table is None:
-            continue
-        analysis = run.metadata["start"]["analysis"]
-        model = analysis["model"]
-        known = {
-            "run_uid": analysis["parent"],
-            "stream": analysis["stream"],
-            "data_key": analysis["data_key"],
-            "model": model["name"],
-            "model_version": model["version"],
-            "model_sha256": model["sha256"],
-            "analysis_uid": uid,
-        }
-        frames = table.read().drop_duplicates("frame").sort_values("frame")
-        stored = [column.name for column in COLUMNS if column.name in frames]
-        rows.extend(row_of(known | row) for row in frames[stored].to_dict("records"))
-    return rows
+    found: dict[str, Any] = {}
+    for container in _containers(client):
+        runs = container.search(Key("start.analysis.kind") == KIND).search(
+            Key("start.analysis.parent") == raw_uid
+        )
+        for uid, run in runs.items():
+            found.setdefault(uid, run)
+    return [row for uid, run in found.items() for row in _rows(uid, run)]
+
+
+def _rows(uid: str, run: Any) -> list[dict[str, Any]]:
+    table = annotations_table(run)
+    if table is None:
+        return []
+    analysis = run.metadata["start"]["analysis"]
+    model = analysis["model"]
+    known = {
+        "run_uid": analysis["parent"],
+        "stream": analysis["stream"],
+        "data_key": analysis["data_key"],
+        "model": model["name"],
+        "model_version": model["version"],
+        "model_sha256": model["sha256"],
+        "analysis_uid": uid,
+    }
+    # An earlier version stored a frame as often as it was written, and in no order.
+    frames = table.read().drop_duplicates("frame").sort_values("frame")
+    stored = [column.name for column in COLUMNS if column.name in frames]
+    return [row_of(known | row) for row in frames[stored].to_dict("records")]
+
+
+def _containers(client: Any) -> list[Any]:
+    """Return what may hold analysis runs: their own place, and the raw runs, where an earlier version put them."""
+    place = find_place(client)
+    return [client] if place is None or place.uri == client.uri else [place, client]
 
 
 def annotations_table(run: Any) -> Any | None:
-    """Return the client of the table in which TiledWriter keeps the rows of an analysis run; None if none."""
-    stream = run.get("annotations")
-    return None if stream is None else stream.base.get("internal")
+    """Return the client of the table that keeps the rows of an analysis run; None if none."""
+    stream = run.get(STREAM)
+    return None if stream is None else stream.base.get(TABLE)

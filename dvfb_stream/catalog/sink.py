@@ -1,72 +1,77 @@
-"""Stores analysis runs in Tiled such that storing them again changes nothing."""
+"""Stores the documents of analysis runs in Tiled, such that storing them again changes nothing."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
-from bluesky_tiled_plugins import TiledWriter
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from dvfb_stream.bounded_cache import BoundedCache, Evict
-from dvfb_stream.catalog.connection import check_container
-from dvfb_stream.catalog.resumed import ResumedContainer, data_columns, with_columns
-from dvfb_stream.catalog.search import annotations_table
+from dvfb_stream.catalog.store import AnnotationStore
+from dvfb_stream.catalog.store_errors import StoreUnavailableError
 from dvfb_stream.errors import DvfbError, check_at_least
-from dvfb_stream.rows import EVENT_COLUMNS
 
 logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
+
+PATIENCE = 45.0
+"""Seconds for which a call is tried again while Tiled is not available: what Tiled's own client takes by default."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between tries; each pause is twice the one before."""
 
 
 @dataclass(slots=True, eq=False)
 class _OpenRun:
     """An analysis run whose stop has not come yet."""
 
-    writer: TiledWriter | None
-    """None: the run is stored completely, and what comes of it is left out."""
-    frames: set[int]
-    """Frames that need no further row."""
-    descriptor_uid: str = ""
-    columns: tuple[str, ...] = ()
-    """Of the table that an earlier version has begun; empty where rows go into it as they are."""
+    start: dict[str, Any]
+    descriptor: dict[str, Any] | None = None
+    events: list[dict[str, Any]] = field(default_factory=list)
+    """That are not stored yet."""
 
 
 class TiledSink:
-    """A sink that writes analysis runs into a Tiled container, each frame once however often it comes.
+    """A sink that writes analysis runs into Tiled, beside the raw runs, each frame once however often it comes.
 
     - A run that is not there is written as it comes.
-    - A run that is there with its stop is left alone, whatever it says; if it was made with another geometry, a
-      warning in the log says so, and how to have it made anew.
-    - A run that is there without a stop, because a process was killed, gets the rows that are missing, and then
-      its stop. If another version began it, its rows keep the columns that they have; the log says so.
+    - A run that is there gets the rows that are missing, and its stop; the rows that are there stay, whatever they
+      say. If it was made with another geometry, a warning in the log says so, and how to have it made anew.
+    - A run that somebody else writes at the same time is left to them: rows that they have stored count as stored.
 
     Rows are written `batch_size` at a time, so that they can be seen while the raw run goes on; the last ones
-    come with the stop. Call it from one thread at a time. When Tiled does not answer, its client tries for 45 s
-    (`TILED_RETRY_TIMEOUT`); then the call raises, and that run must be delivered again from its start. A row that
-    Tiled stored though its answer was lost may then be there twice, and so may the rows of a run that two sinks write
-    at the same time: readers take each frame once.
+    come with the stop. Call it from one thread at a time. While Tiled is not available, a call tries for `patience`;
+    then it raises, and that run must be delivered again from its start.
 
     Parameters
     ----------
     client
-        Tiled client of a container in which runs may be created.
+        Tiled client of the container of raw runs: ``/smi/raw`` has its annotations in ``/smi/raw_annotations``. Or of
+        the container of annotations itself.
     batch_size
         Rows in one request; the larger, the faster and the later.
     max_open_runs
         Runs without a stop held in memory; of more, the oldest is forgotten and stays incomplete.
+    patience
+        Seconds.
 
     Raises
     ------
     SettingsError
-        When a bound is not positive, or `client` is no Tiled container.
+        When a bound is not positive, `client` is no Tiled container, or there is no place beside its raw runs.
     """
 
-    def __init__(self, client: Any, *, batch_size: int = 50, max_open_runs: int = 1_000) -> None:
+    def __init__(
+        self, client: Any, *, batch_size: int = 50, max_open_runs: int = 1_000, patience: float = PATIENCE
+    ) -> None:
         check_at_least(1, batch_size=batch_size, max_open_runs=max_open_runs)
-        check_container(client)
-        self._client = client
+        check_at_least(0, patience=patience)
+        self._store = AnnotationStore(client)
         self._batch_size = batch_size
+        self._patience = patience
         self._open: BoundedCache[str, _OpenRun] = BoundedCache(
             max_open_runs, evict=Evict.OLDEST_PUT, on_evict=self._warn_of_the_oldest
         )
@@ -77,63 +82,59 @@ class TiledSink:
 
         Raises
         ------
+        StoreUnavailableError
+            When Tiled was not available for too long.
+        StoreRefusedError
+            When it will not take the run.
         DvfbError
             When the document belongs to no run whose start came before it.
-        Exception
-            What Tiled's client raises.
         """
         uid, run = self._run_of(name, doc)
         try:
             if run is None:
-                self._begin(uid, doc)
+                self._open.put(uid, _OpenRun(start=doc))
             else:
-                self._store(uid, run, name, doc)
+                self._store_document(uid, run, name, doc)
         except Exception:
             # Rows may be missing now. Nothing more is written, least of all the stop.
             self._open.pop(uid)
             raise
 
-    def _store(self, uid: str, run: _OpenRun, name: str, doc: dict[str, Any]) -> None:
-        if name == "start":
-            return  # delivered again while open: its rows are known by their frames
-        if name == "descriptor":
-            if doc["uid"] == run.descriptor_uid:
-                return  # delivered again; TiledWriter would write each row as often as it saw the descriptor
-            run.descriptor_uid = doc["uid"]
-            self._run_of_descriptor.put(doc["uid"], uid)
-        if name == "event":
-            frame = doc["data"]["frame"]
-            if frame in run.frames:
-                return
-            run.frames.add(frame)
-            if run.columns:
-                doc = with_columns(doc, run.columns)
-        if run.writer is not None:
-            run.writer(name, doc)
-        if name == "stop":
-            self._open.pop(uid)
+    def close(self) -> None:
+        """Leave the open runs to other writers; what is not stored of them is not."""
+        self._open.clear()
+        self._store.close()
 
-    def _begin(self, uid: str, doc: dict[str, Any]) -> None:
-        stored = self._client.get(uid)
-        run = _OpenRun(writer=self._writer(), frames=set())
-        if stored is not None and stored.metadata.get("stop"):
-            logger.info("analysis run %s is stored already", uid)
-            run.writer = None
-        elif stored is not None:
-            table = annotations_table(stored)
-            if table is not None:
-                run.frames.update(int(frame) for frame in table.read(["frame"])["frame"])
-                run.columns = _columns_of_another_version(table, uid)
-            logger.info("analysis run %s is stored in part: %d frames are there", uid, len(run.frames))
-        if stored is not None:
-            _warn_of_what_stays(stored, doc)
-        if run.writer is not None:
-            run.writer("start", doc)
-        self._open.put(uid, run)
+    def _store_document(self, uid: str, run: _OpenRun, name: str, doc: dict[str, Any]) -> None:
+        match name:
+            case "descriptor":
+                run.descriptor = doc
+                self._run_of_descriptor.put(doc["uid"], uid)
+            case "event":
+                run.events.append(doc)
+                if len(run.events) >= self._batch_size:
+                    self._write(run)
+            case "stop":
+                self._write(run)
+                self._patiently(lambda: self._store.finish(run.start, _descriptor(run), doc))
+                self._open.pop(uid)
 
-    def _writer(self) -> TiledWriter:
-        # Our documents are well-formed by construction; normalising would copy and validate every row.
-        return TiledWriter(ResumedContainer(self._client), normalizer=None, batch_size=self._batch_size)
+    def _write(self, run: _OpenRun) -> None:
+        self._patiently(lambda: self._store.write(run.start, _descriptor(run), run.events))
+        run.events.clear()
+
+    def _patiently(self, call: Callable[[], _Result]) -> _Result:
+        deadline = time.monotonic() + self._patience
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return call()
+            except StoreUnavailableError as error:
+                if time.monotonic() + pause > deadline:
+                    raise
+                logger.info("%s", error)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _run_of(self, name: str, doc: Mapping[str, Any]) -> tuple[str, _OpenRun | None]:
         """Return the uid of a document's run, and the run unless this is the start of one that is not open."""
@@ -155,37 +156,7 @@ class TiledSink:
         logger.warning("more than %d runs are open; %s stays incomplete", self._open.max_entries, uid)
 
 
-def _columns_of_another_version(table: Any, uid: str) -> tuple[str, ...]:
-    """Return the columns of a table that is not laid out as this version's events; none where it is."""
-    stored, ours = data_columns(table), tuple(column.name for column in EVENT_COLUMNS)
-    if stored == ours:
-        return ()
-    missing = ", ".join(name for name in ours if name not in stored)
-    logger.warning(
-        "analysis run %s was begun by another version of dvfb_stream: its further rows are stored without %s. To "
-        "have it made anew, delete it: client.delete_contents([%r], recursive=True, external_only=False)",
-        uid,
-        missing or "what the table has no column for",
-        uid,
-    )
-    return stored
-
-
-def _warn_of_what_stays(stored: Any, start: Mapping[str, Any]) -> None:
-    """Say what a mended set-up does not mend: the uid depends on data and model alone, so that the rows stay."""
-    before = stored.metadata["start"].get("analysis", {}).get("geometry")
-    now = start.get("analysis", {}).get("geometry")
-    summary = (stored.metadata.get("stop") or {}).get("summary") or {}
-    blemishes = []
-    if before != now:
-        blemishes.append(f"with another geometry ({before}) than the present one ({now})")
-    if summary.get("failed"):
-        blemishes.append(f"with {summary['failed']} of {summary.get('frames')} rows failed")
-    if blemishes:
-        logger.warning(
-            "analysis run %s is stored already, %s; the rows that are there stay. To have it made anew, delete it: "
-            "client.delete_contents([%r], recursive=True, external_only=False)",
-            start["uid"],
-            " and ".join(blemishes),
-            start["uid"],
-        )
+def _descriptor(run: _OpenRun) -> dict[str, Any]:
+    if run.descriptor is None:
+        raise DvfbError(f"run {run.start['uid']} has no descriptor")
+    return run.descriptor

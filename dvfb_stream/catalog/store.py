@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import copy
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvfb_stream.bounded_cache import BoundedCache, Evict
+from dvfb_stream.catalog.answers import told_apart
+from dvfb_stream.catalog.leases import LEASE_SECONDS, Lease, Leases
+from dvfb_stream.catalog.place import STREAM, TABLE, place_of, plain
+from dvfb_stream.catalog.rewriting import is_in_order, recover, rewrite
+from dvfb_stream.catalog.run_table import FRAME, RunDocuments, RunTable, frames_of
+from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
+from dvfb_stream.catalog.stored_stop import stop_of, warn_of_what_stays
+from dvfb_stream.catalog.trial import write_trial_run
+from dvfb_stream.catalog.writers import TURNS, Turn
+from dvfb_stream.errors import DvfbError
+
+if TYPE_CHECKING:
+    from tiled.client.container import Container
+
+logger = logging.getLogger(__name__)
+
+_MAX_OPEN_RUNS = 1_000
+"""Runs whose lease and frames are remembered; of more, the one used longest ago is looked up again."""
 
 
 class Stored(StrEnum):
@@ -28,11 +55,35 @@ class RunState:
     """Indices of the frames whose rows are there."""
 
 
+@dataclass(slots=True, eq=False)
+class _OpenRun:
+    """What is known of a run that this store writes."""
+
+    turn: Turn
+    """One call at a time, in all stores of this process."""
+    writes_seen: int = 0
+    """By the stores of this process, when `frames` were read."""
+    lease: Lease | None = None
+    table: RunTable | None = None
+    """None: its nodes were not looked at since the last failure."""
+    frames: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """Of the rows that were read back, in order."""
+
+    told: bool = False
+    """Whether the log says what stays of an earlier run."""
+
+    def forget(self) -> None:
+        """Look at everything again before the next write."""
+        self.table = None
+        self.lease = None
+
+
 class AnnotationStore:
     """Writes analysis runs such that an ordinary client reads each frame once, in order, whoever wrote how often.
 
     No call keeps documents for later: what a call was given is stored when it returns, or it raises. Calls may come
-    from any thread, one at a time for a run; other processes may write the same run.
+    from any thread, one at a time for a run; other processes may write the same run. Then one of them writes, and the
+    calls of the others return when their rows are there by the first, or raise `StoreUnavailableError` until it ends.
 
     Parameters
     ----------
@@ -40,6 +91,8 @@ class AnnotationStore:
         Tiled client of the container of raw runs, or of the place of the analysis runs itself.
     writer
         Name of this writer in leases, for people who read them; None: host and process.
+    lease_seconds
+        How long a writer that shows no sign of life, and is not known to have ended, keeps others from its run.
 
     Raises
     ------
@@ -47,11 +100,22 @@ class AnnotationStore:
         When `client` is no Tiled container, or there is no place beside its raw runs.
     """
 
-    def __init__(self, client: Any, *, writer: str | None = None) -> None:
-        raise NotImplementedError
+    def __init__(
+        self, client: Any, *, writer: str | None = None, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
+        self._place = place_of(client)
+        self._writer = writer
+        self._lease_seconds = lease_seconds
+        self._made: _MadePlace | None = None
+        self._making = threading.Lock()
+        self._open: BoundedCache[str, _OpenRun] = BoundedCache(
+            _MAX_OPEN_RUNS, evict=Evict.OLDEST_USED, on_evict=lambda _, run: self._release(run)
+        )
 
     def probe(self) -> None:
-        """See whether runs may be written, and leave nothing behind.
+        """See whether runs may be written; what it wrote to find out is deleted again.
+
+        The containers for runs and leases are made if need be, and stay.
 
         Raises
         ------
@@ -60,7 +124,8 @@ class AnnotationStore:
         StoreRefusedError
             With `everything`, when it does not let us write.
         """
-        raise NotImplementedError
+        with told_apart("writing a trial run"):
+            write_trial_run(self._made_place().spare)
 
     def write(
         self, start: Mapping[str, Any], descriptor: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
@@ -68,14 +133,14 @@ class AnnotationStore:
         """Store rows of one analysis run; when this returns, each of them was read back.
 
         The run is made if need be; only rows of frames that are not there are appended. Calling it again, with the
-        same events or some of them, changes nothing. Rows of a run that is complete already stay as they are.
+        same events or some of them, changes nothing. Rows that are there stay as they are.
 
         Parameters
         ----------
         start, descriptor
             Of the analysis run.
         events
-            Any number, in any order, of that descriptor.
+            Any number, in any order, of that descriptor. Of two of one frame, the first counts.
 
         Raises
         ------
@@ -84,7 +149,23 @@ class AnnotationStore:
         StoreRefusedError
             When they never will be.
         """
-        raise NotImplementedError
+        documents = RunDocuments.checked(start, descriptor)
+        wanted = _by_frame(events)
+        with self._turn(documents.uid) as run, told_apart(f"writing rows of run {documents.uid}"):
+            if run.lease is None and self._has_all(run, documents, wanted):
+                return
+            table = self._held(run, documents)
+            missing = [wanted[frame] for frame in sorted(wanted.keys() - _known(run.frames, wanted))]
+            if not missing:
+                return
+            run.turn.writes += 1
+            table.append(missing)
+            self._read_back(run, table)
+            if not_there := wanted.keys() - _known(run.frames, wanted):
+                some = sorted(not_there)[:10]
+                raise StoreUnavailableError(
+                    f"rows of run {documents.uid} were not there when they were read back: frames {some}"
+                )
 
     def finish(
         self, start: Mapping[str, Any], descriptor: Mapping[str, Any], stop: Mapping[str, Any]
@@ -101,7 +182,22 @@ class AnnotationStore:
         StoreRefusedError
             When it never will be.
         """
-        raise NotImplementedError
+        documents = RunDocuments.checked(start, descriptor)
+        with self._turn(documents.uid) as run, told_apart(f"finishing run {documents.uid}"):
+            if run.lease is None and (finished := self._finished(documents.uid)) is not None:
+                return finished
+            table = self._held(run, documents)
+            self._read_back(run, table)
+            stored = stop_of(table, stop)
+            table.run.update_metadata({"stop": stored}, drop_revision=True)
+            table.run.refresh()
+            if (table.run.metadata.get("stop") or {}).get("uid") != stored["uid"]:
+                raise StoreUnavailableError(
+                    f"the stop of run {documents.uid} was not there when it was read back"
+                )
+        self._open.pop(documents.uid)
+        self._release(run)
+        return stored
 
     def state(self, uid: str) -> RunState:
         """Return how far the analysis run `uid` has come.
@@ -113,4 +209,128 @@ class AnnotationStore:
         StoreRefusedError
             When it does not let us read.
         """
-        raise NotImplementedError
+        with told_apart(f"looking for run {uid}"):
+            run, frames = self._look(uid)
+        if run is None:
+            return RunState(Stored.ABSENT)
+        stored = Stored.COMPLETE if run.metadata.get("stop") else Stored.OPEN
+        return RunState(stored, frozenset(frames.tolist()))
+
+    def close(self) -> None:
+        """Give all leases back, so that another writer need not wait for them to run out."""
+        for run in self._open.values():
+            with run.turn.lock:
+                self._release(run)
+        self._open.clear()
+
+    @contextmanager
+    def _turn(self, uid: str) -> Iterator[_OpenRun]:
+        run = self._open.get_or_make(uid, lambda: _OpenRun(TURNS.of(self._place.name, uid)))
+        with run.turn.lock:
+            try:
+                yield run
+            except BaseException:
+                run.forget()
+                raise
+
+    def _made_place(self) -> _MadePlace:
+        with self._making:
+            if self._made is None:
+                runs, spare = self._place.make()
+                leases = Leases(spare, writer=self._writer, seconds=self._lease_seconds)
+                self._made = _MadePlace(runs, spare, leases)
+            return self._made
+
+    def _held(self, run: _OpenRun, documents: RunDocuments) -> RunTable:
+        """Return the nodes of a run that nobody else writes now.
+
+        Raises
+        ------
+        StoreUnavailableError
+            While somebody else does.
+        """
+        made = self._made_place()
+        if run.lease is None:
+            run.lease = made.leases.take(documents.uid, access_tags=documents.access_tags)
+        else:
+            made.leases.keep(run.lease)
+        if run.table is None:
+            table = RunTable(made.runs, documents)
+            recover(table, made.spare)
+            run.table = table
+            self._read_back(run, table)
+        elif run.writes_seen != run.turn.writes:
+            self._read_back(run, run.table)
+        return run.table
+
+    def _read_back(self, run: _OpenRun, table: RunTable) -> None:
+        """Read which frames are stored, each once and in order: seen to be so, or made so."""
+        frames = frames_of(table.table)
+        if not is_in_order(frames):
+            rewrite(table, self._made_place().spare)
+            frames = frames_of(table.table)
+        run.frames, run.writes_seen = frames, run.turn.writes
+
+    def _has_all(
+        self, run: _OpenRun, documents: RunDocuments, wanted: Mapping[int, Mapping[str, Any]]
+    ) -> bool:
+        """Return whether the rows are there already, by whomever."""
+        stored, frames = self._look(documents.uid)
+        if stored is not None and not run.told:
+            warn_of_what_stays(stored, documents.start)
+            run.told = True
+        return stored is not None and is_in_order(frames) and wanted.keys() <= _known(frames, wanted)
+
+    def _finished(self, uid: str) -> dict[str, Any] | None:
+        """Return the stop of a run that is complete, and says what is stored."""
+        stored, frames = self._look(uid)
+        stop: dict[str, Any] | None = (
+            None if stored is None else copy.deepcopy(stored.metadata_copy()[0].get("stop"))
+        )
+        if stop and is_in_order(frames) and (stop.get("summary") or {}).get("frames") == len(frames):
+            return stop
+        return None
+
+    def _look(self, uid: str) -> tuple[Any | None, NDArray[np.int64]]:
+        """Return the client of a run, None if it is not there, and the frames of its rows as they are read."""
+        none = np.empty(0, np.int64)
+        runs = self._place.find() if self._made is None else self._made.runs
+        run = None if runs is None else plain(runs).get(uid)
+        if run is None:
+            return None, none
+        stream = plain(run).get(STREAM)
+        table = None if stream is None else plain(stream).get(TABLE)
+        return run, none if table is None else frames_of(table)
+
+    def _release(self, run: _OpenRun) -> None:
+        lease, run.lease = run.lease, None
+        if lease is None or self._made is None:
+            return
+        try:
+            with told_apart(f"giving back the lease on run {lease.uid}"):
+                self._made.leases.release(lease)
+        except DvfbError as error:
+            logger.info("%s; it runs out by itself", error)
+
+
+@dataclass(frozen=True, slots=True)
+class _MadePlace:
+    """The containers of the place, once they are there."""
+
+    runs: Container
+    spare: Container
+    """For what writers need: leases, and copies of tables that are written anew."""
+    leases: Leases
+
+
+def _by_frame(events: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
+    try:
+        return {int(event["data"][FRAME]): event for event in reversed(events)}
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreRefusedError(f"an event names no frame ({error!r})", everything=False) from error
+
+
+def _known(frames: NDArray[np.int64], wanted: Mapping[int, object]) -> set[int]:
+    """Return those of the wanted frames that are among those stored."""
+    asked = np.fromiter(wanted, np.int64, len(wanted))
+    return set(asked[np.isin(asked, frames)].tolist())

@@ -11,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from dvfb_stream import __version__
 from dvfb_stream.cli.annotate.command import annotate
+from dvfb_stream.cli.catalog import COMMANDS as CATALOG_COMMANDS
 from dvfb_stream.cli.daemon import daemon
 from dvfb_stream.cli.demo.command import demo
 from dvfb_stream.cli.measure.commands import evaluate, invariance, novelty, rank, reproduce, results, tables
@@ -96,6 +97,9 @@ spool = typer.Typer(
 )
 app.add_typer(spool, name="spool")
 _add(spool, SPOOL_COMMANDS)
+catalog = typer.Typer(cls=_Group, help="Put in order where runs lie in Tiled.")
+app.add_typer(catalog, name="catalog")
+_add(catalog, CATALOG_COMMANDS)
 plot = typer.Typer(cls=_Group, help="Draw the paper's figures: the basis, the masked estimate of any frame.")
 app.add_typer(plot, name="plot")
 _add(plot, {figure.__name__: figure for figure in FIGURES})
@@ -109,6 +113,12 @@ def _models(context: typer.Context, *, json: Json = False) -> None:
 
 @spool.callback(invoke_without_command=True)
 def _spool(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        say(context.get_help())
+
+
+@catalog.callback(invoke_without_command=True)
+def _catalog(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         say(context.get_help())
 

@@ -54,10 +54,9 @@ def test_the_start_says_where_everything_came_from(documents):
     fields = {"sample_name": "lamella", "proposal": {"id": 3}, "data_session": "pass-1", "beamline_id": "SMI"}
     sink, raw = documents(10, **fields, tiled_access_tags=["pass-1"], plan_name="count")
     start = sink.of("start")[0]
-    assert {name: start[name] for name in fields} == fields
-    assert start["scan_id"] == 7
+    assert start["analysis"]["raw"] == {"scan_id": 7, **fields}
+    assert not start.keys() & {"scan_id", *fields}, "a search for the raw run must not find the analysis run"
     assert start["tiled_access_tags"] == ["pass-1"]
-    assert "plan_name" not in start
     analysis = start["analysis"]
     assert (analysis["kind"], analysis["parent"]) == ("dvfb-annotation", raw.uid)
     assert (analysis["stream"], analysis["data_key"]) == ("primary", "image")

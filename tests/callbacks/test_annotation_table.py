@@ -104,7 +104,8 @@ def test_a_scan_id_may_be_anything(make_pipeline, recorder, raw_documents, scan_
     paper = io.StringIO()
     table = AnnotationTable(Console(file=paper, width=200))
     for name, doc in recorder.documents:
-        table(name, doc | {"scan_id": scan_id} if name == "start" else doc)
+        named = {"analysis": doc["analysis"] | {"raw": {"scan_id": scan_id}}} if name == "start" else {}
+        table(name, doc | named)
     row, total = (line.split("|")[0].strip() for line in paper.getvalue().splitlines()[-2:])
     assert row == total == str(scan_id).replace("\n", r"\n")
 
@@ -117,11 +118,12 @@ def test_runs_that_never_stop_are_forgotten_in_time():
         "data_key": "image",
         "parent": "raw",
         "model": {"name": "m", "version": "1"},
+        "raw": {"scan_id": 7},
     }
     values = {"frame": 0, "fit_residual": 0.1, "novelty": 0.1, "status": "ok", "labels": "", "reason": ""}
     uids = [str(uuid.uuid4()) for _ in range(MAX_OPEN_RUNS + 1)]
     for uid in uids:
-        table("start", {"uid": uid, "scan_id": 7, "analysis": analysis})
+        table("start", {"uid": uid, "analysis": analysis})
         table("descriptor", {"uid": f"of {uid}", "run_start": uid})
     for uid in (uids[0], uids[1], uids[-1]):
         table("event", {"descriptor": f"of {uid}", "data": values})

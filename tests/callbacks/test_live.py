@@ -81,8 +81,7 @@ def test_a_scan_is_annotated_frame_by_frame(run_engine, live, recorder):
     assert [row["rings"] for row in recorder.rows("cam_image")] == pytest.approx([n / 100 for n in range(80)])
     (start,) = recorder.of("start")
     assert start["analysis"]["parent"] == uid
-    assert start["sample_name"] == "lamella"
-    assert start["scan_id"] == 1
+    assert start["analysis"]["raw"] == {"scan_id": 1, "sample_name": "lamella"}
     assert recorder.of("stop")[0]["summary"]["rings"]["count"] == 29  # brightness 51 to 79
     for name, doc in recorder.documents:
         event_model.schema_validators[event_model.DocumentNames[name]].validate(doc)
@@ -126,7 +125,7 @@ def test_interleaved_runs_are_kept_apart(run_engine, live, recorder):
     for start in recorder.of("start"):
         (descriptor,) = (doc for doc in recorder.of("descriptor") if doc["run_start"] == start["uid"])
         events = (doc for doc in recorder.of("event") if doc["descriptor"] == descriptor["uid"])
-        scores[start["sample_name"]] = [round(doc["data"]["rings"], 2) for doc in events]
+        scores[start["analysis"]["raw"]["sample_name"]] = [round(doc["data"]["rings"], 2) for doc in events]
     assert scores == {"outer": [0.10, 0.11], "inner": [0.60, 0.61]}
 
 

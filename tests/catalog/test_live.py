@@ -12,6 +12,7 @@ from ophyd.status import DeviceStatus
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.callbacks import AnnotationPipeline, LiveAnnotator
 from dvfb_stream.catalog import TiledSink, find_runs, read_annotations
+from dvfb_stream.catalog.place import find_place
 from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.labels import LABELS
 
@@ -95,6 +96,7 @@ def test_a_process_killed_in_the_middle_and_started_again_ends_with_the_same_row
     annotate(documents, stored.append)
     annotate(documents, stored.append)
     assert stored == [uid, uid]
-    (run,) = client.values()
+    assert len(client) == 0
+    (run,) = find_place(client).values()
     assert list(run["annotations"].base["internal"].read()["frame"]) == list(range(60))
     assert run.metadata["stop"]["summary"]["four_fold"]["count"] == 10

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from tiled.queries import Key
 
 from dvfb_stream.catalog import TiledSink, find_doubtful_runs, find_runs, read_annotations
+from dvfb_stream.catalog.place import find_place
 from dvfb_stream.errors import SettingsError
 
 
@@ -49,8 +51,11 @@ def test_frames_to_look_at_are_found_by_their_doubtful_label(stored):
     assert find_doubtful_runs(stored, "two_fold", min_frames=2) == ["in doubt"]
     assert find_doubtful_runs(stored, "four_fold") == []
     # As a client without this package asks.
-    assert len(stored.search(Key("stop.summary.two_fold.doubtful") >= 1)) == 2
-    assert len(stored.search(Key("stop.summary.measured_order.count") >= 2)) == 3
+    place = find_place(stored)
+    assert len(place.search(Key("stop.summary.two_fold.doubtful") >= 1)) == 2
+    assert len(place.search(Key("stop.summary.measured_order.count") >= 2)) == 3
+    assert find_runs(place, "four_fold") == find_runs(stored, "four_fold")
+    np.testing.assert_equal(read_annotations(place, "one"), read_annotations(stored, "one"))
 
 
 def test_runs_of_an_earlier_version_have_no_doubtful_labels(client):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dvfb_stream.catalog import read_annotations
+from dvfb_stream.catalog.place import find_place
 from dvfb_stream.catalog.search import annotations_table
 from dvfb_stream.labels import LABELS
 from tests.kafka.conftest import eventually
@@ -130,9 +131,9 @@ def test_killed_in_the_middle_of_a_run_and_started_again_every_row_is_there_once
     assert all(0 <= score <= 1 for row in scores for score in row)
     assert len(set(scores)) == frames  # each frame has other pixels, so each row has other scores
 
-    stored = catalog[rows[0]["analysis_uid"]]
+    stored = find_place(catalog)[rows[0]["analysis_uid"]]
     assert stored.metadata["start"]["analysis"]["parent"] == uid
-    assert stored.metadata["start"]["sample_name"] == "silver behenate"
+    assert stored.metadata["start"]["analysis"]["raw"]["sample_name"] == "silver behenate"
     assert stored.metadata["stop"]["summary"]["frames"] == frames
     assert sorted(annotations_table(stored).read(["frame"])["frame"]) == list(range(frames))
 

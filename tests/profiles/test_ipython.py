@@ -12,6 +12,7 @@ import pexpect
 import pytest
 
 from dvfb_stream.catalog import find_runs, read_annotations
+from dvfb_stream.catalog.place import find_place
 from dvfb_stream.profiles.catalogs import served_folder
 from dvfb_stream.profiles.installation import install_profile
 
@@ -70,15 +71,13 @@ def test_a_session_starts_annotates_answers_and_ends_with_every_row_stored(tmp_p
     with served_folder(tmp_path / "catalog") as catalog:  # it is free again, and lacks nothing
         scans = {run.metadata["start"]["scan_id"]: uid for uid, run in catalog.items()}
         assert set(scans) == {1, 2}
-        raw = [uid for uid in catalog if "analysis" not in catalog[uid].metadata["start"]]
-        counts = {
-            catalog[uid].metadata["start"]["scan_id"]: len(read_annotations(catalog, uid)) for uid in raw
-        }
+        counts = {scan: len(read_annotations(catalog, uid)) for scan, uid in scans.items()}
         assert counts == {1: 3, 2: 12}
-        analyses = [catalog[uid].metadata for uid in catalog if uid not in raw]
+        assert len(catalog) == 2, "annotations lie among the raw runs"
+        analyses = [run.metadata for run in find_place(catalog).values()]
         assert all(run["stop"]["exit_status"] == "success" for run in analyses)
-        assert {run["start"]["beamline_id"] for run in analyses} == {"trial"}
-        assert set(find_runs(catalog, "rings")) <= set(raw)
+        assert {run["start"]["analysis"]["raw"]["beamline_id"] for run in analyses} == {"trial"}
+        assert set(find_runs(catalog, "rings")) <= set(catalog)
 
 
 def test_the_start_up_files_need_no_ipython_and_the_process_ends(tmp_path, profile, environment):

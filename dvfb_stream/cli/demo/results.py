@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from tiled.queries import In, Key
+from tiled.queries import In
 
 from dvfb_stream.annotator import Annotator
 from dvfb_stream.catalog import find_runs, read_annotations
+from dvfb_stream.catalog.place import find_place
 from dvfb_stream.cli.output_files import figure_file
 from dvfb_stream.cli.plot.contact_sheet import (
     DOUBTFUL,
@@ -90,7 +91,7 @@ class Presentation:
     def answer(self, catalog: Any) -> None:
         """Search the catalog and print the runs found, newest first."""
         found = find_runs(catalog, LABEL)
-        annotated = catalog.search(Key("start.analysis.kind") == "dvfb-annotation")
+        annotated = find_place(catalog)
         total = len(annotated)
         self._print(f'\nWhich runs show {TITLES[LABEL]}?  find_runs(catalog, "{LABEL}")', style="bold")
         if not found:
@@ -103,7 +104,8 @@ class Presentation:
         for run in runs[:MOST_RUNS_SHOWN]:
             start, summary = run["start"], run["stop"]["summary"]
             uid = start["analysis"]["parent"]
-            cells = [uid[:8], start.get("scan_id", ""), start.get("sample_name", ""), summary["frames"]]
+            raw = start["analysis"]["raw"]
+            cells = [uid[:8], raw.get("scan_id", ""), raw.get("sample_name", ""), summary["frames"]]
             cells += [summary[LABEL]["count"], f"{summary[LABEL]['max']:.2f}"]
             truths = _truths(catalog[uid])
             cells.append("unknown" if truths is None else sum(LABEL in truth for truth in truths))

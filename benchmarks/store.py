@@ -1,0 +1,193 @@
+"""What does a stored row cost beside TiledWriter's, and how many are stored a second?
+
+    python -m benchmarks.store [--rows 512] [--rounds 5] > benchmarks/results/store.json
+
+One server, `tiled serve catalog` on SQLite and DuckDB, in a process of its own. All ways of writing take turns, run
+by run, so that a busy machine burdens all of them; a figure is the best of all rounds. Only the store proves that a
+row is there: it reads back. TiledWriter with its default of 10,000 shows rows when the run stops.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks import command
+from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.callbacks.analysis_run import AnalysisRun
+from dvfb_stream.callbacks.frame_sequence import Row
+from dvfb_stream.labels import LABELS
+
+BATCHES = (1, 16, 64)
+SECONDS_TO_START = 300.0
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Of one analysis run."""
+
+    start: dict[str, Any]
+    descriptor: dict[str, Any]
+    events: list[dict[str, Any]]
+    stop: dict[str, Any]
+
+
+def documents(rows: int) -> Documents:
+    """Compose an analysis run of so many frames."""
+    identity = ModelIdentity(name="benchmark", version="1", sha256="0" * 64)
+    model = {"name": identity.name, "version": identity.version, "sha256": identity.sha256}
+    run = AnalysisRun(
+        {"uid": str(uuid.uuid4()), "time": time.time(), "scan_id": 1},
+        stream="primary",
+        data_key="image",
+        provenance={"model": model, "labels": list(LABELS)},
+        geometry=None,
+        started=time.time(),
+        described=time.time(),
+    )
+    scores = dict.fromkeys(LABELS, 0.25)
+    annotation = Annotation(status="ok", model=identity, scores=scores, labels=("rings",), fit_residual=0.1)
+    events = [run.event(Row(index=k, time=time.time(), annotation=annotation)) for k in range(rows)]
+    return Documents(run.start(), run.descriptor(), events, run.stop(time.time()))
+
+
+def ways(client: Any) -> dict[str, Callable[[Documents], None]]:
+    """Return the ways of writing a run, each with a container of its own."""
+    from bluesky_tiled_plugins import TiledWriter
+
+    from dvfb_stream.catalog.place import CATALOG_SPECS
+    from dvfb_stream.catalog.store import AnnotationStore
+
+    store = AnnotationStore(client.create_container("store", specs=list(CATALOG_SPECS)))
+    others = client.create_container("tiled-writer", specs=list(CATALOG_SPECS))
+
+    def by_store(batch: int) -> Callable[[Documents], None]:
+        def write(run: Documents) -> None:
+            for first in range(0, len(run.events), batch):
+                store.write(run.start, run.descriptor, run.events[first : first + batch])
+            store.finish(run.start, run.descriptor, run.stop)
+
+        return write
+
+    def by_tiled_writer(**options: Any) -> Callable[[Documents], None]:
+        def write(run: Documents) -> None:
+            writer = TiledWriter(others, **options)
+            writer("start", run.start)
+            writer("descriptor", run.descriptor)
+            for event in run.events:
+                writer("event", event)
+            writer("stop", run.stop)
+
+        return write
+
+    return {
+        **{f"store, {batch} rows a call": by_store(batch) for batch in BATCHES},
+        **{
+            f"TiledWriter, {batch} rows a call": by_tiled_writer(batch_size=batch, normalizer=None)
+            for batch in BATCHES
+        },
+        "TiledWriter, as it comes": by_tiled_writer(),
+    }
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Write runs in all ways in turn."""
+    best: dict[str, dict[str, float]] = {}
+    with served() as (client, processor_seconds):
+        writers = ways(client)
+        for _ in range(options.rounds):
+            for name, write in writers.items():
+                # One row a request is as fast with few rows.
+                rows = max(16, options.rows // 8) if ", 1 rows" in name else options.rows
+                run = documents(rows)
+                before, started = processor_seconds(), time.perf_counter()
+                write(run)
+                seconds, processor = time.perf_counter() - started, processor_seconds() - before
+                kept = best.setdefault(
+                    name, {"seconds_a_row": math.inf, "server_processor_seconds_a_row": math.inf}
+                )
+                kept["seconds_a_row"] = min(kept["seconds_a_row"], seconds / rows)
+                kept["server_processor_seconds_a_row"] = min(
+                    kept["server_processor_seconds_a_row"], processor / rows
+                )
+    return {
+        name: {
+            "rows_per_second": round(1 / kept["seconds_a_row"], 1),
+            "milliseconds_a_row": round(1e3 * kept["seconds_a_row"], 3),
+            "server_processor_milliseconds_a_row": round(1e3 * kept["server_processor_seconds_a_row"], 3),
+        }
+        for name, kept in best.items()
+    }
+
+
+@contextmanager
+def served() -> Iterator[tuple[Any, Callable[[], float]]]:
+    """Serve a new catalog; give a client, and a function that tells the processor's time of the server so far."""
+    from tiled.client import from_uri
+
+    key = secrets.token_hex(16)
+    with tempfile.TemporaryDirectory() as name, socket.socket() as probe:
+        folder = Path(name)
+        (folder / "data").mkdir()
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        arguments = [f"sqlite:///{folder / 'catalog.db'}", "--init", "--write", str(folder / "data")]
+        arguments += ["--write", f"duckdb:///{folder / 'tables.duckdb'}", "--port", str(port)]
+        server = subprocess.Popen(
+            [sys.executable, "-m", "tiled", "serve", "catalog", *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"TILED_SINGLE_USER_API_KEY": key},
+        )
+        try:
+            wait_for(f"http://127.0.0.1:{port}/healthz")
+            client = from_uri(f"http://127.0.0.1:{port}/api/v1", api_key=key)
+            yield client, lambda: processor_seconds_of(server.pid)
+            client.context.close()
+        finally:
+            server.kill()
+            server.wait()
+
+
+def wait_for(address: str) -> None:
+    """Wait until a server answers."""
+    deadline = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(address, timeout=5.0).is_success:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.1)
+    raise TimeoutError(address)
+
+
+def processor_seconds_of(pid: int) -> float:
+    """Return the processor's time that a process has taken, of itself and for the system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    command.run(
+        "store",
+        __doc__,
+        measure,
+        rows=(512, "rows of a run; an eighth where each is a request of its own"),
+        rounds=(5, "how often each way has its turn"),
+    )

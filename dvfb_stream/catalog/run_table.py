@@ -1,0 +1,285 @@
+"""The rows of one analysis run as they lie in Tiled: one table, laid out as TiledWriter lays it out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow
+import pyarrow.ipc
+from bluesky_tiled_plugins.utils import truncate_json_overflow
+from numpy.typing import NDArray
+from tiled.client.utils import ClientError
+from tiled.structures.core import Spec, StructureFamily
+from tiled.structures.data_source import DataSource
+from tiled.structures.table import TableStructure
+from tiled.utils import APACHE_ARROW_FILE_MIME_TYPE
+
+from dvfb_stream.catalog.place import RUN_SPEC, STREAM, TABLE, found_or_created, plain
+from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from tiled.client.container import Container
+
+logger = logging.getLogger(__name__)
+
+FRAME = "frame"
+"""Column that tells one row from another, and orders them."""
+
+_EVENT_COLUMNS = frozenset({"seq_num", "time"})
+_TIME_OF = "ts_"
+"""Columns besides those of the data: the event's own, and with this before its name the time of each of them."""
+
+_ACCESS_TAGS = "tiled_access_tags"
+_CONFLICT = 409
+
+_ARROW_TYPES: Mapping[str, pyarrow.DataType] = {
+    "number": pyarrow.float64(),
+    "integer": pyarrow.int64(),
+    "boolean": pyarrow.bool_(),
+    "string": pyarrow.string(),
+}
+"""Of event-model's types. From the descriptor rather than from the first rows: of failed frames only, they have no
+numbers, and a column would be made for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunDocuments:
+    """What the rows of one analysis run belong to."""
+
+    start: Mapping[str, Any]
+    descriptor: Mapping[str, Any]
+
+    @classmethod
+    def checked(cls, start: Mapping[str, Any], descriptor: Mapping[str, Any]) -> RunDocuments:
+        """Return the documents if a run can be made of them.
+
+        Raises
+        ------
+        StoreRefusedError
+            When they lack what every run has.
+        """
+        documents = cls(start, descriptor)
+        try:
+            documents.schema()
+            documents.table_name()
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            reason = f"the documents of run {start.get('uid')} are none of an analysis run ({error!r})"
+            raise StoreRefusedError(reason, everything=False) from error
+        return documents
+
+    @property
+    def uid(self) -> str:
+        """Of the analysis run."""
+        return str(self.start["uid"])
+
+    @property
+    def access_tags(self) -> Any:
+        """By which Tiled decides who may see the run; None where the raw run has none."""
+        return self.start.get(_ACCESS_TAGS)
+
+    def schema(self) -> pyarrow.Schema:
+        """Return the columns of the table.
+
+        Raises
+        ------
+        StoreRefusedError
+            When a data key has a type that no column can have.
+        """
+        data_keys = self.descriptor["data_keys"]
+        types = {name: _ARROW_TYPES.get(data_key["dtype"]) for name, data_key in data_keys.items()}
+        if unknown := [name for name, arrow_type in types.items() if arrow_type is None]:
+            raise StoreRefusedError(f"no table can hold the data keys {unknown}", everything=False)
+        if types.get(FRAME) != pyarrow.int64():
+            raise StoreRefusedError(f"there is no integer data key {FRAME!r}", everything=False)
+        times = dict.fromkeys((f"{_TIME_OF}{name}" for name in types), pyarrow.float64())
+        return pyarrow.schema({"seq_num": pyarrow.int64(), "time": pyarrow.float64(), **types, **times})
+
+    def table_name(self) -> str:
+        """Return the name of the table in Tiled's database: one a day and layout.
+
+        By default Tiled keeps all datasets of one layout in one table of its database, without an index (only the
+        first table of a database gets one), and whoever reads a run waits for a scan of all runs of all years. A
+        table a run would make as many tables as runs.
+        """
+        day = datetime.fromtimestamp(float(self.start["time"]), UTC)
+        layout = sha256(str(self.schema()).encode()).hexdigest()[:8]
+        return f"dvfb_{day:%Y%m%d}_{layout}"
+
+
+class RunTable:
+    """The nodes of one analysis run.
+
+    ``<runs>/<uid>`` (BlueskyRun) / ``annotations`` (BlueskyEventStream) / ``internal`` (table). Its rows come in the
+    order of the frames, in whatever order they were appended.
+
+    Parameters
+    ----------
+    runs
+        Plain Tiled client of the container of analysis runs.
+    documents
+        Of the run; the nodes that are not there yet are made by them.
+
+    Raises
+    ------
+    StoreRefusedError
+        When the documents cannot be stored.
+    Exception
+        What Tiled's client raises.
+    """
+
+    def __init__(self, runs: Container, documents: RunDocuments) -> None:
+        self.documents = documents
+        try:
+            self.run = self._found_or_created_run(runs)
+            self.stream = plain(self._found_or_created_stream())
+        except (TypeError, ValueError) as error:
+            reason = f"the documents of run {documents.uid} are no JSON ({error})"
+            raise StoreRefusedError(reason, everything=False) from error
+        table = self.stream.get(TABLE)
+        self.table = self.make(self.stream, TABLE) if table is None else table
+        self._warn_of_other_columns()
+
+    def _found_or_created_run(self, runs: Container) -> Any:
+        start = {name: value for name, value in self.documents.start.items() if name != _ACCESS_TAGS}
+        return found_or_created(
+            runs,
+            self.documents.uid,
+            metadata={"start": truncate_json_overflow(start)},
+            specs=[Spec(RUN_SPEC, version="1.0"), Spec("BlueskyRun", version="3.0")],
+            access_tags=self.documents.access_tags,
+        )
+
+    def _found_or_created_stream(self) -> Any:
+        elsewhere = {"name", "object_keys", "run_start"}
+        described = {
+            name: value for name, value in self.documents.descriptor.items() if name not in elsewhere
+        }
+        return found_or_created(
+            plain(self.run),
+            STREAM,
+            metadata=truncate_json_overflow(described),
+            specs=[Spec("BlueskyEventStream", version="3.0"), Spec("composite")],
+            access_tags=self.documents.access_tags,
+        )
+
+    def make(self, container: Container, key: str) -> Any:
+        """Return a new table for the rows of this run; what is there already, if there is."""
+        schema = self.documents.schema()
+        source = DataSource(
+            structure=TableStructure.from_schema(schema, 1),
+            structure_family=StructureFamily.table,
+            mimetype="application/x-tiled-sql-table",
+            parameters={
+                "table_name": self.documents.table_name(),
+                "order_by_args": [{"column": FRAME, "direction": "asc"}],
+            },
+        )
+        metadata = truncate_json_overflow(
+            {k: v for k, v in self.documents.descriptor["data_keys"].items() if k in schema.names}
+        )
+        try:
+            return container.new(
+                StructureFamily.table,
+                [source],
+                key=key,
+                metadata=metadata,
+                specs=[],
+                access_tags=self.documents.access_tags,
+            )
+        except ClientError as error:
+            if error.response.status_code != _CONFLICT:
+                raise
+            return container[key]
+
+    def remake(self) -> None:
+        """Put a new, empty table in the place of the one that is there."""
+        self.table.delete(external_only=False)
+        self.table = self.make(self.stream, TABLE)
+
+    def append(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Append the rows of events; what the table has no column for is left out.
+
+        Raises
+        ------
+        StoreRefusedError
+            When a value does not fit its column.
+        Exception
+            What Tiled's client raises.
+        """
+        schema = schema_of(self.table)
+        try:
+            rows = pyarrow.Table.from_pylist([_row(event, schema.names) for event in events], schema=schema)
+        except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
+            reason = f"a row of run {self.documents.uid} does not fit its table ({error})"
+            raise StoreRefusedError(reason, everything=False) from error
+        self.table.append_partition(0, rows)
+
+    def _warn_of_other_columns(self) -> None:
+        stored, ours = data_columns(self.table), tuple(self.documents.descriptor["data_keys"])
+        if stored == ours:
+            return
+        missing = ", ".join(name for name in ours if name not in stored)
+        logger.warning(
+            "analysis run %s was begun by another version of dvfb_stream: its further rows are stored without %s",
+            self.documents.uid,
+            missing or "what the table has no column for",
+        )
+
+
+def data_columns(table: Any) -> tuple[str, ...]:
+    """Return the columns of a table that hold the events' data, in their order."""
+    return tuple(
+        name for name in table.columns if name not in _EVENT_COLUMNS and not name.startswith(_TIME_OF)
+    )
+
+
+def times_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the timestamps of an event from its row."""
+    return {name.removeprefix(_TIME_OF): time for name, time in row.items() if name.startswith(_TIME_OF)}
+
+
+def schema_of(table: Any) -> pyarrow.Schema:
+    """Return the columns of a table with their types."""
+    return table.structure().arrow_schema_decoded
+
+
+def frames_of(table: Any) -> NDArray[np.int64]:
+    """Return the frame of each row of a table, in the order in which any client reads them."""
+    return rows_of(table, [FRAME])[FRAME].to_numpy().astype(np.int64, copy=False)
+
+
+def rows_of(table: Any, columns: Iterable[str] | None = None) -> pyarrow.Table:
+    """Return the rows of a table, in the order in which any client reads them.
+
+    Raises
+    ------
+    StoreUnavailableError
+        When the answer was cut short.
+    Exception
+        What Tiled's client raises.
+    """
+    # Tiled's DataFrameClient makes a graph of tasks of each read, which costs more than what is read here.
+    response = table.context.http_client.get(
+        table.item["links"]["full"],
+        headers={"Accept": APACHE_ARROW_FILE_MIME_TYPE},
+        params={} if columns is None else {"column": list(columns)},
+    )
+    response.raise_for_status()
+    try:
+        return pyarrow.ipc.open_file(response.read()).read_all()
+    except pyarrow.ArrowException as error:
+        raise StoreUnavailableError(f"rows could not be read back ({error})") from error
+
+
+def _row(event: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return a row of these columns; a time that the event does not state for a column is the event's own."""
+    data, times = event["data"], event["timestamps"]
+    row = {"seq_num": event["seq_num"], "time": event["time"], **data}
+    of_columns = (name.removeprefix(_TIME_OF) for name in names if name.startswith(_TIME_OF))
+    return row | {f"{_TIME_OF}{name}": times.get(name, event["time"]) for name in of_columns}

