@@ -6,7 +6,7 @@ from typing import Any
 
 from tiled.queries import Key
 
-from dvfb_stream.catalog.place import KIND, STREAM, TABLE, find_place
+from dvfb_stream.catalog.place import KIND, STREAM, TABLE, find_place, plain
 from dvfb_stream.errors import SettingsError, check_at_least
 from dvfb_stream.labels import ALL_LABELS
 from dvfb_stream.rows import COLUMNS, row_of
@@ -119,5 +119,6 @@ def _containers(client: Any) -> list[Any]:
 
 def annotations_table(run: Any) -> Any | None:
     """Return the client of the table that keeps the rows of an analysis run; None if none."""
-    stream = run.get(STREAM)
-    return None if stream is None else stream.base.get(TABLE)
+    # As plain containers: where databroker was used, Bluesky's client of a run has no `base`.
+    stream = plain(run).get(STREAM)
+    return None if stream is None else plain(stream).get(TABLE)

@@ -47,15 +47,13 @@ def stop_of(table: RunTable, stop: Mapping[str, Any]) -> dict[str, Any]:
             everything=False,
             cure="give its events again before its stop",
         )
-    further = {
-        name: value
-        for name, value in (stop.get("summary") or {}).items()
-        if name not in (*ALL_LABELS, STREAM)
-    }
+    computed = summary.as_dict()
+    known = {*computed, *ALL_LABELS}
+    further = {name: value for name, value in (stop.get("summary") or {}).items() if name not in known}
     return {
         **stop,
         "num_events": {STREAM: summary.frames},
-        "summary": further | _of_columns(summary.as_dict(), columns),
+        "summary": further | _of_columns(computed, columns),
     }
 
 
