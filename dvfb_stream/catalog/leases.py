@@ -143,7 +143,7 @@ class Leases:
         self._delete(lease.node)
 
     def _is_ours(self, node: Any) -> bool:
-        return _token(node) == self._writer["token"]
+        return _token(node) == str(self._writer["token"])
 
     def _newest(self, uid: str) -> Any | None:
         return max(self._all(uid), key=_generation, default=None)

@@ -101,7 +101,7 @@ def _table_of(run: Any) -> Any | None:
 
 
 def _start(run: Any) -> dict[str, Any]:
-    start = copy.deepcopy(run.metadata_copy()[0]["start"])
+    start: dict[str, Any] = copy.deepcopy(run.metadata_copy()[0]["start"])
     copied = {name: start.pop(name) for name in _RAW_FIELDS if name in start}
     tags = {"tiled_access_tags": list(run.access_tags)} if run.access_tags else {}
     return start | tags | {"analysis": start["analysis"] | {"raw": copied}}
@@ -111,7 +111,7 @@ def _descriptor(run: Any) -> dict[str, Any] | None:
     stream = plain(run).get(STREAM)
     if stream is None:
         return None
-    described = stream.metadata_copy()[0]
+    described: dict[str, Any] = stream.metadata_copy()[0]
     names = {
         "name": STREAM,
         "run_start": run.item["id"],

@@ -251,7 +251,7 @@ def schema_of(table: Any) -> pyarrow.Schema:
 
 def frames_of(table: Any) -> NDArray[np.int64]:
     """Return the frame of each row of a table, in the order in which any client reads them."""
-    return rows_of(table, [FRAME])[FRAME].to_numpy().astype(np.int64, copy=False)
+    return np.asarray(rows_of(table, [FRAME])[FRAME].to_numpy(), dtype=np.int64)
 
 
 def rows_of(table: Any, columns: Iterable[str] | None = None) -> pyarrow.Table:

@@ -39,7 +39,7 @@ def is_dead(writer: Mapping[str, Any]) -> bool:
     machine, pid, started = (writer.get(name) for name in ("machine", "pid", "started"))
     if not machine or machine != _machine() or not isinstance(pid, int) or started is None:
         return False
-    return _started(pid) != started
+    return bool(_started(pid) != started)
 
 
 class Turn:
