@@ -92,9 +92,9 @@ class Presentation:
         """Search the catalog and print the runs found, newest first."""
         found = find_runs(catalog, LABEL)
         annotated = find_place(catalog)
-        total = len(annotated)
+        total = 0 if annotated is None else len(annotated)
         self._print(f'\nWhich runs show {TITLES[LABEL]}?  find_runs(catalog, "{LABEL}")', style="bold")
-        if not found:
+        if annotated is None or not found:
             self._print(f"None of the {total} runs in the catalog.")
             return
         self._print(f"{len(found)} of the {total} runs in the catalog:")
