@@ -31,7 +31,7 @@ SLOW_PLACES = """
     cli/test_demo cli/test_outputs cli/test_search cli/test_signals cli/test_simulate cli/test_start_up
     cli/test_terminal cli/test_text callbacks/test_annotate_in callbacks/test_databroker callbacks/test_leaving
     callbacks/test_plans callbacks/test_real_writers catalog isolation profiles test_package test_benchmarks
-    conformance callbacks/test_described_otherwise worker/test_shutdown test_waiting_threads
+    conformance callbacks/test_described_otherwise worker/test_shutdown test_waiting_threads cli/test_catalog
 
     cli/test_plot cli/test_annotate_plot fbt/test_elastic_net fbt/test_estimate fbt/test_hostile_input
     fbt/test_independent_references test_annotator test_fourier_bessel_cache simulation/beamline
@@ -45,6 +45,7 @@ SLOW_PLACES = """
 FIRST_PLACES = """
     training/test_recipe cli/test_measure cli/test_simulate simulation/test_simulator cli/test_demo
     profiles/test_ipython conformance/test_handlers test_benchmarks cli/test_signals kafka/test_daemon_process
+    catalog/test_writers_at_once catalog/test_store
 """
 """Files that take longest, from a minute to half a one. They begin first: at the end of a run short ones fill up
 both processes, where a long one would have the other wait."""

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
         ["benchmarks.tilt", "--help"],
         ["benchmarks.label_shares", "--help"],
         ["benchmarks.worker", "--help"],
+        ["benchmarks.store", "--help"],
     ],
 )
 def test_a_benchmark_starts(command):

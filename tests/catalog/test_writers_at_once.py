@@ -21,7 +21,7 @@ from dvfb_stream.catalog.place import CATALOG_SPECS, find_place
 from . import writing_process
 from .tiled_process import KEY, on_postgresql, on_sqlite, postgresql
 
-FRAMES, BATCH = 40, 8
+FRAMES, BATCH = 24, 8
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
