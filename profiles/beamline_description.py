@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     Field,
@@ -36,8 +36,13 @@ class CatalogDescription(Settings):
     """Address of a Tiled server or of a container on it, without the API key: that is in ``TILED_API_KEY``."""
     folder: Path | None = None
     """Folder of an embedded Tiled server, for trying things out; one process at a time."""
-    batch_size: PositiveInt = 50
-    """Rows written at a time. A stopped run is always written out; smaller shows rows of a live run sooner."""
+    batch_size: PositiveInt = 64
+    """Most rows written at a time. None waits for others for more than half a second."""
+    spool: Path | None = None
+    """Folder on a local disk where rows are until the catalog has them. None: one for the address, below that of this
+    user's spools; of a folder that is served, ``spool`` in it."""
+    max_spool_bytes: Annotated[int, Field(ge=1 << 16)] = 1 << 30
+    """Size of that folder; rows that do not fit are lost, and counted."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:

@@ -34,7 +34,7 @@ def open_catalog(beamline: Beamline) -> Iterator[Any]:
         When the server does not answer, or the folder cannot be served.
     """
     described = beamline.description.catalog
-    uri = os.environ.get(CATALOG_VARIABLE) or described.uri
+    uri = catalog_address(beamline)
     if uri:
         client = connect(uri)
         with closing(client.context):
@@ -43,6 +43,22 @@ def open_catalog(beamline: Beamline) -> Iterator[Any]:
         assert described.folder is not None  # the description saw to it
         with served_folder(beamline.path.parent / described.folder.expanduser()) as client:
             yield client
+
+
+def catalog_address(beamline: Beamline) -> str | None:
+    """Return the address of the beamline's catalog; None where it is a folder."""
+    return os.environ.get(CATALOG_VARIABLE) or beamline.description.catalog.uri
+
+
+def spool_folder(beamline: Beamline) -> Path | None:
+    """Return where rows are until the beamline's catalog has them; None: where the catalog's address says."""
+    described = beamline.description.catalog
+    if described.spool is not None:
+        return beamline.path.parent / described.spool.expanduser()
+    if os.environ.get(CATALOG_VARIABLE) or described.folder is None:
+        return None
+    # A server of this process has another address each time.
+    return beamline.path.parent / described.folder.expanduser() / "spool"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,11 +10,15 @@ from typing import Any
 
 from dvfb_stream.callbacks import LiveAnnotator, Sink
 from dvfb_stream.catalog import TiledSink
+from dvfb_stream.catalog.connection import CatalogAwayError
+from dvfb_stream.catalog.later import LaterCatalog
 from dvfb_stream.frames import Geometry
 from dvfb_stream.metrics import serve
 from dvfb_stream.profiles.beamline_description import Beamline, read_beamline
-from dvfb_stream.profiles.catalogs import close_before_exit, open_catalog
+from dvfb_stream.profiles.catalogs import catalog_address, close_before_exit, open_catalog, spool_folder
 from dvfb_stream.worker.shutdown import seconds_for_rows
+
+logger = logging.getLogger(__name__)
 
 
 def annotate_live(
@@ -51,10 +56,18 @@ def annotate_live(
         beamline = read_beamline(beamline)
     description = beamline.description
     with ExitStack() as opened:
-        client = opened.enter_context(open_catalog(beamline)) if catalog is None else catalog
+        client = _opened_now_or_later(beamline, opened) if catalog is None else catalog
+        sink = TiledSink(
+            client,
+            batch_size=description.catalog.batch_size,
+            spool=spool_folder(beamline) if catalog is None else description.catalog.spool,
+            max_spool_bytes=description.catalog.max_spool_bytes,
+        )
+        # After the callback, which leaves it time, and before its client: what is left is on the disk.
+        opened.callback(sink.close, 0.0)
         live = LiveAnnotator(
             beamline.model,
-            sinks=[*sinks, TiledSink(client, batch_size=description.catalog.batch_size)],
+            sinks=[*sinks, sink],
             # None rather than nothing: then rows say which data keys look like images and want a geometry.
             detectors={**beamline.geometries, **(detectors or {})} or None,
             policy=description.policy,
@@ -78,6 +91,15 @@ def annotate_live(
             opened.pop_all()
     RE.subscribe(live)
     return live
+
+
+def _opened_now_or_later(beamline: Beamline, opened: ExitStack) -> Any:
+    """Return a client of the beamline's catalog; where its server is away, what opens it later."""
+    try:
+        return opened.enter_context(open_catalog(beamline))
+    except CatalogAwayError as error:
+        logger.warning("%s Rows wait on this machine's disk meanwhile", error)
+        return LaterCatalog(catalog_address(beamline) or "")
 
 
 def close_with(live: LiveAnnotator, opened: ExitStack) -> None:

@@ -90,12 +90,16 @@ def run_scans(
     RE: Any = RunEngine({"scan_id": last_scan_id(catalog)}, call_returns_result=False)
     RE.subscribe(TiledWriter(catalog))
     uids: list[str] = []
-    with LiveAnnotator(
-        annotator,
-        sinks=[*sinks, TiledSink(catalog)],
-        detectors={IMAGE_KEY: detector.geometry},
-        policy="block",  # nobody's beam time is lost here, and every frame is to be seen
-    ) as live:
+    with (
+        # All rows are stored before this returns, or it fails.
+        TiledSink(catalog, spool=False) as sink,
+        LiveAnnotator(
+            annotator,
+            sinks=[*sinks, sink],
+            detectors={IMAGE_KEY: detector.geometry},
+            policy="block",  # nobody's beam time is lost here, and every frame is to be seen
+        ) as live,
+    ):
         RE.subscribe(live)
         for scan in scans:
             detector.mount(scan.exposures)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 # Before anything imports torch. Threads that spin while they wait cost a busy machine minutes; the processes that
 # tests start see this, too.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Rows that wait for a catalog lie in a folder of this test run, and not in the user's.
+os.environ["DVFB_SPOOL"] = tempfile.mkdtemp(prefix="dvfb-test-spools-")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

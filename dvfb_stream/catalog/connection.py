@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import httpx
+
 from dvfb_stream.catalog.api_key import (
     KEY_FILE_VARIABLE,
     KEY_VARIABLE,
@@ -12,9 +14,14 @@ from dvfb_stream.catalog.api_key import (
     goes_in_the_clear,
     without_key,
 )
+from dvfb_stream.catalog.store_errors import StoreUnavailableError
 from dvfb_stream.errors import SettingsError
 
 logger = logging.getLogger(__name__)
+
+
+class CatalogAwayError(SettingsError, StoreUnavailableError):
+    """Nobody answers at a catalog's address: it is wrong, or the server is away, and may come back."""
 
 
 def connect(uri: str) -> Any:
@@ -27,7 +34,8 @@ def connect(uri: str) -> Any:
     Raises
     ------
     SettingsError
-        When nobody answers there, what answers is not Tiled, it does not let us in, or the key's file is refused.
+        When nobody answers there (`CatalogAwayError`), what answers is not Tiled, it does not let us in, or the key's
+        file is refused.
     """
     from tiled.client import from_uri
 
@@ -39,7 +47,8 @@ def connect(uri: str) -> Any:
         return from_uri(uri, api_key=None if "api_key=" in uri else key)
     except Exception as error:  # noqa: BLE001 - httpx's family, Tiled's, a RuntimeError where the key is missing
         reason = without_key(str(error).strip().partition("\n")[0], key) or type(error).__name__
-        raise SettingsError(
+        kind = CatalogAwayError if isinstance(error, httpx.TransportError | OSError) else SettingsError
+        raise kind(
             f"the catalog {address} cannot be opened ({reason}); is the server running, and is {KEY_VARIABLE} or "
             f"{KEY_FILE_VARIABLE} set where it asks for a key?"
         ) from None  # whose traceback may have the address with the key in it

@@ -1,162 +1,153 @@
-"""Stores the documents of analysis runs in Tiled, such that storing them again changes nothing."""
+"""Analysis documents to Tiled: on this machine's disk at once, in the catalog as soon as it takes them."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
 
-from dvfb_stream.bounded_cache import BoundedCache, Evict
-from dvfb_stream.catalog.store import AnnotationStore
-from dvfb_stream.catalog.store_errors import StoreUnavailableError
-from dvfb_stream.errors import DvfbError, check_at_least
+from dvfb_stream.catalog.api_key import without_key
+from dvfb_stream.catalog.later import store_now_or_later
+from dvfb_stream.catalog.spool import MAX_BYTES, Pace, Spool, SpoolStats, WhenFull, folder_for
+from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
+from dvfb_stream.errors import SettingsError, check_at_least
+from dvfb_stream.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-_Result = TypeVar("_Result")
-
-PATIENCE = 45.0
-"""Seconds for which a call is tried again while Tiled is not available: what Tiled's own client takes by default."""
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-"""Seconds between tries; each pause is twice the one before."""
-
-
-@dataclass(slots=True, eq=False)
-class _OpenRun:
-    """An analysis run whose stop has not come yet."""
-
-    start: dict[str, Any]
-    descriptor: dict[str, Any] | None = None
-    events: list[dict[str, Any]] = field(default_factory=list)
-    """That are not stored yet."""
-
 
 class TiledSink:
-    """A sink that writes analysis runs into Tiled, beside the raw runs, each frame once however often it comes.
+    """A sink that writes analysis runs into Tiled, each frame once, in order, however often it comes.
+
+    Called as `sink(name, doc)`, it returns when the document is on this machine's disk; a thread delivers, half a
+    second later at most, and again while Tiled is away. What is not delivered when the process ends, the next one
+    for the same catalog delivers. See `Spool` for what happens to what is refused, and when the disk is full.
 
     - A run that is not there is written as it comes.
     - A run that is there gets the rows that are missing, and its stop; the rows that are there stay, whatever they
       say. If it was made with another geometry, a warning in the log says so, and how to have it made anew.
     - A run that somebody else writes at the same time is left to them: rows that they have stored count as stored.
 
-    Rows are written `batch_size` at a time, so that they can be seen while the raw run goes on; the last ones
-    come with the stop. Call it from one thread at a time. While Tiled is not available, a call tries for `patience`;
-    then it raises, and that run must be delivered again from its start.
+    `wait` says when everything is stored, `stats` what became of the rows, `close` ends the thread. Documents may
+    come from several threads, those of one run in order.
 
     Parameters
     ----------
     client
         Tiled client of the container of raw runs: ``/smi/raw`` has its annotations in ``/smi/raw_annotations``. Or of
-        the container of annotations itself.
+        the container of annotations itself. `LaterCatalog(ADDRESS)` where the server does not answer yet: it is
+        opened when it does.
     batch_size
-        Rows in one request; the larger, the faster and the later.
+        Most rows in one request.
+    spool
+        Folder on a local disk, for this catalog alone; None: one for the client's address, below that of this user's
+        spools (``DVFB_SPOOL``, otherwise ``~/.local/state/dvfb_stream/spool``). False: a temporary one, for servers
+        that end with the process: outages of the catalog do no harm, the end of the process does.
+    max_spool_bytes
+        Of that folder.
+    when_full
+        What happens to documents for which there is no room.
     max_open_runs
-        Runs without a stop held in memory; of more, the oldest is forgotten and stays incomplete.
-    patience
-        Seconds.
+        Runs without a stop; of more, the oldest is forgotten and stays without one.
+    pace
+        When rows are delivered, and how often again; its `batch_size` is the one above.
 
     Raises
     ------
     SettingsError
-        When a bound is not positive, `client` is no Tiled container, or there is no place beside its raw runs.
+        When a bound is not positive, `client` is no Tiled container, there is no place beside its raw runs, or no
+        spool can be kept in the folder.
     """
 
     def __init__(
-        self, client: Any, *, batch_size: int = 50, max_open_runs: int = 1_000, patience: float = PATIENCE
+        self,
+        client: Any,
+        *,
+        batch_size: int = 64,
+        spool: str | Path | Literal[False] | None = None,
+        max_spool_bytes: int = MAX_BYTES,
+        when_full: WhenFull = WhenFull.LOSE,
+        max_open_runs: int = 1_000,
+        pace: Pace | None = None,
     ) -> None:
-        check_at_least(1, batch_size=batch_size, max_open_runs=max_open_runs)
-        check_at_least(0, patience=patience)
-        self._store = AnnotationStore(client)
-        self._batch_size = batch_size
-        self._patience = patience
-        self._open: BoundedCache[str, _OpenRun] = BoundedCache(
-            max_open_runs, evict=Evict.OLDEST_PUT, on_evict=self._warn_of_the_oldest
+        check_at_least(1 << 16, max_spool_bytes=max_spool_bytes)
+        pace = replace(Pace() if pace is None else pace, batch_size=batch_size)
+        self._store = store_now_or_later(client)
+        address = client.uri.partition("?")[0]
+        self._spool = Spool(
+            self._store,
+            folder_for(address) if spool is None else spool or None,
+            address=address,
+            pace=pace,
+            max_bytes=max_spool_bytes,
+            when_full=when_full,
+            max_open_runs=max_open_runs,
         )
-        self._run_of_descriptor: BoundedCache[str, str] = BoundedCache(max_open_runs, evict=Evict.OLDEST_PUT)
 
     def __call__(self, name: str, doc: dict[str, Any]) -> None:
-        """Store one document of an analysis run.
+        """Keep one document of an analysis run, to be stored soon.
 
         Raises
         ------
-        StoreUnavailableError
-            When Tiled was not available for too long.
-        StoreRefusedError
-            When it will not take the run.
         DvfbError
-            When the document belongs to no run whose start came before it.
+            When the document belongs to no run whose start came before it, holds what no document may, or the sink is
+            closed.
         """
-        uid, run = self._run_of(name, doc)
+        self._spool(name, doc)
+
+    def probe(self) -> None:
+        """See whether runs may be written; where Tiled does not answer, a warning says that rows will wait.
+
+        Raises
+        ------
+        SettingsError
+            When Tiled does not let us write.
+        """
         try:
-            if run is None:
-                self._open.put(uid, _OpenRun(start=doc))
-            else:
-                self._store_document(uid, run, name, doc)
-        except Exception:
-            # Rows may be missing now. Nothing more is written, least of all the stop.
-            self._open.pop(uid)
-            raise
+            self._store.probe()
+        except StoreUnavailableError as error:
+            logger.warning("%s; rows wait on this machine's disk until it does", without_key(error))
+        except StoreRefusedError as error:
+            raise SettingsError(f"annotations cannot be stored: {without_key(error)}") from None
 
-    def close(self) -> None:
-        """Leave the open runs to other writers; what is not stored of them is not."""
-        self._open.clear()
-        self._store.close()
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether this is the thread that delivers, which would wait for itself."""
+        return self._spool.is_waited_for
 
-    def _store_document(self, uid: str, run: _OpenRun, name: str, doc: dict[str, Any]) -> None:
-        match name:
-            case "descriptor":
-                run.descriptor = doc
-                self._run_of_descriptor.put(doc["uid"], uid)
-            case "event":
-                run.events.append(doc)
-                if len(run.events) >= self._batch_size:
-                    self._write(run)
-            case "stop":
-                self._write(run)
-                self._patiently(lambda: self._store.finish(run.start, _descriptor(run), doc))
-                self._open.pop(uid)
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until everything that came is stored; return whether it is so within `timeout` seconds.
 
-    def _write(self, run: _OpenRun) -> None:
-        self._patiently(lambda: self._store.write(run.start, _descriptor(run), run.events))
-        run.events.clear()
+        False at once where a row was lost, or a run is quarantined, and nothing else is waited for.
+        """
+        return self._spool.wait(timeout)
 
-    def _patiently(self, call: Callable[[], _Result]) -> _Result:
-        deadline = time.monotonic() + self._patience
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                return call()
-            except StoreUnavailableError as error:
-                if time.monotonic() + pause > deadline:
-                    raise
-                logger.info("%s", error)
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+    def tell_when_stored(self, uid: str, told: Callable[[str], object]) -> None:
+        """Call `told`, from the thread that delivers, once that run is stored with its stop; see `Spool`."""
+        self._spool.tell_when_stored(uid, told)
 
-    def _run_of(self, name: str, doc: Mapping[str, Any]) -> tuple[str, _OpenRun | None]:
-        """Return the uid of a document's run, and the run unless this is the start of one that is not open."""
-        match name:
-            case "start":
-                uid = doc["uid"]
-            case "descriptor" | "stop":
-                uid = doc["run_start"]
-            case "event":
-                uid = self._run_of_descriptor.get(doc["descriptor"])
-            case _:
-                raise DvfbError(f"an analysis run has no documents of the kind {name!r}")
-        run = self._open.get(uid)
-        if run is None and name != "start":
-            raise DvfbError(f"a document ({name}) came for the run {uid!r}, which is not open in this sink")
-        return uid, run
+    def stats(self) -> SpoolStats:
+        """Return what became of the rows."""
+        return self._spool.stats()
 
-    def _warn_of_the_oldest(self, uid: str, run: _OpenRun) -> None:
-        logger.warning("more than %d runs are open; %s stays incomplete", self._open.max_entries, uid)
+    def report_to(self, metrics: Metrics) -> None:
+        """From now on count in a record of metrics as well."""
+        self._spool.report_to(metrics)
 
+    def close(self, timeout: float | None = 10.0) -> bool:
+        """Deliver what can be delivered within `timeout` seconds, and end the thread; return whether all is stored.
 
-def _descriptor(run: _OpenRun) -> dict[str, Any]:
-    if run.descriptor is None:
-        raise DvfbError(f"run {run.start['uid']} has no descriptor")
-    return run.descriptor
+        What is not stays on the disk. The open runs are left to other writers.
+        """
+        return self._spool.close(timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

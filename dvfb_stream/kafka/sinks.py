@@ -8,13 +8,16 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from dvfb_stream.callbacks import Sink
 from dvfb_stream.errors import DvfbError, MissingExtraError, SettingsError
 from dvfb_stream.kafka.consumer import KafkaError, connection
 from dvfb_stream.kafka.settings import DaemonSettings, KafkaSettings, TiledSettings
 from dvfb_stream.kafka.wire_format import json_ready
+
+if TYPE_CHECKING:
+    from dvfb_stream.catalog import TiledSink
 
 try:
     from kafka import KafkaProducer
@@ -135,9 +138,9 @@ class TopicSink:
 
 
 class ConfiguredSinks:
-    """The sinks of a configuration: what all partitions share, and what each has of its own.
+    """The sinks of a configuration, which the pipelines of all partitions share.
 
-    A context manager: leaving it closes what is shared.
+    A context manager: leaving it closes them. What Tiled does not have then waits on the disk for the next daemon.
 
     Raises
     ------
@@ -146,11 +149,10 @@ class ConfiguredSinks:
     """
 
     def __init__(self, settings: DaemonSettings) -> None:
-        self._tiled = settings.sinks.tiled
-        self._shared: list[JsonLinesSink | TopicSink] = []
+        self._shared: list[TiledSink | JsonLinesSink | TopicSink] = []
         try:
-            if self._tiled is not None:
-                _tiled_sink(self._tiled)  # to fail now rather than at the first document
+            if settings.sinks.tiled is not None:
+                self._shared.append(_tiled_sink(settings.sinks.tiled))
             if settings.sinks.jsonl is not None:
                 self._shared.append(JsonLinesSink(settings.sinks.jsonl))
             if settings.sinks.topic is not None:
@@ -160,9 +162,8 @@ class ConfiguredSinks:
             raise
 
     def for_partition(self) -> Sequence[Sink]:
-        """Return the sinks of a new pipeline: a catalog sink of its own, which knows no run yet, and the rest."""
-        own: list[Sink] = [_tiled_sink(self._tiled)] if self._tiled is not None else []
-        return [*own, *self._shared]
+        """Return the sinks of a new pipeline."""
+        return tuple(self._shared)
 
     def close(self) -> None:
         """Close what is shared."""
@@ -187,11 +188,20 @@ def _is_torn(path: Path) -> bool:
         return file.read(1) not in (b"", b"\n")
 
 
-def _tiled_sink(settings: TiledSettings) -> Sink:
+def _tiled_sink(settings: TiledSettings) -> TiledSink:
     from dvfb_stream.catalog import TiledSink, connect
+    from dvfb_stream.catalog.spool import WhenFull
 
     try:
-        client = connect(settings.uri)
+        sink = TiledSink(
+            connect(settings.uri),
+            batch_size=settings.batch_size,
+            spool=settings.spool,
+            max_spool_bytes=settings.max_spool_bytes,
+            # Kafka keeps what is not read; where there is no room, reading pauses.
+            when_full=WhenFull.WAIT,
+        )
+        sink.probe()
     except SettingsError as error:
         raise StorageError(f"sinks.tiled: {error}") from error
-    return TiledSink(client, batch_size=settings.batch_size)
+    return sink

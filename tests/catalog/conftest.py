@@ -31,6 +31,7 @@ def server(
         sink = TiledSink(client.create_container(key="kept"))
         for name, doc in analysis_documents(0.9, raw_uid="before the restart"):
             sink(name, doc)
+        assert sink.close(120)
     with embedded_server(folder) as client:
         yield client
 

@@ -70,9 +70,11 @@ def walk_by_databroker(catalog: Any) -> list[Any]:
         catalog.structure_clients.set("BlueskyRun", lambda: BlueskyRun)
 
 
-def send(sink: Callable[[str, dict[str, Any]], object], documents: list[tuple[str, dict[str, Any]]]) -> None:
+def send(sink: TiledSink, documents: list[tuple[str, dict[str, Any]]]) -> None:
+    """Give documents to a sink, and wait until they are stored."""
     for name, doc in documents:
         sink(name, doc)
+    assert sink.wait(120)
 
 
 @pytest.fixture

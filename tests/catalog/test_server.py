@@ -23,6 +23,7 @@ def test_reading_a_run_while_it_is_written_loses_no_row(client, analysis_documen
             sink = TiledSink(client, batch_size=5)
             for name, doc in documents:
                 sink(name, doc)
+            assert sink.close(120)
         finally:
             written.set()
 

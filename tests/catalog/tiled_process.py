@@ -28,6 +28,8 @@ class TiledProcess:
     def __init__(self, folder: Path, catalog: str, tables: str) -> None:
         self._folder, self._catalog, self._tables = folder, catalog, tables
         self.port = free_port()
+        self.key, self.public = KEY, False
+        """From its next start on: the key, and whether everybody may read without one."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -38,11 +40,14 @@ class TiledProcess:
         (self._folder / "data").mkdir(exist_ok=True)
         command = [sys.executable, "-m", "tiled", "serve", "catalog", self._catalog, "--init",
                    "--write", str(self._folder / "data"), "--write", self._tables,
-                   "--port", str(self.port)]  # fmt: skip
+                   "--port", str(self.port), *(["--public"] if self.public else [])]  # fmt: skip
         log = self._folder / "server.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                command, stdout=output, stderr=output, env=os.environ | {"TILED_SINGLE_USER_API_KEY": KEY}
+                command,
+                stdout=output,
+                stderr=output,
+                env=os.environ | {"TILED_SINGLE_USER_API_KEY": self.key},
             )
         deadline = time.monotonic() + PATIENCE
         while not self._answers():

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from dvfb_stream.catalog import TiledSink, find_runs, read_annotations
+from dvfb_stream.catalog.spool import Pace, Spool
+from dvfb_stream.catalog.store_errors import StoreUnavailableError
 from dvfb_stream.kafka.consumer import BrokerError
 from dvfb_stream.kafka.sinks import StorageError
 from tests.kafka.conftest import (
@@ -81,6 +83,64 @@ def test_a_daemon_that_starts_again_completes_what_the_catalog_has_in_part(topic
     eventually(lambda: committed(topic) == last + 1)
     assert rows(catalog, run) == frames_of(run)
     assert stored_rows(catalog, run) == list(range(13))
+
+
+class Catalog:
+    """A store that may be away, and remembers frames."""
+
+    def __init__(self):
+        self.away, self.frames, self.stops = threading.Event(), {}, []
+        self.away.set()
+
+    def write(self, start, descriptor, events):
+        if self.away.is_set():
+            raise StoreUnavailableError("nobody answers")
+        self.frames.setdefault(start["uid"], []).extend(event["data"]["frame"] for event in events)
+
+    def finish(self, start, descriptor, stop):
+        self.stops.append(start["uid"])
+
+    def close(self):
+        pass
+
+
+QUICK = Pace(first_pause=0.01, longest_pause=0.05)
+
+
+def test_nothing_is_committed_before_the_catalog_has_it(topic, start_daemon, tmp_path):
+    stored, later = Catalog(), RawRun([1, 2])
+    topic.send(*RawRun([3]).documents)
+    with Spool(stored, tmp_path, pace=QUICK) as spool:
+        daemon = start_daemon(spool)
+        *_, last = topic.send(*later.documents)
+        eventually(lambda: spool.stats().spooled_rows == 3 and spool.stats().trouble)
+        # The daemon has taken all there is, and could have committed it several times over.
+        before = daemon.daemon.stats().messages
+        topic.send(b"no document")
+        eventually(lambda: daemon.daemon.stats().messages > before)
+        assert committed(topic) in (None, 0)
+        assert daemon.daemon.stats().stored_runs == 0
+        stored.away.clear()
+        eventually(lambda: committed(topic) == last + 2)
+        assert daemon.daemon.stats().stored_runs == len(stored.stops) == 2
+        daemon.stop()
+
+
+def test_a_daemon_that_ends_while_the_catalog_is_away_leaves_each_row_once(topic, start_daemon, tmp_path):
+    stored, run = Catalog(), RawRun(range(10, 15))
+    *_, last = topic.send(*run.documents)
+    with Spool(stored, tmp_path, pace=QUICK) as spool:
+        daemon = start_daemon(spool, limits={"drain_timeout": 0.1})
+        eventually(lambda: spool.stats().spooled_rows == 5)
+        daemon.stop()
+        assert committed(topic) in (None, 0)
+        spool.close(0.0)
+    stored.away.clear()
+    with Spool(stored, tmp_path, pace=QUICK) as spool:
+        start_daemon(spool)
+        eventually(lambda: committed(topic) == last + 1)
+        (frames,) = stored.frames.values()
+        assert sorted(set(frames)) == list(range(5))
 
 
 def test_messages_that_cannot_be_decoded_are_counted_logged_and_skipped(topic, start_daemon, caplog):

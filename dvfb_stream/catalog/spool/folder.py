@@ -33,7 +33,8 @@ def spools_folder() -> Path:
 
 def folder_for(address: str) -> Path:
     """Return the folder of the spool for the catalog at `address`, whatever key stands behind its question mark."""
-    address = address.partition("?")[0].rstrip("/")
+    # Tiled's client writes two slashes before a container of the root, or one.
+    address = re.sub(r"(?<!:)/+", "/", address.partition("?")[0]).rstrip("/")
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", re.sub(r"^https?://|/api/v1(/metadata)?", "", address)).strip(
         "-"
     )

@@ -311,6 +311,11 @@ class Spool:
             number = self._file.add_run(run.uid, run.start)
             known = WaitingRun(file=self._file, number=number, uid=run.uid, inherited=False)
             self._delivery.runs.add(known)
+        elif known.reason is not None:  # given again, so that the cause may be mended
+            self._file.reopen(known.number)
+            known.reason, known.stopped, known.not_before = None, False, -inf
+            known.failures = known.faults = 0
+            self._delivery.tally.count(self._delivery.runs)
         run.waiting = known
         return known
 

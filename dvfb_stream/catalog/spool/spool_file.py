@@ -190,6 +190,10 @@ class SpoolFile:
         """Set a run aside with a reason; None: let it be delivered again."""
         self._connection.execute("UPDATE runs SET reason = ? WHERE number = ?", (reason, run))
 
+    def reopen(self, run: int) -> None:
+        """Let a quarantined run be delivered again, and its stop after what comes of it now."""
+        self._connection.execute("UPDATE runs SET reason = NULL, stop = NULL WHERE number = ?", (run,))
+
     # -- the file ------------------------------------------------------------------------------------------------
 
     def runs(self) -> list[SpooledRun]:

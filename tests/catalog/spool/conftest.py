@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
+from tiled.client import from_uri
 
 from dvfb_stream.catalog.spool import Pace
+
+from ..tiled_process import TiledProcess, on_sqlite
 
 PATIENCE = 30.0
 
@@ -84,6 +87,22 @@ def refused(reason: str = "the table is none", *, everything: bool = False) -> E
     from dvfb_stream.catalog.store_errors import StoreRefusedError
 
     return StoreRefusedError(reason, everything=everything)
+
+
+@pytest.fixture(scope="module")
+def tiled_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
+    """A real server that can be killed."""
+    with on_sqlite(tmp_path_factory.mktemp("tiled")) as server:
+        yield server
+
+
+@pytest.fixture
+def raw_container(tiled_process: TiledProcess, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A container for raw runs of each test's own; annotations lie beside it."""
+    client = from_uri(tiled_process.uri, api_key=tiled_process.key)
+    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
+    yield client.create_container(key=name)
+    client.context.close()
 
 
 @pytest.fixture

@@ -124,6 +124,30 @@ def test_rows_of_a_quarantined_run_that_come_later_are_kept_too(store, spool):
     assert len(store.calls) == 1
 
 
+def test_a_quarantined_run_that_is_given_again_is_tried_again(store, spool):
+    """Its stop is not, before the rows that it wants are there."""
+
+    def fault(kind, uid):
+        return (
+            refused("rows are missing; give them again")
+            if kind == "finish" and len(store.rows[uid]) < 7
+            else None
+        )
+
+    put(spool, documents("bad", 7)[:-1])
+    assert spool.wait(PATIENCE)
+    store.rows.clear()  # somebody deletes the run
+    store.fault = fault
+    put(spool, documents("bad", 7)[-1:])
+    until(lambda: spool.stats().quarantined_runs == 1)
+    for document in documents("bad", 7):
+        put(spool, [document])
+        until(lambda: not any(run.is_waiting for run in spool._delivery.runs))
+    assert spool.wait(PATIENCE)
+    assert list(store.rows["bad"]) == list(range(7))
+    assert spool.stats().quarantined_rows == 0
+
+
 def test_one_run_that_always_fails_holds_up_no_other(store, spool):
     store.fault = lambda kind, uid: unavailable("status 500") if uid == "ill" else None
     put(spool, documents("ill", 3))

@@ -155,6 +155,7 @@ def test_each_catalog_has_a_folder_and_no_key_is_in_its_name(monkeypatch, tmp_pa
     assert spools_folder() == tmp_path
     address = "http://localhost:8000/api/v1/metadata/raw"
     assert folder_for(address) == folder_for(f"{address}/?api_key=secret")
+    assert folder_for(address) == folder_for("http://localhost:8000/api/v1/metadata//raw")
     assert folder_for(address) != folder_for(f"{address}2")
     assert folder_for(address).name.startswith("localhost-8000-raw-")
     monkeypatch.delenv("DVFB_SPOOL")
