@@ -84,7 +84,8 @@ class Leases:
         Exception
             What Tiled's client raises.
         """
-        held = self._newest(uid)
+        before = self._all(uid)
+        held = max(before, key=_generation, default=None)
         if held is not None and self._is_ours(held):
             lease = Lease(uid, held, confirmed=-math.inf)
             self.keep(lease)
@@ -109,9 +110,10 @@ class Leases:
             raise StoreUnavailableError(f"another writer just took run {uid}; it is tried again") from error
         lease = Lease(uid, node, confirmed=self._clock())
         # Whoever judged by what was there before we came may have taken a later generation, or we by what has gone.
+        # Those before the newest are of writers that were killed before they had cleared up.
         others = [other for other in self._all(uid) if not self._is_ours(other)]
-        judged = None if held is None else _sign(held)
-        if any(_generation(other) >= generation or _sign(other) != judged for other in others):
+        judged = {_sign(other) for other in before}
+        if any(_generation(other) >= generation or _sign(other) not in judged for other in others):
             self.release(lease)
             raise StoreUnavailableError(f"another writer just took run {uid}; it is tried again")
         for other in others:

@@ -139,6 +139,20 @@ def test_a_writer_of_this_machine_that_has_ended_is_followed_at_once(client, clo
     Leases(client, clock=clock).take("run")
 
 
+def test_writers_that_were_killed_while_they_took_over_hold_nobody_up(writer, client, clock, monkeypatch):
+    """Each left its own lease and those before it."""
+    for name in ("one", "two", "three"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Leases, "_delete", lambda self, node: None)
+            writer(name).take("run")
+            patch.setattr(leases_module, "is_dead", lambda holder: True)
+            writer(f"{name} again").take("run")
+        monkeypatch.setattr(leases_module, "is_dead", lambda holder: True)
+    assert len(client) == 6
+    writer("four").take("run")
+    assert len(client) == 1
+
+
 def test_all_stores_of_a_process_hold_a_lease_together(client, clock):
     Leases(client, clock=clock).take("run")
     Leases(client, clock=clock).take("run")

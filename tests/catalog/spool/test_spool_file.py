@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -163,20 +164,19 @@ def test_each_catalog_has_a_folder_and_no_key_is_in_its_name(monkeypatch, tmp_pa
     assert spools_folder() == tmp_path / "state" / "dvfb_stream" / "spool"
 
 
-@pytest.mark.parametrize("limit", [200_000])
-def test_a_disk_that_is_full_loses_rows_and_nothing_else(tmp_path, limit):
+def test_a_disk_that_is_full_loses_rows_and_nothing_else(tmp_path):
     """The system refuses to let any file of the process grow: to SQLite, and to us, a full disk."""
     script = (
         "import resource, sys\n"
         "sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path\n"
-        "from conftest import QUICK, RememberingStore, documents, unavailable, until\n"
+        "from catalog.spool.conftest import QUICK, RememberingStore, documents, unavailable, until\n"
         "from dvfb_stream.catalog.spool import Spool\n"
         "store = RememberingStore()\n"
         "store.fault = lambda kind, uid: unavailable()\n"
         "spool = Spool(store, Path(sys.argv[1]), pace=QUICK)\n"
         "soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, hard))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))\n"
         "for name, doc in documents('a', 500, size=2000): spool(name, doc)\n"
         "stats = spool.stats()\n"
         "assert 0 < stats.lost_rows < 500, stats\n"
@@ -189,9 +189,9 @@ def test_a_disk_that_is_full_loses_rows_and_nothing_else(tmp_path, limit):
         "until(lambda: 'b' in store.stops)\n"
         "print('done')\n"
     )
-    here = __file__.rpartition("/")[0]
+    tests = str(Path(__file__).parents[2])
     ended = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path), here], capture_output=True, text=True, check=False
+        [sys.executable, "-c", script, str(tmp_path), tests], capture_output=True, text=True, check=False
     )
     assert ended.stdout == "done\n", ended.stderr
     assert "no room" in ended.stderr
