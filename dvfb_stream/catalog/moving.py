@@ -13,8 +13,9 @@ from tiled.queries import Key
 from dvfb_stream.catalog.answers import told_apart
 from dvfb_stream.catalog.connection import check_container
 from dvfb_stream.catalog.place import KIND, PLACE_SPEC, STREAM, TABLE, plain
-from dvfb_stream.catalog.run_table import FRAME, data_columns, rows_of, times_of
-from dvfb_stream.catalog.store import AnnotationStore
+from dvfb_stream.catalog.run_table import FRAME, data_columns, frames_of, rows_of, times_of
+from dvfb_stream.catalog.store import AnnotationStore, Stored
+from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
 
 _ROWS_AT_A_TIME = 1_000
 
@@ -73,8 +74,8 @@ def move_run(client: Any, uid: str, store: AnnotationStore) -> None:
     """Move one analysis run from among the raw runs to where a store puts it.
 
     The first row of each frame is written there, in order, and read back; its stop says what is stored, as that of
-    any run. What was copied from the raw start document moves to ``start.analysis.raw``. Only then is the old run
-    deleted. Interrupted and called again, it goes on.
+    any run. What was copied from the raw start document moves to ``start.analysis.raw``. Only when the store says
+    that all of it is there is the old run deleted. Interrupted and called again, it goes on.
 
     Raises
     ------
@@ -85,12 +86,27 @@ def move_run(client: Any, uid: str, store: AnnotationStore) -> None:
         run = plain(client)[uid]
         table = _table_of(run)
         start, descriptor = _start(run), _descriptor(run)
-    if table is not None and descriptor is not None:
-        for events in _events(table, descriptor["uid"]):
-            store.write(start, descriptor, events)
-        if stop := run.metadata_copy()[0].get("stop"):
-            # It counts what was sent; of rows that were lost then, nobody has anything to send again.
-            store.finish(start, descriptor, stop | {"num_events": {}})
+        stop = run.metadata_copy()[0].get("stop")
+        frames = np.empty(0, np.int64) if table is None else frames_of(table)
+    if descriptor is None:
+        raise StoreRefusedError(
+            f"run {uid} has no descriptor, hence no rows that could be moved",
+            everything=False,
+            cure="it lies where it was; delete it if nobody needs it",
+        )
+    store.write(start, descriptor, [])
+    for events in _events(table, descriptor["uid"]) if table is not None else ():
+        store.write(start, descriptor, events)
+    if stop:
+        # It counts what was sent; of rows that were lost then, nobody has anything to send again.
+        store.finish(start, descriptor, stop | {"num_events": {}})
+    there = store.state(uid)
+    if there.stored is not (Stored.COMPLETE if stop else Stored.OPEN) or not there.frames.issuperset(
+        frames.tolist()
+    ):
+        raise StoreUnavailableError(
+            f"run {uid} was not whole in its new place when it was looked for; it lies where it was"
+        )
     with told_apart(f"deleting run {uid} from among the raw runs"):
         plain(client).delete_contents([uid], recursive=True, external_only=False)
 

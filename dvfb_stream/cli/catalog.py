@@ -84,18 +84,27 @@ def _make_raw(root: Any, key: str) -> None:
 def _move(client: Any, place: Any, *, apply: bool) -> None:
     from dvfb_stream.catalog.moving import misplaced_runs, move_run
     from dvfb_stream.catalog.store import AnnotationStore
+    from dvfb_stream.catalog.store_errors import StoreRefusedError
 
     store = AnnotationStore(place) if apply else None
-    count = 0
-    for run in misplaced_runs(client):
-        count += 1
-        if store is not None:
-            move_run(client, run.uid, store)
-        say(f"{'moved' if apply else 'would move'} {_described(run)}")
-    if not count:
+    runs, left = list(misplaced_runs(client)), 0
+    for run in runs:
+        try:
+            if store is not None:
+                move_run(client, run.uid, store)
+        except StoreRefusedError as error:
+            if error.everything:
+                raise
+            left += 1
+            say(f"left {_described(run)}: {error}")
+        else:
+            say(f"{'moved' if apply else 'would move'} {_described(run)}")
+    if not runs:
         say("no analysis run lies among the raw runs")
     elif not apply:
         report_note("nothing was changed; --apply does it")
+    if left:
+        raise DvfbError(f"{left} of {len(runs)} analysis runs could not be moved; they lie where they were")
 
 
 def _described(run: MisplacedRun) -> str:

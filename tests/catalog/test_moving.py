@@ -11,7 +11,8 @@ from bluesky_tiled_plugins import TiledWriter
 from dvfb_stream.catalog import find_runs, read_annotations
 from dvfb_stream.catalog.moving import misplaced_runs, move_run
 from dvfb_stream.catalog.place import CATALOG_SPECS, find_place
-from dvfb_stream.catalog.store import AnnotationStore
+from dvfb_stream.catalog.store import AnnotationStore, RunState, Stored
+from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
 
 from .test_place import take_runs, walk
 from .test_sink import as_before
@@ -96,3 +97,34 @@ def test_a_move_that_was_interrupted_goes_on(raw, analysis_documents, monkeypatc
     assert list(misplaced_runs(raw)) == []
     assert len(read_annotations(raw, "old")) == 4
     assert find_runs(raw, "rings") == ["old"]
+
+
+def test_a_run_without_rows_is_written_with_its_stop_before_the_old_one_is_deleted(raw, analysis_documents):
+    """Of a raw run without frames, or of which none came: its stop says so."""
+    finished = write_as_before(raw, analysis_documents(raw_uid="no frames"))
+    unfinished = write_as_before(raw, analysis_documents(raw_uid="nor an end")[:-1])
+    store = AnnotationStore(raw)
+    for uid in (finished, unfinished):
+        move_run(raw, uid, store)
+    assert len(raw) == 0
+    place = find_place(raw)
+    assert place[finished].metadata["stop"]["summary"]["frames"] == 0
+    assert place[finished].metadata["start"]["analysis"]["parent"] == "no frames"
+    assert store.state(unfinished).stored is Stored.OPEN
+
+
+def test_a_run_without_a_descriptor_is_left_where_it_is(raw, analysis_documents):
+    start, *_, stop = analysis_documents(raw_uid="nothing")
+    uid = write_as_before(raw, [start, stop])
+    with pytest.raises(StoreRefusedError, match=r"no descriptor.*lies where it was") as refused:
+        move_run(raw, uid, AnnotationStore(raw))
+    assert not refused.value.everything
+    assert list(raw) == [uid]
+
+
+def test_a_run_that_is_not_whole_in_its_new_place_is_not_deleted(raw, analysis_documents, monkeypatch):
+    uid = write_as_before(raw, analysis_documents(*SCORES, raw_uid="old"))
+    monkeypatch.setattr(AnnotationStore, "state", lambda *_: RunState(Stored.COMPLETE, frozenset({0, 1, 3})))
+    with pytest.raises(StoreUnavailableError, match="not whole"):
+        move_run(raw, uid, AnnotationStore(raw))
+    assert list(raw) == [uid]
