@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,12 +55,31 @@ def rewrite(run: RunTable, spare: Container) -> None:
         len(rows),
         len(first),
     )
+    put_in_place(run, spare, rows.take(first))
+
+
+def put_in_place(
+    run: RunTable, spare: Container, rows: pyarrow.Table, *, before: Callable[[], None] | None = None
+) -> None:
+    """Replace the table of a run by one that has these rows; see `rewrite`.
+
+    Parameters
+    ----------
+    run, spare
+        As `rewrite` takes them.
+    rows
+        Of each frame one, in order.
+    before
+        Called when the copy is there, before the first row of the run is deleted: if it raises, the run stays.
+    """
     key = _copy_key(run)
     unfinished = spare.get(key)
     if unfinished is not None:
         unfinished.delete(external_only=False)
     copy = run.make(spare, key)
-    _fill(copy, rows.take(first))
+    _fill(copy, rows)
+    if before is not None:
+        before()
     copy.update_metadata({_COMPLETE: True}, drop_revision=True)
     _replace_by(run, copy)
 
@@ -85,7 +105,9 @@ def _copy_key(run: RunTable) -> str:
 
 def _replace_by(run: RunTable, copy: Any) -> None:
     rows = rows_of(copy)
-    if not np.array_equal(frames_of(run.table), rows[FRAME].to_numpy()):
+    # Not the frames alone: of a frame that was annotated again, another row is there. NaN equals nothing, so that
+    # rows of failed frames are written once more than need be.
+    if not rows_of(run.table).equals(rows):
         run.remake()
         _fill(run.table, rows)
     copy.delete(external_only=False)

@@ -203,22 +203,23 @@ class RunTable:
         self.table = self.make(self.stream, TABLE)
 
     def append(self, events: Sequence[Mapping[str, Any]]) -> None:
-        """Append the rows of events; what the table has no column for is left out.
+        """Append the rows of events; raises as `rows`, and what Tiled's client raises."""
+        self.table.append_partition(0, self.rows(events))
+
+    def rows(self, events: Sequence[Mapping[str, Any]]) -> pyarrow.Table:
+        """Return the rows of events as the table holds them; what it has no column for is left out.
 
         Raises
         ------
         StoreRefusedError
             When a value does not fit its column.
-        Exception
-            What Tiled's client raises.
         """
         schema = schema_of(self.table)
         try:
-            rows = pyarrow.Table.from_pylist([_row(event, schema.names) for event in events], schema=schema)
+            return pyarrow.Table.from_pylist([_row(event, schema.names) for event in events], schema=schema)
         except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
             reason = f"a row of run {self.documents.uid} does not fit its table ({error})"
             raise StoreRefusedError(reason, everything=False) from error
-        self.table.append_partition(0, rows)
 
     def _warn_of_other_columns(self) -> None:
         stored, ours = data_columns(self.table), tuple(self.documents.descriptor["data_keys"])

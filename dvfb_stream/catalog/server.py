@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,19 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def embedded_server(folder: str | Path) -> Iterator[Any]:
+def embedded_server(folder: str | Path, *, readable: Sequence[str | Path] = ()) -> Iterator[Any]:
     """Serve `folder` while the context lasts, and give a client of it.
 
     What is stored stays in the folder (an SQLite catalog, DuckDB tables), and is there again the next time. The
     server listens on localhost alone and ends with the context: its thread would keep the process from ending.
     One at a time in a process: of two, Tiled 0.2 lets in the clients of the newer one only.
+
+    Parameters
+    ----------
+    folder
+        Made where there is none.
+    readable
+        Further folders, of files that runs name, which the server may read.
 
     Yields
     ------
@@ -36,7 +43,7 @@ def embedded_server(folder: str | Path) -> Iterator[Any]:
         from tiled.server import SimpleTiledServer
     except ImportError as error:
         raise MissingExtraError(error.name or "tiled", "tiled") from error
-    with SimpleTiledServer(directory=str(folder)) as server:
+    with SimpleTiledServer(directory=str(folder), readable_storage=[str(one) for one in readable]) as server:
         _give_each_request_a_connection(server)
         client = from_uri(server.uri)
         with closing(client.context):

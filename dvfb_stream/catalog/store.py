@@ -18,6 +18,7 @@ from dvfb_stream.bounded_cache import BoundedCache, Evict
 from dvfb_stream.catalog.answers import told_apart
 from dvfb_stream.catalog.leases import LEASE_SECONDS, Lease, Leases
 from dvfb_stream.catalog.place import STREAM, TABLE, place_of, plain
+from dvfb_stream.catalog.replacing import replace_rows
 from dvfb_stream.catalog.rewriting import is_in_order, recover, rewrite
 from dvfb_stream.catalog.run_table import FRAME, RunDocuments, RunTable, frames_of
 from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
@@ -166,6 +167,36 @@ class AnnotationStore:
                 raise StoreUnavailableError(
                     f"rows of run {documents.uid} were not there when they were read back: frames {some}"
                 )
+
+    def replace(
+        self, start: Mapping[str, Any], descriptor: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Put rows in the place of those of the same frames; when this returns, they are there. Then call `finish`.
+
+        The table is written anew once. What the rows were before is kept in the run's metadata, `REPLACED` of
+        `dvfb_stream.catalog.replacing`; the run has no stop until it is finished again, which sums its rows up anew.
+        Killed on the way, it has the rows from before or the new ones, and whoever writes it next completes it.
+
+        Parameters
+        ----------
+        start, descriptor, events
+            As `write` takes them.
+
+        Raises
+        ------
+        StoreUnavailableError
+            When it is not certain that all rows are stored; call it again, with the same events.
+        StoreRefusedError
+            When they never will be.
+        """
+        documents = RunDocuments.checked(start, descriptor)
+        better = _by_frame(events)
+        with self._turn(documents.uid) as run, told_apart(f"replacing rows of run {documents.uid}"):
+            table = self._held(run, documents)
+            run.turn.writes += 1
+            if better:
+                replace_rows(table, self._made_place().spare, better)
+            self._read_back(run, table)
 
     def finish(
         self, start: Mapping[str, Any], descriptor: Mapping[str, Any], stop: Mapping[str, Any]

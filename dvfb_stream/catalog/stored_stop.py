@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from dvfb_stream.catalog.place import STREAM
+from dvfb_stream.catalog.replacing import REPLACED, replaced_frames
 from dvfb_stream.catalog.run_table import RunTable, data_columns, rows_of
 from dvfb_stream.catalog.store_errors import StoreRefusedError
 from dvfb_stream.labels import ALL_LABELS
@@ -49,11 +50,13 @@ def stop_of(table: RunTable, stop: Mapping[str, Any]) -> dict[str, Any]:
         )
     computed = summary.as_dict()
     known = {*computed, *ALL_LABELS}
+    # No column says it, and an earlier stop must not.
+    replaced = replaced_frames(table.run.metadata)
     further = {name: value for name, value in (stop.get("summary") or {}).items() if name not in known}
     return {
         **stop,
         "num_events": {STREAM: summary.frames},
-        "summary": further | _of_columns(computed, columns),
+        "summary": further | _of_columns(computed, columns) | ({REPLACED: replaced} if replaced else {}),
     }
 
 
