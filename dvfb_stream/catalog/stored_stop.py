@@ -82,9 +82,9 @@ def warn_of_what_stays(stored: Any, start: Mapping[str, Any]) -> None:
         blemishes.append(f"with {summary['failed']} of {summary.get('frames')} rows failed")
     if blemishes:
         logger.warning(
-            "analysis run %s is stored already, %s; the rows that are there stay. To have it made anew, delete it: "
-            "client.delete_contents([%r], recursive=True, external_only=False), client being that of its container",
+            "analysis run %s is stored already, %s; the rows that are there stay. To have better ones: "
+            "dvfb annotate --tiled URI --uid %s with --only failed,dropped, or with --again for another geometry",
             start["uid"],
             " and ".join(blemishes),
-            start["uid"],
+            start["analysis"]["parent"],
         )

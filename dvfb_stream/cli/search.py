@@ -65,7 +65,7 @@ def _find(catalog: str, label: str, min_frames: int, *, doubtful: bool) -> list[
     from dvfb_stream.catalog import find_doubtful_runs, find_runs
 
     find = find_doubtful_runs if doubtful else find_runs
-    with _opened(catalog) as client:
+    with opened_catalog(catalog, "; the order is `dvfb search CATALOG LABEL`") as client:
         try:
             return find(client, label, min_frames)
         except DvfbError:
@@ -78,7 +78,7 @@ def _find(catalog: str, label: str, min_frames: int, *, doubtful: bool) -> list[
 
 
 @contextmanager
-def _opened(catalog: str) -> Iterator[Any]:
+def opened_catalog(catalog: str, hint: str = "") -> Iterator[Any]:
     """Give a client of a server elsewhere, or of a folder served meanwhile."""
     if "://" in catalog:
         from dvfb_stream.catalog import connect
@@ -95,7 +95,4 @@ def _opened(catalog: str) -> Iterator[Any]:
         with served_folder(Path(catalog)) as client:
             yield client
     else:
-        raise DvfbError(
-            f"no catalog {catalog!r}: it is neither an address (http://...) nor a folder; "
-            "the order is `dvfb search CATALOG LABEL`"
-        )
+        raise DvfbError(f"no catalog {catalog!r}: it is neither an address (http://...) nor a folder{hint}")

@@ -164,7 +164,7 @@ def test_a_stored_run_of_another_geometry_is_left_alone_and_said_so(client, anal
     assert "stored already, with another geometry" in caplog.text
 
     place = find_place(client)
-    place.delete_contents([start["uid"]], recursive=True, external_only=False)  # as the message says
+    place.delete_contents([start["uid"]], recursive=True, external_only=False)
     send(TiledSink(client), [("start", moved), *documents[1:]])
     assert place[start["uid"]].metadata["start"]["analysis"]["geometry"] == {"center_x": 3.5}
     assert stored_frames(client, start["uid"]) == EACH_ONCE

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dvfb_stream.cli.annotate.history import History, annotate_history
 from dvfb_stream.cli.options import (
     CenterX,
     CenterY,
@@ -44,21 +47,26 @@ if TYPE_CHECKING:
     from dvfb_stream.files import DetectorDescription
 
 OUTPUT = "Output"
+HISTORY = "Runs of a catalog, instead of files"
+TIMES: dict[str, Any] = {
+    "formats": ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"],
+    "panel": HISTORY,
+}
 FORMS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".txt": "table"}
 """What is written to a file, by the end of its name."""
 
 
 def annotate(
     files: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="FILES",
             help="Detector images: tif, cbf, edf, npy, grey png and all else that fabio reads, multi-frame files "
             "included; HDF5 files, whose frames are found by NeXus's attributes, a DECTRIS master's links, or as the "
             "only images there. file.h5::/path names a dataset or group, 'file.h5::/path[:,0]' selects: of several "
-            "thresholds, the first.",
+            "thresholds, the first. None with --tiled.",
         ),
-    ],
+    ] = None,
     *,
     center_x: CenterX = None,
     center_y: CenterY = None,
@@ -96,6 +104,58 @@ def annotate(
     batch_size: Annotated[
         int, option("N", "Frames read and annotated at a time; bounds memory.", min=1, max=4096)
     ] = 16,
+    tiled: Annotated[
+        str | None,
+        option(
+            "URI",
+            "Annotate the raw runs of this container of a Tiled server, or of a folder that the demo or the profile "
+            "has filled, into the analysis runs beside them. The key is taken from TILED_API_KEY.",
+            panel=HISTORY,
+        ),
+    ] = None,
+    uid: Annotated[
+        list[str] | None,
+        option("UID", "This raw run, by its uid or the beginning of it; again for more.", panel=HISTORY),
+    ] = None,
+    since: Annotated[
+        datetime | None, option("TIME", "Runs begun then or later: 2026-11-30 or 2026-11-30T16:20.", **TIMES)
+    ] = None,
+    until: Annotated[datetime | None, option("TIME", "Runs begun before.", **TIMES)] = None,
+    where: Annotated[
+        str | None,
+        option(
+            "CONDITION",
+            "Runs whose start says so: \"sample_name == 'lamella' and scan_id >= 100\"; ==, !=, <, <=, >, >=, in, "
+            "joined by 'and'.",
+            panel=HISTORY,
+        ),
+    ] = None,
+    data_key: Annotated[
+        list[str] | None,
+        option("KEY", "Data key of the detector that the geometry options describe.", panel=HISTORY),
+    ] = None,
+    beamline: Annotated[
+        Path | None,
+        option(
+            "FILE.toml",
+            "Detectors by data key, folders mounted elsewhere and model, as `dvfb profile` has them; without "
+            "--data-key, the file that DVFB_BEAMLINE names.",
+            panel=HISTORY,
+        ),
+    ] = None,
+    only: Annotated[
+        str | None,
+        option(
+            "STATUS,...",
+            "Of runs that are annotated: annotate again, and replace rows of these statuses (failed, dropped) where "
+            "the new row says more.",
+            panel=HISTORY,
+        ),
+    ] = None,
+    again: Annotated[
+        bool,
+        flag("Of runs that are annotated: replace all rows, for another geometry.", panel=HISTORY),
+    ] = False,
 ) -> None:
     """Say which physical characteristics each frame of detector files shows, and how far to trust it.
 
@@ -118,19 +178,37 @@ def annotate(
     dvfb annotate night/*.tif --poni agbh.poni --thresholds high_precision --csv > sure.csv
 
     dvfb annotate frame.cbf --center-x 795 --center-y 1303 --detector Pilatus2M --plot frame.png
+
+    With --tiled, runs that this model has annotated are passed over, so that calling it again after a kill goes on;
+    rows that are there stay, unless --only or --again asks otherwise.
+
+    dvfb annotate --tiled https://tiled.example/api/v1/metadata/smi/raw --beamline smi.toml --since 2026-11-01
+
+    dvfb annotate --tiled demo-output/catalog --beamline smi.toml --only failed,dropped
     """
-    description = detector_description(
-        center_x,
-        center_y,
-        poni,
-        mask or [],
-        detector,
-        from_file=True,
-        dummies=dummy,
-        delta=delta,
-        ignore_file_mask=ignore_file_mask,
-        counts_per_unit=counts_per_unit,
-    )
+    description_of = partial(
+        detector_description, center_x, center_y, poni, mask or [], detector, from_file=True, dummies=dummy,
+        delta=delta, ignore_file_mask=ignore_file_mask, counts_per_unit=counts_per_unit,
+    )  # fmt: skip
+    asked = History(
+        uids=tuple(uid or ()), since=since, until=until, where=where, only=only, again=again,
+        data_keys=tuple(data_key or ()), beamline=beamline, model=model, device=device, thresholds=thresholds,
+        batch_size=batch_size, json=json,
+    )  # fmt: skip
+    if tiled is not None:
+        if files or csv or output is not None or plot is not None:
+            raise WrongCallError(
+                "--tiled stores rows in the catalog: give no FILES, --csv, --output or --plot"
+            )
+        annotate_history(tiled, asked, description_of())
+        return
+    if asked.is_asked:
+        raise WrongCallError(
+            "--uid, --since, --until, --where, --data-key, --beamline, --only and --again need --tiled"
+        )
+    if not files:
+        raise WrongCallError("Missing argument 'FILES...': give detector files, or --tiled URI")
+    description = description_of()
     form = _form(json=json, csv=csv, output=output)
     with quiet_libraries():
         failed = _annotate(files, description, form, output, plot, model, device, thresholds, batch_size)

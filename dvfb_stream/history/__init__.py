@@ -1,0 +1,1 @@
+"""Annotates raw runs that a Tiled catalog keeps: their documents made again, their rows made better."""

@@ -1,0 +1,229 @@
+"""Annotates raw runs of a catalog, one after the other; what is annotated stays, unless somebody asks otherwise."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from tiled.queries import Key
+
+from dvfb_stream.annotations import Status
+from dvfb_stream.callbacks.analysis_run import analysis_uid
+from dvfb_stream.callbacks.descriptor import Detectors, GeometryProvider
+from dvfb_stream.callbacks.pipeline import AnnotationPipeline
+from dvfb_stream.callbacks.row_writer import Sink
+from dvfb_stream.catalog.place import place_of, plain
+from dvfb_stream.catalog.sink import TiledSink
+from dvfb_stream.catalog.store import AnnotationStore
+from dvfb_stream.errors import DvfbError, GeometryError, SettingsError
+from dvfb_stream.files.moving_centre import MovingGeometry
+from dvfb_stream.frame_annotator import SupportsAnnotate, as_frame_annotator
+from dvfb_stream.frames import Geometry
+from dvfb_stream.history.replacing_sink import ReplacingSink, stored_statuses
+from dvfb_stream.history.stored_documents import ImageKey, documents_of, image_keys
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Which stored rows may be replaced."""
+
+    statuses: frozenset[Status]
+    """Rows of these."""
+
+    def __post_init__(self) -> None:
+        if not self.statuses:
+            raise SettingsError("no status is named; rows are ok, failed or dropped")
+
+    def may_replace(self, before: str, now: str) -> bool:
+        """Return whether a row of one status gives way to one of another, which says no less."""
+        is_better = before != now or before == Status.OK
+        return Status(before) in self.statuses and is_better
+
+
+@dataclass(slots=True)
+class HistoryReport:
+    """What became of the raw runs that were meant."""
+
+    runs: int = 0
+    """Raw runs that were looked at."""
+    annotated: int = 0
+    """Of them: with rows that were stored now."""
+    skipped: int = 0
+    """Of them: nothing was to be done."""
+    other_geometry: int = 0
+    """Of those: annotated before, with another geometry; their rows stay."""
+    unfinished: int = 0
+    """Of them: without a stop yet, left alone."""
+    rows: Counter[str] = field(default_factory=Counter)
+    """Rows that were made, by status."""
+    replaced: int = 0
+    """Rows that took the place of others."""
+    failures: list[str] = field(default_factory=list)
+    """Of raw runs that could not be annotated, which and why."""
+
+
+@dataclass(slots=True)
+class _Told:
+    """What the threads of a pipeline tell of the raw run in hand."""
+
+    stored: bool = False
+    error: Exception | None = None
+
+
+class HistoryAnnotator:
+    """Annotates stored raw runs into the analysis runs beside them.
+
+    A raw run whose images all have a finished analysis run of this model is passed over; killed on the way, calling
+    it again goes on where it was. Analysis runs have the uids, and rows the values, that annotating live gives.
+
+    Parameters
+    ----------
+    client
+        Tiled client of the container of raw runs.
+    annotator
+        What annotates.
+    detectors
+        As `AnnotationPipeline` takes them.
+    root_map
+        Other places for the folders that documents name.
+    again
+        Rows that may be replaced by better ones; then raw runs that have none are passed over. None: rows that are
+        there stay.
+    on_row
+        Called with the status of each row that is made.
+    batch_size
+        Frames annotated at a time.
+
+    Raises
+    ------
+    SettingsError
+        When `client` is no Tiled container, or there is no place beside its raw runs.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        annotator: SupportsAnnotate,
+        *,
+        detectors: Detectors | None = None,
+        root_map: Mapping[str, str] | None = None,
+        again: Again | None = None,
+        on_row: Callable[[str], None] | None = None,
+        batch_size: int = 16,
+    ) -> None:
+        self._place = place_of(client)
+        self._raw = plain(client)
+        self._annotator = annotator
+        self._model = as_frame_annotator(annotator).provenance()["model"]
+        self._detectors = detectors
+        self._root_map = dict(root_map or {})
+        self._again = again
+        self._on_row = on_row
+        self._batch_size = batch_size
+        self._store = AnnotationStore(client)
+        self.report = HistoryReport()
+        """What became of them so far."""
+
+    def annotate(self, uids: Sequence[str]) -> Iterator[str]:
+        """Annotate raw runs in this order; give the uid of each when it is done.
+
+        A run that fails costs no other: it is named in the report.
+        """
+        sink: Sink = TiledSink(self._raw)
+        if self._again is not None:
+            sink = ReplacingSink(self._store, self._again.may_replace, self._find)
+        told = _Told()
+        pipeline = AnnotationPipeline(
+            self._annotator,
+            sinks=[self._counting, sink],
+            detectors=self._detectors,
+            root_map=self._root_map,
+            patience=0.0,  # no file of history is late
+            batch_size=self._batch_size,
+            on_run_stored=lambda _: setattr(told, "stored", True),
+            on_sink_failure=lambda error: setattr(told, "error", error),
+        )
+        try:
+            for uid in uids:
+                self.report.runs += 1
+                told.stored, told.error = False, None
+                try:
+                    self._annotate(uid, pipeline, told)
+                except Exception as error:  # noqa: BLE001 - Tiled's, httpx's, ours: of this run, told with its uid
+                    said = str(error).strip().partition("\n")[0] or type(error).__name__
+                    self.report.failures.append(f"run {uid}: {said}")
+                if isinstance(sink, ReplacingSink):
+                    self.report.replaced = sink.replaced
+                yield uid
+        finally:
+            pipeline.close()
+            self._store.close()
+
+    def _annotate(self, uid: str, pipeline: AnnotationPipeline, told: _Told) -> None:
+        run = self._raw[uid]
+        if not run.metadata.get("stop"):
+            self.report.unfinished += 1
+            return
+        if not self._is_due(uid, run):
+            self.report.skipped += 1
+            return
+        before = pipeline.stats().rejected_documents
+        for name, doc in documents_of(run, data_keys=self._detectors, root_map=self._root_map):
+            pipeline(name, doc)
+        pipeline.wait()
+        if told.error is not None:
+            raise told.error
+        if (rejected := pipeline.stats().rejected_documents - before) or not told.stored:
+            raise DvfbError(
+                f"its rows are not all stored; {rejected} of its documents were left out, see the log"
+            )
+        self.report.annotated += 1
+
+    def _is_due(self, uid: str, run: Any) -> bool:
+        """Return whether a raw run has rows to be made."""
+        keys = {
+            analysis_uid(uid, key.stream, key.data_key, self._model): key
+            for key in image_keys(run, self._detectors)
+        }
+        stored = {one: found for one, found in self._stored(uid).items() if one in keys}
+        finished = [one for one, found in stored.items() if found.metadata.get("stop")]
+        if self._again is None:
+            self.report.other_geometry += any(
+                self._is_elsewhere(run, stored[one], keys[one]) for one in finished
+            )
+            return len(finished) < len(keys)
+        return len(finished) < len(stored) or any(
+            Status(status) in self._again.statuses
+            for found in stored.values()
+            for status in stored_statuses(found).values()
+        )
+
+    def _is_elsewhere(self, run: Any, stored: Any, key: ImageKey) -> bool:
+        """Return whether an analysis run was made with another geometry than the one that is given."""
+        given: Geometry | GeometryProvider | MovingGeometry | None = (self._detectors or {}).get(key.data_key)
+        if given is not None and not isinstance(given, Geometry | MovingGeometry):
+            with suppress(GeometryError):
+                given = given.geometry_in(run.metadata["start"], key.descriptor, key.data_key)
+        before = stored.metadata["start"]["analysis"].get("geometry")
+        # One that moves is told by the rows alone.
+        return isinstance(given, Geometry) and (before is None or before["sha256"] != given.digest)
+
+    def _stored(self, raw_uid: str) -> dict[str, Any]:
+        """Return the clients of the stored analysis runs of a raw run, by uid."""
+        container = self._place.find()
+        if container is None:
+            return {}
+        return dict(plain(container).search(Key("start.analysis.parent") == raw_uid).items())
+
+    def _find(self, uid: str) -> Any | None:
+        container = self._place.find()
+        return None if container is None else plain(container).get(uid)
+
+    def _counting(self, name: str, doc: dict[str, Any]) -> None:
+        if name == "event":
+            self.report.rows[doc["data"]["status"]] += 1
+            if self._on_row is not None:
+                self._on_row(doc["data"]["status"])
