@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
 import httpx
 
-from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
+from dvfb_stream.catalog.store_errors import StoreFaultError, StoreRefusedError, StoreUnavailableError
+from dvfb_stream.errors import DvfbError
 
 _LATER = frozenset(
     {
@@ -24,6 +26,9 @@ _LATER = frozenset(
 """Client errors after which the same call may succeed."""
 
 _KEY_REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+
+_CLIENT = frozenset({"tiled", "bluesky_tiled_plugins", "httpx", "json", "msgpack"})
+"""Packages that read answers."""
 
 _LONGEST_REASON = 500
 """Characters of what a server says that go into a message: a proxy may answer with a whole page."""
@@ -53,6 +58,28 @@ def told_apart(action: str) -> Iterator[None]:
         raise StoreRefusedError(f"{action} failed: {_said(error)}", everything=True) from error
     except (httpx.HTTPError, httpx.StreamError, OSError) as error:
         raise StoreUnavailableError(f"{action} failed: Tiled does not answer ({_said(error)})") from error
+    except DvfbError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        if not _is_of_the_answer(error):
+            raise
+        raise StoreFaultError(
+            f"{action} failed: what answered is not Tiled's answer ({error!r})"[:_LONGEST_REASON]
+        ) from error
+
+
+def _is_of_the_answer(error: Exception) -> bool:
+    """Return whether Tiled's client stumbled over an answer: a proxy's page with status 200, or half of one.
+
+    It does not check what it is given. Documents were checked before, so that the fault is not theirs.
+    """
+    if isinstance(error, KeyError | json.JSONDecodeError):
+        return True
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
+    return module.partition(".")[0] in _CLIENT
 
 
 def _of_status(action: str, response: httpx.Response) -> StoreUnavailableError | StoreRefusedError:
@@ -61,7 +88,9 @@ def _of_status(action: str, response: httpx.Response) -> StoreUnavailableError |
     if status in _KEY_REFUSED:
         cure = "give TILED_API_KEY a key that may read, create, write and delete where the annotations are"
         return StoreRefusedError(said, everything=True, cure=cure)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _LATER or status < HTTPStatus.BAD_REQUEST:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return StoreFaultError(said)
+    if status in _LATER or status < HTTPStatus.BAD_REQUEST:
         return StoreUnavailableError(said)
     return StoreRefusedError(said, everything=False)
 

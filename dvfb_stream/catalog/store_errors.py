@@ -13,6 +13,13 @@ class StoreUnavailableError(DvfbError):
     """
 
 
+class StoreFaultError(StoreUnavailableError):
+    """The server failed over this very call, HTTP 5xx, or what answered is not Tiled's.
+
+    If it does so for one run alone, again and again while others are stored, it cannot take that run's documents.
+    """
+
+
 class StoreRefusedError(DvfbError):
     """Tiled will never take this as it is: the same call fails again.
 

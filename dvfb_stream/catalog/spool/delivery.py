@@ -21,7 +21,7 @@ from dvfb_stream.catalog.spool.pace import Pace
 from dvfb_stream.catalog.spool.spool_file import SpooledRun, SpoolFile
 from dvfb_stream.catalog.spool.tally import Tally
 from dvfb_stream.catalog.spool.waiting import WaitingRun, WaitingRuns
-from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
+from dvfb_stream.catalog.store_errors import StoreFaultError, StoreRefusedError, StoreUnavailableError
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class Delivery:
     - `StoreUnavailableError` pauses everything, longer each time, and that run by itself: when the pause is over,
       another run has its turn first.
     - `StoreRefusedError` puts its run into quarantine; of `everything`, nothing is, and all waits for a better key.
+    - `StoreFaultError` over one run, `Pace.most_faults_alone` times with others stored in between, quarantines it.
     - What nobody foresaw is tried `Pace.most_faults` times, then its run is quarantined.
 
     Parameters
@@ -99,7 +100,7 @@ class Delivery:
         self._unsynced: SpoolFile | None = None
         self._sync_at = inf
         self._told: defaultdict[str, list[Told]] = defaultdict(list)
-        self._failures = 0
+        self._failures = self._calls_stored = 0
         self._not_before = -inf
         self._next_complaint = self._next_search = self._next_look = -inf
         self._closed = False
@@ -182,7 +183,12 @@ class Delivery:
             try:
                 self._deliver(run)
             except StoreUnavailableError as error:
-                self._failed(run, _told_by(error))
+                if isinstance(error, StoreFaultError) and self._fails_alone(run):
+                    self._quarantine(
+                        run, f"of all runs alone, and {run.faults_alone} times: {_told_by(error)}"
+                    )
+                else:
+                    self._failed(run, _told_by(error))
             except StoreRefusedError as error:
                 if error.everything:
                     self._refused(_told_by(error))
@@ -271,6 +277,13 @@ class Delivery:
 
     # -- failures ---------------------------------------------------------------------------------------------
 
+    def _fails_alone(self, run: WaitingRun) -> bool:
+        """Count a fault of the server over one run; return whether it had too many while others were stored."""
+        if run.calls_seen < self._calls_stored:
+            run.faults_alone += 1
+        run.calls_seen = self._calls_stored
+        return run.faults_alone >= self._pace.most_faults_alone
+
     def _failed(self, run: WaitingRun, reason: str) -> None:
         with self.changed:
             now = time.monotonic()
@@ -306,7 +319,8 @@ class Delivery:
                 if other.failures <= self._failures:  # one that failed more often does so by itself
                     other.not_before = -inf
         self.trouble = ""
-        self._failures = run.failures = run.faults = 0
+        self._failures = run.failures = run.faults = run.faults_alone = 0
+        self._calls_stored += 1
         self._not_before = run.not_before = -inf
 
     def _quarantine(self, run: WaitingRun, reason: str) -> None:
@@ -397,7 +411,8 @@ class Delivery:
                     run.rows, run.stopped, run.open, run.reason = 0, False, False, None
                     self._settle(run)
                 elif spooled.reason is None:
-                    run.reason, run.failures, run.faults, run.not_before = None, 0, 0, -inf
+                    run.reason, run.failures, run.not_before = None, 0, -inf
+                    run.faults = run.faults_alone = 0
         self.tally.count(self.runs)
 
     def _let_go(self, owned: OwnedFile) -> None:

@@ -29,9 +29,17 @@ class Pace:
     """Seconds between attempts while the store lets us write nothing at all: somebody has to mend a key."""
     most_faults: int = 8
     """Times that one run's call may fail in a way that nobody foresaw until the run is quarantined; two minutes."""
+    most_faults_alone: int = 20
+    """Times that the server may fail over one run (HTTP 5xx), with others stored between each two, until that run is
+    quarantined; eight minutes. More than above: a server that is overloaded fails, too, and not over all calls."""
 
     def __post_init__(self) -> None:
-        check_at_least(1, batch_size=self.batch_size, most_faults=self.most_faults)
+        check_at_least(
+            1,
+            batch_size=self.batch_size,
+            most_faults=self.most_faults,
+            most_faults_alone=self.most_faults_alone,
+        )
         check_at_least(
             0,
             max_age=self.max_age,

@@ -33,6 +33,10 @@ class WaitingRun:
     """Calls that failed in a row."""
     faults: int = 0
     """Those of them that nobody foresaw."""
+    faults_alone: int = 0
+    """Those of them that were the server's, while other runs were stored."""
+    calls_seen: int = 0
+    """Calls for all runs that had been stored at the last of those."""
     not_before: float = -inf
     turn: int = 0
     """Number of the last call for it."""

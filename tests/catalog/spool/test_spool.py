@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from dvfb_stream.catalog.spool import Pace, Spool, WhenFull
+from dvfb_stream.catalog.store_errors import StoreFaultError, StoreUnavailableError
 from dvfb_stream.errors import DvfbError, SettingsError
 from dvfb_stream.metrics import Metrics
 
@@ -175,6 +176,26 @@ def test_a_fault_that_nobody_foresaw_is_tried_again_and_then_quarantined(store, 
         assert len(store.calls) == 3
         put(spool, documents("even", 2))
         until(lambda: "even" in store.stops)
+
+
+@pytest.mark.parametrize(
+    "fault", [StoreFaultError("status 500"), StoreUnavailableError("written by another")]
+)
+def test_a_run_over_which_alone_the_server_fails_is_quarantined_in_the_end(store, tmp_path, fault):
+    """A run that somebody else writes is not: it may be so for hours."""
+    store.fault = lambda kind, uid: fault if uid == "ill" else None
+    pace = Pace(first_pause=0.0, longest_pause=0.0, max_age=0.0, most_faults_alone=3)
+    with Spool(store, tmp_path, pace=pace) as spool:
+        put(spool, documents("ill", 1))
+        until(lambda: len(store.calls) >= 20)
+        assert spool.stats().quarantined_runs == 0, "the server may be down"
+        for n in range(10):
+            put(spool, documents(f"well-{n}", 1))
+            until(lambda uid=f"well-{n}": uid in store.stops)
+            seen = len(store.calls)
+            until(lambda seen=seen: len(store.calls) > seen or spool.stats().quarantined_runs)
+        assert spool.stats().quarantined_runs == isinstance(fault, StoreFaultError)
+        store.fault = lambda kind, uid: None
 
 
 def test_where_nothing_may_be_written_everything_waits_for_another_key(store, spool, caplog):
