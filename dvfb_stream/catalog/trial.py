@@ -11,8 +11,13 @@ from dvfb_stream.catalog.store_errors import StoreUnavailableError
 if TYPE_CHECKING:
     from tiled.client.container import Container
 
-# Its time gives it a table of its own in Tiled's database, which is dropped with it.
 _LONG_AGO = 0.0
+
+
+class _TrialDocuments(RunDocuments):
+    def table_name(self) -> str:
+        # Its own: Tiled drops an SQL table with its last row, while another trial is about to write to it.
+        return f"dvfb_{self.uid}".replace("-", "")
 
 
 def write_trial_run(container: Container) -> None:
@@ -39,4 +44,4 @@ def write_trial_run(container: Container) -> None:
 def _documents() -> RunDocuments:
     data_keys: dict[str, Any] = {FRAME: {"source": "dvfb_stream", "dtype": "integer", "shape": []}}
     start = {"uid": f"trial-{uuid.uuid4()}", "time": _LONG_AGO}
-    return RunDocuments(start, {"uid": "trial", "time": _LONG_AGO, "data_keys": data_keys})
+    return _TrialDocuments(start, {"uid": "trial", "time": _LONG_AGO, "data_keys": data_keys})

@@ -39,7 +39,9 @@ def is_dead(writer: Mapping[str, Any]) -> bool:
     machine, pid, started = (writer.get(name) for name in ("machine", "pid", "started"))
     if not machine or machine != _machine() or not isinstance(pid, int) or started is None:
         return False
-    return bool(_started(pid) != started)
+    now = _started(pid)
+    # Where /proc hides the processes of others (hidepid), that there is no entry says nothing.
+    return _has_ended(pid) if now is None else bool(now != started)
 
 
 class Turn:
@@ -81,12 +83,32 @@ def _machine() -> str:
         return ""
 
 
+_ENDED = -1
+"""In place of when a process started, if it is a zombie."""
+
+
 def _started(pid: int) -> int | None:
-    """Return when a process started, in ticks since the machine did: ids are given again, but not with this."""
+    """Return when a process started, in ticks since the machine did: ids are given again, but not with this.
+
+    None where there is no entry for it.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
     after_name = stat.rpartition(")")[2].split()
     # Field 22 of proc(5), the third being the first behind the name. A zombie has ended already.
-    return None if after_name[0] in "ZX" else int(after_name[19])
+    return _ENDED if after_name[0] in "ZX" else int(after_name[19])
+
+
+def _has_ended(pid: int) -> bool:
+    """Return whether the kernel says that there is no process of that id."""
+    if not 0 < pid < 1 << 31:
+        return False  # a group, or no id at all: nothing is known
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
