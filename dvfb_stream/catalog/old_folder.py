@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from dvfb_stream.errors import SettingsError
 
 _DATABASE = "catalog.db"
 _SAVED = "catalog-before-move.db"
+"""Behind it the next number, where an earlier move has left one."""
 _ROOT = 0
 """Tiled's id of the root of a catalog."""
 
@@ -26,7 +28,7 @@ def runs_in_root(folder: Path) -> int:
     SettingsError
         When it is no catalog.
     """
-    with closing(_opened(folder)) as database:
+    with _opened(folder) as database:
         return len(database.execute(_RUNS_IN_ROOT).fetchall())
 
 
@@ -53,14 +55,14 @@ def move_into(folder: Path, key: str) -> int:
     SettingsError
         When it is no catalog, or there is no such container.
     """
-    with closing(_opened(folder)) as database:
+    with _opened(folder) as database:
         runs = [row[0] for row in database.execute(_RUNS_IN_ROOT)]
         container = database.execute(
             "SELECT id FROM nodes WHERE parent = ? AND key = ?", (_ROOT, key)
         ).fetchone()
         if container is None:
             raise SettingsError(f"there is no container {key!r} in {folder / _DATABASE}")
-        with closing(sqlite3.connect(folder / _SAVED)) as saved:
+        with closing(sqlite3.connect(_free_name(folder))) as saved:
             database.backup(saved)
         with database:
             for run in runs:
@@ -80,10 +82,26 @@ def move_into(folder: Path, key: str) -> int:
     return len(runs)
 
 
-def _opened(folder: Path) -> sqlite3.Connection:
+def _free_name(folder: Path) -> Path:
+    path, number = folder / _SAVED, 1
+    while path.exists():
+        number += 1
+        path = folder / f"{Path(_SAVED).stem}-{number}.db"
+    return path
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[sqlite3.Connection]:
     path = folder / _DATABASE
     if not path.is_file():
         raise SettingsError(
             f"there is no catalog {path}; give a folder that the demo or the profile has filled"
         )
-    return sqlite3.connect(path)
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            yield database
+    except sqlite3.Error as error:
+        raise SettingsError(
+            f"{path} cannot be read or written as Tiled's catalog ({error}); give a folder that the demo or the "
+            "profile has filled"
+        ) from error

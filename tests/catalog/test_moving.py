@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,11 @@ from bluesky_tiled_plugins import TiledWriter
 
 from dvfb_stream.catalog import find_runs, read_annotations
 from dvfb_stream.catalog.moving import misplaced_runs, move_run
+from dvfb_stream.catalog.old_folder import move_into, runs_in_root
 from dvfb_stream.catalog.place import CATALOG_SPECS, find_place
 from dvfb_stream.catalog.store import AnnotationStore, RunState, Stored
 from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
+from dvfb_stream.errors import SettingsError
 
 from .test_place import take_runs, walk
 from .test_sink import as_before
@@ -128,3 +132,22 @@ def test_a_run_that_is_not_whole_in_its_new_place_is_not_deleted(raw, analysis_d
     with pytest.raises(StoreUnavailableError, match="not whole"):
         move_run(raw, uid, AnnotationStore(raw))
     assert list(raw) == [uid]
+
+
+def test_a_copy_that_an_earlier_move_left_is_not_written_over(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as database, database:
+        database.execute("CREATE TABLE nodes (id, parent, key, metadata)")
+        database.execute("CREATE TABLE nodes_closure (ancestor, descendant, depth)")
+        database.execute("INSERT INTO nodes VALUES (1, 0, 'raw', '{}')")
+    (tmp_path / "catalog-before-move.db").write_bytes(b"the first")
+    assert move_into(tmp_path, "raw") == 0
+    assert (tmp_path / "catalog-before-move.db").read_bytes() == b"the first"
+    assert (tmp_path / "catalog-before-move-2.db").exists()
+
+
+@pytest.mark.parametrize("content", [b"no database at all, " * 100, b""], ids=["broken", "foreign"])
+def test_a_folder_whose_catalog_is_none_of_tiled_s_is_refused_by_name(tmp_path, content):
+    (tmp_path / "catalog.db").write_bytes(content)
+    for call in (lambda: runs_in_root(tmp_path), lambda: move_into(tmp_path, "raw")):
+        with pytest.raises(SettingsError, match=r"catalog\.db cannot be read"):
+            call()
