@@ -7,11 +7,12 @@ from typing import Any
 
 from tiled.client.container import Container
 from tiled.client.utils import ClientError
-from tiled.queries import KeyPresent
+from tiled.queries import KeyPresent, SpecsQuery
 from tiled.structures.core import Spec
 
 from dvfb_stream.catalog.answers import told_apart
 from dvfb_stream.catalog.connection import check_container
+from dvfb_stream.catalog.store_errors import StoreFaultError
 from dvfb_stream.errors import SettingsError
 
 PLACE_SPEC = "DvfbAnnotations"
@@ -80,21 +81,27 @@ def place_of(client: Any) -> Place:
     ----------
     client
         Tiled client of a container of raw runs, say ``/smi/raw``: then it is ``/smi/raw_annotations``. That of a
-        place itself stands for itself. That of a server's root which holds no runs stands for its child
-        ``annotations``.
+        place itself stands for itself.
 
     Raises
     ------
     SettingsError
-        When it is no container, or lies among raw runs or is the root that they lie in: everything else there would
-        be seen among them.
+        When it is no container, is the root of a server, or lies among raw runs: everything else there would be seen
+        among them. A root has nothing beside it, and raw runs may come into it later.
     """
+    check_container(client)
     place = _place_beside(client)
-    if _holds_raw_runs(place.parent):
+    if place is None or _holds_raw_runs(place.parent):
+        where = (
+            f"{client.uri} is the root of its server"
+            if place is None
+            else f"raw runs lie in {place.parent.uri}"
+        )
         raise SettingsError(
-            f"raw runs lie in {place.parent.uri}, where a container of annotations would be seen among them; give "
-            "another container for the annotations, of this server or of another: TiledSink(connect(URI)). A folder "
-            "that an earlier version has filled is put in order by `dvfb catalog move FOLDER`"
+            f"{where}, where a container of annotations would be seen among the raw runs; give a container of raw "
+            "runs that is not the root, such as client['raw'], or give another container for the annotations, of "
+            "this server or of another: TiledSink(connect(URI)). A folder that an earlier version has filled is put "
+            "in order by `dvfb catalog move FOLDER`"
         )
     return place
 
@@ -107,14 +114,21 @@ def find_place(client: Any) -> Any | None:
     SettingsError
         When it is no container.
     """
-    return _place_beside(client).find()
-
-
-def _place_beside(client: Any) -> Place:
     check_container(client)
+    place = _place_beside(client)
+    return None if place is None else place.find()
+
+
+def places_in(client: Any) -> list[Any]:
+    """Return Bluesky's clients of the places that lie in a container: those of a server's root, or of a beamline."""
+    return list(plain(client).search(SpecsQuery(include=[PLACE_SPEC], exclude=[])).values())
+
+
+def _place_beside(client: Any) -> Place | None:
+    """Return the place of a container's analysis runs; None for a root, beside which nothing can lie."""
     *_, key = [part for part in client.path_parts if part] or [""]
     if not key:
-        return Place(plain(client), _SUFFIX)
+        return None
     is_place = PLACE_SPEC in {spec.name for spec in client.specs}
     return Place(plain(client.parent), key if is_place else f"{key}_{_SUFFIX}")
 
@@ -133,7 +147,15 @@ def found_or_created(parent: Any, key: str, **description: Any) -> Any:
 
 
 def plain(client: Any) -> Container:
-    """Return Tiled's own client of a container, which takes a key for a key and not for a part of a uid."""
+    """Return Tiled's own client of a container, which takes a key for a key and not for a part of a uid.
+
+    Raises
+    ------
+    StoreFaultError
+        When the client was made from an answer that describes no node: it would be kept, and never work.
+    """
+    if "links" not in client.item:
+        raise StoreFaultError("what answered is not Tiled's answer: it describes no node")
     return Container(client.context, item=client.item, structure_clients=client.structure_clients)
 
 

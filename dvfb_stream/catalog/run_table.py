@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from tiled.structures.table import TableStructure
 from tiled.utils import APACHE_ARROW_FILE_MIME_TYPE
 
 from dvfb_stream.catalog.place import RUN_SPEC, STREAM, TABLE, found_or_created, plain
+from dvfb_stream.catalog.storable import storable, storable_text
 from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -34,6 +36,12 @@ FRAME = "frame"
 _EVENT_COLUMNS = frozenset({"seq_num", "time"})
 _TIME_OF = "ts_"
 """Columns besides those of the data: the event's own, and with this before its name the time of each of them."""
+
+_COLUMN = re.compile(r"(?!_|ts_|seq_num$|time$)[\x20-\x7e]{1,60}")
+"""Names that are free for data: Tiled keeps those with a leading underscore to itself, and PostgreSQL cuts off all
+behind 63 bytes, which the time's ``ts_`` belongs to."""
+_UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,199}")
+"""Uids that can be a key: part of an address, in which a slash would part nodes."""
 
 _ACCESS_TAGS = "tiled_access_tags"
 _CONFLICT = 409
@@ -59,17 +67,25 @@ class RunDocuments:
     def checked(cls, start: Mapping[str, Any], descriptor: Mapping[str, Any]) -> RunDocuments:
         """Return the documents if a run can be made of them.
 
+        Their texts are bounded, and free of what no store takes; see `storable`.
+
         Raises
         ------
         StoreRefusedError
-            When they lack what every run has.
+            When they are no JSON, or lack what every run has.
         """
-        documents = cls(start, descriptor)
+        uid = str(start.get("uid", ""))
+        documents = cls(
+            storable(f"the start of run {uid!r}", start),
+            storable(f"the descriptor of run {uid!r}", descriptor),
+        )
         try:
+            if not _UID.fullmatch(uid):
+                raise ValueError(f"the uid {uid!r} is no key of a node in Tiled")
             documents.schema()
             documents.table_name()
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-            reason = f"the documents of run {start.get('uid')} are none of an analysis run ({error!r})"
+            reason = f"the documents of run {uid!r} are none of an analysis run ({error!r})"
             raise StoreRefusedError(reason, everything=False) from error
         return documents
 
@@ -89,11 +105,11 @@ class RunDocuments:
         Raises
         ------
         StoreRefusedError
-            When a data key has a type that no column can have.
+            When a data key has a type or a name that no column can have.
         """
         data_keys = self.descriptor["data_keys"]
         types = {name: _ARROW_TYPES.get(data_key["dtype"]) for name, data_key in data_keys.items()}
-        if unknown := [name for name, arrow_type in types.items() if arrow_type is None]:
+        if unknown := [name for name, arrow in types.items() if arrow is None or not _COLUMN.fullmatch(name)]:
             raise StoreRefusedError(f"no table can hold the data keys {unknown}", everything=False)
         if types.get(FRAME) != pyarrow.int64():
             raise StoreRefusedError(f"there is no integer data key {FRAME!r}", everything=False)
@@ -127,20 +143,14 @@ class RunTable:
 
     Raises
     ------
-    StoreRefusedError
-        When the documents cannot be stored.
     Exception
         What Tiled's client raises.
     """
 
     def __init__(self, runs: Container, documents: RunDocuments) -> None:
         self.documents = documents
-        try:
-            self.run = self._found_or_created_run(runs)
-            self.stream = plain(self._found_or_created_stream())
-        except (TypeError, ValueError) as error:
-            reason = f"the documents of run {documents.uid} are no JSON ({error})"
-            raise StoreRefusedError(reason, everything=False) from error
+        self.run = self._found_or_created_run(runs)
+        self.stream = plain(self._found_or_created_stream())
         table = self.stream.get(TABLE)
         self.table = self.make(self.stream, TABLE) if table is None else table
         self._warn_of_other_columns()
@@ -217,8 +227,8 @@ class RunTable:
         schema = schema_of(self.table)
         try:
             return pyarrow.Table.from_pylist([_row(event, schema.names) for event in events], schema=schema)
-        except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
-            reason = f"a row of run {self.documents.uid} does not fit its table ({error})"
+        except (pyarrow.ArrowException, KeyError, TypeError, ValueError, OverflowError) as error:
+            reason = f"a row of run {self.documents.uid} does not fit its table ({error!r})"
             raise StoreRefusedError(reason, everything=False) from error
 
     def _warn_of_other_columns(self) -> None:
@@ -283,4 +293,5 @@ def _row(event: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     data, times = event["data"], event["timestamps"]
     row = {"seq_num": event["seq_num"], "time": event["time"], **data}
     of_columns = (name.removeprefix(_TIME_OF) for name in names if name.startswith(_TIME_OF))
-    return row | {f"{_TIME_OF}{name}": times.get(name, event["time"]) for name in of_columns}
+    row |= {f"{_TIME_OF}{name}": times.get(name, event["time"]) for name in of_columns}
+    return {name: storable_text(value) if isinstance(value, str) else value for name, value in row.items()}

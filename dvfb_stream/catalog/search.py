@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from tiled.queries import Key
 
-from dvfb_stream.catalog.place import KIND, STREAM, TABLE, find_place, plain
+from dvfb_stream.catalog.place import KIND, STREAM, TABLE, find_place, places_in, plain
 from dvfb_stream.errors import SettingsError, check_at_least
 from dvfb_stream.labels import ALL_LABELS
 from dvfb_stream.rows import COLUMNS, row_of
+
+logger = logging.getLogger(__name__)
 
 
 def find_runs(client: Any, label: str, min_frames: int = 1) -> list[str]:
@@ -22,7 +25,7 @@ def find_runs(client: Any, label: str, min_frames: int = 1) -> list[str]:
     Parameters
     ----------
     client
-        Tiled client of the container of raw runs, or of that of the analysis runs.
+        Tiled client of the container of raw runs, of that of the analysis runs, or of what both lie in.
     label
         One of `dvfb_stream.labels.ALL_LABELS`.
     min_frames
@@ -65,7 +68,7 @@ def read_annotations(client: Any, raw_uid: str) -> list[dict[str, Any]]:
     Parameters
     ----------
     client
-        Tiled client of the container of raw runs, or of that of the analysis runs.
+        Tiled client of the container of raw runs, of that of the analysis runs, or of what both lie in.
     raw_uid
         uid of the raw run's start document.
 
@@ -112,9 +115,18 @@ def _rows(uid: str, run: Any) -> list[dict[str, Any]]:
 
 
 def _containers(client: Any) -> list[Any]:
-    """Return what may hold analysis runs: their own place, and the raw runs, where an earlier version put them."""
+    """Return what may hold analysis runs: their own place, and the raw runs, where an earlier version put them.
+
+    Of a container without a place beside it, such as a server's root, the places in it.
+    """
     place = find_place(client)
-    return [client] if place is None or place.uri == client.uri else [place, client]
+    places = places_in(client) if place is None else [place]
+    if not places:
+        logger.info(
+            "no container of annotations lies beside or in %s: nothing was stored yet, or the raw runs lie elsewhere",
+            client.uri,
+        )
+    return [*places, *([client] if all(found.uri != client.uri for found in places) else [])]
 
 
 def annotations_table(run: Any) -> Any | None:

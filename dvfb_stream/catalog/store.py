@@ -21,6 +21,7 @@ from dvfb_stream.catalog.place import STREAM, TABLE, place_of, plain
 from dvfb_stream.catalog.replacing import replace_rows
 from dvfb_stream.catalog.rewriting import is_in_order, recover, rewrite
 from dvfb_stream.catalog.run_table import FRAME, RunDocuments, RunTable, frames_of
+from dvfb_stream.catalog.storable import storable
 from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
 from dvfb_stream.catalog.stored_stop import stop_of, warn_of_what_stays
 from dvfb_stream.catalog.trial import write_trial_run
@@ -214,6 +215,7 @@ class AnnotationStore:
             When it never will be.
         """
         documents = RunDocuments.checked(start, descriptor)
+        stop = storable(f"the stop of run {documents.uid}", stop)
         with self._turn(documents.uid) as run, told_apart(f"finishing run {documents.uid}"):
             if run.lease is None and (finished := self._finished(documents.uid)) is not None:
                 return finished

@@ -147,19 +147,32 @@ def test_the_place_itself_may_be_given(make_raw, analysis_documents):
     assert list(raw.parent) == ["raw", "raw_annotations", "raw_annotations_leases"]
 
 
+def test_from_above_all_places_are_searched(make_raw, analysis_documents):
+    raw = make_raw("nested")
+    send(TiledSink(raw), analysis_documents(0.9, raw_uid="raw-1"))
+    smi = raw.parent
+    send(TiledSink(smi.create_container("waxs")), analysis_documents(0.9, raw_uid="raw-2"))
+    assert sorted(find_runs(smi, "rings")) == ["raw-1", "raw-2"]
+    assert len(read_annotations(smi, "raw-2")) == 1
+
+
 def test_where_the_root_is_the_catalog_another_place_is_asked_for(tmp_path, analysis_documents):
     """Whatever lies in the root, or below a run, is in the way of who walks the runs."""
     with on_sqlite(tmp_path) as server:
         root = from_uri(server.uri, api_key=KEY)
         try:
-            place_of(root)  # nothing lies there yet
+            with pytest.raises(SettingsError, match=r"is the root of its server.*client\['raw'\]"):
+                place_of(root)  # nothing lies there yet, but raw runs may come
+            assert list(root) == []
             take_runs(root, 7)
             before = list(root)
-            with pytest.raises(SettingsError, match=r"give another container .*TiledSink\(connect\(URI\)\)"):
+            with pytest.raises(
+                SettingsError, match=r"or give another container .*TiledSink\(connect\(URI\)\)"
+            ):
                 TiledSink(root)
             assert list(root) == before
             elsewhere = root.create_container("elsewhere")
-            with pytest.raises(SettingsError, match="would be seen among them"):
+            with pytest.raises(SettingsError, match="would be seen among the raw runs"):
                 TiledSink(elsewhere)
         finally:
             root.context.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -10,12 +11,14 @@ import pyarrow
 import pytest
 from tiled.client import from_uri
 
+from dvfb_stream.catalog.answers import told_apart
 from dvfb_stream.catalog.place import find_place
 from dvfb_stream.catalog.store import AnnotationStore, RunState, Stored
-from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
+from dvfb_stream.catalog.store_errors import StoreFaultError, StoreRefusedError, StoreUnavailableError
 
 SCORES = (0.1, 0.9, None, 0.8, 0.7, 0.2)
 FRAMES = list(range(len(SCORES)))
+INTEGER = {"source": "x", "dtype": "integer", "shape": []}
 
 
 class Run:
@@ -217,6 +220,13 @@ def test_a_probe_leaves_nothing_behind(store, client):
     assert len(find_place(client).parent[f"{client.item['id']}_annotations_leases"]) == 0
 
 
+def test_trials_at_the_same_time_do_not_drop_each_other_s_table(store, client):
+    """Tiled drops an SQL table with its last row."""
+    with ThreadPoolExecutor(4) as pool:
+        for probe in [pool.submit(store.probe) for _ in range(8)]:
+            probe.result()
+
+
 def test_a_key_that_tiled_does_not_know_is_refused_for_everything(client, run):
     stranger = from_uri(client.uri, api_key=client.context.api_key)
     store = AnnotationStore(stranger)
@@ -264,7 +274,15 @@ def answer_with(client: Any, monkeypatch: pytest.MonkeyPatch, status: int) -> No
         (lambda run: run.descriptor["data_keys"]["rings"].update(dtype="array"), r"no table .*\['rings'\]"),
         (lambda run: run.descriptor["data_keys"].pop("frame"), "no integer data key 'frame'"),
         (lambda run: run.start.pop("time"), "none of an analysis run"),
-        (lambda run: run.start.update(odd=object()), "are no JSON"),
+        (lambda run: run.start.update(odd=object()), "the start .* is no JSON"),
+        (lambda run: run.descriptor.update(odd={1: object()}), "the descriptor .* is no JSON"),
+        (lambda run: run.start.update(uid="a/b"), "'a/b' is no key"),
+        (
+            lambda run: run.descriptor["data_keys"].update(_dataset_id=INTEGER),
+            r"no table .*\['_dataset_id'\]",
+        ),
+        (lambda run: run.descriptor["data_keys"].update(time=INTEGER), r"no table .*\['time'\]"),
+        (lambda run: run.events[0].pop("seq_num"), "does not fit its table"),
         (lambda run: run.events[0]["data"].update(rings="many"), "does not fit its table"),
         (lambda run: run.events[0]["data"].pop("frame"), "names no frame"),
     ],
@@ -274,3 +292,63 @@ def test_documents_that_cannot_be_stored_are_refused_for_their_run_alone(store, 
     with pytest.raises(StoreRefusedError, match=reason) as refused:
         run.write(store, *FRAMES)
     assert not refused.value.everything
+
+
+@pytest.mark.parametrize("odd", ["a\0b", "a\ud800b"])
+def test_texts_that_databases_refuse_are_stored_without_what_they_refuse(store, run, client, odd):
+    run.start["analysis"]["note"] = {odd: odd}
+    run.descriptor["note"] = odd
+    run.events[2]["data"]["reason"] = odd
+    run.write(store, *FRAMES)
+    run.stop["reason"] = odd
+    run.finish(store)
+    stored = run.stored(client)
+    assert stored["annotations"]["reason"].read()[2] == "a\ufffdb"
+    assert stored.metadata["start"]["analysis"]["note"] == {"a\ufffdb": "a\ufffdb"}
+    assert stored.metadata["stop"]["reason"] == "a\ufffdb"
+
+
+def test_long_texts_are_cut_and_say_so(store, run, client):
+    run.start["analysis"]["note"] = run.events[2]["data"]["reason"] = "x" * 1_000_000
+    run.write(store, 2)
+    stored = run.stored(client)
+    for text in (
+        str(stored["annotations"]["reason"].read()[0]),
+        stored.metadata["start"]["analysis"]["note"],
+    ):
+        assert len(text) == 2_000
+        assert text.endswith("x ... (cut)")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>maintenance</html>", b"", b"{}", b"null", b"[1]"],
+    ids=["page", "empty", "object", "null", "list"],
+)
+@pytest.mark.parametrize("at", [1, 4, 8])
+def test_an_answer_that_is_not_tiled_s_is_no_fault_of_the_run(store, run, client, monkeypatch, body, at):
+    """A proxy answers with a page of its own, and status 200, while its server is away."""
+    send, number = client.context.http_client.send, 0
+
+    def garbled(request: httpx.Request, **how: Any) -> httpx.Response:
+        nonlocal number
+        number += 1
+        return httpx.Response(200, content=body, request=request) if number >= at else send(request, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client.context.http_client, "send", garbled)
+        with pytest.raises(StoreUnavailableError):
+            run.write(store, 0)
+    run.write(store, 0)
+    assert run.frames(client) == [0]
+
+
+def test_a_fault_of_this_package_is_not_laid_to_tiled():
+    with pytest.raises(TypeError), told_apart("adding"):
+        int([])
+
+
+def test_a_server_s_fault_is_told_from_its_absence(store, run, client, monkeypatch):
+    answer_with(client, monkeypatch, 500)
+    with pytest.raises(StoreFaultError):
+        store.state(run.uid)

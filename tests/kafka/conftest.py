@@ -132,13 +132,14 @@ def topic(make_topic):
 
 @pytest.fixture(scope="module")
 def tiled_server(tmp_path_factory):
-    """A real Tiled server in this process; `.uri` carries its key."""
+    """A real Tiled server in this process; `.uri` is of its container of raw runs, and carries the key."""
     from dvfb_stream.catalog import embedded_server
 
     # Not for the whole session: of two servers in a process, Tiled 0.2 lets in the clients of the newer only.
     with embedded_server(tmp_path_factory.mktemp("tiled")) as client:
         key = client.context.api_key
-        yield SimpleNamespace(uri=f"{client.context.api_uri}?api_key={key}", api_key=key)
+        raw = client.create_container(key="raw")
+        yield SimpleNamespace(uri=f"{raw.uri}?api_key={key}", api_key=key)
 
 
 @pytest.fixture
