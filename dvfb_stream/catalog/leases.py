@@ -28,6 +28,15 @@ _MAX_WATCHED = 10_000
 _CONFLICT, _NOT_FOUND = 409, 404
 
 
+def seconds_since_boot() -> float:
+    """Return the time on a clock that goes on while the machine sleeps, where it has one.
+
+    A laptop that wakes up must not believe that its lease of an hour ago is a second old.
+    """
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
 @dataclass(slots=True)
 class Lease:
     """The right to write one run, while `Leases.keep` confirms it."""
@@ -36,7 +45,9 @@ class Lease:
     node: Any
     """Tiled client of the node that says so."""
     confirmed: float
-    """When it was last seen to hold, on the monotonic clock."""
+    """When it was last seen to hold, on a clock that never goes back."""
+    found: bool = False
+    """Whether the run had a lease already: what its holder sent last may still arrive."""
 
 
 class Leases:
@@ -56,7 +67,7 @@ class Leases:
     seconds
         Time after which a silent holder loses its lease.
     clock
-        Monotonic, in seconds.
+        In seconds; never goes back, and does not stand still while the machine sleeps.
     """
 
     def __init__(
@@ -65,7 +76,7 @@ class Leases:
         *,
         writer: str | None = None,
         seconds: float = LEASE_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = seconds_since_boot,
     ) -> None:
         self._container = container
         self._writer = identity(writer)
@@ -87,7 +98,7 @@ class Leases:
         before = self._all(uid)
         held = max(before, key=_generation, default=None)
         if held is not None and self._is_ours(held):
-            lease = Lease(uid, held, confirmed=-math.inf)
+            lease = Lease(uid, held, confirmed=-math.inf, found=True)
             self.keep(lease)
             return lease
         if held is not None and not self._is_gone(uid, held):
@@ -108,7 +119,7 @@ class Leases:
             if error.response.status_code != _CONFLICT:
                 raise
             raise StoreUnavailableError(f"another writer just took run {uid}; it is tried again") from error
-        lease = Lease(uid, node, confirmed=self._clock())
+        lease = Lease(uid, node, confirmed=self._clock(), found=held is not None)
         # Whoever judged by what was there before we came may have taken a later generation, or we by what has gone.
         # Those before the newest are of writers that were killed before they had cleared up.
         others = [other for other in self._all(uid) if not self._is_ours(other)]
@@ -130,15 +141,30 @@ class Leases:
         Exception
             What Tiled's client raises.
         """
+        if self._clock() - lease.confirmed >= self._seconds * _TRUSTED:
+            self.confirm(lease)
+
+    def confirm(self, lease: Lease) -> None:
+        """Ask the server whether a lease holds, and show life, however lately that was done.
+
+        Raises
+        ------
+        StoreUnavailableError
+            When somebody else took it over, or the answers took so long that somebody may have by now.
+        Exception
+            What Tiled's client raises.
+        """
         now = self._clock()
-        if now - lease.confirmed < self._seconds * _TRUSTED:
-            return
         lease.node.update_metadata({"alive": time.time_ns()}, drop_revision=True)
         # Looked at after the sign of life: who took the lease over in between has either seen it, or is seen here.
         newest = self._newest(lease.uid)
-        if newest is None or not self._is_ours(newest):
+        if newest is None or _token(newest) != _token(lease.node):
             raise StoreUnavailableError(f"another writer took run {lease.uid} over; it is tried again")
         lease.confirmed = now
+        if self._clock() - now >= self._seconds * (1 - _TRUSTED):
+            raise StoreUnavailableError(
+                f"Tiled was so slow that run {lease.uid} may be taken over; it is tried again"
+            )
 
     def release(self, lease: Lease) -> None:
         """Give a lease back, so that others need not wait."""

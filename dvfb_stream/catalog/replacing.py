@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow
 
+from dvfb_stream.catalog.holding import Hold
 from dvfb_stream.catalog.rewriting import put_in_place
 from dvfb_stream.catalog.run_table import FRAME, RunTable, rows_of
 
@@ -24,7 +25,9 @@ EARLIER_GEOMETRIES = "earlier_geometries"
 _STATUS = "status"
 
 
-def replace_rows(run: RunTable, spare: Container, events: Mapping[int, Mapping[str, Any]]) -> None:
+def replace_rows(
+    run: RunTable, spare: Container, events: Mapping[int, Mapping[str, Any]], hold: Hold
+) -> None:
     """Replace the rows of some frames; those of other frames stay.
 
     The run has no stop while this is going on, nor afterwards: whoever finishes it sums its rows up anew. Killed on
@@ -39,6 +42,8 @@ def replace_rows(run: RunTable, spare: Container, events: Mapping[int, Mapping[s
         Plain Tiled client of the container for the copy.
     events
         By frame; of a frame that has no row yet it becomes the row.
+    hold
+        On the run.
 
     Raises
     ------
@@ -63,7 +68,7 @@ def replace_rows(run: RunTable, spare: Container, events: Mapping[int, Mapping[s
     # Without a stop first: whoever is killed below leaves a run that is finished, and summed up, by the next writer.
     if run.run.metadata.get("stop"):
         run.run.update_metadata({"stop": None}, drop_revision=True)
-    put_in_place(run, spare, rows, before=keep_what_was)
+    put_in_place(run, spare, rows, hold, before=keep_what_was)
     run.run.refresh()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -116,15 +116,20 @@ class RunDocuments:
         times = dict.fromkeys((f"{_TIME_OF}{name}" for name in types), pyarrow.float64())
         return pyarrow.schema({"seq_num": pyarrow.int64(), "time": pyarrow.float64(), **types, **times})
 
-    def table_name(self) -> str:
+    def table_name(self, schema: pyarrow.Schema | None = None) -> str:
         """Return the name of the table in Tiled's database: one a day and layout.
 
         By default Tiled keeps all datasets of one layout in one table of its database, without an index (only the
         first table of a database gets one), and whoever reads a run waits for a scan of all runs of all years. A
         table a run would make as many tables as runs.
+
+        Parameters
+        ----------
+        schema
+            Columns; None: `schema()`.
         """
         day = datetime.fromtimestamp(float(self.start["time"]), UTC)
-        layout = sha256(str(self.schema()).encode()).hexdigest()[:8]
+        layout = sha256(str(schema or self.schema()).encode()).hexdigest()[:8]
         return f"dvfb_{day:%Y%m%d}_{layout}"
 
 
@@ -178,27 +183,42 @@ class RunTable:
             access_tags=self.documents.access_tags,
         )
 
-    def make(self, container: Container, key: str) -> Any:
-        """Return a new table for the rows of this run; what is there already, if there is."""
-        schema = self.documents.schema()
+    def make(
+        self,
+        container: Container,
+        key: str,
+        *,
+        schema: pyarrow.Schema | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return a new table for the rows of this run; what is there already, if there is.
+
+        Parameters
+        ----------
+        container, key
+            Where it lies.
+        schema
+            Columns; None: as the descriptor says.
+        metadata
+            Of the table; None: the data keys.
+        """
+        schema = schema or self.documents.schema()
         source = DataSource(
             structure=TableStructure.from_schema(schema, 1),
             structure_family=StructureFamily.table,
             mimetype="application/x-tiled-sql-table",
             parameters={
-                "table_name": self.documents.table_name(),
+                "table_name": self.documents.table_name(schema),
                 "order_by_args": [{"column": FRAME, "direction": "asc"}],
             },
         )
-        metadata = truncate_json_overflow(
-            {k: v for k, v in self.documents.descriptor["data_keys"].items() if k in schema.names}
-        )
+        data_keys = {k: v for k, v in self.documents.descriptor["data_keys"].items() if k in schema.names}
         try:
             return container.new(
                 StructureFamily.table,
                 [source],
                 key=key,
-                metadata=metadata,
+                metadata=truncate_json_overflow(data_keys if metadata is None else metadata),
                 specs=[],
                 access_tags=self.documents.access_tags,
             )
@@ -207,10 +227,25 @@ class RunTable:
                 raise
             return container[key]
 
-    def remake(self) -> None:
-        """Put a new, empty table in the place of the one that is there."""
+    def remake(self, confirm: Callable[[], None]) -> None:
+        """Put a new, empty table in the place of the one that is there, with its columns in another order.
+
+        Tiled takes rows only if their columns have the order of the table's, so that what was sent to the one before
+        and is carried out later fails. The order of the data columns stays, for those who read.
+
+        Parameters
+        ----------
+        confirm
+            Called right before the table is deleted; raises where it must not be.
+        """
+        schema = _turned(schema_of(self.table))
+        confirm()
         self.table.delete(external_only=False)
-        self.table = self.make(self.stream, TABLE)
+        self.table = self.make(self.stream, TABLE, schema=schema)
+
+    def look_again(self) -> None:
+        """Take the table that is there now: another store of this process may have put it there."""
+        self.table = self.stream[TABLE]
 
     def append(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Append the rows of events; raises as `rows`, and what Tiled's client raises."""
@@ -243,11 +278,20 @@ class RunTable:
         )
 
 
+def _turned(schema: pyarrow.Schema) -> pyarrow.Schema:
+    """Turn the columns round that are the event's own, of which there are three at least, among their places."""
+    own = [name for name in schema.names if _is_own(name)]
+    after = dict(zip(own, [*own[1:], own[0]], strict=True))
+    return pyarrow.schema([schema.field(after.get(name, name)) for name in schema.names])
+
+
+def _is_own(name: str) -> bool:
+    return name in _EVENT_COLUMNS or name.startswith(_TIME_OF)
+
+
 def data_columns(table: Any) -> tuple[str, ...]:
     """Return the columns of a table that hold the events' data, in their order."""
-    return tuple(
-        name for name in table.columns if name not in _EVENT_COLUMNS and not name.startswith(_TIME_OF)
-    )
+    return tuple(name for name in table.columns if not _is_own(name))
 
 
 def times_of(row: Mapping[str, Any]) -> dict[str, Any]:

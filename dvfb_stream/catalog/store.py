@@ -7,25 +7,28 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.bounded_cache import BoundedCache, Evict
 from dvfb_stream.catalog.answers import told_apart
-from dvfb_stream.catalog.leases import LEASE_SECONDS, Lease, Leases
+from dvfb_stream.catalog.holding import Hold
+from dvfb_stream.catalog.leases import LEASE_SECONDS, Leases
+from dvfb_stream.catalog.open_run import OpenRun, by_frame, known
 from dvfb_stream.catalog.place import STREAM, TABLE, place_of, plain
 from dvfb_stream.catalog.replacing import replace_rows
-from dvfb_stream.catalog.rewriting import is_in_order, recover, rewrite
-from dvfb_stream.catalog.run_table import FRAME, RunDocuments, RunTable, frames_of
+from dvfb_stream.catalog.rewriting import is_in_order, opened, rewrite, stand_in
+from dvfb_stream.catalog.run_table import RunDocuments, RunTable, frames_of
 from dvfb_stream.catalog.storable import storable
-from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
+from dvfb_stream.catalog.store_errors import StoreUnavailableError
 from dvfb_stream.catalog.stored_stop import stop_of, warn_of_what_stays
 from dvfb_stream.catalog.trial import write_trial_run
-from dvfb_stream.catalog.writers import TURNS, Turn
+from dvfb_stream.catalog.writers import TURNS
 from dvfb_stream.errors import DvfbError
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ class Stored(StrEnum):
     ABSENT = "absent"
     """Nothing of it is there."""
     OPEN = "open"
-    """It is there, without a stop."""
+    """It is there, without a stop that says what is stored: rows may have come since its stop."""
     COMPLETE = "complete"
     """It is there, with its stop."""
 
@@ -55,29 +58,6 @@ class RunState:
     stored: Stored
     frames: frozenset[int] = frozenset()
     """Indices of the frames whose rows are there."""
-
-
-@dataclass(slots=True, eq=False)
-class _OpenRun:
-    """What is known of a run that this store writes."""
-
-    turn: Turn
-    """One call at a time, in all stores of this process."""
-    writes_seen: int = 0
-    """By the stores of this process, when `frames` were read."""
-    lease: Lease | None = None
-    table: RunTable | None = None
-    """None: its nodes were not looked at since the last failure."""
-    frames: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    """Of the rows that were read back, in order."""
-
-    told: bool = False
-    """Whether the log says what stays of an earlier run."""
-
-    def forget(self) -> None:
-        """Look at everything again before the next write."""
-        self.table = None
-        self.lease = None
 
 
 class AnnotationStore:
@@ -110,8 +90,8 @@ class AnnotationStore:
         self._lease_seconds = lease_seconds
         self._made: _MadePlace | None = None
         self._making = threading.Lock()
-        self._open: BoundedCache[str, _OpenRun] = BoundedCache(
-            _MAX_OPEN_RUNS, evict=Evict.OLDEST_USED, on_evict=lambda _, run: self._release(run)
+        self._open: BoundedCache[str, OpenRun] = BoundedCache(
+            _MAX_OPEN_RUNS, evict=Evict.OLDEST_USED, on_evict=lambda _, run: self._leave(run)
         )
 
     def probe(self) -> None:
@@ -152,18 +132,21 @@ class AnnotationStore:
             When they never will be.
         """
         documents = RunDocuments.checked(start, descriptor)
-        wanted = _by_frame(events)
+        wanted = by_frame(events)
         with self._turn(documents.uid) as run, told_apart(f"writing rows of run {documents.uid}"):
-            if run.lease is None and self._has_all(run, documents, wanted):
+            if not run.hold.is_held and self._has_all(run, documents, wanted):
                 return
             table = self._held(run, documents)
-            missing = [wanted[frame] for frame in sorted(wanted.keys() - _known(run.frames, wanted))]
+            missing = [wanted[frame] for frame in sorted(wanted.keys() - known(run.frames, wanted))]
             if not missing:
                 return
-            run.turn.writes += 1
-            table.append(missing)
+            run.hold.turn.writes += 1
+            with run.hold.appending():
+                table.append(missing)
             self._read_back(run, table)
-            if not_there := wanted.keys() - _known(run.frames, wanted):
+            run.drop_stand_in()
+            run.hold.keep()
+            if not_there := wanted.keys() - known(run.frames, wanted):
                 some = sorted(not_there)[:10]
                 raise StoreUnavailableError(
                     f"rows of run {documents.uid} were not there when they were read back: frames {some}"
@@ -191,13 +174,15 @@ class AnnotationStore:
             When they never will be.
         """
         documents = RunDocuments.checked(start, descriptor)
-        better = _by_frame(events)
+        better = by_frame(events)
         with self._turn(documents.uid) as run, told_apart(f"replacing rows of run {documents.uid}"):
             table = self._held(run, documents)
-            run.turn.writes += 1
+            run.hold.turn.writes += 1
             if better:
-                replace_rows(table, self._made_place().spare, better)
+                replace_rows(table, self._made_place().spare, better, run.hold)
             self._read_back(run, table)
+            run.drop_stand_in()
+            run.hold.keep()
 
     def finish(
         self, start: Mapping[str, Any], descriptor: Mapping[str, Any], stop: Mapping[str, Any]
@@ -217,19 +202,21 @@ class AnnotationStore:
         documents = RunDocuments.checked(start, descriptor)
         stop = storable(f"the stop of run {documents.uid}", stop)
         with self._turn(documents.uid) as run, told_apart(f"finishing run {documents.uid}"):
-            if run.lease is None and (finished := self._finished(documents.uid)) is not None:
+            if not run.hold.is_held and (finished := self._finished(documents.uid)) is not None:
                 return finished
             table = self._held(run, documents)
-            self._read_back(run, table)
+            self._read_back(run, table, last=True)
             stored = stop_of(table, stop)
+            run.hold.keep()
             table.run.update_metadata({"stop": stored}, drop_revision=True)
             table.run.refresh()
             if (table.run.metadata.get("stop") or {}).get("uid") != stored["uid"]:
                 raise StoreUnavailableError(
                     f"the stop of run {documents.uid} was not there when it was read back"
                 )
+            run.hold.keep()
+            self._release(run)
         self._open.pop(documents.uid)
-        self._release(run)
         return stored
 
     def state(self, uid: str) -> RunState:
@@ -246,20 +233,17 @@ class AnnotationStore:
             run, frames = self._look(uid)
         if run is None:
             return RunState(Stored.ABSENT)
-        stored = Stored.COMPLETE if run.metadata.get("stop") else Stored.OPEN
+        stored = Stored.OPEN if _valid_stop(run, frames) is None else Stored.COMPLETE
         return RunState(stored, frozenset(frames.tolist()))
 
     def close(self) -> None:
         """Give all leases back, so that another writer need not wait for them to run out."""
-        for run in self._open.values():
-            with run.turn.lock:
-                self._release(run)
         self._open.clear()
 
     @contextmanager
-    def _turn(self, uid: str) -> Iterator[_OpenRun]:
-        run = self._open.get_or_make(uid, lambda: _OpenRun(TURNS.of(self._place.name, uid)))
-        with run.turn.lock:
+    def _turn(self, uid: str) -> Iterator[OpenRun]:
+        run = self._open.get_or_make(uid, lambda: OpenRun(uid, Hold(TURNS.of(self._place.name, uid))))
+        with run.hold.turn.lock:
             try:
                 yield run
             except BaseException:
@@ -274,7 +258,7 @@ class AnnotationStore:
                 self._made = _MadePlace(runs, spare, leases)
             return self._made
 
-    def _held(self, run: _OpenRun, documents: RunDocuments) -> RunTable:
+    def _held(self, run: OpenRun, documents: RunDocuments) -> RunTable:
         """Return the nodes of a run that nobody else writes now.
 
         Raises
@@ -283,46 +267,57 @@ class AnnotationStore:
             While somebody else does.
         """
         made = self._made_place()
-        if run.lease is None:
-            run.lease = made.leases.take(documents.uid, access_tags=documents.access_tags)
-        else:
-            made.leases.keep(run.lease)
+        run.hold.take(made.leases, documents.uid, access_tags=documents.access_tags)
         if run.table is None:
-            table = RunTable(made.runs, documents)
-            recover(table, made.spare)
-            run.table = table
-            self._read_back(run, table)
-        elif run.writes_seen != run.turn.writes:
+            run.table = opened(made.runs, documents, made.spare, run.hold)
+            try:
+                self._read_back(run, run.table)
+            except httpx.HTTPStatusError as error:
+                if error.response.is_client_error:
+                    raise
+                run.stand_in = run.stand_in or stand_in(run.table, made.spare)
+                self._read_back(run, run.table)
+        elif run.writes_seen != run.hold.turn.writes:
+            run.table.look_again()
             self._read_back(run, run.table)
         return run.table
 
-    def _read_back(self, run: _OpenRun, table: RunTable) -> None:
-        """Read which frames are stored, each once and in order: seen to be so, or made so."""
+    def _read_back(self, run: OpenRun, table: RunTable, *, last: bool = False) -> None:
+        """Read which frames are stored, each once and in order: seen to be so, or made so.
+
+        The last time, before the stop, it is seen to as well that none can come later.
+        """
+        turn = run.hold.turn
         frames = frames_of(table.table)
-        if not is_in_order(frames):
-            rewrite(table, self._made_place().spare)
+        if not is_in_order(frames) or (last and turn.late_appends):
+            turn.writes += 1
+            rewrite(table, self._made_place().spare, run.hold)
             frames = frames_of(table.table)
-        run.frames, run.writes_seen = frames, run.turn.writes
+        run.frames, run.writes_seen = frames, turn.writes
 
     def _has_all(
-        self, run: _OpenRun, documents: RunDocuments, wanted: Mapping[int, Mapping[str, Any]]
+        self, run: OpenRun, documents: RunDocuments, wanted: Mapping[int, Mapping[str, Any]]
     ) -> bool:
         """Return whether the rows are there already, by whomever."""
-        stored, frames = self._look(documents.uid)
+        stored, frames = self._seen(documents.uid)
         if stored is not None and not run.told:
             warn_of_what_stays(stored, documents.start)
             run.told = True
-        return stored is not None and is_in_order(frames) and wanted.keys() <= _known(frames, wanted)
+        return stored is not None and is_in_order(frames) and wanted.keys() <= known(frames, wanted)
 
     def _finished(self, uid: str) -> dict[str, Any] | None:
         """Return the stop of a run that is complete, and says what is stored."""
-        stored, frames = self._look(uid)
-        stop: dict[str, Any] | None = (
-            None if stored is None else copy.deepcopy(stored.metadata_copy()[0].get("stop"))
-        )
-        if stop and is_in_order(frames) and (stop.get("summary") or {}).get("frames") == len(frames):
-            return stop
-        return None
+        stored, frames = self._seen(uid)
+        return None if stored is None else _valid_stop(stored, frames)
+
+    def _seen(self, uid: str) -> tuple[Any | None, NDArray[np.int64]]:
+        """Look, and see nothing where the rows cannot be read: who takes the run sees to that."""
+        try:
+            return self._look(uid)
+        except httpx.HTTPStatusError as error:
+            if error.response.is_client_error:
+                raise
+            return None, np.empty(0, np.int64)
 
     def _look(self, uid: str) -> tuple[Any | None, NDArray[np.int64]]:
         """Return the client of a run, None if it is not there, and the frames of its rows as they are read."""
@@ -335,13 +330,14 @@ class AnnotationStore:
         table = None if stream is None else plain(stream).get(TABLE)
         return run, none if table is None else frames_of(table)
 
-    def _release(self, run: _OpenRun) -> None:
-        lease, run.lease = run.lease, None
-        if lease is None or self._made is None:
-            return
+    def _leave(self, run: OpenRun) -> None:
+        with run.hold.turn.lock:
+            self._release(run)
+
+    def _release(self, run: OpenRun) -> None:
         try:
-            with told_apart(f"giving back the lease on run {lease.uid}"):
-                self._made.leases.release(lease)
+            with told_apart(f"giving back the lease on run {run.uid}"):
+                run.hold.release()
         except DvfbError as error:
             logger.info("%s; it runs out by itself", error)
 
@@ -356,14 +352,9 @@ class _MadePlace:
     leases: Leases
 
 
-def _by_frame(events: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
-    try:
-        return {int(event["data"][FRAME]): event for event in reversed(events)}
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreRefusedError(f"an event names no frame ({error!r})", everything=False) from error
-
-
-def _known(frames: NDArray[np.int64], wanted: Mapping[int, object]) -> set[int]:
-    """Return those of the wanted frames that are among those stored."""
-    asked = np.fromiter(wanted, np.int64, len(wanted))
-    return set(asked[np.isin(asked, frames)].tolist())
+def _valid_stop(run: Any, frames: NDArray[np.int64]) -> dict[str, Any] | None:
+    """Return the stop of a run if it says what is stored, each frame once."""
+    stop: dict[str, Any] | None = copy.deepcopy(run.metadata_copy()[0].get("stop"))
+    if stop and is_in_order(frames) and (stop.get("summary") or {}).get("frames") == len(frames):
+        return stop
+    return None

@@ -8,8 +8,11 @@ import threading
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
+
+if TYPE_CHECKING:
+    from dvfb_stream.catalog.leases import Lease
 
 
 def identity(name: str | None) -> dict[str, Any]:
@@ -52,6 +55,14 @@ class Turn:
         """Held by who reads or writes the run."""
         self.writes = 0
         """How often rows were appended, so that another store notices."""
+        self.lease: Lease | None = None
+        """That this process has on the run, confirmed since the last failure."""
+        self.holders = 0
+        """Stores that write the run; the last to leave gives the lease back."""
+        self.was_taken = False
+        """Whether this process took the run before: a lease of its own that it finds is no surprise then."""
+        self.late_appends = False
+        """Whether rows that were sent, by whomever, may arrive at any time."""
 
 
 class Turns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -79,6 +80,27 @@ def test_a_writer_that_writes_now_and_then_keeps_its_lease(writer, clock):
             two.take("run")
         clock.now += LEASE_SECONDS / 2
         one.keep(lease)
+
+
+def test_a_lease_does_not_outlive_the_sleep_of_its_machine():
+    """The monotonic clock of Linux stands still meanwhile."""
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    now = leases_module.seconds_since_boot()
+    assert before <= now <= time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def test_an_answer_that_took_longer_than_others_wait_proves_nothing(writer, clock, monkeypatch):
+    one = writer("one")
+    lease = one.take("run")
+    newest = one._newest
+
+    def slow(uid):
+        clock.now += LEASE_SECONDS
+        return newest(uid)
+
+    monkeypatch.setattr(one, "_newest", slow)
+    with pytest.raises(StoreUnavailableError, match="so slow"):
+        one.confirm(lease)
 
 
 def test_a_lease_is_looked_after_before_others_may_take_it(writer, clock):

@@ -13,6 +13,7 @@ from tiled.client import from_uri
 
 from dvfb_stream.catalog.answers import told_apart
 from dvfb_stream.catalog.place import find_place
+from dvfb_stream.catalog.run_table import RunDocuments, RunTable
 from dvfb_stream.catalog.store import AnnotationStore, RunState, Stored
 from dvfb_stream.catalog.store_errors import StoreFaultError, StoreRefusedError, StoreUnavailableError
 
@@ -97,6 +98,33 @@ def test_rows_of_a_complete_run_that_are_missing_are_added_and_counted(store, ru
     run.write(store, *FRAMES)
     assert run.finish(store)["summary"]["frames"] == len(FRAMES)
     assert run.frames(client) == FRAMES
+
+
+def test_a_complete_run_to_which_rows_came_is_open_until_its_next_stop(store, run):
+    run.write(store, 0, 1)
+    store.finish(run.start, run.descriptor, run.stop | {"num_events": {"annotations": 2}})
+    run.write(store, 2)
+    assert store.state(run.uid) == RunState(Stored.OPEN, frozenset({0, 1, 2}))
+    store.finish(run.start, run.descriptor, run.stop | {"num_events": {"annotations": 3}})
+    assert store.state(run.uid).stored is Stored.COMPLETE
+
+
+def test_a_run_without_rows_is_written_though_the_last_row_of_its_layout_was_deleted(
+    store, run, client, analysis_documents
+):
+    """Tiled drops the table of its database that both have in common."""
+    for other in (run, gone := Run(analysis_documents(*SCORES, raw_uid="gone"))):
+        other.descriptor["data_keys"]["of_this_test_alone"] = {"dtype": "number"}
+        for event in other.events:
+            event["data"]["of_this_test_alone"] = 0.5
+    gone.write(store, 0)
+    made = store._made_place()
+    RunTable(made.runs, RunDocuments.checked(run.start, run.descriptor))
+    find_place(client).delete_contents([gone.uid], recursive=True, external_only=False)
+    run.write(store, *FRAMES)
+    run.finish(store)
+    assert run.frames(client) == FRAMES
+    assert len(made.spare) == 1, "the lease of the run that was deleted"
 
 
 def test_the_summary_is_that_of_the_stored_rows(store, run, client):
@@ -285,6 +313,9 @@ def answer_with(client: Any, monkeypatch: pytest.MonkeyPatch, status: int) -> No
         (lambda run: run.events[0].pop("seq_num"), "does not fit its table"),
         (lambda run: run.events[0]["data"].update(rings="many"), "does not fit its table"),
         (lambda run: run.events[0]["data"].pop("frame"), "names no frame"),
+        (lambda run: run.events[0]["data"].update(frame=2**63), "names no frame"),
+        (lambda run: run.events[0]["data"].update(frame=float("inf")), "names no frame"),
+        (lambda run: run.events[0]["data"].update(frame=1.5), "names no frame"),
     ],
 )
 def test_documents_that_cannot_be_stored_are_refused_for_their_run_alone(store, run, spoil, reason):
