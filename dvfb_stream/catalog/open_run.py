@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ def known(frames: NDArray[np.int64], wanted: Mapping[int, object]) -> set[int]:
 
 
 def _frame_of(event: Mapping[str, Any]) -> int:
-    frame = event["data"][FRAME]
-    if isinstance(frame, bool) or not isinstance(frame, Integral) or not _FRAMES.min <= frame <= _FRAMES.max:
-        raise ValueError(f"{frame!r} is no index of a frame")
-    return int(frame)
+    frame = operator.index(event["data"][FRAME])
+    if not _FRAMES.min <= frame <= _FRAMES.max:
+        raise ValueError(f"{frame} does not fit its column")
+    return frame
