@@ -130,7 +130,8 @@ def test_a_run_begun_and_not_ended_is_completed(raw, recorded: Recorded):
 
 def test_runs_are_chosen_by_uid_time_and_what_their_start_says(raw, recorded: Recorded):
     one, other = recorded.uid, recorded.other
-    between = datetime.fromtimestamp(raw[other].metadata["start"]["time"], UTC)
+    began = [raw[uid].metadata["start"]["time"] for uid in (one, other)]
+    between = datetime.fromtimestamp(sum(began) / 2, UTC)
     assert raw_runs(raw) == [one, other]
     assert raw_runs(raw, uids=[other[:8]]) == [other]
     assert raw_runs(raw, since=between) == [other]
