@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import pyarrow
+
 from dvfb_stream.catalog.run_table import FRAME, RunDocuments, RunTable, frames_of
 from dvfb_stream.catalog.store_errors import StoreUnavailableError
 
@@ -15,7 +17,7 @@ _LONG_AGO = 0.0
 
 
 class _TrialDocuments(RunDocuments):
-    def table_name(self) -> str:
+    def table_name(self, schema: pyarrow.Schema | None = None) -> str:
         # Its own: Tiled drops an SQL table with its last row, while another trial is about to write to it.
         return f"dvfb_{self.uid}".replace("-", "")
 
