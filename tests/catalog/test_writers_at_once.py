@@ -22,6 +22,7 @@ from . import writing_process
 from .tiled_process import KEY, on_postgresql, on_sqlite, postgresql
 
 FRAMES, BATCH = 24, 8
+KILLS = int(os.environ.get("DVFB_KILLS", "5"))
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -90,7 +91,7 @@ def test_a_writer_killed_at_any_request_loses_no_row_and_repeats_none(raw, write
     (answer,) = write(documents)
     assert answer["ended"] == 0, answer
     points = [(number, kill) for number in range(1, int(answer["said"]) + 1) for kill in ("before", "after")]
-    for number, kill in random.Random(0).sample(points, 10):
+    for number, kill in random.Random(0).sample(points, KILLS):
         documents = analysis_documents(*[0.9] * FRAMES, raw_uid=f"killed {kill} request {number}")
         (killed,) = write(documents, kill_at=number, kill=kill)
         assert killed["ended"] == -signal.SIGKILL, killed

@@ -17,7 +17,7 @@ from dvfb_stream.catalog.spool import Pace
 from .conftest import until
 from .putting_process import FRAMES, documents
 
-KILLS = int(os.environ.get("DVFB_KILLS", "10"))
+KILLS = int(os.environ.get("DVFB_KILLS", "5"))
 """More of them take a minute for each dozen."""
 PATIENCE = 120.0
 
