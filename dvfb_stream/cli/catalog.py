@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dvfb_stream.cli.opened_catalog import opened_catalog
 from dvfb_stream.cli.options import flag, option
 from dvfb_stream.cli.terminal import quiet_libraries, report_note, say
 from dvfb_stream.errors import DvfbError
@@ -50,8 +51,8 @@ def move(
     with quiet_libraries():
         if "://" not in catalog and Path(catalog).is_dir():
             _order_folder(Path(catalog), apply=apply)
-        with _opened(catalog) as client:
-            _move(client, client if to is None else _connect(to), apply=apply)
+        with opened_catalog(catalog) as client, ExitStack() as opened:
+            _move(client, client if to is None else _connected(to, opened), apply=apply)
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {"move": move}
@@ -113,24 +114,9 @@ def _described(run: MisplacedRun) -> str:
     return f"{run.uid} of run {run.parent}: {run.frames} frames{doubles}{end}"
 
 
-@contextmanager
-def _opened(catalog: str) -> Iterator[Any]:
-    if "://" in catalog:
-        client = _connect(catalog)
-        try:
-            yield client
-        finally:
-            client.context.close()
-    elif Path(catalog).is_dir():
-        from dvfb_stream.profiles.catalogs import served_folder
-
-        with served_folder(Path(catalog)) as client:
-            yield client
-    else:
-        raise DvfbError(f"no catalog {catalog!r}: it is neither an address (http://...) nor a folder")
-
-
-def _connect(uri: str) -> Any:
+def _connected(uri: str, opened: ExitStack) -> Any:
     from dvfb_stream.catalog import connect
 
-    return connect(uri)
+    client = connect(uri)
+    opened.callback(client.context.close)
+    return client

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json as json_format
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from dvfb_stream.cli.opened_catalog import opened_catalog
 from dvfb_stream.cli.options import choose, flag, option
 from dvfb_stream.cli.terminal import quiet_libraries, say
 from dvfb_stream.errors import DvfbError
@@ -75,24 +73,3 @@ def _find(catalog: str, label: str, min_frames: int, *, doubtful: bool) -> list[
             raise DvfbError(
                 f"the catalog {catalog} cannot be searched ({reason}); is it the address of a container?"
             ) from error
-
-
-@contextmanager
-def opened_catalog(catalog: str, hint: str = "") -> Iterator[Any]:
-    """Give a client of a server elsewhere, or of a folder served meanwhile."""
-    if "://" in catalog:
-        from dvfb_stream.catalog import connect
-
-        # It reads TILED_API_KEY itself; a key never stands in the command line, where others can see it.
-        client = connect(catalog)
-        try:
-            yield client
-        finally:
-            client.context.close()
-    elif Path(catalog).is_dir():
-        from dvfb_stream.profiles.catalogs import served_folder
-
-        with served_folder(Path(catalog)) as client:
-            yield client
-    else:
-        raise DvfbError(f"no catalog {catalog!r}: it is neither an address (http://...) nor a folder{hint}")

@@ -14,7 +14,6 @@ from dvfb_stream.annotations import Status
 from dvfb_stream.callbacks.analysis_run import analysis_uid
 from dvfb_stream.callbacks.descriptor import Detectors, GeometryProvider
 from dvfb_stream.callbacks.pipeline import AnnotationPipeline
-from dvfb_stream.callbacks.row_writer import Sink
 from dvfb_stream.catalog.place import place_of, plain
 from dvfb_stream.catalog.sink import TiledSink
 from dvfb_stream.catalog.store import AnnotationStore
@@ -132,8 +131,10 @@ class HistoryAnnotator:
 
         A run that fails costs no other: it is named in the report.
         """
-        sink: Sink = TiledSink(self._raw)
-        if self._again is not None:
+        sink: TiledSink | ReplacingSink
+        if self._again is None:
+            sink = TiledSink(self._raw)
+        else:
             sink = ReplacingSink(self._store, self._again.may_replace, self._find)
         told = _Told()
         pipeline = AnnotationPipeline(
@@ -160,6 +161,8 @@ class HistoryAnnotator:
                 yield uid
         finally:
             pipeline.close()
+            if isinstance(sink, TiledSink):
+                sink.close()
             self._store.close()
 
     def _annotate(self, uid: str, pipeline: AnnotationPipeline, told: _Told) -> None:

@@ -13,7 +13,10 @@ import pytest
 from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.catalog import find_runs, read_annotations
 from dvfb_stream.catalog.place import find_place
+from dvfb_stream.catalog.sink import TiledSink
+from dvfb_stream.errors import DvfbError
 from dvfb_stream.frames import Frame, Geometry
+from dvfb_stream.history import annotating
 from dvfb_stream.history.annotating import Again, HistoryAnnotator, HistoryReport
 from dvfb_stream.history.selection import raw_runs
 from dvfb_stream.history.stored_documents import documents_of
@@ -97,6 +100,25 @@ class Brighter(MeanAnnotator):
         return super().annotate(
             [Frame(frame.pixels + 100.0, frame.geometry, frame.origin) for frame in frames]
         )
+
+
+@pytest.mark.parametrize("again", [None, Again(frozenset({Status.FAILED}))])
+def test_no_spool_is_left_open_and_none_is_opened_where_rows_are_replaced(
+    raw, recorded: Recorded, monkeypatch, again
+):
+    opened: list[TiledSink] = []
+
+    class Counted(TiledSink):
+        def __init__(self, client: Any) -> None:
+            super().__init__(client)
+            opened.append(self)
+
+    monkeypatch.setattr(annotating, "TiledSink", Counted)
+    annotate(raw, [recorded.other], again=again)
+    assert len(opened) == (again is None)
+    for one in opened:
+        with pytest.raises(DvfbError, match="closed"):
+            one("start", {"uid": "late"})
 
 
 def test_failed_rows_become_better_on_request_and_no_others(raw, recorded: Recorded):

@@ -264,10 +264,11 @@ class Delivery:
             self._worked(run)
             if self._closed:
                 return
+            told: list[Told] = []
             if run.rows <= 0:  # otherwise rows came during the call, and it has another turn
                 self.over(run)
                 self.tally.stored_runs += 1
-            told = self._told.pop(run.uid, [])
+                told = self._told.pop(run.uid, [])
             self._settle(run)
         for call in told:
             try:

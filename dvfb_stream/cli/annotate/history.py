@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from dvfb_stream.cli.opened_catalog import opened_catalog
 from dvfb_stream.cli.options import choose
 from dvfb_stream.cli.terminal import (
     TaskProgress,
@@ -81,8 +82,6 @@ def annotate_history(catalog: str, asked: History, description: DetectorDescript
     again = _again(asked)
     # Tiled's client would try ten times before it says that nobody answers; read at its import.
     os.environ.setdefault("TILED_RETRY_ATTEMPTS", "3")
-    from dvfb_stream.cli.search import opened_catalog
-
     beamline = _beamline(asked)
     detectors = _detectors(asked, description, beamline)
     with quiet_libraries(), opened_catalog(catalog) as client:

@@ -227,6 +227,23 @@ def test_who_asked_is_told_once_a_run_is_stored_and_not_before(store, spool):
     assert told == [("a", True, "dvfb-spool")]
 
 
+def test_nobody_is_told_while_rows_wait_that_came_when_the_stop_was_being_stored(store, spool):
+    docs = documents("a", 3)
+    put(spool, docs[:-1])
+    until(lambda: spool.stats().spooled_rows == 0)
+    store.open.clear()
+    told = []
+    spool.tell_when_stored("a", lambda uid: told.append(sorted(store.rows[uid])))
+    put(spool, docs[-1:])
+    until(lambda: ("finish", "a", 0) in store.calls)
+    put(spool, [*docs[:2], ("event", event("a", 3))])  # given again, with a row more
+    store.open.set()
+    until(lambda: 3 in store.rows["a"])
+    put(spool, docs[-1:])
+    until(lambda: told)
+    assert told == [[0, 1, 2, 3]]
+
+
 def test_who_is_told_may_ask_and_does_not_wait_for_itself(store, spool):
     answers = []
     docs = documents("a", 3)
