@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dvfb_stream.catalog.spool.delivery import Store
 from dvfb_stream.catalog.spool.folder import FOLDER_VARIABLE, folder_for, spools_folder
+from dvfb_stream.catalog.spool.intake import WhenFull
 from dvfb_stream.catalog.spool.pace import Pace
-from dvfb_stream.catalog.spool.spool import MAX_BYTES, Spool, WhenFull
+from dvfb_stream.catalog.spool.spool import MAX_BYTES, Spool
 from dvfb_stream.catalog.spool.tally import SpoolStats
 
 __all__ = [

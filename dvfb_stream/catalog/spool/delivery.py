@@ -16,21 +16,14 @@ from typing import Any, Protocol
 
 from dvfb_stream.catalog.api_key import KEY_VARIABLE, without_key
 from dvfb_stream.catalog.spool.encoding import EncodingError
-from dvfb_stream.catalog.spool.folder import OwnedFile, left_files
+from dvfb_stream.catalog.spool.files import DeliveredFiles
 from dvfb_stream.catalog.spool.pace import Pace
-from dvfb_stream.catalog.spool.spool_file import SpooledRun, SpoolFile
 from dvfb_stream.catalog.spool.tally import Tally
 from dvfb_stream.catalog.spool.waiting import WaitingRun, WaitingRuns
 from dvfb_stream.catalog.store_errors import StoreFaultError, StoreRefusedError, StoreUnavailableError
 
 logger = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_SEARCHES = 60.0
-"""For files of processes that have ended meanwhile."""
-_SECONDS_BETWEEN_LOOKS = 2.0
-"""At quarantined runs, which ``dvfb spool retry`` lets go, in a process of its own."""
-_SECONDS_UNTIL_SYNC = 1.0
-"""From a row on the disk for all processes to one that survives a power failure; a turn of the disk each."""
 _SECONDS_BETWEEN_COMPLAINTS = 60.0
 """Between two lines in the log while the store does not take anything."""
 
@@ -87,22 +80,19 @@ class Delivery:
     def __init__(self, store: Store, pace: Pace, *, folder: Path | None) -> None:
         self._store = store
         self._pace = pace
-        self._folder = folder
-        # Guards what follows, and all files; held for moments.
+        # Guards what follows; held for moments.
         self.changed = threading.Condition(threading.Lock())
         self.runs = WaitingRuns(pace)
         self.tally = Tally()
+        self.files = DeliveredFiles(folder, self.runs, self.tally)
         self.hurried = 0
         """How many wait for everything to be stored: nothing waits to make a batch meanwhile."""
         self.trouble = ""
         """Why nothing is delivered; empty where it is, as far as is known."""
-        self._files: list[OwnedFile] = []
-        self._unsynced: SpoolFile | None = None
-        self._sync_at = inf
         self._told: defaultdict[str, list[Told]] = defaultdict(list)
         self._failures = self._calls_stored = 0
         self._not_before = -inf
-        self._next_complaint = self._next_search = self._next_look = -inf
+        self._next_complaint = -inf
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -124,17 +114,6 @@ class Delivery:
             self._thread = threading.Thread(target=self._work, name="dvfb-spool", daemon=True)
             self._thread.start()
 
-    def own(self, owned: OwnedFile) -> None:
-        """Deliver what is in a file."""
-        self._files.append(owned)
-
-    def sync_soon(self, file: SpoolFile) -> None:
-        """Say that something was written; it is safe from a power failure a second later at most."""
-        now = time.monotonic()
-        if self._sync_at == inf:
-            self._unsynced, self._sync_at = file, now + _SECONDS_UNTIL_SYNC
-        self._sync(now)
-
     def tell(self, uid: str, told: Told) -> None:
         """Call `told`, from the thread, once that run is stored with its stop."""
         self._told[uid].append(told)
@@ -142,12 +121,6 @@ class Delivery:
     def forget(self, uid: str) -> None:
         """Tell nobody of that run: it gets no stop."""
         self._told.pop(uid, None)
-
-    def over(self, run: WaitingRun) -> None:
-        """Forget a run of which nothing is left to deliver."""
-        run.file.remove_run(run.number)
-        run.stopped = False
-        self.runs.remove(run)
 
     # -- from any other thread -------------------------------------------------------------------------------
 
@@ -164,9 +137,7 @@ class Delivery:
         if self._thread is not None and not self.is_waited_for:
             self._thread.join(timeout)
         with self.changed:
-            for owned in self._files:
-                self._let_go(owned)
-            self._files.clear()
+            self.files.close()
             self.changed.notify_all()
 
     # -- the thread -------------------------------------------------------------------------------------------
@@ -212,15 +183,14 @@ class Delivery:
         with self.changed:
             while not self._closed:
                 now = time.monotonic()
-                self._search(now)
-                self._look(now)
-                self._sync(now)
+                if self.files.attend(now):
+                    self.changed.notify_all()
                 if now >= self._not_before:
                     run = self.runs.next(now, hurry=self.hurried > 0)
                     if run is not None:
                         return run
                 next_at = max(self._not_before, self.runs.next_at(hurry=self.hurried > 0))
-                seconds = min(next_at, self._next_search, self._next_look, self._sync_at) - now
+                seconds = min(next_at, self.files.next_at) - now
                 self.changed.wait(None if seconds == inf else max(0.0, seconds))
         return None
 
@@ -266,7 +236,7 @@ class Delivery:
                 return
             told: list[Told] = []
             if run.rows <= 0:  # otherwise rows came during the call, and it has another turn
-                self.over(run)
+                self.files.over(run)
                 self.tally.stored_runs += 1
                 told = self._told.pop(run.uid, [])
             self._settle(run)
@@ -339,83 +309,9 @@ class Delivery:
                     run.file.quarantine(run.number, reason)
                 except sqlite3.Error as error:  # a full disk: the next process finds the reason by itself
                     logger.error("the reason cannot be written down: %s", error)
-            self._next_look = time.monotonic() + _SECONDS_BETWEEN_LOOKS
+            self.files.look_soon()
             self._settle(run)
 
-    # -- under the lock: files -----------------------------------------------------------------------------------
-
     def _settle(self, run: WaitingRun) -> None:
-        if run.is_over and not run.gone:
-            self.over(run)
-        if run.inherited and not self.runs.of(run.file):
-            (owned,) = (owned for owned in self._files if owned.file is run.file)
-            self._files.remove(owned)
-            owned.close(remove=True)
-        elif run.gone and not self.runs.of(run.file):
-            run.file.shrink()
-        self.tally.count(self.runs)
+        self.files.settle(run)
         self.changed.notify_all()
-
-    def _sync(self, now: float) -> None:
-        if now >= self._sync_at and self._unsynced is not None:
-            self._sync_at = inf
-            try:
-                self._unsynced.sync()
-            except OSError as error:
-                logger.error("the spool's file %s cannot be written down: %s", self._unsynced.path, error)
-
-    def _search(self, now: float) -> None:
-        if now >= self._next_search:
-            self._next_search = now + _SECONDS_BETWEEN_SEARCHES
-            self.search()
-
-    def search(self) -> None:
-        """Take over the files of processes that have ended."""
-        if self._folder is None:
-            self._next_search = inf
-            return
-        try:
-            for owned in left_files(self._folder):
-                self._files.append(owned)
-                found = owned.file.runs()
-                logger.info("taking over %d runs with %d rows", len(found), sum(run.rows for run in found))
-                self._read(owned, found)
-        except (OSError, sqlite3.Error) as error:
-            logger.error("the spool's folder %s cannot be searched: %s", self._folder, error)
-
-    def _read(self, owned: OwnedFile, found: Sequence[SpooledRun]) -> None:
-        for spooled in found:
-            run = WaitingRun.found(owned.file, spooled, inherited=True)
-            self.runs.add(run)
-            if run.is_over:
-                self.over(run)
-        if not self.runs.of(owned.file):
-            self._files.remove(owned)
-            owned.close(remove=True)
-        self.tally.count(self.runs)
-        self.changed.notify_all()
-
-    def _look(self, now: float) -> None:
-        """See whether somebody let quarantined runs go, or took them out."""
-        if now < self._next_look:
-            return
-        quarantined = [run for run in self.runs if run.reason is not None]
-        self._next_look = now + _SECONDS_BETWEEN_LOOKS if quarantined else inf
-        for owned in tuple(self._files):
-            mine = [run for run in quarantined if run.file is owned.file]
-            if not mine or not owned.file.changed_by_another():
-                continue
-            there = {spooled.uid: spooled for spooled in owned.file.runs()}
-            for run in mine:
-                spooled = there.get(run.uid)
-                if spooled is None:
-                    run.rows, run.stopped, run.open, run.reason = 0, False, False, None
-                    self._settle(run)
-                elif spooled.reason is None:
-                    run.reason, run.failures, run.not_before = None, 0, -inf
-                    run.faults = run.faults_alone = 0
-        self.tally.count(self.runs)
-
-    def _let_go(self, owned: OwnedFile) -> None:
-        left = any(run.rows or run.stopped or run.reason for run in self.runs.of(owned.file))
-        owned.close(remove=not left)

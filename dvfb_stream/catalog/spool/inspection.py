@@ -125,7 +125,7 @@ def deliver_left(folder: Path, store: Store, *, timeout: float, pace: Pace | Non
     delivery = Delivery(store, Pace() if pace is None else pace, folder=folder)
     end = time.monotonic() + timeout
     with delivery.changed:
-        delivery.search()
+        delivery.files.search()
         delivery.start()
         delivery.changed.wait_for(
             lambda: delivery.trouble or not any(run.is_waiting for run in delivery.runs),
