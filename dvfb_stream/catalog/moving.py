@@ -14,8 +14,9 @@ from dvfb_stream.catalog.answers import told_apart
 from dvfb_stream.catalog.connection import check_container
 from dvfb_stream.catalog.place import KIND, PLACE_SPEC, STREAM, TABLE, plain
 from dvfb_stream.catalog.run_table import FRAME, data_columns, frames_of, rows_of, times_of
-from dvfb_stream.catalog.store import AnnotationStore, Stored
+from dvfb_stream.catalog.store import AnnotationStore
 from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
+from dvfb_stream.catalog.stored_runs import Stored
 
 _ROWS_AT_A_TIME = 1_000
 

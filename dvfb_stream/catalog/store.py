@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import numpy as np
-from numpy.typing import NDArray
 
 from dvfb_stream.bounded_cache import BoundedCache, Evict
 from dvfb_stream.catalog.answers import told_apart
 from dvfb_stream.catalog.holding import Hold
 from dvfb_stream.catalog.leases import LEASE_SECONDS, Leases
 from dvfb_stream.catalog.open_run import OpenRun, by_frame, known
-from dvfb_stream.catalog.place import STREAM, TABLE, place_of, plain
+from dvfb_stream.catalog.place import place_of
 from dvfb_stream.catalog.replacing import replace_rows
 from dvfb_stream.catalog.rewriting import is_in_order, opened, rewrite, stand_in
 from dvfb_stream.catalog.run_table import RunDocuments, RunTable, frames_of
 from dvfb_stream.catalog.storable import storable
 from dvfb_stream.catalog.store_errors import StoreUnavailableError
+from dvfb_stream.catalog.stored_runs import RunState, StoredRuns
 from dvfb_stream.catalog.stored_stop import stop_of, warn_of_what_stays
 from dvfb_stream.catalog.trial import write_trial_run
 from dvfb_stream.catalog.writers import TURNS
@@ -38,26 +35,6 @@ logger = logging.getLogger(__name__)
 
 _MAX_OPEN_RUNS = 1_000
 """Runs whose lease and frames are remembered; of more, the one used longest ago is looked up again."""
-
-
-class Stored(StrEnum):
-    """How far an analysis run has come in the store."""
-
-    ABSENT = "absent"
-    """Nothing of it is there."""
-    OPEN = "open"
-    """It is there, without a stop that says what is stored: rows may have come since its stop."""
-    COMPLETE = "complete"
-    """It is there, with its stop."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunState:
-    """What the store has of one analysis run."""
-
-    stored: Stored
-    frames: frozenset[int] = frozenset()
-    """Indices of the frames whose rows are there."""
 
 
 class AnnotationStore:
@@ -86,6 +63,7 @@ class AnnotationStore:
         self, client: Any, *, writer: str | None = None, lease_seconds: float = LEASE_SECONDS
     ) -> None:
         self._place = place_of(client)
+        self._stored = StoredRuns(self._place)
         self._writer = writer
         self._lease_seconds = lease_seconds
         self._made: _MadePlace | None = None
@@ -202,7 +180,10 @@ class AnnotationStore:
         documents = RunDocuments.checked(start, descriptor)
         stop = storable(f"the stop of run {documents.uid}", stop)
         with self._turn(documents.uid) as run, told_apart(f"finishing run {documents.uid}"):
-            if not run.hold.is_held and (finished := self._finished(documents.uid)) is not None:
+            if (
+                not run.hold.is_held
+                and (finished := self._stored.seen(documents.uid).valid_stop()) is not None
+            ):
                 return finished
             table = self._held(run, documents)
             self._read_back(run, table, last=True)
@@ -229,12 +210,7 @@ class AnnotationStore:
         StoreRefusedError
             When it does not let us read.
         """
-        with told_apart(f"looking for run {uid}"):
-            run, frames = self._look(uid)
-        if run is None:
-            return RunState(Stored.ABSENT)
-        stored = Stored.OPEN if _valid_stop(run, frames) is None else Stored.COMPLETE
-        return RunState(stored, frozenset(frames.tolist()))
+        return self._stored.state(uid)
 
     def close(self) -> None:
         """Give all leases back, so that another writer need not wait for them to run out."""
@@ -299,36 +275,13 @@ class AnnotationStore:
         self, run: OpenRun, documents: RunDocuments, wanted: Mapping[int, Mapping[str, Any]]
     ) -> bool:
         """Return whether the rows are there already, by whomever."""
-        stored, frames = self._seen(documents.uid)
-        if stored is not None and not run.told:
-            warn_of_what_stays(stored, documents.start)
+        stored = self._stored.seen(documents.uid)
+        if stored.node is None:
+            return False
+        if not run.told:
+            warn_of_what_stays(stored.node, documents.start)
             run.told = True
-        return stored is not None and is_in_order(frames) and wanted.keys() <= known(frames, wanted)
-
-    def _finished(self, uid: str) -> dict[str, Any] | None:
-        """Return the stop of a run that is complete, and says what is stored."""
-        stored, frames = self._seen(uid)
-        return None if stored is None else _valid_stop(stored, frames)
-
-    def _seen(self, uid: str) -> tuple[Any | None, NDArray[np.int64]]:
-        """Look, and see nothing where the rows cannot be read: who takes the run sees to that."""
-        try:
-            return self._look(uid)
-        except httpx.HTTPStatusError as error:
-            if error.response.is_client_error:
-                raise
-            return None, np.empty(0, np.int64)
-
-    def _look(self, uid: str) -> tuple[Any | None, NDArray[np.int64]]:
-        """Return the client of a run, None if it is not there, and the frames of its rows as they are read."""
-        none = np.empty(0, np.int64)
-        runs = self._place.find() if self._made is None else self._made.runs
-        run = None if runs is None else plain(runs).get(uid)
-        if run is None:
-            return None, none
-        stream = plain(run).get(STREAM)
-        table = None if stream is None else plain(stream).get(TABLE)
-        return run, none if table is None else frames_of(table)
+        return is_in_order(stored.frames) and wanted.keys() <= known(stored.frames, wanted)
 
     def _leave(self, run: OpenRun) -> None:
         with run.hold.turn.lock:
@@ -350,11 +303,3 @@ class _MadePlace:
     spare: Container
     """For what writers need: leases, and copies of tables that are written anew."""
     leases: Leases
-
-
-def _valid_stop(run: Any, frames: NDArray[np.int64]) -> dict[str, Any] | None:
-    """Return the stop of a run if it says what is stored, each frame once."""
-    stop: dict[str, Any] | None = copy.deepcopy(run.metadata_copy()[0].get("stop"))
-    if stop and is_in_order(frames) and (stop.get("summary") or {}).get("frames") == len(frames):
-        return stop
-    return None

@@ -14,8 +14,9 @@ from dvfb_stream.catalog import find_runs, read_annotations
 from dvfb_stream.catalog.moving import misplaced_runs, move_run
 from dvfb_stream.catalog.old_folder import move_into, runs_in_root
 from dvfb_stream.catalog.place import CATALOG_SPECS, find_place
-from dvfb_stream.catalog.store import AnnotationStore, RunState, Stored
+from dvfb_stream.catalog.store import AnnotationStore
 from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
+from dvfb_stream.catalog.stored_runs import RunState, Stored
 from dvfb_stream.errors import SettingsError
 
 from .test_place import take_runs, walk

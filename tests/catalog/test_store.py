@@ -14,8 +14,9 @@ from tiled.client import from_uri
 from dvfb_stream.catalog.answers import told_apart
 from dvfb_stream.catalog.place import find_place
 from dvfb_stream.catalog.run_table import RunDocuments, RunTable
-from dvfb_stream.catalog.store import AnnotationStore, RunState, Stored
+from dvfb_stream.catalog.store import AnnotationStore
 from dvfb_stream.catalog.store_errors import StoreFaultError, StoreRefusedError, StoreUnavailableError
+from dvfb_stream.catalog.stored_runs import RunState, Stored
 
 SCORES = (0.1, 0.9, None, 0.8, 0.7, 0.2)
 FRAMES = list(range(len(SCORES)))
