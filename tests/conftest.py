@@ -12,8 +12,9 @@ from pathlib import Path
 # Before anything imports torch. Threads that spin while they wait cost a busy machine minutes; the processes that
 # tests start see this, too.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# Rows that wait for a catalog lie in a folder of this test run, and not in the user's.
+# Rows that wait for a catalog, and copies of what catalogs hold, lie in folders of this test run, not the user's.
 os.environ["DVFB_SPOOL"] = tempfile.mkdtemp(prefix="dvfb-test-spools-")
+os.environ["DVFB_CACHE"] = tempfile.mkdtemp(prefix="dvfb-test-caches-")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

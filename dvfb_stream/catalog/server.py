@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from dvfb_stream.catalog.cache_folder import remember_served_folder
 from dvfb_stream.errors import MissingExtraError
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ def embedded_server(folder: str | Path, *, readable: Sequence[str | Path] = ()) 
     with SimpleTiledServer(directory=str(folder), readable_storage=[str(one) for one in readable]) as server:
         _give_each_request_a_connection(server)
         client = from_uri(server.uri)
+        remember_served_folder(client, Path(folder))
         with closing(client.context):
             yield client
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
+from dvfb_stream.catalog.cache_folder import folder_name
 from dvfb_stream.catalog.spool.spool_file import SUFFIX, SpoolFile, SpoolFileError
 from dvfb_stream.errors import SettingsError
 
@@ -33,12 +32,7 @@ def spools_folder() -> Path:
 
 def folder_for(address: str) -> Path:
     """Return the folder of the spool for the catalog at `address`, whatever key stands behind its question mark."""
-    # Tiled's client writes two slashes before a container of the root, or one.
-    address = re.sub(r"(?<!:)/+", "/", address.partition("?")[0]).rstrip("/")
-    readable = re.sub(r"[^A-Za-z0-9.]+", "-", re.sub(r"^https?://|/api/v1(/metadata)?", "", address)).strip(
-        "-"
-    )
-    return spools_folder() / f"{readable[:60]}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
+    return spools_folder() / folder_name(address)
 
 
 @dataclass(slots=True, eq=False)
