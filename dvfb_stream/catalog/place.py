@@ -23,9 +23,11 @@ KIND = "dvfb-annotation"
 """``start.analysis.kind`` of an analysis run."""
 
 STREAM = "annotations"
-"""Name of an analysis run's only stream."""
+"""Name of the stream that has an analysis run's rows."""
 TABLE = "internal"
 """Key of the table of rows in its stream, where Bluesky's client looks for it."""
+ARRAYS = "arrays"
+"""Key of the arrays of an analysis run that keeps some, beside that stream: who reads labels does not load them."""
 
 _SUFFIX = "annotations"
 _LEASES_SUFFIX = "leases"

@@ -68,6 +68,8 @@ def replace_rows(
     # Without a stop first: whoever is killed below leaves a run that is finished, and summed up, by the next writer.
     if run.run.metadata.get("stop"):
         run.run.update_metadata({"stop": None}, drop_revision=True)
+    # Before the rows: of a frame that is given again because its row is still the old one, they are written again.
+    run.arrays.put(events, hold.keep)
     put_in_place(run, spare, rows, hold, before=keep_what_was)
     run.run.refresh()
 

@@ -22,6 +22,7 @@ from tiled.structures.table import TableStructure
 from tiled.utils import APACHE_ARROW_FILE_MIME_TYPE
 
 from dvfb_stream.catalog.place import RUN_SPEC, STREAM, TABLE, found_or_created, plain
+from dvfb_stream.catalog.run_arrays import RunArrays, array_keys
 from dvfb_stream.catalog.storable import storable, storable_text
 from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
 
@@ -99,6 +100,11 @@ class RunDocuments:
         """By which Tiled decides who may see the run; None where the raw run has none."""
         return self.start.get(_ACCESS_TAGS)
 
+    def of_table(self) -> dict[str, Any]:
+        """Return the data keys that are columns of the table: those that are no arrays."""
+        arrays = array_keys(self.descriptor)
+        return {name: key for name, key in self.descriptor["data_keys"].items() if name not in arrays}
+
     def schema(self) -> pyarrow.Schema:
         """Return the columns of the table.
 
@@ -107,7 +113,7 @@ class RunDocuments:
         StoreRefusedError
             When a data key has a type or a name that no column can have.
         """
-        data_keys = self.descriptor["data_keys"]
+        data_keys = self.of_table()
         types = {name: _ARROW_TYPES.get(data_key["dtype"]) for name, data_key in data_keys.items()}
         if unknown := [name for name, arrow in types.items() if arrow is None or not _COLUMN.fullmatch(name)]:
             raise StoreRefusedError(f"no table can hold the data keys {unknown}", everything=False)
@@ -158,6 +164,7 @@ class RunTable:
         self.stream = plain(self._found_or_created_stream())
         table = self.stream.get(TABLE)
         self.table = self.make(self.stream, TABLE) if table is None else table
+        self.arrays = self._arrays()
         self._warn_of_other_columns()
 
     def _found_or_created_run(self, runs: Container) -> Any:
@@ -174,7 +181,7 @@ class RunTable:
         elsewhere = {"name", "object_keys", "run_start"}
         described = {
             name: value for name, value in self.documents.descriptor.items() if name not in elsewhere
-        }
+        } | {"data_keys": self.documents.of_table()}
         return found_or_created(
             plain(self.run),
             STREAM,
@@ -182,6 +189,9 @@ class RunTable:
             specs=[Spec("BlueskyEventStream", version="3.0"), Spec("composite")],
             access_tags=self.documents.access_tags,
         )
+
+    def _arrays(self) -> RunArrays:
+        return RunArrays(plain(self.run), self.documents.descriptor, self.documents.access_tags)
 
     def make(
         self,
@@ -244,8 +254,9 @@ class RunTable:
         self.table = self.make(self.stream, TABLE, schema=schema)
 
     def look_again(self) -> None:
-        """Take the table that is there now: another store of this process may have put it there."""
+        """Take table and arrays that are there now: another store of this process may have put them there."""
         self.table = self.stream[TABLE]
+        self.arrays = self._arrays()
 
     def append(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Append the rows of events; raises as `rows`, and what Tiled's client raises."""
@@ -267,7 +278,7 @@ class RunTable:
             raise StoreRefusedError(reason, everything=False) from error
 
     def _warn_of_other_columns(self) -> None:
-        stored, ours = data_columns(self.table), tuple(self.documents.descriptor["data_keys"])
+        stored, ours = data_columns(self.table), tuple(self.documents.of_table())
         if stored == ours:
             return
         missing = ", ".join(name for name in ours if name not in stored)

@@ -115,12 +115,14 @@ class AnnotationStore:
             if not run.hold.is_held and self._has_all(run, documents, wanted):
                 return
             table = self._held(run, documents)
-            missing = [wanted[frame] for frame in sorted(wanted.keys() - known(run.frames, wanted))]
+            missing = sorted(wanted.keys() - known(run.frames, wanted))
             if not missing:
                 return
             run.hold.turn.writes += 1
+            # First, so that a row that is there has its arrays.
+            table.arrays.put({frame: wanted[frame] for frame in missing}, run.hold.keep)
             with run.hold.appending():
-                table.append(missing)
+                table.append([wanted[frame] for frame in missing])
             self._read_back(run, table)
             run.drop_stand_in()
             run.hold.keep()
