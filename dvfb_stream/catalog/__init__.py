@@ -8,10 +8,24 @@ from dvfb_stream.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
     from dvfb_stream.catalog.connection import connect
+    from dvfb_stream.catalog.corrections.correcting import correct, undo
+    from dvfb_stream.catalog.corrections.correction import corrected_labels
+    from dvfb_stream.catalog.corrections.reading import corrections_of
     from dvfb_stream.catalog.search import find_doubtful_runs, find_runs, read_annotations
     from dvfb_stream.catalog.server import embedded_server
     from dvfb_stream.catalog.sink import TiledSink
 
-__all__ = ["TiledSink", "connect", "embedded_server", "find_doubtful_runs", "find_runs", "read_annotations"]
+__all__ = [
+    "TiledSink",
+    "connect",
+    "correct",
+    "corrected_labels",
+    "corrections_of",
+    "embedded_server",
+    "find_doubtful_runs",
+    "find_runs",
+    "read_annotations",
+    "undo",
+]
 
 __getattr__ = lazy_names(__name__, __file__, extra="tiled")
