@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import unittest.mock
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,8 @@ def dvfb(
 
     def run(*arguments: object) -> Outcome:
         capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
+        # Commands set variables for what they import; the tests after this one must not see them.
+        with pytest.raises(SystemExit) as left, unittest.mock.patch.dict(os.environ):
             main([str(argument) for argument in arguments])
         captured = capfd.readouterr()
         return Outcome(int(left.value.code or 0), captured.out, captured.err)
