@@ -95,7 +95,8 @@ def move_run(client: Any, uid: str, store: AnnotationStore) -> None:
             everything=False,
             cure="it lies where it was; delete it if nobody needs it",
         )
-    store.write(start, descriptor, [])
+    # Nothing says when it was written; every analysis that was begun in the new place is newer.
+    store.write(start, descriptor, [], begun=float(start["time"]))
     for events in _events(table, descriptor["uid"]) if table is not None else ():
         store.write(start, descriptor, events)
     if stop:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from tiled.structures.data_source import DataSource
 from tiled.structures.table import TableStructure
 from tiled.utils import APACHE_ARROW_FILE_MIME_TYPE
 
+from dvfb_stream.catalog.newest import BEGUN
 from dvfb_stream.catalog.place import RUN_SPEC, STREAM, TABLE, found_or_created, plain
 from dvfb_stream.catalog.run_arrays import RunArrays, array_keys
 from dvfb_stream.catalog.storable import storable, storable_text
@@ -63,9 +65,13 @@ class RunDocuments:
 
     start: Mapping[str, Any]
     descriptor: Mapping[str, Any]
+    begun: float | None = None
+    """When it was begun to be written, in seconds since 1970; None: when its nodes are made."""
 
     @classmethod
-    def checked(cls, start: Mapping[str, Any], descriptor: Mapping[str, Any]) -> RunDocuments:
+    def checked(
+        cls, start: Mapping[str, Any], descriptor: Mapping[str, Any], *, begun: float | None = None
+    ) -> RunDocuments:
         """Return the documents if a run can be made of them.
 
         Their texts are bounded, and free of what no store takes; see `storable`.
@@ -79,6 +85,7 @@ class RunDocuments:
         documents = cls(
             storable(f"the start of run {uid!r}", start),
             storable(f"the descriptor of run {uid!r}", descriptor),
+            begun,
         )
         try:
             if not _UID.fullmatch(uid):
@@ -169,10 +176,11 @@ class RunTable:
 
     def _found_or_created_run(self, runs: Container) -> Any:
         start = {name: value for name, value in self.documents.start.items() if name != _ACCESS_TAGS}
+        begun = time.time() if self.documents.begun is None else self.documents.begun
         return found_or_created(
             runs,
             self.documents.uid,
-            metadata={"start": truncate_json_overflow(start)},
+            metadata={"start": truncate_json_overflow(start), BEGUN: begun},
             specs=[Spec(RUN_SPEC, version="1.0"), Spec("BlueskyRun", version="3.0")],
             access_tags=self.documents.access_tags,
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 from tiled.queries import Key
 
+from dvfb_stream.catalog.newest import newest
 from dvfb_stream.catalog.place import KIND, STREAM, TABLE, find_place, places_in, plain
 from dvfb_stream.errors import SettingsError, check_at_least
 from dvfb_stream.labels import ALL_LABELS
@@ -19,8 +20,9 @@ def find_runs(client: Any, label: str, min_frames: int = 1) -> list[str]:
     """Return the uids of the raw runs in which `label` was accepted on at least `min_frames` frames.
 
     One query on the summaries of the analysis runs, which the server answers; no rows are read. A raw run
-    appears once, however many detectors or models found the label in it. Runs whose annotation is not finished
-    have no summary yet.
+    appears once, however many detectors found the label in it. Of several analyses of the same frames, by other
+    models or with other geometries, the newest counts (`dvfb_stream.catalog.newest`). Runs whose annotation is not
+    finished have no summary yet.
 
     Parameters
     ----------
@@ -54,8 +56,10 @@ def _runs_with(client: Any, label: str, counted: str, min_frames: int) -> list[s
     check_at_least(1, min_frames=min_frames)
     parents: dict[str, None] = {}
     for container in _containers(client):
-        found = container.search(Key("start.analysis.kind") == KIND).search(
-            Key(f"stop.summary.{label}.{counted}") >= min_frames
+        found = (
+            newest(container)
+            .search(Key("start.analysis.kind") == KIND)
+            .search(Key(f"stop.summary.{label}.{counted}") >= min_frames)
         )
         values = found.distinct("start.analysis.parent")["metadata"]["start.analysis.parent"]
         parents.update(dict.fromkeys(parent["value"] for parent in values))

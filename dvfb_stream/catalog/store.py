@@ -15,13 +15,14 @@ from dvfb_stream.bounded_cache import BoundedCache, Evict
 from dvfb_stream.catalog.answers import told_apart
 from dvfb_stream.catalog.holding import Hold
 from dvfb_stream.catalog.leases import LEASE_SECONDS, Leases
+from dvfb_stream.catalog.newest import begin_anew, supersede
 from dvfb_stream.catalog.open_run import OpenRun, by_frame, known
 from dvfb_stream.catalog.place import place_of
 from dvfb_stream.catalog.replacing import replace_rows
 from dvfb_stream.catalog.rewriting import is_in_order, opened, rewrite, stand_in
 from dvfb_stream.catalog.run_table import RunDocuments, RunTable, frames_of
 from dvfb_stream.catalog.storable import storable
-from dvfb_stream.catalog.store_errors import StoreUnavailableError
+from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
 from dvfb_stream.catalog.stored_runs import RunState, StoredRuns
 from dvfb_stream.catalog.stored_stop import stop_of, warn_of_what_stays
 from dvfb_stream.catalog.trial import write_trial_run
@@ -88,7 +89,12 @@ class AnnotationStore:
             write_trial_run(self._made_place().spare)
 
     def write(
-        self, start: Mapping[str, Any], descriptor: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
+        self,
+        start: Mapping[str, Any],
+        descriptor: Mapping[str, Any],
+        events: Sequence[Mapping[str, Any]],
+        *,
+        begun: float | None = None,
     ) -> None:
         """Store rows of one analysis run; when this returns, each of them was read back.
 
@@ -101,6 +107,9 @@ class AnnotationStore:
             Of the analysis run.
         events
             Any number, in any order, of that descriptor. Of two of one frame, the first counts.
+        begun
+            When the run was begun, for one that was written elsewhere before (`dvfb_stream.catalog.newest`); in
+            seconds since 1970. None: now, if it is made now.
 
         Raises
         ------
@@ -109,7 +118,7 @@ class AnnotationStore:
         StoreRefusedError
             When they never will be.
         """
-        documents = RunDocuments.checked(start, descriptor)
+        documents = RunDocuments.checked(start, descriptor, begun=begun)
         wanted = by_frame(events)
         with self._turn(documents.uid) as run, told_apart(f"writing rows of run {documents.uid}"):
             if not run.hold.is_held and self._has_all(run, documents, wanted):
@@ -170,7 +179,8 @@ class AnnotationStore:
         """Store the stop of a run all of whose rows are stored, and return it as it is stored.
 
         Each frame is seen to be there once, and repaired where it is not; ``num_events`` and ``summary`` are
-        computed from the stored rows, whatever `stop` says. A run that is complete already stays as it is.
+        computed from the stored rows, whatever `stop` says. A run that is complete already stays as it is. Other
+        analyses of the same frames are marked, so that the newest is found (`dvfb_stream.catalog.newest`).
 
         Raises
         ------
@@ -186,6 +196,7 @@ class AnnotationStore:
                 not run.hold.is_held
                 and (finished := self._stored.seen(documents.uid).valid_stop()) is not None
             ):
+                self._supersede(documents.start)  # who stored the stop may have been killed before it did
                 return finished
             table = self._held(run, documents)
             self._read_back(run, table, last=True)
@@ -199,8 +210,27 @@ class AnnotationStore:
                 )
             run.hold.keep()
             self._release(run)
+            self._supersede(documents.start)
         self._open.pop(documents.uid)
         return stored
+
+    def make_newest(self, uid: str) -> None:
+        """Have a finished run supersede all other analyses of its frames; see `dvfb_stream.catalog.newest`.
+
+        Raises
+        ------
+        StoreUnavailableError
+            When it is not certain that it does; call it again.
+        StoreRefusedError
+            When there is no such run with a stop, or Tiled does not let us write.
+        """
+        with told_apart(f"making run {uid} the newest"):
+            runs = self._stored.container()
+            run = None if runs is None else runs.get(uid)
+            if run is None or not run.metadata.get("stop"):
+                raise StoreRefusedError(f"there is no finished run {uid}", everything=False)
+            begin_anew(run)
+            self._supersede(run.metadata["start"])
 
     def state(self, uid: str) -> RunState:
         """Return how far the analysis run `uid` has come.
@@ -284,6 +314,10 @@ class AnnotationStore:
             warn_of_what_stays(stored.node, documents.start)
             run.told = True
         return is_in_order(stored.frames) and wanted.keys() <= known(stored.frames, wanted)
+
+    def _supersede(self, start: Mapping[str, Any]) -> None:
+        if (runs := self._stored.container()) is not None:
+            supersede(runs, start)
 
     def _leave(self, run: OpenRun) -> None:
         with run.hold.turn.lock:

@@ -86,7 +86,7 @@ class StoredRuns:
         Exception
             What Tiled's client raises, also where the rows of a run cannot be read.
         """
-        runs = self._found()
+        runs = self.container()
         node = None if runs is None else runs.get(uid)
         if node is None:
             return _NOT_THERE
@@ -120,8 +120,8 @@ class StoredRuns:
         stored = Stored.OPEN if run.valid_stop() is None else Stored.COMPLETE
         return RunState(stored, frozenset(run.frames.tolist()))
 
-    def _found(self) -> Container | None:
-        """Return the container of the runs, which stays once it is there."""
+    def container(self) -> Container | None:
+        """Return the plain client of the container of the runs; None before it is made. Once there, it stays."""
         if self._runs is None and (found := self._place.find()) is not None:
             self._runs = plain(found)
         return self._runs

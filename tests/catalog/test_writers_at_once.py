@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from tiled.client import from_uri
 
+from dvfb_stream.catalog.newest import superseded_by
 from dvfb_stream.catalog.place import CATALOG_SPECS, find_place
 
 from . import writing_process
@@ -98,3 +99,25 @@ def test_a_writer_killed_at_any_request_loses_no_row_and_repeats_none(raw, write
         (again,) = write(documents)
         assert again["ended"] == 0, again
         assert frames(raw, documents[0][1]["uid"]) == list(range(FRAMES)), (number, kill)
+
+
+def test_a_writer_killed_before_it_marks_what_it_supersedes_leaves_that_to_the_next(
+    raw, write, analysis_documents
+):
+    def documents(raw_uid: str, model: str) -> list[Any]:
+        return analysis_documents(0.9, 0.9, raw_uid=raw_uid, model=model)
+
+    write(documents("marked", "older"))
+    (answer,) = write(documents("marked", "newer"))
+    last = int(answer["said"])
+    for number in range(last - 2, last + 1):  # a look, the mark, another look
+        raw_uid = f"killed before request {number} of {last}"
+        older, newer = documents(raw_uid, "older"), documents(raw_uid, "newer")
+        write(older)
+        (killed,) = write(newer, kill_at=number, kill="before")
+        assert killed["ended"] == -signal.SIGKILL, killed
+        place, (older_uid, newer_uid) = find_place(raw), (each[0][1]["uid"] for each in (older, newer))
+        assert place[newer_uid].metadata["stop"], "its last requests are about the marks"
+        write(newer)
+        assert superseded_by(place[older_uid]) == newer_uid
+        assert superseded_by(place[newer_uid]) is None
