@@ -266,6 +266,11 @@ class AnnotationPipeline:
                 self._tracker.reject(name, doc, error)
             return taken.run_uid
 
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until all frames seen so far have their rows; return whether that came within `timeout` seconds."""
+        left = countdown(timeout)
+        return self._reader.drain(left()) and self._worker.drain(left())
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the rows of all frames seen so far are stored, and the stops now due.
 
@@ -279,7 +284,7 @@ class AnnotationPipeline:
         if self._writer.is_waited_for:
             return False
         left = countdown(timeout)
-        return self._reader.drain(left()) and self._worker.drain(left()) and self._writer.wait(left())
+        return self.drain(left()) and self._writer.wait(left())
 
     def close(self, timeout: float | None = None) -> bool:
         """Take no further document, finish what is there as `wait` does, and end the threads.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 from tiled.queries import Key
 
@@ -22,6 +23,7 @@ from dvfb_stream.files.moving_centre import MovingGeometry
 from dvfb_stream.frame_annotator import SupportsAnnotate, as_frame_annotator
 from dvfb_stream.frames import Geometry
 from dvfb_stream.history.replacing_sink import ReplacingSink, stored_statuses
+from dvfb_stream.history.report import HistoryReport
 from dvfb_stream.history.stored_documents import ImageKey, documents_of, image_keys
 
 
@@ -40,28 +42,6 @@ class Again:
         """Return whether a row of one status gives way to one of another, which says no less."""
         is_better = before != now or before == Status.OK
         return Status(before) in self.statuses and is_better
-
-
-@dataclass(slots=True)
-class HistoryReport:
-    """What became of the raw runs that were meant."""
-
-    runs: int = 0
-    """Raw runs that were looked at."""
-    annotated: int = 0
-    """Of them: with rows that were stored now."""
-    skipped: int = 0
-    """Of them: nothing was to be done."""
-    other_geometry: int = 0
-    """Of those: annotated before, with another geometry; their rows stay."""
-    unfinished: int = 0
-    """Of them: without a stop yet, left alone."""
-    rows: Counter[str] = field(default_factory=Counter)
-    """Rows that were made, by status."""
-    replaced: int = 0
-    """Rows that took the place of others."""
-    failures: list[str] = field(default_factory=list)
-    """Of raw runs that could not be annotated, which and why."""
 
 
 @dataclass(slots=True)
@@ -93,8 +73,13 @@ class HistoryAnnotator:
         there stay.
     on_row
         Called with the status of each row that is made.
+    on_storing
+        Called when all rows of a raw run are made, and it is only waited for the catalog to have them.
     batch_size
         Frames annotated at a time.
+    spool
+        As `TiledSink` takes it. False: rows that are not stored yet are lost with the process; their run is annotated
+        again.
 
     Raises
     ------
@@ -111,7 +96,9 @@ class HistoryAnnotator:
         root_map: Mapping[str, str] | None = None,
         again: Again | None = None,
         on_row: Callable[[str], None] | None = None,
+        on_storing: Callable[[], None] | None = None,
         batch_size: int = 16,
+        spool: str | Path | Literal[False] | None = None,
     ) -> None:
         self._place = place_of(client)
         self._raw = plain(client)
@@ -121,22 +108,24 @@ class HistoryAnnotator:
         self._root_map = dict(root_map or {})
         self._again = again
         self._on_row = on_row
+        self._on_storing = on_storing
         self._batch_size = batch_size
+        self._spool = spool
         self._store = AnnotationStore(client)
         self.report = HistoryReport()
         """What became of them so far."""
 
-    def annotate(self, uids: Sequence[str]) -> Iterator[str]:
-        """Annotate raw runs in this order; give the uid of each when it is done.
+    def annotate(self, uids: Iterable[str]) -> Iterator[str]:
+        """Annotate raw runs in this order; give the uid of each when it is done, and then ask for the next.
 
         A run that fails costs no other: it is named in the report.
         """
         sink: TiledSink | ReplacingSink
         if self._again is None:
-            sink = TiledSink(self._raw)
+            sink = TiledSink(self._raw, spool=self._spool)
         else:
             sink = ReplacingSink(self._store, self._again.may_replace, self._find)
-        told = _Told()
+        told, replaced = _Told(), 0
         pipeline = AnnotationPipeline(
             self._annotator,
             sinks=[self._counting, sink],
@@ -151,13 +140,17 @@ class HistoryAnnotator:
             for uid in uids:
                 self.report.runs += 1
                 told.stored, told.error = False, None
+                before = _stage_seconds(pipeline)
                 try:
                     self._annotate(uid, pipeline, told)
                 except Exception as error:  # noqa: BLE001 - Tiled's, httpx's, ours: of this run, told with its uid
                     said = str(error).strip().partition("\n")[0] or type(error).__name__
                     self.report.failures.append(f"run {uid}: {said}")
+                for stage, seconds in _stage_seconds(pipeline).items():
+                    self.report.spent(stage, seconds - before.get(stage, 0.0))
                 if isinstance(sink, ReplacingSink):
-                    self.report.replaced = sink.replaced
+                    self.report.replaced += sink.replaced - replaced
+                    replaced = sink.replaced
                 yield uid
         finally:
             pipeline.close()
@@ -166,17 +159,25 @@ class HistoryAnnotator:
             self._store.close()
 
     def _annotate(self, uid: str, pipeline: AnnotationPipeline, told: _Told) -> None:
+        begun = time.monotonic()
         run = self._raw[uid]
         if not run.metadata.get("stop"):
             self.report.unfinished += 1
             return
-        if not self._is_due(uid, run):
+        is_due = self._is_due(uid, run)
+        begun = self._spent("looking", begun)
+        if not is_due:
             self.report.skipped += 1
             return
         before = pipeline.stats().rejected_documents
         for name, doc in documents_of(run, data_keys=self._detectors, root_map=self._root_map):
             pipeline(name, doc)
+        pipeline.drain()
+        begun = self._spent("annotating", begun)
+        if self._on_storing is not None:
+            self._on_storing()
         pipeline.wait()
+        self._spent("storing", begun)
         if told.error is not None:
             raise told.error
         if (rejected := pipeline.stats().rejected_documents - before) or not told.stored:
@@ -184,6 +185,12 @@ class HistoryAnnotator:
                 f"its rows are not all stored; {rejected} of its documents were left out, see the log"
             )
         self.report.annotated += 1
+
+    def _spent(self, on: str, since: float) -> float:
+        """Note the seconds that something took, and return the time."""
+        now = time.monotonic()
+        self.report.spent(on, now - since)
+        return now
 
     def _is_due(self, uid: str, run: Any) -> bool:
         """Return whether a raw run has rows to be made."""
@@ -230,3 +237,9 @@ class HistoryAnnotator:
             self.report.rows[doc["data"]["status"]] += 1
             if self._on_row is not None:
                 self._on_row(doc["data"]["status"])
+
+
+def _stage_seconds(pipeline: AnnotationPipeline) -> dict[str, float]:
+    """Return the seconds that the stages of a pipeline took so far."""
+    stages = pipeline.metrics.snapshot()["dvfb_stage_seconds"]["values"]
+    return {value["labels"]["stage"]: value["sum"] for value in stages}

@@ -90,6 +90,8 @@ class ServiceProcess:
         Called with the description of the service when it was started again. May raise: then it is ended.
     metrics
         Restarts are counted in it.
+    niceness
+        Of the process; 0: the priority of this one.
 
     Attributes
     ----------
@@ -112,6 +114,7 @@ class ServiceProcess:
         answer_within: float,
         on_restart: Callable[[Mapping[str, Any]], None] = lambda description: None,
         metrics: Metrics | None = None,
+        niceness: int = NICENESS,
     ) -> None:
         if not answer_within > 0:
             raise SettingsError(f"answer_within must be more than 0 s, not {answer_within}")
@@ -122,6 +125,7 @@ class ServiceProcess:
         self._service = service
         self._called = called
         self._answer_within = answer_within
+        self._niceness = niceness
         self._on_restart = on_restart
         self._metrics = Metrics() if metrics is None else metrics
         self._asking = threading.Lock()  # guards those up to the next lock
@@ -294,7 +298,7 @@ class ServiceProcess:
         setup = {
             "service": self._service,
             "settings": self.settings,
-            "niceness": NICENESS,
+            "niceness": self._niceness,
             "taken": self._memory.place_of(self._taken),
         }
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from dvfb_stream.catalog import embedded_server
 from dvfb_stream.catalog.place import CATALOG_SPECS
 from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.labels import LABELS
+
+sys.path.insert(0, str(Path(__file__).parent))  # worker processes import what lies beside the tests
 
 PATIENCE = 60.0
 SHAPES = {"blob": (240, 320), "img": (10, 10), "cam_image": (6, 8)}

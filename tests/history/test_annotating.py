@@ -109,8 +109,8 @@ def test_no_spool_is_left_open_and_none_is_opened_where_rows_are_replaced(
     opened: list[TiledSink] = []
 
     class Counted(TiledSink):
-        def __init__(self, client: Any) -> None:
-            super().__init__(client)
+        def __init__(self, client: Any, **options: Any) -> None:
+            super().__init__(client, **options)
             opened.append(self)
 
     monkeypatch.setattr(annotating, "TiledSink", Counted)

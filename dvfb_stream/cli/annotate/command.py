@@ -156,6 +156,16 @@ def annotate(
         bool,
         flag("Of runs that are annotated: replace all rows, for another geometry.", panel=HISTORY),
     ] = False,
+    workers: Annotated[
+        int | None,
+        option(
+            "N",
+            "Processes, each of which annotates one run at a time.  [default: 2]",
+            min=1,
+            max=256,
+            panel=HISTORY,
+        ),
+    ] = None,
 ) -> None:
     """Say which physical characteristics each frame of detector files shows, and how far to trust it.
 
@@ -193,7 +203,7 @@ def annotate(
     asked = History(
         uids=tuple(uid or ()), since=since, until=until, where=where, only=only, again=again,
         data_keys=tuple(data_key or ()), beamline=beamline, model=model, device=device, thresholds=thresholds,
-        batch_size=batch_size, json=json,
+        batch_size=batch_size, workers=workers, json=json,
     )  # fmt: skip
     if tiled is not None:
         if files or csv or output is not None or plot is not None:
@@ -204,7 +214,7 @@ def annotate(
         return
     if asked.is_asked:
         raise WrongCallError(
-            "--uid, --since, --until, --where, --data-key, --beamline, --only and --again need --tiled"
+            "--uid, --since, --until, --where, --data-key, --beamline, --only, --again and --workers need --tiled"
         )
     if not files:
         raise WrongCallError("Missing argument 'FILES...': give detector files, or --tiled URI")

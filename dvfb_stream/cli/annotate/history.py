@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json as json_format
+import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,8 +29,13 @@ from dvfb_stream.errors import DvfbError
 
 if TYPE_CHECKING:
     from dvfb_stream.files import DetectorDescription
-    from dvfb_stream.history.annotating import Again, HistoryReport
+    from dvfb_stream.history.run_workers import RunWorkers
+    from dvfb_stream.history.settings import HistorySettings
     from dvfb_stream.profiles.beamline_description import Beamline
+
+
+DEFAULT_WORKERS = 2
+_ATTEMPTS = "TILED_RETRY_ATTEMPTS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +54,7 @@ class History:
     device: str
     thresholds: str
     batch_size: int
+    workers: int | None
     json: bool
 
     @property
@@ -61,6 +69,7 @@ class History:
             self.again,
             self.data_keys,
             self.beamline,
+            self.workers,
         )
         return any(given)
 
@@ -79,12 +88,9 @@ def annotate_history(catalog: str, asked: History, description: DetectorDescript
         raise WrongCallError(
             "others can read a command line: put the key into TILED_API_KEY, not into --tiled"
         )
-    again = _again(asked)
-    # Tiled's client would try ten times before it says that nobody answers; read at its import.
-    os.environ.setdefault("TILED_RETRY_ATTEMPTS", "3")
-    beamline = _beamline(asked)
-    detectors = _detectors(asked, description, beamline)
-    with quiet_libraries(), opened_catalog(catalog) as client:
+    statuses = _statuses(asked)
+    settings = _settings(asked, description, statuses)
+    with quiet_libraries(), _few_attempts(), opened_catalog(catalog) as client:
         from dvfb_stream.history.selection import raw_runs
 
         uids = raw_runs(
@@ -92,22 +98,36 @@ def annotate_history(catalog: str, asked: History, description: DetectorDescript
         )
         if not uids:
             raise DvfbError(f"no raw run in {catalog} is meant; --tiled names the container of raw runs")
-        report = _annotate(client, uids, asked, beamline, detectors, again)
-    _tell(report, asked)
-    if report.failures or report.rows["failed"]:
+        done = _annotate(client, uids, settings, asked.workers or DEFAULT_WORKERS)
+    _tell(done, asked)
+    if done.report.failures or done.report.rows["failed"]:
         raise typer.Exit(1)
 
 
-def _again(asked: History) -> Again | None:
-    if asked.only is None and not asked.again:
-        return None
+@contextmanager
+def _few_attempts() -> Iterator[None]:
+    """Have Tiled's client try three times, not ten, before it says that nobody answers; read at its import.
+
+    Worker processes do try ten times: in the night a server may be started again.
+    """
+    given = os.environ.get(_ATTEMPTS)
+    os.environ.setdefault(_ATTEMPTS, "3")
+    import tiled.client  # noqa: F401
+
+    if given is None:
+        del os.environ[_ATTEMPTS]
+    yield
+
+
+def _statuses(asked: History) -> tuple[str, ...]:
+    """Return the statuses of rows that may be replaced."""
+    from dvfb_stream.annotations import Status
+
     if asked.only is not None and asked.again:
         raise WrongCallError("give one of --only and --again, which is --only ok,failed,dropped")
-    from dvfb_stream.annotations import Status
-    from dvfb_stream.history.annotating import Again
-
-    names = list(Status) if asked.only is None else [name.strip() for name in asked.only.split(",")]
-    return Again(frozenset(Status(choose(name, Status, "status")) for name in names))
+    if asked.only is None:
+        return tuple(Status) if asked.again else ()
+    return tuple(choose(name.strip(), Status, "status") for name in asked.only.split(","))
 
 
 def _beamline(asked: History) -> Beamline | None:
@@ -121,10 +141,11 @@ def _beamline(asked: History) -> Beamline | None:
     return read_beamline(path) if path and not asked.data_keys else None
 
 
-def _detectors(
-    asked: History, description: DetectorDescription, beamline: Beamline | None
-) -> Mapping[str, Any]:
-    """Return the geometry of each data key, or what finds it in the documents of a run."""
+def _settings(asked: History, description: DetectorDescription, statuses: tuple[str, ...]) -> HistorySettings:
+    """Return how runs are annotated; all that a user may have got wrong is known by then, but for the model."""
+    from dvfb_stream.history.settings import HistorySettings
+
+    beamline = _beamline(asked)
     is_described = description.center_x is not None or description.poni is not None
     if beamline is not None:
         if is_described:
@@ -133,61 +154,53 @@ def _detectors(
             )
         if not beamline.geometries:
             raise DvfbError(f"{beamline.path} describes no detector; add a table [detectors.DATA_KEY]")
-        return beamline.geometries
-    if not asked.data_keys or not is_described:
+    elif not asked.data_keys or not is_described:
         raise WrongCallError(
             "which data key is a detector, and where is its beam centre? Give --beamline FILE.toml; or --data-key "
             "KEY with --center-x and --center-y, or with --poni"
         )
-    from dvfb_stream.files.run_detector import RunDetector
+    else:
+        description.load()
+    described = description.model_copy(update={"from_file": False}).model_dump(mode="json")
+    return HistorySettings(
+        beamline=None if beamline is None else str(beamline.path),
+        detectors=dict.fromkeys(asked.data_keys, described),
+        folder=str(Path.cwd()),
+        model=asked.model,
+        device=asked.device,
+        thresholds=asked.thresholds,
+        batch_size=asked.batch_size,
+        again=statuses,
+    )
 
-    detector = description.load()
-    found = RunDetector(None, detector) if detector.usual_shape is None else detector.geometry()
-    return dict.fromkeys(asked.data_keys, found)
 
+def _annotate(client: Any, uids: list[str], settings: HistorySettings, workers: int) -> RunWorkers:
+    from dvfb_stream.history.run_workers import RunWorkers
 
-def _annotate(
-    client: Any,
-    uids: list[str],
-    asked: History,
-    beamline: Beamline | None,
-    detectors: Mapping[str, Any],
-    again: Again | None,
-) -> HistoryReport:
-    # Late: it takes seconds, and all that a user may have got wrong is known by now.
-    from dvfb_stream.annotator import Annotator
-    from dvfb_stream.history.annotating import HistoryAnnotator
-
-    model = asked.model if beamline is None or asked.model != "default" else beamline.model
-    annotator = Annotator.load(model, device=asked.device, thresholds=asked.thresholds)
+    root = logging.getLogger()
+    log_level = root.level if any(type(one) is not logging.NullHandler for one in root.handlers) else None
+    history = RunWorkers(
+        client.uri, settings, workers=workers, api_key=client.context.api_key, log_level=log_level
+    )
     began = time.monotonic()
     with TaskProgress() as progress:
-        done = 0
 
-        def show(_: str = "") -> None:
-            rows = history.report.rows.total()
+        def show() -> None:
+            report, rows = history.report, history.rows_made
             rate = rows / max(time.monotonic() - began, 1e-9)
-            progress.show("annotating runs", done, len(uids), f"{rows} frames, {rate:.0f} frames/s")
+            progress.show("annotating runs", report.runs, len(uids), f"{rows} frames, {rate:.0f} frames/s")
 
-        history = HistoryAnnotator(
-            client,
-            annotator,
-            detectors=detectors,
-            root_map=None if beamline is None else beamline.description.root_map,
-            again=again,
-            on_row=show,
-            batch_size=asked.batch_size,
-        )
-        show()
-        for _ in history.annotate(uids):
-            done += 1
+        for _ in history.annotate(uids, on_look=show):
             show()
-    return history.report
+    return history
 
 
-def _tell(report: HistoryReport, asked: History) -> None:
+def _tell(done: RunWorkers, asked: History) -> None:
+    report = done.report
     for failure in report.failures:
         report_error(failure)
+    for remark in done.remarks:
+        report_note(remark)
     if report.other_geometry:
         report_note(
             f"{report.other_geometry} of the runs that were passed over are annotated with another geometry; their "
@@ -204,6 +217,7 @@ def _tell(report: HistoryReport, asked: History) -> None:
                     "unfinished": report.unfinished,
                     "rows": dict(report.rows),
                     "replaced": report.replaced,
+                    "seconds": {what: round(spent, 3) for what, spent in report.seconds.items()},
                     "failures": report.failures,
                 }
             )
