@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,8 +142,11 @@ def rows_a_call(name: str) -> int:
 
 
 @contextmanager
-def served() -> Iterator[tuple[Any, Callable[[], float]]]:
-    """Serve a new catalog; give a client, and a function that tells the processor's time of the server so far."""
+def served(readable: Sequence[Path] = ()) -> Iterator[tuple[Any, Callable[[], float]]]:
+    """Serve a new catalog; give a client, and a function that tells the processor's time of the server so far.
+
+    The server may also read files in the folders `readable`.
+    """
     from tiled.client import from_uri
 
     key = secrets.token_hex(16)
@@ -155,6 +158,7 @@ def served() -> Iterator[tuple[Any, Callable[[], float]]]:
         probe.close()
         arguments = [f"sqlite:///{folder / 'catalog.db'}", "--init", "--write", str(folder / "data")]
         arguments += ["--write", f"duckdb:///{folder / 'tables.duckdb'}", "--port", str(port)]
+        arguments += [part for path in readable for part in ("--read", str(path))]
         server = subprocess.Popen(
             [sys.executable, "-m", "tiled", "serve", "catalog", *arguments],
             stdout=subprocess.DEVNULL,

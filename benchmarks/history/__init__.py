@@ -1,0 +1,1 @@
+"""Annotating history: killed again and again, and as fast as it goes."""
