@@ -7,8 +7,8 @@ from typing import Any
 
 from tiled.client.container import Container
 from tiled.client.utils import ClientError
-from tiled.queries import KeyPresent, SpecsQuery
-from tiled.structures.core import Spec
+from tiled.queries import KeyPresent, SpecsQuery, StructureFamilyQuery
+from tiled.structures.core import Spec, StructureFamily
 
 from dvfb_stream.catalog.answers import told_apart
 from dvfb_stream.catalog.connection import check_container
@@ -33,6 +33,13 @@ _SUFFIX = "annotations"
 _LEASES_SUFFIX = "leases"
 _CATALOG_SPEC = "CatalogOfBlueskyRuns"
 _CONFLICT = 409
+
+_NOT_LOOKED_INTO = [_CATALOG_SPEC, "BlueskyRun", "BlueskyEventStream"]
+"""Names of the specs of containers in which no place lies."""
+_DEEPEST = 5
+"""Levels at which a place is looked for: ``/facility/beamline/year/cycle/raw_annotations``."""
+_MOST_LOOKED_INTO = 500
+"""Containers that are looked into, 20 ms each. Beyond, it is no layout of beamlines, but data."""
 
 CATALOG_SPECS = (Spec(_CATALOG_SPEC, version="3.0"),)
 """Specs of a container of runs; by them Tiled's client is Bluesky's: ``catalog[scan_id]``, ``catalog[-1]``."""
@@ -122,8 +129,37 @@ def find_place(client: Any) -> Any | None:
 
 
 def places_in(client: Any) -> list[Any]:
-    """Return Bluesky's clients of the places that lie in a container: those of a server's root, or of a beamline."""
-    return list(plain(client).search(SpecsQuery(include=[PLACE_SPEC], exclude=[])).values())
+    """Return Bluesky's clients of the places that lie in a container, or in containers in it.
+
+    So from a server's root those of all its beamlines are found, ``/iss/2026/raw_annotations`` say.
+    Level by level, five deep; nobody looks into catalogs of runs, nor into runs.
+
+    Raises
+    ------
+    SettingsError
+        When so many containers lie there that it would take long to look into each.
+    """
+    places: list[Any] = []
+    level, looked_in = [plain(client)], 0
+    for _ in range(_DEEPEST):
+        below: list[Container] = []
+        for container in level:
+            looked_in += 1
+            places += container.search(SpecsQuery(include=[PLACE_SPEC], exclude=[])).values()
+            others = container.search(StructureFamilyQuery(StructureFamily.container)).search(
+                SpecsQuery(include=[], exclude=_NOT_LOOKED_INTO)
+            )
+            for other in others.values():
+                if not other.path_parts[-1].endswith(f"_{_SUFFIX}_{_LEASES_SUFFIX}"):
+                    below.append(plain(other))
+                if looked_in + len(below) > _MOST_LOOKED_INTO:
+                    raise SettingsError(
+                        f"{client.uri} has more than {_MOST_LOOKED_INTO} containers, and annotations may lie beside "
+                        "each; give the container of the raw runs, such as client['smi']['raw'], or that of their "
+                        "annotations, client['smi']['raw_annotations']"
+                    )
+        level = below
+    return places
 
 
 def _place_beside(client: Any) -> Place | None:

@@ -13,7 +13,7 @@ from tiled.client import from_uri
 from tiled.queries import FullText, Key
 
 from dvfb_stream.catalog import TiledSink, find_runs, read_annotations
-from dvfb_stream.catalog.place import CATALOG_SPECS, PLACE_SPEC, RUN_SPEC, find_place, place_of
+from dvfb_stream.catalog.place import CATALOG_SPECS, PLACE_SPEC, RUN_SPEC, find_place, place_of, places_in
 from dvfb_stream.errors import SettingsError
 
 from .tiled_process import KEY, on_sqlite
@@ -154,6 +154,32 @@ def test_from_above_all_places_are_searched(make_raw, analysis_documents):
     send(TiledSink(smi.create_container("waxs")), analysis_documents(0.9, raw_uid="raw-2"))
     assert sorted(find_runs(smi, "rings")) == ["raw-1", "raw-2"]
     assert len(read_annotations(smi, "raw-2")) == 1
+
+
+def test_from_the_root_places_are_found_however_deep_beamlines_lie(server, analysis_documents, request):
+    facility = server.create_container(request.node.name)
+    raws = [
+        facility.create_container("smi").create_container("raw", specs=list(CATALOG_SPECS)),
+        facility.create_container("iss").create_container("2026").create_container("raw"),
+    ]
+    for number, raw in enumerate(raws):
+        take_runs(raw, 7)
+        send(TiledSink(raw), analysis_documents(0.9, raw_uid=f"deep-{number}"))
+    assert sorted(find_runs(facility, "rings")) == ["deep-0", "deep-1"]
+    assert [place.path_parts[-2:] for place in places_in(facility)] == [
+        ("smi", "raw_annotations"),
+        ("2026", "raw_annotations"),
+    ]
+    assert {"deep-0", "deep-1"} <= set(find_runs(server, "rings"))
+
+
+def test_of_more_containers_than_beamlines_have_a_nearer_one_is_asked_for(server, request, monkeypatch):
+    monkeypatch.setattr("dvfb_stream.catalog.place._MOST_LOOKED_INTO", 3)
+    data = server.create_container(request.node.name)
+    for key in "abc":
+        data.create_container(key)
+    with pytest.raises(SettingsError, match=r"more than 3 containers.*client\['smi'\]\['raw'\]"):
+        find_runs(data, "rings")
 
 
 def test_where_the_root_is_the_catalog_another_place_is_asked_for(tmp_path, analysis_documents):
