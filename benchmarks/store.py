@@ -12,12 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import secrets
-import socket
-import subprocess
-import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -26,9 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from benchmarks import command
+from benchmarks.tiled_server import processor_seconds_of, serving
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.callbacks.analysis_run import AnalysisRun
 from dvfb_stream.callbacks.frame_sequence import Row
@@ -36,7 +29,6 @@ from dvfb_stream.labels import LABELS
 
 BATCHES = (1, 16, 64, 512)
 """Rows a call; a spool that is behind delivers by the hundred."""
-SECONDS_TO_START = 300.0
 
 
 @dataclass(frozen=True)
@@ -149,48 +141,10 @@ def served(readable: Sequence[Path] = ()) -> Iterator[tuple[Any, Callable[[], fl
     """
     from tiled.client import from_uri
 
-    key = secrets.token_hex(16)
-    with tempfile.TemporaryDirectory() as name, socket.socket() as probe:
-        folder = Path(name)
-        (folder / "data").mkdir()
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        arguments = [f"sqlite:///{folder / 'catalog.db'}", "--init", "--write", str(folder / "data")]
-        arguments += ["--write", f"duckdb:///{folder / 'tables.duckdb'}", "--port", str(port)]
-        arguments += [part for path in readable for part in ("--read", str(path))]
-        server = subprocess.Popen(
-            [sys.executable, "-m", "tiled", "serve", "catalog", *arguments],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {"TILED_SINGLE_USER_API_KEY": key},
-        )
-        try:
-            wait_for(f"http://127.0.0.1:{port}/healthz")
-            client = from_uri(f"http://127.0.0.1:{port}/api/v1", api_key=key)
-            yield client, lambda: processor_seconds_of(server.pid)
-            client.context.close()
-        finally:
-            server.kill()
-            server.wait()
-
-
-def wait_for(address: str) -> None:
-    """Wait until a server answers."""
-    deadline = time.monotonic() + SECONDS_TO_START
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(address, timeout=5.0).is_success:
-                return
-        except httpx.HTTPError:
-            time.sleep(0.1)
-    raise TimeoutError(address)
-
-
-def processor_seconds_of(pid: int) -> float:
-    """Return the processor's time that a process has taken, of itself and for the system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    with serving(readable=readable) as server:
+        client = from_uri(server.address, api_key=server.key)
+        yield client, lambda: processor_seconds_of(server.pid)
+        client.context.close()
 
 
 if __name__ == "__main__":

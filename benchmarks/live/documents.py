@@ -36,7 +36,8 @@ def exposures(count: int) -> np.ndarray:
 def inline_run(frames: np.ndarray, count: int) -> Documents:
     """A run whose events carry their frames."""
     run = compose_run()
-    descriptor = run.compose_descriptor(name="primary", data_keys={"image": KEY}, validate=False)
+    key = KEY | {"shape": [1, *frames.shape[1:]], "dtype_numpy": frames.dtype.str}
+    descriptor = run.compose_descriptor(name="primary", data_keys={"image": key}, validate=False)
     yield "start", run.start_doc
     yield "descriptor", descriptor.descriptor_doc
     for number in range(count):

@@ -172,6 +172,25 @@ def test_rows_repeated_before_the_stop_are_removed_by_it(store, run, client):
     assert run.frames(client) == FRAMES
 
 
+@pytest.mark.parametrize("before", [0, 1, 2, 3, 4, 5])
+def test_a_row_repeated_while_others_are_appended_is_removed(store, run, client, monkeypatch, before):
+    """Before those that were appended, among them, behind them, far and near; one that is not there yet stays."""
+    run.write(store, 0, 1, 5)
+    append = RunTable.append
+
+    def and_another(table: RunTable, events: Any) -> None:
+        append(table, events)
+        append(table, [run.events[before]])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunTable, "append", and_another)
+        run.write(store, 2, 3)
+    assert run.frames(client) == sorted({0, 1, 2, 3, 5, before})
+    run.write(store, *FRAMES)
+    run.finish(store)
+    assert run.frames(client) == FRAMES
+
+
 class Cut:
     """A connection that fails at the n-th request of a kind, before it is sent or after it was answered."""
 
