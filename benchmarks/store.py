@@ -1,11 +1,13 @@
 """What does a stored row cost beside TiledWriter's, and how many are stored a second?
 
     python -m benchmarks.store [--calls 16] [--rounds 5] > benchmarks/results/store.json
+    python -m benchmarks.store --arrays coefficients,features > benchmarks/results/store_arrays.json
 
 One server, `tiled serve catalog` on SQLite and DuckDB, in a process of its own. All ways of writing take turns, run
 by run, so that a busy machine burdens all of them; a figure is the best of all rounds. Only the store proves that a
 row is there: it reads back, which is a request more a call. TiledWriter with its default of 10,000 shows rows when
-the run stops. A run's beginning and end are in the figures.
+the run stops. A run's beginning and end are in the figures. With arrays, each event carries them, of random numbers;
+TiledWriter keeps them in zarr arrays, too, and reads nothing back.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks import command
 from benchmarks.tiled_server import processor_seconds_of, serving
@@ -41,8 +45,12 @@ class Documents:
     stop: dict[str, Any]
 
 
-def documents(rows: int) -> Documents:
-    """Compose an analysis run of so many frames."""
+SHAPES = {"coefficients": (40, 11), "features": (64,)}
+"""Of the arrays of the default model, as annotations carry them."""
+
+
+def documents(rows: int, names: Sequence[str] = ()) -> Documents:
+    """Compose an analysis run of so many frames, with arrays of these names."""
     identity = ModelIdentity(name="benchmark", version="1", sha256="0" * 64)
     model = {"name": identity.name, "version": identity.version, "sha256": identity.sha256}
     run = AnalysisRun(
@@ -53,11 +61,23 @@ def documents(rows: int) -> Documents:
         geometry=None,
         started=time.time(),
         described=time.time(),
+        arrays={name: documented_shape(name) for name in names},
     )
     scores = dict.fromkeys(LABELS, 0.25)
     annotation = Annotation(status="ok", model=identity, scores=scores, labels=("rings",), fit_residual=0.1)
-    events = [run.event(Row(index=k, time=time.time(), annotation=annotation)) for k in range(rows)]
+    rng = np.random.default_rng(0)
+    events = []
+    for k in range(rows):
+        carried = {name: rng.normal(size=(*SHAPES[name], 2)).view(complex)[..., 0] for name in names}
+        if "features" in carried:
+            carried["features"] = carried["features"].real
+        events.append(run.event(Row(index=k, time=time.time(), annotation=replace(annotation, **carried))))
     return Documents(run.start(), run.descriptor(), events, run.stop(time.time()))
+
+
+def documented_shape(name: str) -> tuple[int, ...]:
+    """Return the shape of an array in documents: those of complex numbers have two for each."""
+    return (*SHAPES[name], 2) if name == "coefficients" else SHAPES[name]
 
 
 def ways(client: Any) -> dict[str, Callable[[Documents], None]]:
@@ -101,13 +121,14 @@ def ways(client: Any) -> dict[str, Callable[[Documents], None]]:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Write runs in all ways in turn."""
+    names = [name for name in options.arrays.split(",") if name]
     best: dict[str, dict[str, float]] = {}
     with served() as (client, processor_seconds):
         writers = ways(client)
         for _ in range(options.rounds):
             for name, write in writers.items():
                 rows = options.calls * rows_a_call(name)
-                run = documents(rows)
+                run = documents(rows, names)
                 before, started = processor_seconds(), time.perf_counter()
                 write(run)
                 seconds, processor = time.perf_counter() - started, processor_seconds() - before
@@ -154,4 +175,5 @@ if __name__ == "__main__":
         measure,
         calls=(16, "calls a run"),
         rounds=(5, "how often each way has its turn"),
+        arrays=("", "arrays of each frame, with commas between them: coefficients, features"),
     )

@@ -8,6 +8,7 @@ from uuid import UUID, uuid5
 
 from dvfb_stream.callbacks.copied_fields import ACCESS_TAGS, copied_fields
 from dvfb_stream.callbacks.frame_sequence import Row
+from dvfb_stream.frame_arrays import DTYPE, documented
 from dvfb_stream.frames import Geometry
 from dvfb_stream.rows import EVENT_COLUMNS, Kind, centre_columns
 from dvfb_stream.summary import Summary, known_labels
@@ -46,6 +47,8 @@ class AnalysisRun:
         Geometry of the first frame; None where it is not known. Each row has the centre of its own.
     started, described
         Times of the raw start and the raw descriptor, seconds since 1970.
+    arrays
+        Shapes of the arrays that each event has besides its row, by name; NaN where an annotation carries none.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class AnalysisRun:
         geometry: Geometry | None,
         started: float,
         described: float,
+        arrays: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         self.raw_uid: str = raw_start["uid"]
         self.stream = stream
@@ -68,6 +72,7 @@ class AnalysisRun:
         self._labels = known_labels(provenance)
         self._summary = Summary(self._labels)
         self._described = described
+        self._arrays = dict(arrays or {})
         copied = copied_fields(raw_start)
         visibility = {name: copied.pop(name) for name in (ACCESS_TAGS,) if name in copied}
         self._start: dict[str, Any] = {
@@ -96,6 +101,7 @@ class AnalysisRun:
     def descriptor(self) -> dict[str, Any]:
         """Return the descriptor of the stream `annotations`."""
         data_keys = {column.name: _data_key(column.kind) for column in EVENT_COLUMNS}
+        data_keys |= {name: _array_key(shape) for name, shape in self._arrays.items()}
         return {
             "uid": self._descriptor_uid,
             "run_start": self.uid,
@@ -117,6 +123,7 @@ class AnalysisRun:
             **(centre_columns(row.geometry) | exact),
         )
         data = {column.name: values[column.name] for column in EVENT_COLUMNS}
+        data |= {name: documented(row.annotation, name, shape) for name, shape in self._arrays.items()}
         event = {
             "uid": self._derived_uid(str(row.index)),
             "descriptor": self._descriptor_uid,
@@ -148,6 +155,10 @@ class AnalysisRun:
 def _data_key(kind: Kind) -> dict[str, Any]:
     data_key: dict[str, Any] = {"source": "dvfb_stream", "dtype": kind.value, "shape": []}
     return data_key if kind is Kind.TEXT else data_key | {"dtype_numpy": kind.dtype}
+
+
+def _array_key(shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"source": "dvfb_stream", "dtype": "array", "shape": list(shape), "dtype_numpy": DTYPE}
 
 
 def _described_geometry(geometry: Geometry | None) -> dict[str, Any] | None:

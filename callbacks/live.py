@@ -22,6 +22,7 @@ from dvfb_stream.errors import SettingsError, check_at_least
 from dvfb_stream.files.handler_classes import Handler
 from dvfb_stream.files.references import FrameReader
 from dvfb_stream.frame_annotator import SupportsAnnotate
+from dvfb_stream.frame_arrays import named_arrays
 from dvfb_stream.frames import Geometry
 from dvfb_stream.isolation import AnnotatorProcess
 from dvfb_stream.isolation.files_process import FilesProcess
@@ -90,6 +91,8 @@ class LiveAnnotator:
         See `dvfb_stream.worker.Worker`.
     on_run_stored, on_sink_failure, metrics
         See `AnnotationPipeline`; ``dvfb_stream.metrics.serve(live.metrics, 9100)`` exports what is counted.
+    arrays
+        What is kept of each frame besides its row: ``"coefficients"``, ``"features"``.
 
     Raises
     ------
@@ -97,7 +100,8 @@ class LiveAnnotator:
         When the model cannot be loaded.
     SettingsError
         When the policy does not exist, a bound is not positive, a sink cannot be called or may not write to its
-        catalog, `detectors` is no mapping, a detector's geometry is none, or a handler cannot be imported.
+        catalog, `detectors` is no mapping, a detector's geometry is none, a handler cannot be imported, or there is
+        no such array.
     """
 
     def __init__(
@@ -120,11 +124,13 @@ class LiveAnnotator:
         on_run_stored: Callable[[str], None] | None = None,
         on_sink_failure: Callable[[Exception], None] | None = None,
         metrics: Metrics | None = None,
+        arrays: Sequence[str] = (),
     ) -> None:
         policy = FullQueuePolicy.named(policy)
         # Before the model is loaded, which takes seconds.
         check_at_least(1, batch_size=batch_size, max_frames=max_frames, max_bytes=max_bytes)
         check_given(sinks, detectors)
+        arrays = named_arrays(arrays)
         probe(sinks)
         if files is not None and handlers:
             raise SettingsError("give handlers to the files that you give: FrameFiles(handlers={...})")
@@ -157,6 +163,7 @@ class LiveAnnotator:
                 memory=memory,
                 head_start=HEAD_START,
                 metrics=metrics,
+                arrays=arrays,
             )
             self._opened = opened.pop_all()
         self._model = annotator.identity

@@ -25,6 +25,7 @@ from dvfb_stream.files.frame_files import FrameFiles
 from dvfb_stream.files.handler_classes import Handler
 from dvfb_stream.files.references import FrameReader
 from dvfb_stream.frame_annotator import SupportsAnnotate, as_frame_annotator
+from dvfb_stream.frame_arrays import shapes_of
 from dvfb_stream.frames import Geometry, Origin
 from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.metrics import Metrics
@@ -153,11 +154,14 @@ class AnnotationPipeline:
         Seconds that whoever hands over a document has before idle threads begin with its frames.
     metrics
         What is counted and timed is added to it; see `dvfb_stream.metrics`. None: to one of its own.
+    arrays
+        What events carry of each frame besides its row: names of `dvfb_stream.frame_arrays.FrameArray`.
 
     Raises
     ------
     SettingsError
-        When a bound is not positive, a sink cannot be called, or a detector's geometry is none.
+        When a bound is not positive, a sink cannot be called, a detector's geometry is none, or the annotator has no
+        such array.
     """
 
     def __init__(
@@ -182,6 +186,7 @@ class AnnotationPipeline:
         memory: FrameMemory | None = None,
         head_start: float = 0.0,
         metrics: Metrics | None = None,
+        arrays: Sequence[str] = (),
     ) -> None:
         check_at_least(1, max_bytes=max_bytes, max_rows=max_rows, max_open_runs=max_open_runs)
         check_given(sinks, detectors)
@@ -190,6 +195,9 @@ class AnnotationPipeline:
         self.annotations = LatestAnnotations()
         """What was annotated last of each data key."""
         annotator = as_frame_annotator(annotator)
+        self._arrays = shapes_of(f"the model {annotator.identity}", annotator.arrays, arrays)
+        if self._arrays:
+            annotator.keep_arrays(tuple(self._arrays))
         self._provenance = annotator.provenance()
         self._on_run_stored = on_run_stored
         self._on_sink_failure = on_sink_failure
@@ -381,6 +389,7 @@ class AnnotationPipeline:
             geometry=None if frames.moving is not None else frames.geometry,
             started=run.time,
             described=run.descriptor_time(frames.origin.stream),
+            arrays=self._arrays,
         )
         run.progress.analyses.append(AnalysisProgress(analysis, run.progress))
         return run.progress.analyses[-1]

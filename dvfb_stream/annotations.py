@@ -72,6 +72,8 @@ class Annotation:
     """Share of held-out simulated frames with a label that look more familiar to the model than this one, 0 to 1."""
     coefficients: NDArray[np.complex64] | None = None
     """(n_radial, n_orders) Fourier-Bessel coefficients of the view, where they were asked for."""
+    features: NDArray[np.float32] | None = None
+    """(hidden,) of the network's first fully connected layer, where they were asked for."""
 
     def __post_init__(self) -> None:
         # Scripts may give its value.

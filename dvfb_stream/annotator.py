@@ -23,6 +23,7 @@ from dvfb_stream.errors import BundleError, FrameError, GeometryError, SettingsE
 from dvfb_stream.fbt import FourierBessel, complex_from_real, find_device
 from dvfb_stream.fourier_bessel_cache import FourierBesselCache
 from dvfb_stream.frame_annotator import FrameAnnotator, StageReport
+from dvfb_stream.frame_arrays import FrameArray
 from dvfb_stream.frames import Frame, Geometry, listed, pixels_of
 from dvfb_stream.gpu_transfer import GpuTransfer, Transfer
 from dvfb_stream.labels import settled
@@ -152,6 +153,7 @@ class Annotator(FrameAnnotator):
         self._azimuthal = AzimuthalCache(self._views)
         self._lanes = ProcessorLanes()
         self._report: StageReport | None = None
+        self._kept: frozenset[str] = frozenset()
         self._transfer: GpuTransfer | None = None
 
     @classmethod
@@ -196,6 +198,18 @@ class Annotator(FrameAnnotator):
         """Width of the network's first fully connected layer."""
         return self._network.hidden
 
+    @property
+    def arrays(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the arrays that annotations can carry: coefficients and features."""
+        return {
+            FrameArray.COEFFICIENTS: (self._fbt.n_radial, len(self._fbt.orders), 2),
+            FrameArray.FEATURES: (self.hidden,),
+        }
+
+    def keep_arrays(self, names: Sequence[str]) -> None:
+        """From now on have annotations carry these arrays, besides those asked for before."""
+        self._kept |= frozenset(names)
+
     def provenance(self) -> dict[str, Any]:
         """Return what a result needs beside it to be traced and repeated; JSON-ready.
 
@@ -228,7 +242,7 @@ class Annotator(FrameAnnotator):
         frames
             Any number, of any geometries.
         keep_coefficients
-            Whether annotations carry the Fourier-Bessel coefficients.
+            Whether annotations carry the Fourier-Bessel coefficients, whatever `keep_arrays` was told.
 
         Raises
         ------
@@ -447,7 +461,10 @@ class Annotator(FrameAnnotator):
             measured_contrast=best.contrast if known else math.nan,
             fit_residual=result.residual,
             novelty=result.novelty,
-            coefficients=result.coefficients if keep_coefficients else None,
+            coefficients=result.coefficients
+            if keep_coefficients or FrameArray.COEFFICIENTS in self._kept
+            else None,
+            features=result.activations if FrameArray.FEATURES in self._kept else None,
         )
 
     def _named(self, which: NDArray[np.bool_]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Protocol, TypeVar
 
@@ -63,6 +63,17 @@ class FrameAnnotator(ABC):
         }
 
     @property
+    def arrays(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes, by name, of the arrays that annotations can carry, as documents have them; here: none.
+
+        Names are those of `dvfb_stream.frame_arrays.FrameArray`.
+        """
+        return {}
+
+    def keep_arrays(self, names: Sequence[str]) -> None:  # noqa: B027
+        """From now on have annotations carry these of its `arrays`, besides those asked for before."""
+
+    @property
     def prepares_ahead(self) -> bool:
         """Whether it pays to call `prepare` on a second thread; may become False when it falls back.
 
@@ -106,7 +117,7 @@ def as_frame_annotator(annotator: SupportsAnnotate) -> FrameAnnotator:
     """Return an annotator as it is, or an object with `identity` and `annotate` as one.
 
     Of the other methods of a `FrameAnnotator` those that the object has are used, `prepare` with `annotate_prepared`
-    and `prepares_ahead` only; what its `provenance` does not say is added.
+    and `prepares_ahead` only, `arrays` with `keep_arrays` only; what its `provenance` does not say is added.
 
     Raises
     ------
@@ -142,6 +153,13 @@ class _PlainAnnotator(FrameAnnotator):
     def provenance(self) -> dict[str, Any]:
         default = super().provenance()
         return default | self._own("provenance", dict)()
+
+    @property
+    def arrays(self) -> Mapping[str, tuple[int, ...]]:
+        return getattr(self._plain, "arrays", {}) if hasattr(self._plain, "keep_arrays") else {}
+
+    def keep_arrays(self, names: Sequence[str]) -> None:
+        self._own("keep_arrays", super().keep_arrays)(names)
 
     @property
     def prepares_ahead(self) -> bool:

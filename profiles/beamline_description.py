@@ -17,7 +17,14 @@ from pydantic import (
 
 from dvfb_stream.files import DetectorDescription
 from dvfb_stream.files.run_detector import RunDetector
-from dvfb_stream.files.settings_file import ServerAddress, Settings, Text, read_geometries, read_settings_file
+from dvfb_stream.files.settings_file import (
+    ArrayNames,
+    ServerAddress,
+    Settings,
+    Text,
+    read_geometries,
+    read_settings_file,
+)
 from dvfb_stream.frames import Geometry
 
 BEAMLINE_VARIABLE = "DVFB_BEAMLINE"
@@ -84,6 +91,8 @@ class BeamlineDescription(Settings):
     """Other places for the folders that documents name: ``"/ioc/data" = "/mnt/data"``."""
     handlers: dict[str, str] = Field(default_factory=dict)
     """Classes that read old-style resources, by spec: ``MY_SPEC = "package.module:Class"``."""
+    arrays: ArrayNames = ()
+    """What is kept of each frame besides its row: ``coefficients``, ``features``."""
     metrics_port: PositiveInt | None = Field(default=None, le=65535)
     """Port on which Prometheus finds what is counted and timed; None: none."""
     catalog: CatalogDescription

@@ -28,6 +28,7 @@ def annotate_live(
     catalog: Any = None,
     detectors: Mapping[str, Geometry] | None = None,
     sinks: Sequence[Sink] = (),
+    arrays: Sequence[str] | None = None,
 ) -> LiveAnnotator:
     """Annotate every run of a RunEngine from now on, as a beamline's description says, and return the callback.
 
@@ -44,11 +45,14 @@ def annotate_live(
         Geometries besides the described ones, by data key.
     sinks
         Called with the analysis documents before the catalog is: an `AnnotationTable` for example.
+    arrays
+        What is kept of each frame besides its row: ``"coefficients"``, ``"features"``; None: as the description says.
 
     Raises
     ------
     SettingsError
-        When the description is refused, the catalog cannot be opened, or the metrics' port is in use.
+        When the description is refused, the catalog cannot be opened, the metrics' port is in use, or there is no
+        such array.
     BundleError
         When the model cannot be loaded.
     """
@@ -78,6 +82,7 @@ def annotate_live(
             patience=description.patience,
             root_map=description.root_map,
             handlers=description.handlers,
+            arrays=description.arrays if arrays is None else arrays,
         )
         # Where what follows fails: there is nothing yet to wait for. At exit, it is closed already.
         opened.callback(live.close, 0.0)

@@ -179,6 +179,22 @@ def test_examination_shows_what_annotation_used(annotator):
     np.testing.assert_allclose(with_coefficients, examination.coefficients, rtol=1e-4, atol=1e-2)
 
 
+def test_annotations_carry_arrays_once_they_are_asked_for(tiny_bundle):
+    annotator = Annotator.load(tiny_bundle, device="cpu")
+    one = frame(4)
+    (before,) = annotator.annotate([one])
+    assert before.coefficients is before.features is None
+    assert annotator.arrays == {"coefficients": (40, 11, 2), "features": (annotator.hidden,)}
+    annotator.keep_arrays(["features"])
+    (some,) = annotator.annotate([one])
+    assert some.coefficients is None
+    annotator.keep_arrays(["coefficients"])
+    (both,) = annotator.annotate_prepared([annotator.prepare(one)])
+    np.testing.assert_array_equal(both.features, some.features)
+    np.testing.assert_array_equal(both.features, annotator.infer([annotator.prepare(one)])[0].activations)
+    np.testing.assert_allclose(both.coefficients, examine(annotator, one).coefficients, rtol=1e-4, atol=1e-2)
+
+
 def test_fit_residual_is_what_the_reconstruction_leaves_unexplained(annotator):
     """Independently: block averages of the view against the reconstruction on the disk (8)."""
     one = Frame(

@@ -67,6 +67,8 @@ def test_a_plain_object_has_the_defaults():
     assert annotator.fall_back() is None
     annotator.report_stages(None)
     annotator.copy_ahead()
+    assert annotator.arrays == {}
+    annotator.keep_arrays(["features"])
     annotator.close()
     assert annotator.provenance() == {
         "model": {"name": "plain", "version": "1", "sha256": "0" * 64},
@@ -101,6 +103,18 @@ def test_half_of_preparing_is_none():
     annotator = as_frame_annotator(plain)
     assert annotator.prepare(FRAME) is FRAME
     assert [one.ok for one in annotator.annotate_prepared([FRAME])] == [True]
+
+
+def test_arrays_of_an_object_that_cannot_be_asked_for_them_are_none():
+    plain = Plain()
+    plain.arrays = {"features": (2,)}  # type: ignore[attr-defined]
+    assert as_frame_annotator(plain).arrays == {}
+    asked: list[str] = []
+    plain.keep_arrays = asked.extend  # type: ignore[attr-defined]
+    annotator = as_frame_annotator(plain)
+    assert annotator.arrays == {"features": (2,)}
+    annotator.keep_arrays(["features"])
+    assert asked == ["features"]
 
 
 def test_a_frame_annotator_stays_itself():

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from dvfb_stream.errors import DvfbError, GeometryError, SettingsError
 from dvfb_stream.files.detector_description import DetectorDescription
 from dvfb_stream.files.run_detector import RunDetector
+from dvfb_stream.frame_arrays import FrameArray, named_arrays
 from dvfb_stream.frames import Geometry
 
 
@@ -37,6 +38,17 @@ def _without_key(uri: str) -> str:
 Text = Annotated[str, Field(min_length=1)]
 ServerAddress = Annotated[Text, AfterValidator(_without_key)]
 """Address of a Tiled server or of a container on it; keys stay in the environment."""
+
+
+def _named(names: tuple[str, ...]) -> tuple[FrameArray, ...]:
+    try:
+        return named_arrays(names)
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
+
+
+ArrayNames = Annotated[tuple[str, ...], AfterValidator(_named)]
+"""What is kept of each frame besides its row: ``coefficients``, ``features``."""
 
 
 def read_settings_file(path: Path, model: type[SettingsT], *, what: str) -> SettingsT:

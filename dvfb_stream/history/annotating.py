@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from dvfb_stream.catalog.store import AnnotationStore
 from dvfb_stream.errors import DvfbError, GeometryError, SettingsError
 from dvfb_stream.files.moving_centre import MovingGeometry
 from dvfb_stream.frame_annotator import SupportsAnnotate, as_frame_annotator
+from dvfb_stream.frame_arrays import named_arrays
 from dvfb_stream.frames import Geometry
 from dvfb_stream.history.replacing_sink import ReplacingSink, stored_statuses
 from dvfb_stream.history.report import HistoryReport
@@ -80,11 +81,14 @@ class HistoryAnnotator:
     spool
         As `TiledSink` takes it. False: rows that are not stored yet are lost with the process; their run is annotated
         again.
+    arrays
+        What is kept of each frame besides its row: ``"coefficients"``, ``"features"``. Rows that are there stay
+        without.
 
     Raises
     ------
     SettingsError
-        When `client` is no Tiled container, or there is no place beside its raw runs.
+        When `client` is no Tiled container, there is no place beside its raw runs, or no such array.
     """
 
     def __init__(
@@ -99,6 +103,7 @@ class HistoryAnnotator:
         on_storing: Callable[[], None] | None = None,
         batch_size: int = 16,
         spool: str | Path | Literal[False] | None = None,
+        arrays: Sequence[str] = (),
     ) -> None:
         self._place = place_of(client)
         self._raw = plain(client)
@@ -111,6 +116,7 @@ class HistoryAnnotator:
         self._on_storing = on_storing
         self._batch_size = batch_size
         self._spool = spool
+        self._arrays = named_arrays(arrays)
         self._store = AnnotationStore(client)
         self.report = HistoryReport()
         """What became of them so far."""
@@ -133,6 +139,7 @@ class HistoryAnnotator:
             root_map=self._root_map,
             patience=0.0,  # no file of history is late
             batch_size=self._batch_size,
+            arrays=self._arrays,
             on_run_stored=lambda _: setattr(told, "stored", True),
             on_sink_failure=lambda error: setattr(told, "error", error),
         )
@@ -204,7 +211,10 @@ class HistoryAnnotator:
             self.report.other_geometry += any(
                 self._is_elsewhere(run, stored[one], keys[one]) for one in finished
             )
-            return len(finished) < len(keys)
+            is_due = len(finished) < len(keys)
+            if not is_due:
+                self.report.without_arrays += any(self._lacks_arrays(stored[one]) for one in finished)
+            return is_due
         return len(finished) < len(stored) or any(
             Status(status) in self._again.statuses
             for found in stored.values()
@@ -220,6 +230,9 @@ class HistoryAnnotator:
         before = stored.metadata["start"]["analysis"].get("geometry")
         # One that moves is told by the rows alone.
         return isinstance(given, Geometry) and (before is None or before["sha256"] != given.digest)
+
+    def _lacks_arrays(self, stored: Any) -> bool:
+        return not set(self._arrays) <= set(stored.metadata["start"]["analysis"].get("arrays") or {})
 
     def _stored(self, raw_uid: str) -> dict[str, Any]:
         """Return the clients of the stored analysis runs of a raw run, by uid."""

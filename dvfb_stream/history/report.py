@@ -20,6 +20,8 @@ class HistoryReport:
     """Of them: nothing was to be done."""
     other_geometry: int = 0
     """Of those: annotated before, with another geometry; their rows stay."""
+    without_arrays: int = 0
+    """Of those: annotated before, without the arrays that are asked for now."""
     unfinished: int = 0
     """Of them: without a stop yet, left alone."""
     rows: Counter[str] = field(default_factory=Counter)

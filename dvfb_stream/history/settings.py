@@ -38,6 +38,8 @@ class HistorySettings:
     batch_size: int = 16
     again: tuple[str, ...] = ()
     """Statuses of rows that may be replaced by better ones; none: rows that are there stay."""
+    arrays: tuple[str, ...] | None = None
+    """What is kept of each frame besides its row; None: what the beamline's file says."""
     annotator: str = "dvfb_stream.annotator:Annotator.load"
     """What makes the annotator, as ``module:name``: called with model, device and thresholds."""
 
@@ -70,11 +72,12 @@ class HistorySettings:
         from dvfb_stream.annotations import Status
         from dvfb_stream.history.annotating import Again, HistoryAnnotator
 
-        model, root_map = self.model, None
+        model, root_map, arrays = self.model, None, self.arrays
         if self.beamline is not None:
             beamline = read_beamline(self.beamline)
             root_map = beamline.description.root_map
             detectors = beamline.geometries if detectors is None else detectors
+            arrays = beamline.description.arrays if arrays is None else arrays
             model = beamline.model if model == DEFAULT_MODEL else model
         elif detectors is None and self.detectors:
             described = {key: DetectorDescription(**said) for key, said in self.detectors.items()}
@@ -89,6 +92,7 @@ class HistorySettings:
             on_storing=on_storing,
             batch_size=self.batch_size,
             spool=spool,
+            arrays=arrays or (),
         )
 
 

@@ -105,6 +105,8 @@ class AnnotatorProcess(FrameAnnotator):
         self._identity = ModelIdentity(**description["identity"])
         self._provenance: dict[str, Any] = description["provenance"]
         self._prepares_ahead: bool = description["prepares_ahead"]
+        self._arrays = {name: tuple(shape) for name, shape in description["arrays"].items()}
+        self._kept: tuple[str, ...] = ()
         # Guards the next two.
         self._numbering = threading.Lock()
         self._next_number = 0
@@ -140,6 +142,16 @@ class AnnotatorProcess(FrameAnnotator):
     def provenance(self) -> dict[str, Any]:
         """Return what the annotator says of itself."""
         return dict(self._provenance)
+
+    @property
+    def arrays(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the arrays that annotations can carry."""
+        return dict(self._arrays)
+
+    def keep_arrays(self, names: Sequence[str]) -> None:
+        """From now on have annotations carry these arrays, besides those asked for before."""
+        # Said with each batch, so that a process that was started again knows.
+        self._kept = tuple(dict.fromkeys([*self._kept, *names]))
 
     def report_stages(self, report: StageReport | None) -> None:
         """From now on call `report` with the durations of the stages there; None: no more."""
@@ -185,7 +197,8 @@ class AnnotatorProcess(FrameAnnotator):
     def _annotated(self, frames: Sequence[Frame], numbers: Sequence[int]) -> list[Annotation]:
         with self._process.asking() as ask:
             batch, masks = self._batches.as_json(frames)
-            answer = ask({"batch": batch, "numbers": numbers, "oldest": self._oldest()}, [*frames, *masks])
+            asked = {"batch": batch, "numbers": numbers, "oldest": self._oldest(), "arrays": self._kept}
+            answer = ask(asked, [*frames, *masks])
         if self._report is not None:
             for stage, seconds in answer["stages"]:
                 self._report(Stage(stage), seconds)

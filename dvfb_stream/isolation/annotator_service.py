@@ -46,13 +46,14 @@ class AnnotatorService:
         self._stages.append((stage.value, seconds))
 
     def describe(self) -> dict[str, Any]:
-        """Return the annotator's identity, provenance and device, and whether frames should be prepared ahead."""
+        """Return the annotator's identity, provenance, device and arrays, and whether it prepares frames ahead."""
         identity = self._annotator.identity
         return {
             "identity": {"name": identity.name, "version": identity.version, "sha256": identity.sha256},
             "provenance": self._annotator.provenance(),
             "device": self._device,
             "prepares_ahead": self._annotator.prepares_ahead,
+            "arrays": dict(self._annotator.arrays),
         }
 
     def notify(self, note: Mapping[str, Any]) -> None:
@@ -63,6 +64,7 @@ class AnnotatorService:
     def handle(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return the annotations of a batch, and how long its stages took."""
         frames = self._batches.read(request["batch"])
+        self._annotator.keep_arrays(request["arrays"])
         if request["numbers"]:
             ready = [self._prepared.pop(number, None) for number in request["numbers"]]
             prepared = [

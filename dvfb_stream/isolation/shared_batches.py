@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
@@ -139,6 +141,11 @@ def as_json(annotation: Annotation) -> dict[str, Any]:
         "measured_contrast": float(annotation.measured_contrast),
         "fit_residual": float(annotation.fit_residual),
         "novelty": float(annotation.novelty),
+        **{
+            name: _array_as_json(array)
+            for name in _ARRAYS
+            if (array := getattr(annotation, name)) is not None
+        },
     }
 
 
@@ -147,4 +154,17 @@ def annotation_from_json(
 ) -> Annotation:
     """Return the annotation that `as_json` has described."""
     tuples = {name: tuple(told[name]) for name in ("labels", "doubtful")}
-    return Annotation(**{**told, **tuples}, model=model, origin=origin)
+    arrays = {name: _array_from_json(told[name]) for name in _ARRAYS if name in told}
+    return Annotation(**{**told, **tuples, **arrays}, model=model, origin=origin)
+
+
+_ARRAYS = ("coefficients", "features")
+
+
+def _array_as_json(array: NDArray[Any]) -> dict[str, Any]:
+    # As text numbers take three times as long to write and to read, in the process that runs plans.
+    return {"dtype": array.dtype.str, "shape": array.shape, "bytes": b64encode(array.tobytes()).decode()}
+
+
+def _array_from_json(told: Mapping[str, Any]) -> NDArray[Any]:
+    return np.frombuffer(b64decode(told["bytes"]), np.dtype(told["dtype"])).reshape(told["shape"])

@@ -204,6 +204,7 @@ class Daemon:
                     root_map=self._settings.root_map,
                     handlers=self._settings.handlers,
                     metrics=self.metrics,
+                    arrays=self._settings.arrays,
                     offsets=offsets,
                     limits=self._settings.limits,
                 )

@@ -42,6 +42,15 @@ class SharedAnnotator(FrameAnnotator):
         """Whether it pays to prepare frames on a thread of their own."""
         return self._annotator.prepares_ahead
 
+    @property
+    def arrays(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the arrays that annotations can carry."""
+        return self._annotator.arrays
+
+    def keep_arrays(self, names: Sequence[str]) -> None:
+        """From now on have annotations carry these arrays, those of all pipelines."""
+        self._annotator.keep_arrays(names)
+
     def provenance(self) -> dict[str, Any]:
         """Return what every result needs beside it to be traced."""
         return self._annotator.provenance()
@@ -130,6 +139,8 @@ class PartitionPipeline:
         Of a beamline: ``package.module:Class`` by spec.
     metrics
         Shared with the other pipelines.
+    arrays
+        See `AnnotationPipeline`.
     """
 
     def __init__(
@@ -143,6 +154,7 @@ class PartitionPipeline:
         root_map: Mapping[str, str] | None = None,
         handlers: Mapping[str, str] | None = None,
         metrics: Metrics | None = None,
+        arrays: Sequence[str] = (),
     ) -> None:
         self.offsets = offsets
         self._sink_failure: Exception | None = None
@@ -161,6 +173,7 @@ class PartitionPipeline:
             handlers=handlers,
             patience=limits.patience,
             metrics=metrics,
+            arrays=arrays,
         )
         self._feed = DocumentFeed(self._take, max_bytes=limits.max_document_bytes)
 

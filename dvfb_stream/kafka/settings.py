@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from dvfb_stream.files import DetectorDescription
-from dvfb_stream.files.settings_file import ServerAddress, Settings, Text, read_settings_file
+from dvfb_stream.files.settings_file import ArrayNames, ServerAddress, Settings, Text, read_settings_file
 from dvfb_stream.kafka.wire_format import MAX_MESSAGE_BYTES
 
 TILED_KEY_VARIABLE = "TILED_API_KEY"
@@ -132,6 +132,8 @@ class DaemonSettings(Settings):
     """Other places for the folders that documents name: ``"/ioc/data" = "/mnt/data"``."""
     handlers: dict[str, str] = Field(default_factory=dict)
     """Classes that read old-style resources, by spec: ``MY_SPEC = "package.module:Class"``."""
+    arrays: ArrayNames = ()
+    """What is kept of each frame besides its row: ``coefficients``, ``features``."""
     metrics_port: PositiveInt | None = Field(default=None, le=65535)
     """Port on which Prometheus finds what is counted and timed; None: none."""
     limits: LimitSettings = LimitSettings()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -24,6 +24,11 @@ class BrightnessAnnotator:
     """
 
     identity = ModelIdentity(name="brightness", version="1", sha256="0" * 64)
+    arrays: ClassVar = {"coefficients": (2, 3, 2), "features": (4,)}
+    kept: tuple[str, ...] = ()
+
+    def keep_arrays(self, names: Sequence[str]) -> None:
+        self.kept = (*self.kept, *names)
 
     def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
         return [self._annotate(frame) for frame in frames]
@@ -43,6 +48,8 @@ class BrightnessAnnotator:
             measured_contrast=score,
             fit_residual=0.25,
             novelty=0.5,
+            coefficients=np.full((2, 3), score * 1j, np.complex64) if "coefficients" in self.kept else None,
+            features=np.full(4, score, np.float32) if "features" in self.kept else None,
         )
 
 

@@ -5,10 +5,13 @@ import math
 from uuid import UUID, uuid5
 
 import event_model
+import numpy as np
 import pytest
 
 from dvfb_stream.callbacks import NAMESPACE
+from dvfb_stream.errors import SettingsError
 from dvfb_stream.labels import ALL_LABELS, FURTHER_LABELS, LABELS
+from dvfb_stream.rows import EVENT_COLUMNS
 
 
 def valid(name: str, doc: dict) -> bool:
@@ -38,6 +41,67 @@ def test_documents_are_in_order_and_valid(documents):
     (descriptor,) = sink.of("descriptor")
     assert descriptor["name"] == "annotations"
     assert all(doc["data"].keys() == descriptor["data_keys"].keys() for doc in sink.of("event"))
+
+
+def test_arrays_that_are_asked_for_are_in_valid_documents_and_nan_where_a_frame_failed(
+    make_pipeline, recorder, raw_documents
+):
+    pipeline = make_pipeline(arrays=["features", "coefficients"])
+    for name, doc in raw_documents().whole(10, math.nan):
+        pipeline(name, doc)
+    assert pipeline.wait(10)
+    assert all(valid(name, doc) for name, doc in recorder.documents)
+    (descriptor,) = recorder.of("descriptor")
+    assert descriptor["data_keys"]["features"] == {
+        "source": "dvfb_stream",
+        "dtype": "array",
+        "shape": [4],
+        "dtype_numpy": "<f4",
+    }
+    assert descriptor["data_keys"]["coefficients"]["shape"] == [2, 3, 2]
+    annotated, failed = (doc["data"] for doc in recorder.of("event"))
+    assert annotated.keys() == descriptor["data_keys"].keys()
+    np.testing.assert_allclose(annotated["features"], np.full(4, 0.1))
+    np.testing.assert_allclose(annotated["coefficients"][..., 1], np.full((2, 3), 0.1))
+    assert not annotated["coefficients"][..., 0].any()
+    assert failed["features"].shape == (4,)
+    assert np.isnan(failed["features"]).all()
+    assert np.isnan(failed["coefficients"]).all()
+
+
+def test_without_asking_documents_have_no_arrays(make_pipeline, recorder, raw_documents):
+    pipeline = make_pipeline()
+    for name, doc in raw_documents().whole(10):
+        pipeline(name, doc)
+    assert pipeline.wait(10)
+    assert recorder.of("descriptor")[0]["data_keys"].keys() == {column.name for column in EVENT_COLUMNS}
+    assert recorder.of("event")[0]["data"].keys() == {column.name for column in EVENT_COLUMNS}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        (["feature"], "unknown array 'feature'; there are coefficients, features"),
+        ("features", "not the text 'features'"),
+    ],
+)
+def test_arrays_that_there_are_not_are_refused_at_once(make_pipeline, arrays, said):
+    with pytest.raises(SettingsError, match=said):
+        make_pipeline(arrays=arrays)
+
+
+def test_an_array_of_another_shape_than_was_stated_costs_its_own_row(
+    make_pipeline, recorder, raw_documents, annotator
+):
+    annotator.arrays = {"features": (5,)}
+    pipeline = make_pipeline(arrays=["features"])
+    for name, doc in raw_documents().whole(10):
+        pipeline(name, doc)
+    assert pipeline.wait(10)
+    (event,) = recorder.of("event")
+    assert event["data"]["status"] == "failed"
+    assert "features has the shape (4,), not (5,)" in event["data"]["reason"]
+    assert event["data"]["features"].shape == (5,)
 
 
 def test_the_uid_names_raw_run_data_key_and_weights(documents):

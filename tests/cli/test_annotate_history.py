@@ -12,7 +12,9 @@ from bluesky_tiled_plugins import TiledWriter
 from event_model import compose_run
 
 from dvfb_stream.catalog import embedded_server, read_annotations
+from dvfb_stream.catalog.arrays import read_array
 from dvfb_stream.catalog.place import CATALOG_SPECS
+from dvfb_stream.errors import SettingsError
 
 from .conftest import SHAPE, Outcome, pattern
 
@@ -89,9 +91,33 @@ def test_another_geometry_is_told_and_changes_nothing_unless_asked(
     assert {row["center_x"] for row in read_annotations(raw, uids[0])} == {30, 40.5} - before
 
 
+def test_arrays_are_kept_where_they_are_asked_for_and_added_where_somebody_insists(
+    annotate, raw: Any, uids: list[str], tmp_path: Path
+) -> None:
+    annotate("--uid", uids[2])
+    uid = read_annotations(raw, uids[2])[0]["analysis_uid"]
+    outcome = annotate("--uid", uids[2], "--arrays", "features, coefficients")
+    assert outcome.rows[0]["without_arrays"] == 1
+    assert "1 of the runs that were passed over are annotated without these arrays; --again" in outcome.stderr
+    with pytest.raises(SettingsError, match="keeps no 'features', but no arrays"):
+        read_array(raw, uid, "features")
+    assert annotate("--uid", uids[2], "--arrays", "features,coefficients", "--again").rows[0]["replaced"] == 1
+    frames, coefficients = read_array(raw, uid, "coefficients")
+    assert frames.tolist() == [0]
+    assert coefficients.shape == (1, 40, 11, 2)
+    assert np.isfinite(coefficients).all()
+    assert np.isfinite(read_array(raw, uid, "features")[1]).all()
+    outcome = annotate("--uid", uids[2], "--arrays", "features")
+    assert (outcome.rows[0]["passed_over"], outcome.rows[0]["without_arrays"]) == (1, 0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (
+            ("--arrays", "feature"),
+            "unknown array 'feature', did you mean features? there are coefficients, features",
+        ),
         (("--uid", "00000000"), "there is no raw run with the uid '00000000'"),
         (("--where", "sample_name == water"), "at character 16 ('water')"),
         (("--where", "sample_name == 'oil'"), "no raw run in"),
@@ -115,6 +141,7 @@ def test_what_is_wrong_is_said_in_a_line(annotate, arguments: tuple[str, ...], s
         (("--tiled", "http://127.0.0.1:1/?api_key=secret", *GEOMETRY), "TILED_API_KEY"),
         (("--tiled", "http://127.0.0.1:1"), "which data key is a detector"),
         (("--uid", "1234567", "frame.tif"), "need --tiled"),
+        (("--arrays", "features", "frame.tif"), "--arrays and --workers need --tiled"),
         ((), "give detector files, or --tiled URI"),
     ],
 )

@@ -66,6 +66,12 @@ class Fragile:
         self.device = device
         self.gate_file = gate_file
 
+    arrays: ClassVar = {"features": (2,)}
+    kept: tuple[str, ...] = ()
+
+    def keep_arrays(self, names: Sequence[str]) -> None:
+        self.kept = (*self.kept, *names)
+
     def provenance(self) -> dict[str, object]:
         return {"labels": ["rings"], "thresholds": {"rings": 0.5}}
 
@@ -84,6 +90,7 @@ class Fragile:
                 measured_contrast=float(frame.pixels.mean()) / 2,
                 fit_residual=float("nan"),
                 novelty=float(frame.geometry.center_x),
+                features=np.full(2, frame.pixels.mean(), np.float32) if "features" in self.kept else None,
                 reason=f"{self.device} {frame.pixels.dtype.str} {frame.geometry.digest}",
             )
             for frame in frames

@@ -107,6 +107,18 @@ def test_annotations_are_those_of_the_annotator_in_this_process(tiny_bundle):
         there.close()
 
 
+def test_arrays_that_were_asked_for_come_back_also_from_a_process_that_was_started_again(start):
+    process = start()
+    assert process.arrays == {"features": (2,)}
+    assert process.annotate([frame(3)])[0].features is None
+    process.keep_arrays(["features"])
+    np.testing.assert_array_equal(process.annotate([frame(3)])[0].features, [3, 3])
+    with pytest.raises(ReportedFailureError):
+        process.annotate([frame(Grief.KILL)])
+    wait_for(lambda: annotates(process))
+    np.testing.assert_array_equal(process.annotate([frame(4)])[0].features, [4, 4])
+
+
 def test_origin_model_and_values_come_back_as_they_are(start):
     process = start()
     masked = Geometry(shape=(3, 5), center_x=-7.25, center_y=0, mask=np.arange(15).reshape(3, 5) != 4)

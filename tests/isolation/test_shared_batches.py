@@ -29,7 +29,7 @@ def test_masks_of_more_geometries_than_are_remembered_are_their_own():
     assert [frame.geometry.digest for frame in found] == [frame.geometry.digest for frame in frames]
 
 
-def test_an_annotation_arrives_whole_but_for_its_coefficients():
+def test_an_annotation_arrives_whole_but_for_arrays_that_it_does_not_carry():
     model = ModelIdentity(name="m", version="1", sha256="0" * 64)
     origin = Origin(run_uid="raw", stream="primary", data_key="image", index=3, event_uid="e")
     sent = Annotation(
@@ -47,12 +47,25 @@ def test_an_annotation_arrives_whole_but_for_its_coefficients():
         novelty=0.5,
     )
     # None of these says nothing, or the test would not see that it is left out.
-    unsent = {"reason", "coefficients"}
+    unsent = {"reason", "coefficients", "features"}
     blank = Annotation(status="failed", model=model)
     told = {field.name for field in fields(Annotation)} - unsent - {"model"}
     assert not [name for name in told if getattr(sent, name) == getattr(blank, name)]
     arrived = annotation_from_json(json.loads(json.dumps(as_json(sent))), model=model, origin=origin)
     assert arrived == sent
+
+
+def test_arrays_arrive_to_the_last_bit():
+    model = ModelIdentity(name="m", version="1", sha256="0" * 64)
+    rng = np.random.default_rng(0)
+    coefficients = (rng.normal(size=(40, 11)) + 1j * rng.normal(size=(40, 11))).astype(np.complex64)
+    features = rng.normal(size=(3, 64)).astype(np.float32)[:, ::2][1]
+    features[0] = np.nan
+    sent = Annotation(status="ok", model=model, coefficients=coefficients, features=features)
+    arrived = annotation_from_json(json.loads(json.dumps(as_json(sent))), model=model, origin=None)
+    assert (arrived.coefficients.dtype, arrived.features.dtype) == (np.complex64, np.float32)
+    np.testing.assert_array_equal(arrived.coefficients, coefficients)
+    np.testing.assert_array_equal(arrived.features, features)
 
 
 def test_an_annotation_of_numpy_s_numbers_is_json():

@@ -57,6 +57,7 @@ def test_the_documented_example_is_valid():
         ('["localhost:9092"]', '["a:1", 3]', "kafka.bootstrap_servers.1: Input should be a valid string"),
         ('["localhost:9092"]', "[]", "kafka.bootstrap_servers: List should have at least 1 item"),
         ("[sinks]", "api_key = 'hidden'\n[sinks]", "kafka.api_key: there is no such key"),
+        ("[kafka]", "arrays = ['feature']\n[kafka]", "arrays: unknown array 'feature'; there are coefficients"),
         ("[sinks]", "[limits]\nmax_frames = 0\n[sinks]", "limits.max_frames: Input should be greater than 0"),
         ("http://", "tcp://", "sinks.tiled.uri: must begin with http:// or https://"),
         ("http://", "http://u:hidden@", "put it into the environment variable TILED_API_KEY"),

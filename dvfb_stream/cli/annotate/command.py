@@ -154,8 +154,20 @@ def annotate(
     ] = None,
     again: Annotated[
         bool,
-        flag("Of runs that are annotated: replace all rows, for another geometry.", panel=HISTORY),
+        flag(
+            "Of runs that are annotated: replace all rows, for another geometry, or to add arrays.",
+            panel=HISTORY,
+        ),
     ] = False,
+    arrays: Annotated[
+        str | None,
+        option(
+            "NAME,...",
+            "Keep arrays of each frame besides its row: coefficients (Fourier-Bessel), features (of the "
+            "network). Without, what the beamline's file says.",
+            panel=HISTORY,
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         option(
@@ -203,7 +215,7 @@ def annotate(
     asked = History(
         uids=tuple(uid or ()), since=since, until=until, where=where, only=only, again=again,
         data_keys=tuple(data_key or ()), beamline=beamline, model=model, device=device, thresholds=thresholds,
-        batch_size=batch_size, workers=workers, json=json,
+        batch_size=batch_size, workers=workers, json=json, arrays=arrays,
     )  # fmt: skip
     if tiled is not None:
         if files or csv or output is not None or plot is not None:
@@ -214,7 +226,8 @@ def annotate(
         return
     if asked.is_asked:
         raise WrongCallError(
-            "--uid, --since, --until, --where, --data-key, --beamline, --only, --again and --workers need --tiled"
+            "--uid, --since, --until, --where, --data-key, --beamline, --only, --again, --arrays and --workers need "
+            "--tiled"
         )
     if not files:
         raise WrongCallError("Missing argument 'FILES...': give detector files, or --tiled URI")

@@ -56,6 +56,7 @@ class History:
     batch_size: int
     workers: int | None
     json: bool
+    arrays: str | None
 
     @property
     def is_asked(self) -> bool:
@@ -70,6 +71,7 @@ class History:
             self.data_keys,
             self.beamline,
             self.workers,
+            self.arrays,
         )
         return any(given)
 
@@ -130,6 +132,15 @@ def _statuses(asked: History) -> tuple[str, ...]:
     return tuple(choose(name.strip(), Status, "status") for name in asked.only.split(","))
 
 
+def _arrays(asked: History) -> tuple[str, ...] | None:
+    """Return the names of the arrays that are asked for; None where nothing is said of them."""
+    if asked.arrays is None:
+        return None
+    from dvfb_stream.frame_arrays import FrameArray
+
+    return tuple(choose(name.strip(), FrameArray, "array") for name in asked.arrays.split(","))
+
+
 def _beamline(asked: History) -> Beamline | None:
     from dvfb_stream.profiles.beamline_description import BEAMLINE_VARIABLE, read_beamline
 
@@ -171,6 +182,7 @@ def _settings(asked: History, description: DetectorDescription, statuses: tuple[
         thresholds=asked.thresholds,
         batch_size=asked.batch_size,
         again=statuses,
+        arrays=_arrays(asked),
     )
 
 
@@ -206,6 +218,11 @@ def _tell(done: RunWorkers, asked: History) -> None:
             f"{report.other_geometry} of the runs that were passed over are annotated with another geometry; their "
             "rows stay, unless --again replaces them"
         )
+    if report.without_arrays:
+        report_note(
+            f"{report.without_arrays} of the runs that were passed over are annotated without these arrays; --again "
+            "adds them, and replaces their rows"
+        )
     if asked.json:
         say(
             json_format.dumps(
@@ -214,6 +231,7 @@ def _tell(done: RunWorkers, asked: History) -> None:
                     "annotated": report.annotated,
                     "passed_over": report.skipped,
                     "other_geometry": report.other_geometry,
+                    "without_arrays": report.without_arrays,
                     "unfinished": report.unfinished,
                     "rows": dict(report.rows),
                     "replaced": report.replaced,
