@@ -40,7 +40,7 @@ demo: $(VENV)/stamp-demo
 
 # Two files at a time, in the order of tests/conftest.py: tests of one file share what takes long to make.
 test: $(VENV)/stamp-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 1
 
 # Before each commit: all that lint finds, and the tests that take less than a minute together.
 check: lint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import sys
@@ -110,6 +111,20 @@ def pytest_collection_modifyitems(items):
     if needs_gpu and not _has_gpu():
         for item in needs_gpu:
             item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
+
+
+def pytest_runtest_logreport(report):
+    """Say at once what failed: a run that is cut off has no summary."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        sys.stderr.write(f"\n{report.nodeid} failed ({report.when}, after {report.duration:.0f} s)\n")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node):
+    """Watch on where a test failed: pytest does no longer, and what failed may wait while it is cleaned up."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        seconds = float(node.config.getini("faulthandler_timeout"))
+        faulthandler.dump_traceback_later(seconds, file=sys.__stderr__, exit=True)
 
 
 def _has_gpu():
