@@ -227,7 +227,7 @@ def test_every_label_is_met_on_real_beamlines_and_frames_are_well_formed():
 
 def test_labels_of_whole_frames_exclude_each_other_where_they_must():
     found = Simulator(12, settings=SimulationSettings.real_beamlines(frames_per_experiment=2)).all_labels(
-        0, 1500
+        0, 500
     )
     shown = dict(zip(ALL_LABELS, found.numpy().T, strict=True))
     for label in (*LABELS, "grazing", "weak"):
