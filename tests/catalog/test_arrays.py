@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from dvfb_stream.catalog import read_annotations
 from dvfb_stream.catalog.arrays import read_array
 from dvfb_stream.catalog.place import find_place
-from dvfb_stream.catalog.store import AnnotationStore, Stored
+from dvfb_stream.catalog.store import AnnotationStore
 from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
+from dvfb_stream.catalog.stored_runs import Stored
 from dvfb_stream.errors import SettingsError
 
 from .test_store import Cut, Run

@@ -1,4 +1,7 @@
-"""Several writers of one run, and writers that are killed: an ordinary client reads each frame once, in order."""
+"""Several writers of one run, and writers that are killed: an ordinary client reads each frame once, in order.
+
+The runs have arrays, which those writers share, too.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tiled.client import from_uri
 
+from dvfb_stream.catalog.arrays import read_array
 from dvfb_stream.catalog.newest import superseded_by
 from dvfb_stream.catalog.place import CATALOG_SPECS, find_place
 
 from . import writing_process
+from .test_arrays import expected, with_arrays
+from .test_store import Run
 from .tiled_process import KEY, on_postgresql, on_sqlite, postgresql
 
 FRAMES, BATCH = 24, 8
@@ -62,7 +69,7 @@ def write(nursery, raw, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
 
     def order(documents: list[Any], **how: Any) -> list[dict[str, Any]]:
         path = tmp_path / "documents.json"
-        path.write_text(json.dumps(documents))
+        path.write_text(json.dumps(documents, default=np.ndarray.tolist))
         uri = raw.uri.removesuffix("/raw")
         nursery.stdin.write(json.dumps({"uri": uri, "documents": str(path), "batch": BATCH, **how}) + "\n")
         nursery.stdin.flush()
@@ -71,15 +78,29 @@ def write(nursery, raw, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
     return order
 
 
+@pytest.fixture
+def documents_of(analysis_documents) -> Callable[..., list[Any]]:
+    """Compose an analysis run with an array of each frame."""
+
+    def compose(raw_uid: str) -> list[Any]:
+        documents = analysis_documents(*[0.9] * FRAMES, raw_uid=raw_uid)
+        with_arrays(Run(documents), "features")
+        return documents
+
+    return compose
+
+
 def frames(raw: Any, uid: str) -> list[int]:
     run = find_place(raw)[uid]
     assert run.metadata["stop"]["summary"]["frames"] == FRAMES
+    array = read_array(raw, uid, "features")[1]
+    np.testing.assert_array_equal(array, expected("features", *range(FRAMES)))
     return run["annotations"]["frame"].read().tolist()
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-def test_writers_of_one_run_at_once_store_each_frame_once(raw, write, analysis_documents, processes):
-    documents = analysis_documents(*[0.9] * FRAMES, raw_uid=f"{processes} at once")
+def test_writers_of_one_run_at_once_store_each_frame_once(raw, write, documents_of, processes):
+    documents = documents_of(f"{processes} at once")
     answers = write(documents, processes=processes, shuffle=True)
     assert [answer["ended"] for answer in answers] == [0] * processes, answers
     assert frames(raw, documents[0][1]["uid"]) == list(range(FRAMES))
@@ -87,13 +108,13 @@ def test_writers_of_one_run_at_once_store_each_frame_once(raw, write, analysis_d
     assert len(leases) == 0, "leases are left behind"
 
 
-def test_a_writer_killed_at_any_request_loses_no_row_and_repeats_none(raw, write, analysis_documents):
-    documents = analysis_documents(*[0.9] * FRAMES, raw_uid="whole")
+def test_a_writer_killed_at_any_request_loses_no_row_and_repeats_none(raw, write, documents_of):
+    documents = documents_of("whole")
     (answer,) = write(documents)
     assert answer["ended"] == 0, answer
     points = [(number, kill) for number in range(1, int(answer["said"]) + 1) for kill in ("before", "after")]
     for number, kill in random.Random(0).sample(points, KILLS):
-        documents = analysis_documents(*[0.9] * FRAMES, raw_uid=f"killed {kill} request {number}")
+        documents = documents_of(f"killed {kill} request {number}")
         (killed,) = write(documents, kill_at=number, kill=kill)
         assert killed["ended"] == -signal.SIGKILL, killed
         (again,) = write(documents)
