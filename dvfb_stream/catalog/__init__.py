@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dvfb_stream.catalog.connection import connect
     from dvfb_stream.catalog.corrections.correcting import correct, undo
     from dvfb_stream.catalog.corrections.correction import corrected_labels
+    from dvfb_stream.catalog.corrections.export import export_labels
     from dvfb_stream.catalog.corrections.reading import corrections_of
     from dvfb_stream.catalog.search import find_doubtful_runs, find_runs, read_annotations
     from dvfb_stream.catalog.server import embedded_server
@@ -22,6 +23,7 @@ __all__ = [
     "corrected_labels",
     "corrections_of",
     "embedded_server",
+    "export_labels",
     "find_doubtful_runs",
     "find_runs",
     "read_annotations",

@@ -60,17 +60,30 @@ def raw_uid_of(client: Any, run: str | int) -> str:
         return _by_part_of_uid(runs, run)
 
 
+def raw_container(client: Any) -> Container:
+    """Return a plain client of the container of raw runs; of a place of analysis runs, of the one beside it.
+
+    Raises
+    ------
+    SettingsError
+        When there is none beside it.
+    Exception
+        What Tiled's client raises.
+    """
+    if PLACE_SPEC not in {spec.name for spec in client.specs}:
+        return plain(client)
+    key = client.path_parts[-1].removesuffix(_SUFFIX)
+    beside = plain(client.parent).get(key)
+    if beside is None:
+        raise SettingsError(
+            f"no container {key!r} of raw runs lies beside {client.uri}; give that of the raw runs"
+        )
+    return plain(beside)
+
+
 def _raw_runs(client: Any) -> Container:
-    runs = plain(client)
-    if PLACE_SPEC in {spec.name for spec in client.specs}:
-        key = client.path_parts[-1].removesuffix(_SUFFIX)
-        beside = plain(client.parent).get(key)
-        if beside is None:
-            raise SettingsError(
-                f"no container {key!r} of raw runs lies beside {client.uri}; give that of the raw runs"
-            )
-        runs = plain(beside)
-    return runs.search(KeyPresent("start.uid")).search(KeyPresent("start.analysis.kind", exists=False))
+    is_raw = KeyPresent("start.analysis.kind", exists=False)
+    return raw_container(client).search(KeyPresent("start.uid")).search(is_raw)
 
 
 def _by_number(runs: Container, number: int) -> str:

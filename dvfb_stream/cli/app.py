@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -12,6 +13,8 @@ from typer.core import TyperCommand, TyperGroup
 from dvfb_stream import __version__
 from dvfb_stream.cli.annotate.command import annotate
 from dvfb_stream.cli.catalog import COMMANDS as CATALOG_COMMANDS
+from dvfb_stream.cli.correct.command import correct
+from dvfb_stream.cli.correct.corrections import COMMANDS as CORRECTIONS_COMMANDS
 from dvfb_stream.cli.daemon import daemon
 from dvfb_stream.cli.demo.command import demo
 from dvfb_stream.cli.measure.commands import evaluate, invariance, novelty, rank, reproduce, results, tables
@@ -32,6 +35,7 @@ from dvfb_stream.cli.train.train import train
 COMMANDS = (
     annotate,
     search,
+    correct,
     demo,
     daemon,
     profile,
@@ -51,6 +55,9 @@ COMMANDS = (
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
+_NEGATIVE = re.compile(r"-[0-9]+")
+
+
 class _PlainHelp:
     """Help shows what a value means; neither ``<bool>`` beside a flag, which has none, nor ``<str>`` by a name."""
 
@@ -65,7 +72,23 @@ class _PlainHelp:
 
 
 class _Command(_PlainHelp, TyperCommand):
-    pass
+    def parse_args(self, context: Any, args: list[str]) -> list[str]:
+        # -1 is the last run, and no option; but whoever mistypes an option is to read which.
+        if any(_NEGATIVE.fullmatch(arg) for arg in args):
+            if self._mistyped(args):
+                args = [arg for arg in args if not _NEGATIVE.fullmatch(arg)]
+            else:
+                context.ignore_unknown_options = True
+        return super().parse_args(context, args)
+
+    def _mistyped(self, args: list[str]) -> bool:
+        known = {name: param for param in self.params for name in (*param.opts, *param.secondary_opts)}
+        with_value = {name for name, param in known.items() if not getattr(param, "is_flag", False)}
+        return any(
+            arg.startswith("--") and arg.partition("=")[0] not in {*known, "--", "--help"}
+            for before, arg in zip(["", *args], args, strict=False)
+            if before not in with_value
+        )
 
 
 class _Group(_PlainHelp, TyperGroup):
@@ -97,6 +120,11 @@ spool = typer.Typer(
 )
 app.add_typer(spool, name="spool")
 _add(spool, SPOOL_COMMANDS)
+corrections = typer.Typer(
+    cls=_Group, help="What people said of frames: list it, load it from a table, take it back, export it."
+)
+app.add_typer(corrections, name="corrections")
+_add(corrections, CORRECTIONS_COMMANDS)
 catalog = typer.Typer(cls=_Group, help="Put in order where runs lie in Tiled.")
 app.add_typer(catalog, name="catalog")
 _add(catalog, CATALOG_COMMANDS)
@@ -113,6 +141,12 @@ def _models(context: typer.Context, *, json: Json = False) -> None:
 
 @spool.callback(invoke_without_command=True)
 def _spool(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        say(context.get_help())
+
+
+@corrections.callback(invoke_without_command=True)
+def _corrections(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         say(context.get_help())
 

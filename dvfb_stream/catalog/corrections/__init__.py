@@ -16,13 +16,16 @@ if TYPE_CHECKING:
         corrected_labels,
         stated_labels,
     )
+    from dvfb_stream.catalog.corrections.export import Exported, Others, export_labels
     from dvfb_stream.catalog.corrections.reading import corrections_of, read_corrections
     from dvfb_stream.catalog.corrections.wanted import CorrectionsRefusedError, WantedCorrection
 
 __all__ = [
     "Correction",
     "CorrectionsRefusedError",
+    "Exported",
     "ModelRow",
+    "Others",
     "Undo",
     "WantedCorrection",
     "by_frame",
@@ -30,6 +33,7 @@ __all__ = [
     "correct_many",
     "corrected_labels",
     "corrections_of",
+    "export_labels",
     "read_corrections",
     "stated_labels",
     "undo",

@@ -21,6 +21,7 @@ from tiled.utils import APACHE_ARROW_FILE_MIME_TYPE
 from dvfb_stream.catalog.corrections.correction import ModelRow
 from dvfb_stream.catalog.corrections.corrections_place import ANNOTATIONS, path_beside, path_of
 from dvfb_stream.catalog.corrections.pages import address_of, nodes_in
+from dvfb_stream.catalog.newest import SUPERSEDED_BY
 from dvfb_stream.catalog.place import KIND, STREAM, TABLE
 from dvfb_stream.errors import SettingsError
 
@@ -31,7 +32,8 @@ _SHORTEST_SHA = 6
 
 _SELECTED = (
     "{parent: start.analysis.parent, stream: start.analysis.stream, data_key: start.analysis.data_key, "
-    "model: start.analysis.model, labels: start.analysis.labels}"
+    "model: start.analysis.model, labels: start.analysis.labels, "
+    f"superseded_by: start.analysis.{SUPERSEDED_BY}, stop: stop.uid, raw: start.analysis.raw}}"
 )
 
 
@@ -52,6 +54,12 @@ class Analysis:
     """That the model knows."""
     access_tags: tuple[str, ...]
     """Of those who may see it; empty where nothing says."""
+    is_newest: bool
+    """Whether no other of the same frames supersedes it."""
+    is_finished: bool
+    """Whether it has its stop."""
+    raw: Mapping[str, Any]
+    """What was copied from the raw start: `sample_name`, `beamline_id` and so on."""
 
     def __str__(self) -> str:
         return f"{self.stream}/{self.data_key} by {self.model} ({self.model_sha256[:_SHORTEST_SHA]})"
@@ -113,6 +121,9 @@ def _analysis(node: Mapping[str, Any]) -> Analysis:
         model_sha256=said["model"]["sha256"],
         labels=tuple(said["labels"] or ()),
         access_tags=tuple(attributes.get("access_tags") or ()),
+        is_newest=said["superseded_by"] is None,
+        is_finished=said["stop"] is not None,
+        raw=said["raw"] or {},
     )
 
 
@@ -149,7 +160,8 @@ def chosen(
         raise SettingsError(
             f"run {raw_uid} has frames of several detectors: {there}; say which by data_key, and stream"
         )
-    return left[-1]
+    # Of one that is being written, the frame may be missing yet.
+    return max(left, key=lambda one: (one.is_newest and one.is_finished, one.is_newest, left.index(one)))
 
 
 def _is_by(analysis: Analysis, model: str | None) -> bool:
@@ -171,12 +183,28 @@ def rows_of_frames(context: Any, analysis: Analysis, frames: Collection[int]) ->
     Exception
         What Tiled's client raises.
     """
-    table = _table(context, analysis)
+    table = _table(context, analysis, ["status", "labels", "doubtful", *analysis.labels])
     known = np.asarray(table["frame"].to_numpy(), np.int64)
     wanted = table.filter(
         pyarrow.compute.is_in(table["frame"], pyarrow.array(sorted(frames), pyarrow.int64()))
     )
     return FoundRows(dict(_rows(analysis, wanted)), _said_of(known))
+
+
+def centres_of_frames(context: Any, analysis: Analysis) -> dict[int, tuple[float, float]]:
+    """Return the direct beam (x, y) in pixels with which frames were annotated, of those of which it is known.
+
+    Raises
+    ------
+    Exception
+        What Tiled's client raises.
+    """
+    table = _table(context, analysis, ["center_x", "center_y"])
+    if "center_x" not in table.column_names:
+        return {}
+    columns = (table[name].to_pylist() for name in ("frame", "center_x", "center_y"))
+    known = (value for value in zip(*columns, strict=True) if None not in value)
+    return {frame: (x, y) for frame, x, y in known if math.isfinite(x) and math.isfinite(y)}
 
 
 def _rows(analysis: Analysis, table: pyarrow.Table) -> Iterator[tuple[int, ModelRow]]:
@@ -197,11 +225,10 @@ def _rows(analysis: Analysis, table: pyarrow.Table) -> Iterator[tuple[int, Model
         )
 
 
-def _table(context: Any, analysis: Analysis) -> pyarrow.Table:
+def _table(context: Any, analysis: Analysis, columns: Sequence[str]) -> pyarrow.Table:
     address = address_of(context, "table/full", (*analysis.path, STREAM, TABLE))
-    columns = ["frame", "status", "labels", "doubtful", *analysis.labels]
     try:
-        return _read(context, address, {"column": columns})
+        return _read(context, address, {"column": ["frame", *columns]})
     except httpx.HTTPStatusError as error:
         if error.response.status_code == HTTPStatus.NOT_FOUND:
             return pyarrow.table({"frame": pyarrow.array([], pyarrow.int64())})

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tiled.client import from_uri
 
+from dvfb_stream.catalog.newest import supersede
 from dvfb_stream.catalog.place import CATALOG_SPECS, place_of
 from dvfb_stream.catalog.run_table import RunDocuments, RunTable
 
@@ -36,6 +37,7 @@ def annotate(analysis_documents) -> Annotate:
         table = RunTable(runs, RunDocuments.checked(start, descriptor))
         table.append(events)
         table.run.update_metadata({"stop": stop}, drop_revision=True)
+        supersede(runs, start)
         return start["uid"]
 
     return store

@@ -1,0 +1,54 @@
+"""What the commands about corrections have in common: which catalog, by whom, and why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+from dvfb_stream.cli.opened_catalog import opened_catalog
+from dvfb_stream.cli.options import option
+from dvfb_stream.cli.terminal import WrongCallError, quiet_libraries
+
+Tiled = Annotated[
+    str,
+    option(
+        "URI",
+        "The container of the raw runs, for example http://localhost:8000/api/v1/metadata/raw, or a folder that the "
+        "demo or the profile has filled.",
+        "--tiled",
+    ),
+]
+By = Annotated[
+    str | None,
+    option(
+        "NAME", "Who says so; without it, the name you are logged in by: say it where many share a login."
+    ),
+]
+Note = Annotated[str, option("TEXT", "Why.")]
+
+
+def try_few_times() -> None:
+    """Have Tiled's client say sooner than after ten tries that nobody answers; to be called before its import."""
+    os.environ.setdefault("TILED_RETRY_ATTEMPTS", "3")
+
+
+@contextmanager
+def opened(catalog: str) -> Iterator[Any]:
+    """Give a client of the catalog.
+
+    Raises
+    ------
+    WrongCallError
+        When a key is in its address.
+    DvfbError
+        When it cannot be opened.
+    """
+    if "api_key=" in catalog:
+        raise WrongCallError(
+            "others can read a command line: put the key into TILED_API_KEY, not into --tiled"
+        )
+    try_few_times()
+    with quiet_libraries(), opened_catalog(catalog) as client:
+        yield client
