@@ -35,7 +35,7 @@ from benchmarks.as_read import as_read, is_whole
 from benchmarks.command import run
 from benchmarks.live.documents import inline_run
 from benchmarks.outages import PATIENCE, SHAPE, annotator, raw, until
-from benchmarks.tiled_server import TiledServer, serving
+from benchmarks.tiled_server import TABLES, TiledServer, serving
 from dvfb_stream.catalog import TiledSink
 from dvfb_stream.catalog.later import LaterCatalog
 from dvfb_stream.catalog.spool import Pace
@@ -180,7 +180,7 @@ def frames_of(client: Any, uid: str) -> Sequence[int]:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Write and kill until there were so many kills."""
     found: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder, serving() as server:
+    with tempfile.TemporaryDirectory() as folder, serving(tables=options.tables) as server:
         runs = Runs(server, Path(folder), options.seed)
         # Each number of writers meets each kind of outage: 3 and 4 have no common divisor.
         for writers, outage in zip(itertools.cycle((1, 2, 3)), itertools.cycle(OUTAGES), strict=False):
@@ -200,6 +200,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "kills": runs.kills,
         "runs": len(found),
         "frames_a_run": FRAMES,
+        "tables": options.tables,
+        "server_ended_by_itself": server.ended_by_itself,
         "load_average": os.getloadavg(),
         **totals,
         "each": found,
@@ -207,4 +209,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run("kills", __doc__, measure, kills=(50, "at least so many"), seed=(19, "of what is left to chance"))
+    run(
+        "kills",
+        __doc__,
+        measure,
+        kills=(50, "at least so many"),
+        seed=(19, "of what is left to chance"),
+        tables=TABLES,
+    )

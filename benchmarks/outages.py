@@ -10,8 +10,8 @@ client.
   server, one goes on before, during and after, one stops without a server.
 - *hangs*: SIGSTOP for 40 s, longer than Tiled's client waits. *slow*: halted nine tenths of each second, for 30 s.
 - *requests*: every third request ends so, for as long as the scan lasts: before the server or behind it.
-- *disk*: of the server, full for 20 s; of the spool, full while the server is away. Both on small file systems in
-  memory, which takes root.
+- *disk*: of the server, full for 20 s; of the spool, full from when the server goes away until all that fitted is
+  delivered. Both on small file systems in memory, which takes root.
 - *keys*: on a server with users; a key that may only read, and one that is revoked in the middle.
 
 Of each scan: `as_read`; times of the RunEngine's call per frame while the server is there, and while it is not;
@@ -349,25 +349,27 @@ def fill(path: Path) -> None:
 
 
 def spool_disk_full(seconds: float) -> dict[str, Any]:
-    """The disk of the spool is full while the server is away; then the scan is given again."""
+    """The disk of the spool is full from when the server goes away until all is delivered; then it is given again."""
     away = threading.Event()
-    with small_disk(320) as disk, serving() as server:
-        client = raw(server)
-        sink = TiledSink(client, spool=disk)
+    with small_disk(24 << 10) as disk, serving() as server:
+        client, ballast = raw(server), disk / "ballast"
+        sink = TiledSink(client, spool=disk / "spool")
         scan = Scan(sink, BEFORE + seconds, away)
         scan.start()
         time.sleep(BEFORE)
         away.set()
         server.kill()
-        time.sleep(seconds / 2)
+        for _ in range(4):
+            fill(ballast)
+            time.sleep(seconds / 4)
         scan.look()
         scan.join()
-        scan.look()
         server.start()
         away.clear()
         until(lambda: not sink.stats().spooled_rows)
         first = scan.ended(client, patience=10.0)
-        again = Scan(TiledSink(client, spool=disk), 0.0, away)
+        ballast.unlink()
+        again = Scan(TiledSink(client, spool=disk / "spool"), 0.0, away)
         again.frames, again.documents, again.uid = scan.frames, scan.documents, scan.uid
         again.start()
         second = again.ended(client)

@@ -1,4 +1,8 @@
-"""A real ``tiled serve`` of its own, in a process that can be killed, halted and looked at."""
+"""A real ``tiled serve`` of its own, in a process that can be killed, halted and looked at.
+
+One that ends by itself is started again, as a beamline's would be, and that is counted: on DuckDB Tiled 0.2.20 gives
+all requests one connection, and two at a time may end the process.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +14,27 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 SECONDS_TO_START = 300.0
+TABLES: dict[str, Any] = {
+    "choices": ("postgresql", "duckdb"),
+    "default": "postgresql",
+    "help": "where Tiled keeps tables",
+}
+"""Option of a benchmark's command."""
 PASSWORD = "secret"
 
 
 class TiledServer:
-    """A catalog on SQLite and DuckDB. Started again, it has its port and its data.
+    """A catalog on SQLite, with tables in DuckDB or PostgreSQL. Started again, it has its port and its data.
 
     Parameters
     ----------
@@ -34,11 +45,24 @@ class TiledServer:
         there is one key, `key`.
     readable
         Folders with files that it may serve besides. Not with users.
+    tables
+        Address of the database for tables; None: a file of DuckDB.
     """
 
-    def __init__(self, folder: Path, *, with_users: bool = False, readable: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        with_users: bool = False,
+        readable: Sequence[Path] = (),
+        tables: str | None = None,
+    ) -> None:
         self._folder = folder
         self._readable = readable
+        self._tables = tables or f"duckdb:///{folder / 'tables.duckdb'}"
+        self._changing = threading.RLock()
+        self.ended_by_itself = 0
+        """How often, until now."""
         self._with_users = with_users
         self.key = secrets.token_hex(16)
         self.port = free_port()
@@ -52,7 +76,11 @@ class TiledServer:
 
     def start(self) -> None:
         """Start, and wait until it answers."""
-        tables, data = f"duckdb:///{self._folder / 'tables.duckdb'}", str(self._folder / "data")
+        with self._changing:
+            self._start()
+
+    def _start(self) -> None:
+        tables, data = self._tables, str(self._folder / "data")
         catalog = f"sqlite:///{self._folder / 'catalog.db'}"
         if self._with_users:
             stored = {"uri": catalog, "writable_storage": [data, tables], "init_if_not_exists": True}
@@ -94,10 +122,19 @@ class TiledServer:
 
     def kill(self) -> None:
         """End it at once."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        with self._changing:
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+                self._process = None
+
+    def watch(self, over: threading.Event) -> None:
+        """Start it again whenever it has ended by itself, until `over`."""
+        while not over.wait(0.2):
+            with self._changing:
+                if self._process is not None and self._process.poll() is not None:
+                    self.ended_by_itself += 1
+                    self._start()
 
     def halt(self) -> None:
         """Have it hang: connections are taken, nothing is answered."""
@@ -143,15 +180,32 @@ class TiledServer:
 
 @contextmanager
 def serving(
-    folder: Path | None = None, *, with_users: bool = False, readable: Sequence[Path] = ()
+    folder: Path | None = None,
+    *,
+    with_users: bool = False,
+    readable: Sequence[Path] = (),
+    tables: str = "duckdb",
 ) -> Iterator[TiledServer]:
-    """Serve a new catalog in a folder, a temporary one by default; the rest is as for `TiledServer`."""
-    with tempfile.TemporaryDirectory() as temporary:
-        server = TiledServer(folder or Path(temporary), with_users=with_users, readable=readable)
+    """Serve a new catalog in a folder, a temporary one by default.
+
+    The rest is as for `TiledServer`, but for `tables`: ``duckdb``, or ``postgresql``, a server of which is started.
+    """
+    over = threading.Event()
+    with ExitStack() as stack:
+        folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        address = None
+        if tables == "postgresql":
+            from tests.catalog.tiled_process import postgresql
+
+            address = f"postgresql://{stack.enter_context(postgresql())}/postgres"
+        server = TiledServer(folder, with_users=with_users, readable=readable, tables=address)
+        watching = threading.Thread(target=server.watch, args=(over,), daemon=True)
         try:
             server.start()
+            watching.start()
             yield server
         finally:
+            over.set()
             server.kill()
 
 

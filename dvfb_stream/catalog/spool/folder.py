@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
 from dvfb_stream.catalog.cache_folder import folder_name
-from dvfb_stream.catalog.spool.spool_file import SUFFIX, SpoolFile, SpoolFileError
+from dvfb_stream.catalog.spool.spool_file import RESERVE_SUFFIX, SUFFIX, SpoolFile, SpoolFileError
 from dvfb_stream.errors import SettingsError
 
 logger = logging.getLogger(__name__)
@@ -49,8 +49,9 @@ class OwnedFile:
             self.file.close()
         if remove:
             # The lock last: whoever gets hold of it sees that there is nothing to take over.
-            for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm"), _lock_of(path)):
-                name.unlink(missing_ok=True)
+            for suffix in ("", "-wal", "-shm", RESERVE_SUFFIX):
+                Path(f"{path}{suffix}").unlink(missing_ok=True)
+            _lock_of(path).unlink(missing_ok=True)
         self.lock.release()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ FORMAT = 1
 """Of the tables below, in SQLite's ``user_version``; a file of another one is left alone."""
 
 SUFFIX = ".sqlite"
+RESERVE_SUFFIX = "-reserve"
+"""Behind the name of a file, of the one beside it that keeps room for taking rows out."""
 
 _PAGE_BYTES = 4096
 
@@ -26,6 +28,10 @@ _SECONDS_FOR_OTHERS = 5.0
 
 _JOURNAL_BYTES = 4 << 20
 """To which SQLite cuts its journal once it is copied: a thousand pages, at which it copies it."""
+
+_RESERVE_BYTES = 2 * _JOURNAL_BYTES
+"""What the journal takes at most, and the file, into which it is copied. Without it nothing could be taken out of a
+file on a disk that is full, and rows would be delivered for ever."""
 
 _TABLES = """
 CREATE TABLE catalog (address TEXT NOT NULL);
@@ -74,6 +80,8 @@ class SpooledRun:
 class SpoolFile:
     """Documents in an SQLite file. Every call is one transaction: whatever happens, it is there whole or not at all.
 
+    What is stored can be taken out while the disk is full, too: a file beside this one keeps 8 MB of room for that.
+
     A call that has returned survives the end of the process, however it ends: SQLite's journal is in the system's
     hands. It survives a power failure once `sync` has returned. In each call that would take a turn of the disk: 80
     rows a second instead of 1,300 on an ordinary one. For one thread at a time.
@@ -83,7 +91,7 @@ class SpoolFile:
     path
         Made where there is none.
     max_bytes
-        How large it may grow, the journal (8 MB) besides.
+        How large it may grow, the journal (8 MB) and the room that is kept (8 MB) besides.
     address
         Of the catalog, without a key; None: the file must be there already.
 
@@ -95,6 +103,7 @@ class SpoolFile:
 
     def __init__(self, path: Path, *, max_bytes: int | None = None, address: str | None = "") -> None:
         self.path = path
+        self._reserve = Path(f"{path}{RESERVE_SUFFIX}")
         try:
             self._connection = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=_SECONDS_FOR_OTHERS
@@ -107,6 +116,8 @@ class SpoolFile:
         except sqlite3.Error as error:
             raise SpoolFileError(f"the spool's file {path} cannot be used: {error}") from error
         self._version = self._version_now()
+        if address is not None:
+            self._keep_reserve()
 
     def _prepare(self, max_bytes: int | None, address: str | None) -> None:
         do = self._connection.execute
@@ -175,16 +186,14 @@ class SpoolFile:
 
     def remove_rows(self, run: int, frames: Iterable[int]) -> None:
         """Forget rows: they are stored."""
-        with self._transaction():
-            self._connection.executemany(
-                "DELETE FROM rows WHERE run = ? AND frame = ?", [(run, frame) for frame in frames]
-            )
+        places = [(run, frame) for frame in frames]
+        self._take_out({"DELETE FROM rows WHERE run = ? AND frame = ?": places})
 
     def remove_run(self, run: int) -> None:
         """Forget a run and what is left of its rows."""
-        with self._transaction():
-            self._connection.execute("DELETE FROM rows WHERE run = ?", (run,))
-            self._connection.execute("DELETE FROM runs WHERE number = ?", (run,))
+        self._take_out(
+            {"DELETE FROM rows WHERE run = ?": [(run,)], "DELETE FROM runs WHERE number = ?": [(run,)]}
+        )
 
     def quarantine(self, run: int, reason: str | None) -> None:
         """Set a run aside with a reason; None: let it be delivered again."""
@@ -228,6 +237,7 @@ class SpoolFile:
         """Give the room of what has left back to the file system; quick where nothing is left."""
         if self._connection.execute("PRAGMA freelist_count").fetchone()[0] * _PAGE_BYTES > _JOURNAL_BYTES:
             self._connection.execute("VACUUM")
+        self._keep_reserve()
 
     def n_bytes(self) -> int:
         """Return how large the documents in the file are, with all that SQLite needs for them."""
@@ -243,6 +253,29 @@ class SpoolFile:
 
     def _version_now(self) -> int:
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def _take_out(self, places: Mapping[str, Sequence[tuple[int, ...]]]) -> None:
+        """Delete by statements, with the reserve where there is no other room."""
+        try:
+            self._delete(places)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL or not self._reserve.exists():
+                raise
+            self._reserve.unlink()
+            self._delete(places)
+
+    def _delete(self, places: Mapping[str, Sequence[tuple[int, ...]]]) -> None:
+        with self._transaction():
+            for statement, of_it in places.items():
+                self._connection.executemany(statement, of_it)
+
+    def _keep_reserve(self) -> None:
+        """Have room for the journal, where there is so much."""
+        try:
+            with self._reserve.open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
+        except (OSError, AttributeError):  # a full disk, or a system that has no such call
+            self._reserve.unlink(missing_ok=True)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

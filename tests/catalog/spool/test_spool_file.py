@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from dvfb_stream.catalog.spool import Spool
 from dvfb_stream.catalog.spool.encoding import encode
 from dvfb_stream.catalog.spool.folder import folder_for, is_in_use, left_files, new_file, spools_folder
-from dvfb_stream.catalog.spool.spool_file import SpoolFile, SpoolFileError
+from dvfb_stream.catalog.spool.spool_file import RESERVE_SUFFIX, SpoolFile, SpoolFileError
 
-from .conftest import event
+from .conftest import PATIENCE, QUICK, documents, event, unavailable
 
 
 @pytest.fixture
@@ -195,3 +198,38 @@ def test_a_disk_that_is_full_loses_rows_and_nothing_else(tmp_path):
     )
     assert ended.stdout == "done\n", ended.stderr
     assert "no room" in ended.stderr
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a file system of 24 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a file system cannot be mounted; it takes root")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_what_is_stored_leaves_the_spool_while_the_disk_is_full(small_disk, store):
+    store.fault = lambda kind, uid: unavailable()
+    with Spool(store, small_disk / "spool", pace=QUICK) as spool:
+        for name, doc in documents("a", 1000, size=2000)[:-1]:
+            spool(name, doc)
+        with (small_disk / "others").open("ab", buffering=0) as others, suppress(OSError):
+            while others.write(b"x" * 4096):
+                pass
+        assert spool.stats().lost_rows == 0
+        store.fault = lambda kind, uid: None
+        assert spool.wait(PATIENCE)
+        assert spool.stats().spooled_rows == 0
+        assert len(store.rows["a"]) == 1000
+
+
+def test_nothing_of_a_file_stays_when_it_is_removed(tmp_path):
+    owned = new_file(tmp_path, max_bytes=1 << 20, address="")
+    fill(owned.file, "a", range(3))
+    assert Path(f"{owned.file.path}{RESERVE_SUFFIX}").stat().st_size == 8 << 20
+    owned.close(remove=True)
+    assert not list(tmp_path.iterdir())
