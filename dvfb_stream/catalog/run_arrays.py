@@ -6,7 +6,6 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +28,8 @@ _KEPT = "arrays"
 
 CHUNK = 64
 """Frames in a file: those of a full call of the spool. Of the largest array, the coefficients, that is 225 kB, which
-a call of one row writes anew. An array has that many elements at least: Tiled makes the first chunk whole."""
+a call of one row writes anew. Arrays grow by whole chunks: Tiled makes the first one whole, and keeps each length
+that an array ever had, with a list of its chunks."""
 
 _BYTES_A_REQUEST = 4 << 20
 
@@ -116,8 +116,7 @@ class RunArrays:
             )
         values = {name: self._values(events, frames.tolist(), name) for name in self._keys}
         for name, array in self._open().items():
-            for part in _consecutive(frames):
-                array.put(int(frames[part.start]), values[name][part], confirm)
+            array.put(frames, values[name], confirm)
 
     def _values(
         self, events: Mapping[int, Mapping[str, Any]], frames: Sequence[int], name: str
@@ -209,23 +208,32 @@ class _FrameAddressed:
     length: int
     """Elements that are there, of frames from 0 on."""
 
-    def put(self, first: int, values: NDArray[Any], confirm: Callable[[], None]) -> None:
-        """Write elements from `first` on, and NaN between those that are there and them; read all of it back."""
-        start = min(first, self.length)
-        stop = max(first + len(values), 0 if self.length else CHUNK)
-        step = max(1, _BYTES_A_REQUEST // values[0].nbytes)
-        for begin in range(start, stop, step):
-            end = min(begin + step, stop)
-            block = np.full((end - begin, *self.key.shape), np.nan, self.key.dtype)
-            low, high = max(begin, first), min(end, first + len(values))
-            if low < high:
-                block[low - begin : high - begin] = values[low - first : high - first]
-            confirm()
-            self._patch(begin, block)
-            if not np.array_equal(elements_of(self.node, self.key, begin, end), block, equal_nan=True):
-                raise StoreUnavailableError(
-                    f"elements {begin} to {end - 1} of {self.node.uri} were not there when they were read back"
-                )
+    def put(self, frames: NDArray[np.int64], values: NDArray[Any], confirm: Callable[[], None]) -> None:
+        """Write the elements of ascending frames, NaN where nothing was between and behind them; read it back."""
+        most = max(CHUNK, _BYTES_A_REQUEST // values[0].nbytes // CHUNK * CHUNK)
+        for part in _near(frames, most):
+            begin, end = int(frames[part][0]), int(frames[part][-1]) + 1
+            for first in range(self.length, begin - begin % CHUNK, most):
+                self._write(first, self._nothing(min(most, begin - begin % CHUNK - first)), confirm)
+            start = min(begin, self.length)
+            block = self._nothing((end if end <= self.length else -(-end // CHUNK) * CHUNK) - start)
+            there = min(end, self.length)
+            if there - begin > np.count_nonzero(frames[part] < there):
+                block[begin - start : there - start] = elements_of(self.node, self.key, begin, there)
+            block[frames[part] - start] = values[part]
+            self._write(start, block, confirm)
+
+    def _nothing(self, elements: int) -> NDArray[Any]:
+        return np.full((elements, *self.key.shape), np.nan, self.key.dtype)
+
+    def _write(self, begin: int, block: NDArray[Any], confirm: Callable[[], None]) -> None:
+        confirm()
+        self._patch(begin, block)
+        end = begin + len(block)
+        if not np.array_equal(elements_of(self.node, self.key, begin, end), block, equal_nan=True):
+            raise StoreUnavailableError(
+                f"elements {begin} to {end - 1} of {self.node.uri} were not there when they were read back"
+            )
 
     def _patch(self, begin: int, block: NDArray[Any]) -> None:
         # Not by the client's own method, which tries again for most of a minute, and makes ValueErrors of answers.
@@ -260,7 +268,11 @@ def elements_of(node: Any, key: ArrayKey, begin: int, end: int) -> NDArray[Any]:
         raise StoreUnavailableError(f"elements of {node.uri} could not be read back ({error})") from error
 
 
-def _consecutive(frames: NDArray[np.int64]) -> Iterator[slice]:
-    """Give the parts of ascending frames in which they follow one another."""
-    edges = [0, *(np.flatnonzero(np.diff(frames) != 1) + 1).tolist(), len(frames)]
-    return (slice(start, stop) for start, stop in pairwise(edges))
+def _near(frames: NDArray[np.int64], most: int) -> Iterator[slice]:
+    """Give the parts of ascending frames that one request writes: near one another, and not more than `most`."""
+    start = 0
+    for end in range(1, len(frames) + 1):
+        is_last = end == len(frames)
+        if is_last or frames[end] - frames[end - 1] > CHUNK or frames[end] - frames[start] >= most:
+            yield slice(start, end)
+            start = end

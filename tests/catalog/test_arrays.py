@@ -121,6 +121,14 @@ def test_frames_that_came_out_of_order_leave_nan_where_nothing_came_yet(client, 
     assert_array_equal(
         read_array(client, run.uid, "features", [290, 2, 0])[1][[0, 2]], expected("features", 290, 0)
     )
+    assert len(run.stored(client)["arrays"]["features"]) == 320, "whole chunks"
+    run.write(store, *range(60, 299, 7), *range(1, 64, 2))
+    frames, array = read_array(client, run.uid, "features")
+    assert len(frames) > 70
+    assert_array_equal(array, expected("features", *frames))
+    element = run.stored(client)["arrays"]["features"].read()
+    assert_array_equal(element[frames], array)
+    assert np.isnan(np.delete(element, frames, axis=0)).all()
 
 
 def test_runs_with_arrays_are_found_by_one_query(store, run, client, analysis_documents):
