@@ -156,8 +156,8 @@ def kafka_way(_: Path) -> dict[str, Any]:
     way = Way()
     way.watch()
     from dvfb_stream.annotator import Annotator
+    from dvfb_stream.daemon.settings import DaemonSettings
     from dvfb_stream.kafka.daemon import Daemon
-    from dvfb_stream.kafka.settings import DaemonSettings
 
     topic, sink = uuid.uuid4().hex, closes(way, at=2)
     with broker() as address:

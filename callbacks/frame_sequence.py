@@ -181,17 +181,26 @@ class FrameSequence:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class NoPixels:
+    """Stands in an event in place of an image that cannot be had, where whoever made the event knows why."""
+
+    reason: str
+
+
 def images_in(value: object) -> list[NDArray[Any]]:
     """Return the images in the value of a data key: (H, W) gives one, (n, H, W) gives n; views where it is an array.
 
     Raises
     ------
     FrameError
-        When it is not an array of numbers (or nested lists of them) with two or three dimensions, has no pixels, or
-        is a picture in colours.
+        When it is `NoPixels`, is not an array of numbers (or nested lists of them) with two or three dimensions, has
+        no pixels, or is a picture in colours.
     DocumentError
         When there are more than is believed.
     """
+    if isinstance(value, NoPixels):
+        raise FrameError(value.reason)
     if not isinstance(value, np.ndarray | list | tuple):
         raise FrameError(
             f"a frame must be an array of numbers, not {type(value).__name__} {str(value)[:60]!r}"

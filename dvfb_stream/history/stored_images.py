@@ -81,7 +81,11 @@ class FilesOfImages:
 
 
 def images_of(
-    node: Any, spec: Mapping[str, Any], root_map: Mapping[str, str]
+    node: Any,
+    spec: Mapping[str, Any],
+    root_map: Mapping[str, str],
+    *,
+    before: ImagesInTiled | FilesOfImages | None = None,
 ) -> ImagesInTiled | FilesOfImages:
     """Return where the images of a data key lie.
 
@@ -93,6 +97,8 @@ def images_of(
         What the descriptor says of the data key.
     root_map
         Other places for the folders that documents name.
+    before
+        Where they were, when there were fewer: they stay there.
 
     Raises
     ------
@@ -107,7 +113,7 @@ def images_of(
     rows_each = 0 if is_stacked else max(1, described[0])
     points = shape[0] // max(1, rows_each)
     images = ImagesInTiled(node, points, rows_each)
-    if not is_external or not points:
+    if not is_external or not points or isinstance(before, ImagesInTiled):
         return images
     assets = sorted(
         (asset for asset in source.assets if asset.parameter in _FILE_PARAMETERS), key=lambda a: a.num or 0
@@ -118,7 +124,7 @@ def images_of(
     if not is_even or source.mimetype not in (HDF5, *SEQUENCES):
         return images
     files = FilesOfImages(points, uris, source.mimetype, _of_one_file(source.parameters))
-    if _are_mounted(uris, root_map) or not _can_be_read(images):
+    if before is not None or _are_mounted(uris, root_map) or not _can_be_read(images):
         return files  # whose rows say what is missing
     return images
 

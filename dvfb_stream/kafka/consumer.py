@@ -8,9 +8,9 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from dvfb_stream.daemon.settings import KAFKA_PASSWORD_VARIABLE, KafkaSettings, secret
 from dvfb_stream.errors import DvfbError, MissingExtraError
 from dvfb_stream.kafka.partition_offsets import PartitionOffsets
-from dvfb_stream.kafka.settings import KAFKA_PASSWORD_VARIABLE, KafkaSettings, secret
 
 try:
     from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dvfb_stream.callbacks import GeometryProvider, Sink
+from dvfb_stream.daemon.settings import DaemonSettings
+from dvfb_stream.daemon.sinks import StorageError
+from dvfb_stream.errors import SettingsError
 from dvfb_stream.frame_annotator import SupportsAnnotate
 from dvfb_stream.frames import Geometry
 from dvfb_stream.kafka.consumer import (
@@ -27,8 +30,6 @@ from dvfb_stream.kafka.consumer import (
     open_consumer,
 )
 from dvfb_stream.kafka.partition_pipeline import PartitionPipeline, SharedAnnotator
-from dvfb_stream.kafka.settings import DaemonSettings
-from dvfb_stream.kafka.sinks import StorageError
 from dvfb_stream.kafka.wire_format import MessageError, decode
 from dvfb_stream.metrics import Metrics
 
@@ -96,6 +97,11 @@ class Daemon:
         Geometry by data key; none: whatever looks like an image gets rows that say which geometry is missing.
     sinks_for_partition
         Returns new sinks for a partition that was assigned; called from the thread of `run`.
+
+    Raises
+    ------
+    SettingsError
+        When the configuration has no ``kafka``.
     """
 
     def __init__(
@@ -106,7 +112,10 @@ class Daemon:
         detectors: Mapping[str, Geometry | GeometryProvider],
         sinks_for_partition: Callable[[], Sequence[Sink]],
     ) -> None:
+        if settings.kafka is None:
+            raise SettingsError("the configuration has no [kafka]")
         self._settings = settings
+        self._kafka = settings.kafka
         self._annotator = SharedAnnotator(annotator)
         self._sinks_for_partition = sinks_for_partition
         self._detectors = detectors or None
@@ -135,7 +144,7 @@ class Daemon:
             When a sink failed, or the pipeline did: what was not stored was not committed, and a daemon that is
             started again takes it up there.
         """
-        kafka = self._settings.kafka
+        kafka = self._kafka
         consumer = open_consumer(kafka)
         assignment = Assignment(consumer, patience=kafka.session_timeout / 3)
         logger.info("reading %s as group %r", ", ".join(kafka.topics), kafka.group)
@@ -184,7 +193,7 @@ class Daemon:
         now = time.monotonic()
         if now >= self._next_commit:
             self._commit(consumer)
-            self._next_commit = now + self._settings.kafka.commit_interval
+            self._next_commit = now + self._kafka.commit_interval
         if now >= self._next_report:
             logger.info("%s", self.stats())
             self._next_report = now + _REPORT_SECONDS
@@ -223,7 +232,7 @@ class Daemon:
     def _read(self, partition: TopicPartition, pipeline: PartitionPipeline, record: Any) -> None:
         self._messages += 1
         try:
-            name, doc = decode(record.value, max_bytes=self._settings.kafka.max_message_bytes)
+            name, doc = decode(record.value, max_bytes=self._kafka.max_message_bytes)
         except MessageError as error:
             pipeline.skip(record.offset)
             self._refused += 1

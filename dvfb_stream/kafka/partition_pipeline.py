@@ -13,11 +13,11 @@ from typing import Any
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.callbacks import AnnotationPipeline, GeometryProvider, PipelineStats, Sink
 from dvfb_stream.callbacks.storing_sinks import StoreCounts, StoringSink
+from dvfb_stream.daemon.feed import DocumentFeed
+from dvfb_stream.daemon.settings import LimitSettings
 from dvfb_stream.frame_annotator import FrameAnnotator, StageReport, SupportsAnnotate, as_frame_annotator
 from dvfb_stream.frames import Frame, Geometry
-from dvfb_stream.kafka.feed import DocumentFeed
 from dvfb_stream.kafka.partition_offsets import PartitionOffsets
-from dvfb_stream.kafka.settings import LimitSettings
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import FullQueuePolicy
 

@@ -8,22 +8,15 @@ hence the unpacker here comes from the module behind it, which nobody patches.
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.errors import DvfbError, MissingExtraError
-
-try:
-    try:
-        from msgpack._cmsgpack import unpackb
-    except ImportError:  # a machine without the compiled module
-        from msgpack.fallback import unpackb
-except ImportError as missing:
-    raise MissingExtraError("msgpack", "kafka") from missing
+from dvfb_stream.daemon.settings import MAX_MESSAGE_BYTES
+from dvfb_stream.daemon.unpacking import unpackb
+from dvfb_stream.errors import DvfbError
 
 DOCUMENT_NAMES = frozenset(
     {
@@ -33,8 +26,6 @@ DOCUMENT_NAMES = frozenset(
 )  # fmt: skip
 """The names of event-model's documents."""
 
-MAX_MESSAGE_BYTES = 64 << 20
-"""Largest message that is unpacked: a 16-megapixel frame of 32 bits."""
 MAX_ITEMS = 1 << 22
 """Most list items, map entries and containers in one message: bounds the memory that a message of tiny items
 takes when unpacked (some 60 bytes each). A 4-megapixel frame sent as nested lists still passes."""
@@ -102,19 +93,6 @@ def decode(message: bytes | None, *, max_bytes: int = MAX_MESSAGE_BYTES) -> tupl
     if not isinstance(document, dict):
         raise MessageError(f"the {name} document must be a map, not {_describe(document)}")
     return name, document
-
-
-def json_ready(value: Any) -> Any:
-    """Return `value` with nothing in it that JSON lacks: arrays as lists, numbers as Python's, NaN as None."""
-    if isinstance(value, dict):
-        return {str(key): json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_ready(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return json_ready(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, str | int | None) else str(value)
 
 
 class _Unpacking:

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.daemon.settings import DaemonSettings
 from dvfb_stream.frames import Geometry
 from dvfb_stream.kafka.daemon import Daemon
-from dvfb_stream.kafka.settings import DaemonSettings
 from dvfb_stream.labels import LABELS
 
 SHAPE = (4, 6)

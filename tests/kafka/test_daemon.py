@@ -9,8 +9,8 @@ import pytest
 from dvfb_stream.catalog import TiledSink, find_runs, read_annotations
 from dvfb_stream.catalog.spool import Pace, Spool
 from dvfb_stream.catalog.store_errors import StoreUnavailableError
+from dvfb_stream.daemon.sinks import StorageError
 from dvfb_stream.kafka.consumer import BrokerError
-from dvfb_stream.kafka.sinks import StorageError
 from tests.kafka.conftest import (
     SHAPE,
     BrightnessAnnotator,

@@ -2,11 +2,13 @@
 
 import json
 import math
+from functools import partial
 
 import pytest
 
-from dvfb_stream.kafka.settings import DaemonSettings
-from dvfb_stream.kafka.sinks import ConfiguredSinks, JsonLinesSink, StorageError
+from dvfb_stream.daemon.settings import DaemonSettings
+from dvfb_stream.daemon.sinks import ConfiguredSinks, JsonLinesSink, StorageError
+from dvfb_stream.kafka.topic_sink import TopicSink
 from dvfb_stream.kafka.wire_format import decode
 from tests.kafka.conftest import RawRun, eventually, quick_group
 
@@ -56,8 +58,8 @@ def test_a_topic_gets_documents_that_our_own_decoder_reads(make_topic, topic):
     settings = DaemonSettings.model_validate(
         {"kafka": quick_group(topic), "sinks": {"topic": annotations.name}}
     )
-    with ConfiguredSinks(settings) as sinks:
-        (sink,) = sinks.for_partition()
+    with ConfiguredSinks(settings, open_topic=partial(TopicSink, settings.kafka)) as sinks:
+        (sink,) = sinks.for_pipeline()
         for document in (START, DESCRIPTOR, EVENT, STOP):
             sink(*document)
     consumer = KafkaConsumer(
@@ -83,7 +85,7 @@ def test_a_configured_file_gets_the_rows_of_a_published_run(topic, tmp_path, sta
     run = RawRun([1, 2, 3])
     topic.send(*run.documents)
     with ConfiguredSinks(settings) as sinks:
-        daemon = start_daemon(sinks_for_partition=sinks.for_partition)
+        daemon = start_daemon(sinks_for_partition=sinks.for_pipeline)
         eventually(lambda: daemon.stats().stored_runs == 1)
         daemon.stop()
     documents = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from dvfb_stream.daemon.settings import read_settings
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.files.settings_file import read_geometries
-from dvfb_stream.kafka.settings import read_settings
 
 CONFIG = """
 [kafka]
@@ -83,6 +83,50 @@ def test_a_daemon_without_any_sink_is_refused(config):
         'uri = "http://localhost:8000"', ""))  # fmt: skip
     with pytest.raises(SettingsError, match="name at least one of tiled, jsonl, topic"):
         read_settings(config)
+
+
+SOURCE = """
+[source.tiled]
+uri = "http://localhost:8000/api/v1/metadata/raw"
+"""
+KAFKA = CONFIG[: CONFIG.index("[sinks]")]
+
+
+def test_a_tiled_catalog_takes_the_place_of_kafka(config):
+    config.write_text(
+        CONFIG.replace(KAFKA, SOURCE + "position = 'here.json'\nsince = 2026-11-01T00:00:00Z\n")
+    )
+    settings = read_settings(config)
+    assert settings.kafka is None
+    assert settings.source.tiled.position == config.parent / "here.json"
+    assert settings.source.tiled.since.year == 2026
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        (KAFKA + SOURCE, "it has both [kafka] and [source.tiled]; a daemon has one source"),
+        ("", "it does not say where raw runs come from; add [kafka] with bootstrap_servers and topics, or"),
+        (SOURCE + "urls = 1\n", "source.tiled.urls: there is no such key"),
+        (SOURCE.replace("tiled", "kafka"), "source.kafka: there is no such key"),
+        (SOURCE + "poll_interval = 0\n", "source.tiled.poll_interval: Input should be greater than or equal to 0.1"),
+        (SOURCE.replace("raw", "raw?api_key=hidden"), "put it into the environment variable TILED_API_KEY"),
+        (SOURCE + "[sinks]\ntopic = 'smi.dvfb'\n", "sinks.topic is on the cluster under [kafka], and there is none"),
+    ],
+)  # fmt: skip
+def test_a_daemon_has_one_source_and_is_told_how(config, source, complaint):
+    rest = CONFIG[len(KAFKA) :].replace("[sinks]", "") if "[sinks]" in source else CONFIG[len(KAFKA) :]
+    config.write_text(source + rest)
+    with pytest.raises(SettingsError) as refused:
+        read_settings(config)
+    assert complaint in str(refused.value)
+    assert "hidden" not in str(refused.value)
+
+
+def test_the_documented_source_is_valid(config):
+    page = (Path(__file__).parents[2] / "docs" / "tiled-source.md").read_text()
+    config.write_text(page.split("```toml")[1].split("```")[0])
+    assert read_settings(config).source is not None
 
 
 def test_a_missing_file_is_refused(tmp_path):

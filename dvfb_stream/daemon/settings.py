@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -14,14 +15,16 @@ from pydantic import (
     PositiveInt,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from dvfb_stream.files import DetectorDescription
 from dvfb_stream.files.settings_file import ArrayNames, ServerAddress, Settings, Text, read_settings_file
-from dvfb_stream.kafka.wire_format import MAX_MESSAGE_BYTES
 
 TILED_KEY_VARIABLE = "TILED_API_KEY"
 """Environment variable with the API key for Tiled; Tiled's own client reads the same one."""
+MAX_MESSAGE_BYTES = 64 << 20
+"""Largest Kafka message that is unpacked: a 16-megapixel frame of 32 bits."""
 KAFKA_PASSWORD_VARIABLE = "DVFB_KAFKA_PASSWORD"
 """Environment variable with the SASL password for Kafka."""
 
@@ -36,7 +39,7 @@ FilePath = Annotated[Path, AfterValidator(_from_folder)]
 
 
 class KafkaSettings(Settings):
-    """Where documents come from."""
+    """A Kafka cluster that documents come from."""
 
     bootstrap_servers: Annotated[list[Text], Field(min_length=1)]
     """``host:port`` of some brokers of the cluster."""
@@ -68,6 +71,28 @@ class KafkaSettings(Settings):
     """Who logs in."""
 
 
+class TiledSourceSettings(Settings):
+    """A Tiled catalog that raw runs come from, while they are written there."""
+
+    uri: ServerAddress
+    """Address of the container of raw runs, without the API key: that is in ``TILED_API_KEY``."""
+    since: datetime | None = None
+    """At its first start, a daemon takes the runs begun since then. None: those that are under way, and new ones.
+    Later it goes on where it was. Without a zone, in that of this machine."""
+    poll_interval: Annotated[float, Field(ge=0.1)] = 2.0
+    """Seconds between two looks for what is new, on a server that does not tell of it."""
+    position: FilePath | None = None
+    """File, for this daemon alone, with the runs that are done, from which it goes on. None: one for the address and
+    the model, beside this user's spools."""
+
+
+class SourceSettings(Settings):
+    """Where raw runs come from, other than from Kafka."""
+
+    tiled: TiledSourceSettings
+    """A Tiled catalog."""
+
+
 class TiledSettings(Settings):
     """The Tiled server that analysis runs are stored on."""
 
@@ -79,7 +104,7 @@ class TiledSettings(Settings):
     """Folder, for this daemon alone, where rows are until the server has them. None: one for the address, below that
     of this user's spools."""
     max_spool_bytes: Annotated[int, Field(ge=1 << 16)] = 1 << 30
-    """Size of that folder. When it is full, reading from Kafka pauses until there is room."""
+    """Size of that folder. When it is full, reading from the source pauses until there is room."""
 
 
 class SinkSettings(Settings):
@@ -90,7 +115,7 @@ class SinkSettings(Settings):
     jsonl: FilePath | None = None
     """File that gets one ``[name, document]`` a line; a restart may repeat lines (equal uids)."""
     topic: Text | None = None
-    """Kafka topic on the same cluster, in the wire format of the raw documents; a restart may repeat them."""
+    """Topic on the cluster under ``kafka``, in the wire format of the raw documents; a restart may repeat them."""
 
 
 class LimitSettings(Settings):
@@ -101,16 +126,16 @@ class LimitSettings(Settings):
     max_wait: PositiveFloat = 0.2
     """Seconds that a frame waits for others to make a batch."""
     max_frames: PositiveInt = 256
-    """Frames that wait for the annotator before fetching pauses."""
+    """Frames that wait for the annotator before reading pauses."""
     max_frame_bytes: PositiveInt = 1 << 30
-    """Bytes of the frames that wait for the annotator before fetching pauses."""
+    """Bytes of the frames that wait for the annotator before reading pauses."""
     max_document_bytes: PositiveInt = 64 << 20
-    """Bytes of the messages that wait for the pipeline before fetching pauses."""
+    """Bytes of the messages that wait for the pipeline before reading pauses."""
     patience: NonNegativeFloat = 30.0
     """Seconds that the file of a frame may be late before the frame gets a row that says so."""
     max_open_run_age: PositiveFloat = 86400.0
     """Seconds after its last document at which a run that is not stored is given up, so that it no longer
-    holds back the commit. Longer than any pause within a scan."""
+    holds back what is committed. Longer than any pause within a scan."""
     drain_timeout: PositiveFloat = 60.0
     """Seconds that a daemon told to stop gives the frames in its hands."""
 
@@ -122,8 +147,10 @@ class DaemonSettings(Settings):
     """Name or folder of the model bundle."""
     device: Text = "auto"
     """Where the model runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1``."""
-    kafka: KafkaSettings
-    """Where documents come from."""
+    kafka: KafkaSettings | None = None
+    """The Kafka cluster that documents come from; or"""
+    source: SourceSettings | None = None
+    """the Tiled catalog."""
     sinks: SinkSettings
     """Where analysis documents go."""
     detectors: dict[str, DetectorDescription] = Field(default_factory=dict)
@@ -145,6 +172,25 @@ class DaemonSettings(Settings):
         if sinks.tiled is None and sinks.jsonl is None and sinks.topic is None:
             raise ValueError("name at least one of tiled, jsonl, topic")
         return sinks
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.kafka is not None and self.source is not None:
+            raise ValueError(
+                "it has both [kafka] and [source.tiled]; a daemon has one source: leave one of them out, and "
+                "start another daemon for it"
+            )
+        if self.kafka is None and self.source is None:
+            raise ValueError(
+                "it does not say where raw runs come from; add [kafka] with bootstrap_servers and topics, or "
+                "[source.tiled] with uri"
+            )
+        if self.sinks.topic is not None and self.kafka is None:
+            raise ValueError(
+                "sinks.topic is on the cluster under [kafka], and there is none; with [source.tiled], name "
+                "sinks.tiled or sinks.jsonl"
+            )
+        return self
 
 
 def read_settings(path: Path) -> DaemonSettings:

@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from dvfb_stream.kafka.feed import ENTRY_BYTES, DocumentFeed
+from dvfb_stream.daemon.feed import ENTRY_BYTES, DocumentFeed
 
 
 @pytest.fixture
