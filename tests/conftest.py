@@ -35,7 +35,7 @@ SLOW_PLACES = """
 
     cli/test_demo cli/test_outputs cli/test_search cli/test_signals cli/test_simulate cli/test_start_up
     cli/test_terminal cli/test_text callbacks/test_annotate_in callbacks/test_databroker callbacks/test_leaving
-    callbacks/test_plans callbacks/test_real_writers catalog history isolation profiles test_package
+    callbacks/test_plans callbacks/test_real_writers catalog history isolation tiled_stream profiles test_package
     test_benchmarks conformance callbacks/test_described_otherwise worker/test_shutdown test_waiting_threads
     cli/test_catalog cli/test_correct
 

@@ -1,10 +1,11 @@
-"""``dvfb daemon``: annotates the documents that a beamline publishes to Kafka, until it is told to stop."""
+"""``dvfb daemon``: annotates the runs of a beamline as they are taken, until it is told to stop."""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -13,17 +14,25 @@ from typing import TYPE_CHECKING, Annotated
 from dvfb_stream.cli.options import option
 
 if TYPE_CHECKING:
-    from dvfb_stream.kafka.daemon import Daemon
+    from collections.abc import Mapping
+
+    from dvfb_stream.annotator import Annotator
+    from dvfb_stream.daemon.settings import DaemonSettings
+    from dvfb_stream.files.run_detector import RunDetector
+    from dvfb_stream.frames import Geometry
     from dvfb_stream.metrics import Metrics
+
+_RETRY_SECONDS = "5"
+"""That Tiled's client itself goes on trying: the daemon tries again by itself, and is to hear a signal meanwhile."""
 
 
 def daemon(
     config: Annotated[
         Path,
-        option("FILE.toml", "Brokers, topics, detectors, sinks, limits."),
+        option("FILE.toml", "Kafka's brokers or a Tiled catalog, detectors, sinks, limits."),
     ],
 ) -> None:
-    """Annotate Bluesky documents from Kafka and store the analysis runs, until SIGTERM or Ctrl-C.
+    """Annotate Bluesky runs from Kafka or Tiled as they are taken, until SIGTERM or Ctrl-C.
 
     Ends with exit status 0 after finishing what it has in hand; a second signal ends it at once. Killed or
     failed, it goes on where it was when started again: no row is missing, none is there twice. API keys come
@@ -31,22 +40,62 @@ def daemon(
     """
     # Imported here: the other commands need no Kafka; and torch, which takes seconds, comes after all that can
     # be refused without it.
+    from dvfb_stream.daemon.settings import read_settings
     from dvfb_stream.files.settings_file import read_geometries
-    from dvfb_stream.kafka.daemon import Daemon
-    from dvfb_stream.kafka.settings import read_settings
-    from dvfb_stream.kafka.sinks import ConfiguredSinks
 
     _log_to_stderr()
     settings = read_settings(config)
     detectors = read_geometries(settings.detectors, config, what="configuration")
-    with ConfiguredSinks(settings) as sinks:
-        from dvfb_stream.annotator import Annotator
+    if settings.source is None:
+        _from_kafka(settings, detectors)
+    else:
+        _from_tiled(settings, detectors)
 
-        annotator = Annotator.load(settings.model, device=settings.device)
-        running = Daemon(settings, annotator, detectors=detectors, sinks_for_partition=sinks.for_partition)
-        _stop_on_signals(running)
+
+def _from_kafka(settings: DaemonSettings, detectors: Mapping[str, Geometry | RunDetector]) -> None:
+    from functools import partial
+
+    from dvfb_stream.daemon.sinks import ConfiguredSinks
+    from dvfb_stream.kafka.daemon import Daemon
+    from dvfb_stream.kafka.topic_sink import TopicSink
+
+    assert settings.kafka is not None
+    with ConfiguredSinks(settings, open_topic=partial(TopicSink, settings.kafka)) as sinks:
+        running = Daemon(
+            settings, _annotator(settings), detectors=detectors, sinks_for_partition=sinks.for_pipeline
+        )
+        _stop_on_signals(running.stop)
         with _served(running.metrics, settings.metrics_port):
             running.run()
+
+
+def _from_tiled(settings: DaemonSettings, detectors: Mapping[str, Geometry | RunDetector]) -> None:
+    os.environ.setdefault("TILED_RETRY_TIMEOUT", _RETRY_SECONDS)
+    from dvfb_stream.daemon.sinks import ConfiguredSinks
+    from dvfb_stream.tiled_stream.daemon import TiledDaemon
+    from dvfb_stream.tiled_stream.opening import open_catalog, open_position
+
+    client = open_catalog(settings)
+    with ConfiguredSinks(settings) as sinks:
+        annotator = _annotator(settings)
+        with open_position(settings, annotator.identity) as position:
+            running = TiledDaemon(
+                settings,
+                annotator,
+                client=client,
+                position=position,
+                detectors=detectors,
+                sinks=sinks.for_pipeline(),
+            )
+            _stop_on_signals(running.stop)
+            with _served(running.metrics, settings.metrics_port):
+                running.run()
+
+
+def _annotator(settings: DaemonSettings) -> Annotator:
+    from dvfb_stream.annotator import Annotator
+
+    return Annotator.load(settings.model, device=settings.device)
 
 
 @contextmanager
@@ -65,17 +114,17 @@ def _served(metrics: Metrics, port: int | None) -> Iterator[None]:
 def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # One line for each request and each heartbeat says nothing that a beamline wants to keep.
-    for chatty in ("httpx", "kafka", "numexpr", "tiled"):
+    for chatty in ("httpx", "kafka", "numexpr", "tiled", "websockets"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-def _stop_on_signals(running: Daemon) -> None:
+def _stop_on_signals(stop_running: Callable[[], None]) -> None:
     signals = (signal.SIGTERM, signal.SIGINT)
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in signals:
             signal.signal(each, signal.SIG_DFL)
-        running.stop()
+        stop_running()
 
     for each in signals:
         signal.signal(each, stop)

@@ -64,7 +64,7 @@ class TiledProcess:
     """``tiled serve catalog``, which keeps its port when it is started again."""
 
     def __init__(self, folder: Path, catalog: str, tables: str) -> None:
-        self._folder, self._catalog, self._tables = folder, catalog, tables
+        self.folder, self._catalog, self._tables = folder, catalog, tables
         self.port = free_port()
         self.key, self.public = KEY, False
         """From its next start on: the key, and whether everybody may read without one."""
@@ -75,11 +75,9 @@ class TiledProcess:
         return f"http://127.0.0.1:{self.port}/api/v1"
 
     def start(self) -> None:
-        (self._folder / "data").mkdir(exist_ok=True)
-        arguments = ["serve", "catalog", self._catalog, "--init",
-                     "--write", str(self._folder / "data"), "--write", self._tables,
-                     "--port", str(self.port), *(["--public"] if self.public else [])]  # fmt: skip
-        log = self._folder / "server.log"
+        (self.folder / "data").mkdir(exist_ok=True)
+        arguments = ["serve", *self._served(), "--port", str(self.port)]
+        log = self.folder / "server.log"
         environment = os.environ | {"TILED_SINGLE_USER_API_KEY": self.key}
         self._pid = _forks().start(arguments, environment, log)
         deadline = time.monotonic() + PATIENCE
@@ -87,6 +85,10 @@ class TiledProcess:
             assert _runs(self._pid), log.read_text()[-2000:]
             assert time.monotonic() < deadline, log.read_text()[-2000:]
             time.sleep(0.05)
+
+    def _served(self) -> list[str]:
+        return ["catalog", self._catalog, "--init", "--write", str(self.folder / "data"), "--write", self._tables,
+                *(["--public"] if self.public else [])]  # fmt: skip
 
     def kill(self) -> None:
         if self._pid is not None:
@@ -100,6 +102,36 @@ class TiledProcess:
             return httpx.get(f"http://127.0.0.1:{self.port}/healthz", timeout=5.0).status_code == 200
         except httpx.HTTPError:
             return False
+
+
+class StreamingProcess(TiledProcess):
+    """``tiled serve config``, which tells of what is new by websocket; its cache of that is gone when it ends.
+
+    `tiled serve catalog --cache` of Tiled 0.2.20 ends with an UnboundLocalError.
+    """
+
+    def __init__(self, folder: Path, *, readable: Path) -> None:
+        super().__init__(
+            folder, f"sqlite:///{folder / 'catalog.db'}", f"duckdb:///{folder / 'tables.duckdb'}"
+        )
+        self._readable = readable
+        self.cache: dict[str, str | int] | None = {"uri": "memory"}
+        """From its next start on; None: it tells of nothing."""
+
+    def _served(self) -> list[str]:
+        tree = {
+            "uri": self._catalog,
+            "writable_storage": [str(self.folder / "data"), self._tables],
+            "readable_storage": [str(self._readable)],
+            "init_if_not_exists": True,
+        }
+        settings = {
+            "authentication": {"single_user_api_key": self.key},
+            "trees": [{"path": "/", "tree": "catalog", "args": tree}],
+        } | ({"streaming_cache": self.cache} if self.cache else {})
+        path = self.folder / "config.yml"
+        path.write_text(json.dumps(settings))
+        return ["config", str(path)]
 
 
 @contextmanager
