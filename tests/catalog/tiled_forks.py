@@ -20,8 +20,23 @@ def _run(order: dict) -> None:
         os.dup2(ours, theirs)
     os.environ.clear()
     os.environ.update(order["env"])
-    sys.argv = ["tiled", *order["argv"]]
-    main()
+    argv = list(order["argv"])
+    if "--init" in argv:
+        # A server would start one more interpreter for it.
+        argv.remove("--init")
+        initialising = os.fork()
+        if initialising == 0:
+            _tiled("catalog", "init", "--if-not-exists", argv[argv.index("catalog") + 1])
+        assert os.waitpid(initialising, 0)[1] == 0
+    _tiled(*argv)
+
+
+def _tiled(*argv: str) -> None:
+    sys.argv = ["tiled", *argv]
+    try:
+        main()
+    except SystemExit as ended:
+        os._exit(ended.code if isinstance(ended.code, int) else 0)
 
 
 if __name__ == "__main__":
