@@ -19,9 +19,16 @@ NAMESPACE = UUID("d3c6b0d5-7b0c-5c2e-9c0e-5a0f7d7f3b11")
 STREAM = "annotations"
 
 
-def analysis_uid(raw_uid: str, stream: str, data_key: str, model: Mapping[str, Any]) -> str:
-    """Return the uid of the analysis run: the same raw data and the same weights give the same uid."""
-    return str(uuid5(NAMESPACE, f"{raw_uid}:{stream}:{data_key}:{model['name']}@{model['sha256']}"))
+def analysis_uid(
+    raw_uid: str, stream: str, data_key: str, model: Mapping[str, Any], *, geometry: str = ""
+) -> str:
+    """Return the uid of the analysis run: the same raw data and the same weights give the same uid.
+
+    Whatever the geometry: live annotation must find its run again. One that is made later with another geometry,
+    beside the first, names its digest (`Geometry.digest`).
+    """
+    text = f"{raw_uid}:{stream}:{data_key}:{model['name']}@{model['sha256']}"
+    return str(uuid5(NAMESPACE, f"{text}:{geometry}" if geometry else text))
 
 
 class AnalysisRun:
@@ -49,6 +56,8 @@ class AnalysisRun:
         Times of the raw start and the raw descriptor, seconds since 1970.
     arrays
         Shapes of the arrays that each event has besides its row, by name; NaN where an annotation carries none.
+    geometry_in_uid
+        As `analysis_uid` takes it.
     """
 
     def __init__(
@@ -62,11 +71,12 @@ class AnalysisRun:
         started: float,
         described: float,
         arrays: Mapping[str, tuple[int, ...]] | None = None,
+        geometry_in_uid: str = "",
     ) -> None:
         self.raw_uid: str = raw_start["uid"]
         self.stream = stream
         self.data_key = data_key
-        self.uid = analysis_uid(self.raw_uid, stream, data_key, provenance["model"])
+        self.uid = analysis_uid(self.raw_uid, stream, data_key, provenance["model"], geometry=geometry_in_uid)
         self._namespace = UUID(self.uid)
         self._descriptor_uid = self._derived_uid("descriptor")
         self._labels = known_labels(provenance)

@@ -150,6 +150,9 @@ class AnnotationPipeline:
     memory
         Where pixels of waiting frames are copied to, as `frame_memory` makes it; closed with the pipeline. None: one
         of its own.
+    geometry_in_uid
+        Called with the origin of the first frame of each data key of a run: the digest that goes into the uid of its
+        analysis run, as `analysis_uid` takes it. None: none does, so that the uid is that of the first analysis.
     head_start
         Seconds that whoever hands over a document has before idle threads begin with its frames.
     metrics
@@ -184,6 +187,7 @@ class AnnotationPipeline:
         on_run_stored: Callable[[str], None] | None = None,
         on_sink_failure: Callable[[Exception], None] | None = None,
         memory: FrameMemory | None = None,
+        geometry_in_uid: Callable[[Origin], str] | None = None,
         head_start: float = 0.0,
         metrics: Metrics | None = None,
         arrays: Sequence[str] = (),
@@ -201,6 +205,7 @@ class AnnotationPipeline:
         self._provenance = annotator.provenance()
         self._on_run_stored = on_run_stored
         self._on_sink_failure = on_sink_failure
+        self._geometry_in_uid = geometry_in_uid
         self._closed = False
         # Held while a document is taken, which may block; nothing but taking documents waits for it.
         self._taking = threading.Lock()
@@ -390,6 +395,7 @@ class AnnotationPipeline:
             started=run.time,
             described=run.descriptor_time(frames.origin.stream),
             arrays=self._arrays,
+            geometry_in_uid="" if self._geometry_in_uid is None else self._geometry_in_uid(frames.origin),
         )
         run.progress.analyses.append(AnalysisProgress(analysis, run.progress))
         return run.progress.analyses[-1]

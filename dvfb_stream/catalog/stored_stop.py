@@ -83,8 +83,8 @@ def warn_of_what_stays(stored: Any, start: Mapping[str, Any]) -> None:
     if blemishes:
         logger.warning(
             "analysis run %s is stored already, %s; the rows that are there stay. To have better ones: "
-            "dvfb annotate --tiled URI --uid %s with --only failed,dropped, or with --again where the geometry was "
-            "mended",
+            "dvfb annotate --tiled URI --uid %s with --only failed,dropped, or with --again, which makes another "
+            "analysis where the geometry is another",
             start["uid"],
             " and ".join(blemishes),
             start["analysis"]["parent"],

@@ -11,38 +11,20 @@ from typing import Any, Literal
 
 from tiled.queries import Key
 
-from dvfb_stream.annotations import Status
-from dvfb_stream.callbacks.analysis_run import analysis_uid
 from dvfb_stream.callbacks.descriptor import Detectors, GeometryProvider
 from dvfb_stream.callbacks.pipeline import AnnotationPipeline
 from dvfb_stream.catalog.place import place_of, plain
 from dvfb_stream.catalog.sink import TiledSink
 from dvfb_stream.catalog.store import AnnotationStore
-from dvfb_stream.errors import DvfbError, GeometryError, SettingsError
+from dvfb_stream.errors import DvfbError, GeometryError
 from dvfb_stream.files.moving_centre import MovingGeometry
 from dvfb_stream.frame_annotator import SupportsAnnotate, as_frame_annotator
 from dvfb_stream.frame_arrays import named_arrays
-from dvfb_stream.frames import Geometry
-from dvfb_stream.history.replacing_sink import ReplacingSink, stored_statuses
+from dvfb_stream.frames import Geometry, Origin
+from dvfb_stream.history.due import Again, Due, Way, due
+from dvfb_stream.history.replacing_sink import ReplacingSink
 from dvfb_stream.history.report import HistoryReport
 from dvfb_stream.history.stored_documents import ImageKey, documents_of, image_keys
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """Which stored rows may be replaced."""
-
-    statuses: frozenset[Status]
-    """Rows of these."""
-
-    def __post_init__(self) -> None:
-        if not self.statuses:
-            raise SettingsError("no status is named; rows are ok, failed or dropped")
-
-    def may_replace(self, before: str, now: str) -> bool:
-        """Return whether a row of one status gives way to one of another, which says no less."""
-        is_better = before != now or before == Status.OK
-        return Status(before) in self.statuses and is_better
 
 
 @dataclass(slots=True)
@@ -57,7 +39,8 @@ class HistoryAnnotator:
     """Annotates stored raw runs into the analysis runs beside them.
 
     A raw run whose images all have a finished analysis run of this model is passed over; killed on the way, calling
-    it again goes on where it was. Analysis runs have the uids, and rows the values, that annotating live gives.
+    it again goes on where it was. Analysis runs have the uids, and rows the values, that annotating live gives. Where
+    all rows are asked for again with another geometry, an analysis is made beside the first; see `due`.
 
     Parameters
     ----------
@@ -118,6 +101,7 @@ class HistoryAnnotator:
         self._spool = spool
         self._arrays = named_arrays(arrays)
         self._store = AnnotationStore(client)
+        self._dues: dict[tuple[str, str], Due] = {}  # of the raw run in hand, by stream and data key
         self.report = HistoryReport()
         """What became of them so far."""
 
@@ -130,8 +114,8 @@ class HistoryAnnotator:
         if self._again is None:
             sink = TiledSink(self._raw, spool=self._spool)
         else:
-            sink = ReplacingSink(self._store, self._again.may_replace, self._find)
-        told, replaced = _Told(), 0
+            sink = ReplacingSink(self._store, self._again, self._find)
+        told = _Told()
         pipeline = AnnotationPipeline(
             self._annotator,
             sinks=[self._counting, sink],
@@ -140,6 +124,7 @@ class HistoryAnnotator:
             patience=0.0,  # no file of history is late
             batch_size=self._batch_size,
             arrays=self._arrays,
+            geometry_in_uid=self._geometry_in_uid,
             on_run_stored=lambda _: setattr(told, "stored", True),
             on_sink_failure=lambda error: setattr(told, "error", error),
         )
@@ -149,15 +134,16 @@ class HistoryAnnotator:
                 told.stored, told.error = False, None
                 before = _stage_seconds(pipeline)
                 try:
-                    self._annotate(uid, pipeline, told)
+                    self._annotate(uid, pipeline, told, sink)
                 except Exception as error:  # noqa: BLE001 - Tiled's, httpx's, ours: of this run, told with its uid
                     said = str(error).strip().partition("\n")[0] or type(error).__name__
                     self.report.failures.append(f"run {uid}: {said}")
                 for stage, seconds in _stage_seconds(pipeline).items():
                     self.report.spent(stage, seconds - before.get(stage, 0.0))
                 if isinstance(sink, ReplacingSink):
-                    self.report.replaced += sink.replaced - replaced
-                    replaced = sink.replaced
+                    self.report.replaced += sink.replaced
+                    self.report.beside += sink.beside
+                    sink.replaced = sink.beside = 0
                 yield uid
         finally:
             pipeline.close()
@@ -165,17 +151,28 @@ class HistoryAnnotator:
                 sink.close()
             self._store.close()
 
-    def _annotate(self, uid: str, pipeline: AnnotationPipeline, told: _Told) -> None:
+    def _annotate(
+        self, uid: str, pipeline: AnnotationPipeline, told: _Told, sink: TiledSink | ReplacingSink
+    ) -> None:
         begun = time.monotonic()
         run = self._raw[uid]
         if not run.metadata.get("stop"):
             self.report.unfinished += 1
             return
-        is_due = self._is_due(uid, run)
+        self._dues = {(key.stream, key.data_key): one for key, one in self._all_due(uid, run)}
+        ways = {one.way for one in self._dues.values()}
+        for one in self._dues.values():
+            if one.way is Way.MAKE_NEWEST:
+                self._store.make_newest(one.uid)
+                self.report.made_newest += 1
         begun = self._spent("looking", begun)
-        if not is_due:
+        if not ways & {Way.COMPLETE, Way.REPLACE}:
             self.report.skipped += 1
+            self.report.other_geometry += any(one.other_geometry for one in self._dues.values())
+            self.report.without_arrays += any(one.without_arrays for one in self._dues.values())
             return
+        if isinstance(sink, ReplacingSink):
+            sink.expect(self._dues.values())
         before = pipeline.stats().rejected_documents
         for name, doc in documents_of(run, data_keys=self._detectors, root_map=self._root_map):
             pipeline(name, doc)
@@ -199,40 +196,35 @@ class HistoryAnnotator:
         self.report.spent(on, now - since)
         return now
 
-    def _is_due(self, uid: str, run: Any) -> bool:
-        """Return whether a raw run has rows to be made."""
-        keys = {
-            analysis_uid(uid, key.stream, key.data_key, self._model): key
-            for key in image_keys(run, self._detectors)
-        }
-        stored = {one: found for one, found in self._stored(uid).items() if one in keys}
-        finished = [one for one, found in stored.items() if found.metadata.get("stop")]
-        if self._again is None:
-            self.report.other_geometry += any(
-                self._is_elsewhere(run, stored[one], keys[one]) for one in finished
+    def _all_due(self, uid: str, run: Any) -> Iterator[tuple[ImageKey, Due]]:
+        """Give what is to be done with each data key of a raw run."""
+        stored = self._stored(uid)
+        for key in image_keys(run, self._detectors):
+            yield (
+                key,
+                due(
+                    key,
+                    uid,
+                    self._model,
+                    given=self._given(run, key),
+                    stored=stored,
+                    again=self._again,
+                    arrays=self._arrays,
+                ),
             )
-            is_due = len(finished) < len(keys)
-            if not is_due:
-                self.report.without_arrays += any(self._lacks_arrays(stored[one]) for one in finished)
-            return is_due
-        return len(finished) < len(stored) or any(
-            Status(status) in self._again.statuses
-            for found in stored.values()
-            for status in stored_statuses(found).values()
-        )
 
-    def _is_elsewhere(self, run: Any, stored: Any, key: ImageKey) -> bool:
-        """Return whether an analysis run was made with another geometry than the one that is given."""
+    def _given(self, run: Any, key: ImageKey) -> Geometry | None:
+        """Return the geometry of the frames of a data key; None where it is not known, or moves."""
         given: Geometry | GeometryProvider | MovingGeometry | None = (self._detectors or {}).get(key.data_key)
         if given is not None and not isinstance(given, Geometry | MovingGeometry):
             with suppress(GeometryError):
                 given = given.geometry_in(run.metadata["start"], key.descriptor, key.data_key)
-        before = stored.metadata["start"]["analysis"].get("geometry")
-        # One that moves is told by the rows alone.
-        return isinstance(given, Geometry) and (before is None or before["sha256"] != given.digest)
+        return given if isinstance(given, Geometry) else None
 
-    def _lacks_arrays(self, stored: Any) -> bool:
-        return not set(self._arrays) <= set(stored.metadata["start"]["analysis"].get("arrays") or {})
+    def _geometry_in_uid(self, first: Origin) -> str:
+        """Return what `AnalysisRun` is to take for the data key of a frame."""
+        one = self._dues.get((first.stream, first.data_key))
+        return "" if one is None else one.geometry_in_uid
 
     def _stored(self, raw_uid: str) -> dict[str, Any]:
         """Return the clients of the stored analysis runs of a raw run, by uid."""

@@ -22,12 +22,16 @@ class HistoryReport:
     """Of those: annotated before, with another geometry; their rows stay."""
     without_arrays: int = 0
     """Of those: annotated before, without the arrays that are asked for now."""
+    made_newest: int = 0
+    """Analyses that were there as they were asked for, and supersede the others again."""
     unfinished: int = 0
     """Of them: without a stop yet, left alone."""
     rows: Counter[str] = field(default_factory=Counter)
     """Rows that were made, by status."""
     replaced: int = 0
     """Rows that took the place of others."""
+    beside: int = 0
+    """Analyses that were made beside one with another geometry."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Spent on looking what is due, annotating, and waiting for the store, one after the other; and in the stages of
     annotating, which overlap: read, view, coefficients, network, annotate, write."""

@@ -70,7 +70,8 @@ class HistorySettings:
         """
         # Here: whoever only describes the work imports neither Bluesky's documents nor the worker.
         from dvfb_stream.annotations import Status
-        from dvfb_stream.history.annotating import Again, HistoryAnnotator
+        from dvfb_stream.history.annotating import HistoryAnnotator
+        from dvfb_stream.history.due import Again
 
         model, root_map, arrays = self.model, None, self.arrays
         if self.beamline is not None:

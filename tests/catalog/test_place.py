@@ -166,9 +166,9 @@ def test_from_the_root_places_are_found_however_deep_beamlines_lie(server, analy
         take_runs(raw, 7)
         send(TiledSink(raw), analysis_documents(0.9, raw_uid=f"deep-{number}"))
     assert sorted(find_runs(facility, "rings")) == ["deep-0", "deep-1"]
-    assert [place.path_parts[-2:] for place in places_in(facility)] == [
-        ("smi", "raw_annotations"),
-        ("2026", "raw_annotations"),
+    assert ["/".join(place.path_parts[-2:]) for place in places_in(facility)] == [
+        "smi/raw_annotations",
+        "2026/raw_annotations",
     ]
     assert {"deep-0", "deep-1"} <= set(find_runs(server, "rings"))
 

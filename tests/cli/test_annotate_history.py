@@ -85,10 +85,13 @@ def test_another_geometry_is_told_and_changes_nothing_unless_asked(
         outcome = annotate("--uid", uids[0])
         elsewhere = ("--uid", uids[0])
     assert outcome.rows[0]["other_geometry"] == 1
-    assert "--again replaces them" in outcome.stderr
-    before = {row["center_x"] for row in read_annotations(raw, uids[0])}
-    assert annotate(*elsewhere, "--again").rows[0]["replaced"] == 2
-    assert {row["center_x"] for row in read_annotations(raw, uids[0])} == {30, 40.5} - before
+    assert "--again makes an analysis with this one beside them" in outcome.stderr
+    assert len({row["center_x"] for row in read_annotations(raw, uids[0])}) == 1
+    (again,) = annotate(*elsewhere, "--again").rows
+    assert (again["annotated"], again["beside"], again["replaced"]) == (1, 1, 0)
+    assert {row["center_x"] for row in read_annotations(raw, uids[0])} == {30, 40.5}
+    (same,) = annotate(*elsewhere, "--again").rows
+    assert (same["annotated"], same["passed_over"]) == (0, 1)
 
 
 def test_arrays_are_kept_where_they_are_asked_for_and_added_where_somebody_insists(

@@ -17,7 +17,9 @@ from dvfb_stream.catalog.sink import TiledSink
 from dvfb_stream.errors import DvfbError
 from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.history import annotating
-from dvfb_stream.history.annotating import Again, HistoryAnnotator, HistoryReport
+from dvfb_stream.history.annotating import HistoryAnnotator
+from dvfb_stream.history.due import Again
+from dvfb_stream.history.report import HistoryReport
 from dvfb_stream.history.selection import raw_runs
 from dvfb_stream.history.stored_documents import documents_of
 
@@ -76,9 +78,6 @@ def test_what_is_annotated_is_passed_over_and_stays(raw, recorded: Recorded):
     report = annotate(raw, [recorded.other], detectors=elsewhere)
     assert (report.skipped, report.other_geometry, report.rows) == (1, 1, Counter())
     assert {row["center_x"] for row in read_annotations(raw, recorded.other)} == {2.5}
-    report = annotate(raw, [recorded.other], detectors=elsewhere, again=Again(frozenset(Status)))
-    assert (report.annotated, report.replaced) == (1, 2)
-    assert {row["center_x"] for row in read_annotations(raw, recorded.other)} == {1.0}
 
 
 class Forgetful(MeanAnnotator):

@@ -155,7 +155,8 @@ def annotate(
     again: Annotated[
         bool,
         flag(
-            "Of runs that are annotated: replace all rows, for another geometry, or to add arrays.",
+            "Of runs that are annotated: annotate all frames again. With the same geometry rows are replaced, and "
+            "arrays added; with another, an analysis is made beside the old one, and is the newest.",
             panel=HISTORY,
         ),
     ] = False,

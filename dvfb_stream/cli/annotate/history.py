@@ -216,7 +216,7 @@ def _tell(done: RunWorkers, asked: History) -> None:
     if report.other_geometry:
         report_note(
             f"{report.other_geometry} of the runs that were passed over are annotated with another geometry; their "
-            "rows stay, unless --again replaces them"
+            "rows stay; --again makes an analysis with this one beside them"
         )
     if report.without_arrays:
         report_note(
@@ -235,6 +235,8 @@ def _tell(done: RunWorkers, asked: History) -> None:
                     "unfinished": report.unfinished,
                     "rows": dict(report.rows),
                     "replaced": report.replaced,
+                    "beside": report.beside,
+                    "made_newest": report.made_newest,
                     "seconds": {what: round(spent, 3) for what, spent in report.seconds.items()},
                     "failures": report.failures,
                 }
@@ -245,5 +247,5 @@ def _tell(done: RunWorkers, asked: History) -> None:
     say(
         f"{report.runs} runs: {report.annotated} annotated, {report.skipped} passed over, "
         f"{report.unfinished} not ended yet, {len(report.failures)} failed; frames: {rows}; "
-        f"rows replaced: {report.replaced}"
+        f"rows replaced: {report.replaced}; analyses beside others: {report.beside}"
     )
