@@ -63,6 +63,17 @@ class Place:
         """Where it is, as no other place is called."""
         return f"{self.parent.uri}/{self.key}"
 
+    @property
+    def path(self) -> list[str]:
+        """Keys from the server's root to the container of analysis runs."""
+        return [*(part for part in self.parent.path_parts if part), self.key]
+
+    @property
+    def raw_path(self) -> list[str] | None:
+        """Keys to the container of raw runs, if it is beside; None where the place is named otherwise."""
+        key = self.key.removesuffix(f"_{_SUFFIX}")
+        return [*self.path[:-1], key] if key != self.key else None
+
     def find(self) -> Any | None:
         """Return Bluesky's client of the container of analysis runs; None before the first is stored."""
         return self.parent.get(self.key)

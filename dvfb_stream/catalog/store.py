@@ -15,6 +15,7 @@ from dvfb_stream.bounded_cache import BoundedCache, Evict
 from dvfb_stream.catalog.answers import told_apart
 from dvfb_stream.catalog.holding import Hold
 from dvfb_stream.catalog.leases import LEASE_SECONDS, Leases
+from dvfb_stream.catalog.links import RawLinks
 from dvfb_stream.catalog.newest import begin_anew, supersede
 from dvfb_stream.catalog.open_run import OpenRun, by_frame, known
 from dvfb_stream.catalog.place import place_of
@@ -65,6 +66,7 @@ class AnnotationStore:
     ) -> None:
         self._place = place_of(client)
         self._stored = StoredRuns(self._place)
+        self._links = RawLinks(self._place)
         self._writer = writer
         self._lease_seconds = lease_seconds
         self._made: _MadePlace | None = None
@@ -201,6 +203,7 @@ class AnnotationStore:
             table = self._held(run, documents)
             self._read_back(run, table, last=True)
             stored = stop_of(table, stop)
+            self._links.link(documents.start)
             run.hold.keep()
             table.run.update_metadata({"stop": stored}, drop_revision=True)
             table.run.refresh()
