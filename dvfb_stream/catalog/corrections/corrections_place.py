@@ -55,7 +55,8 @@ def paths_of_corrections(client: Any) -> list[Path]:
     check_container(client)
     beside = path_beside(client, CORRECTIONS)
     found = [] if beside is None else [beside]
-    if _is_raw(client):
+    # In a container of runs lie nothing but runs, a million perhaps: a search for others would look at each.
+    if _is_raw(client) and CATALOG_SPECS[0].name not in {spec.name for spec in client.specs}:
         with told_apart(f"looking for corrections in {client.uri}"):
             inside = plain(client).search(SpecsQuery(include=[CORRECTIONS_SPEC], exclude=[])).keys()
             found += [(*path_of(client), name) for name in inside]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import re
 from typing import Any
 
@@ -21,6 +22,7 @@ from dvfb_stream.catalog.corrections import (
     correct_many,
     corrected_labels,
     corrections_of,
+    pages,
     read_corrections,
     undo,
 )
@@ -369,6 +371,48 @@ def test_an_answer_that_does_not_come_at_all_is_an_error_and_says_which_correcti
     with pytest.raises(StoreUnavailableError, match=r"storing the correction [0-9a-f-]{36} failed"):
         correct(raw, RUN, 0, add=["halo"], by="ann")
     monkeypatch.setattr(http, "send", send)
+
+
+def test_what_was_not_there_when_it_was_read_back_does_not_count(raw, annotate, monkeypatch):
+    annotate(raw, 0.9)
+    correct(raw, RUN, 0, add=["halo"], by="ann")
+    http = raw.context.http_client
+    send = http.send
+    lost = 0
+
+    def losing(request: httpx.Request, **how: Any) -> httpx.Response:
+        nonlocal lost
+        response = send(request, **how)
+        if request.method == "POST":
+            lost += 1
+            node = httpx.Request(
+                "DELETE", f"{request.url}/{json.loads(request.content)['id']}", headers=request.headers
+            )
+            del node.headers["content-length"]
+            assert send(node).is_success
+        return response
+
+    monkeypatch.setattr(http, "send", losing)
+    with pytest.raises(StoreUnavailableError, match="was not there when it was read back"):
+        correct(raw, RUN, 0, add=["rings"], by="ann")
+    assert lost == 3
+    monkeypatch.setattr(http, "send", send)
+    assert [one.add for one in corrections_of(raw)] == [("halo",)]
+
+
+def test_many_calls_are_read_in_few_requests(raw, annotate, monkeypatch):
+    annotate(raw, 0.9)
+    made = [correct(raw, RUN, 0, add=["halo"], by="ann") for _ in range(5)]
+    sent = []
+    http = raw.context.http_client
+    send = http.send
+    monkeypatch.setattr(http, "send", lambda request, **how: sent.append(request) or send(request, **how))
+    assert corrections_of(raw, [RUN]) == corrections_of(raw) == made
+    assert len(sent) == 2
+    monkeypatch.setattr(pages, "_PAGE", 2)
+    sent.clear()
+    assert corrections_of(raw, [RUN]) == made
+    assert len(sent) == 3
 
 
 def test_a_key_that_may_not_write_is_named(raw, annotate):
