@@ -32,6 +32,7 @@ def annotate_run(
     thresholds: str = "best_f1",
     batch_size: int = 16,
     again: Collection[str] = (),
+    arrays: Collection[str] | None = None,
 ) -> HistoryReport:
     """Annotate a stored raw run into the analysis runs beside it; return when their rows were read back.
 
@@ -59,6 +60,8 @@ def annotate_run(
         Frames annotated at a time.
     again
         Statuses of stored rows that better ones may replace: ``failed``, ``dropped``, ``ok``.
+    arrays
+        What is kept of each frame besides its row, as `HistoryAnnotator` takes it; None: as the beamline's file says.
 
     Returns
     -------
@@ -89,6 +92,7 @@ def annotate_run(
         thresholds=thresholds,
         batch_size=batch_size,
         again=tuple(again),
+        arrays=None if arrays is None else tuple(arrays),
     )
     # Tiled's client reads arrays by dask: in a worker of Dask it would give that to the cluster, and wait for workers
     # that all wait likewise.
