@@ -149,7 +149,7 @@ def compared(raw: Any, numbers: dict[str, int], frames: int) -> dict[str, Any]:
     """Read each analysis run with Bluesky's ordinary client, and compare its rows with the frames."""
     from tiled.client import from_uri
 
-    place = from_uri(raw.uri.removesuffix("/raw") + "/raw_annotations", api_key=raw.context.api_key)
+    place = from_uri(f"{raw.uri}_annotations", api_key=raw.context.api_key)
     wrong: list[str] = []
     rows = finished = 0
     parents: Counter[str] = Counter()
