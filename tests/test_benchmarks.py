@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
         ["benchmarks.label_shares", "--help"],
         ["benchmarks.worker", "--help"],
         ["benchmarks.store", "--help"],
+        ["benchmarks.similar", "--help"],
     ],
 )
 def test_a_benchmark_starts(command):

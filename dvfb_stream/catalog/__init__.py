@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dvfb_stream.catalog.corrections.reading import corrections_of
     from dvfb_stream.catalog.search import find_doubtful_runs, find_runs, read_annotations
     from dvfb_stream.catalog.server import embedded_server
+    from dvfb_stream.catalog.similar_frames.finding import similar
     from dvfb_stream.catalog.sink import TiledSink
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "find_doubtful_runs",
     "find_runs",
     "read_annotations",
+    "similar",
     "undo",
 ]
 

@@ -25,6 +25,7 @@ from dvfb_stream.cli.plot.command import FIGURES
 from dvfb_stream.cli.process import CALLED_WRONGLY
 from dvfb_stream.cli.profile import profile
 from dvfb_stream.cli.search import search
+from dvfb_stream.cli.similar import similar
 from dvfb_stream.cli.simulate.command import simulate
 from dvfb_stream.cli.spool import COMMANDS as SPOOL_COMMANDS
 from dvfb_stream.cli.terminal import report_error, say
@@ -36,6 +37,7 @@ COMMANDS = (
     annotate,
     search,
     correct,
+    similar,
     demo,
     daemon,
     profile,
