@@ -45,7 +45,7 @@ class Documents:
     stop: dict[str, Any]
 
 
-SHAPES = {"coefficients": (40, 11), "features": (64,)}
+SHAPES = {"coefficients": (40, 11), "features": (256,)}
 """Of the arrays of the default model, as annotations carry them."""
 
 

@@ -37,15 +37,13 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
         (folder / "files").mkdir()
         with served(readable=[folder / "files"]) as (client, _):
             raw = client.create_container("raw", specs=list(CATALOG_SPECS))
-            numbers = _write(raw, runs, frames, folder / "files")
+            numbers = write_runs(raw, runs, frames, folder / "files")
             begun = time.monotonic()
-            killing = _Killing(
-                raw, folder, runs * frames, workers, random.Random(options.seed), options.kills
-            )
+            killing = Killing(raw, folder, runs * frames, workers, random.Random(options.seed), options.kills)
             killing.annotate_until_done()
             seconds = time.monotonic() - begun
-            stored = _compared(raw, numbers, frames)
-        twice = _annotated_twice(folder / "log", killing.killed)
+            stored = compared(raw, numbers, frames)
+        twice = annotated_twice(folder / "log", killing.killed)
     return {
         "runs": runs,
         "frames_a_run": frames,
@@ -59,7 +57,7 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _write(raw: Any, runs: int, frames: int, folder: Path) -> dict[str, int]:
+def write_runs(raw: Any, runs: int, frames: int, folder: Path) -> dict[str, int]:
     """Store raw runs by TiledWriter; return the number of each by its uid."""
     from bluesky_tiled_plugins import TiledWriter
 
@@ -76,7 +74,9 @@ def _write(raw: Any, runs: int, frames: int, folder: Path) -> dict[str, int]:
 
 
 @dataclass
-class _Killing:
+class Killing:
+    """Calls for history again and again, and kills a worker or the call at moments chosen by chance."""
+
     raw: Any
     folder: Path
     frames: int
@@ -145,11 +145,11 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _compared(raw: Any, numbers: dict[str, int], frames: int) -> dict[str, Any]:
+def compared(raw: Any, numbers: dict[str, int], frames: int) -> dict[str, Any]:
     """Read each analysis run with Bluesky's ordinary client, and compare its rows with the frames."""
     from tiled.client import from_uri
 
-    place = from_uri(raw.uri.removesuffix("/raw") + "/raw_annotations", api_key=raw.context.api_key)
+    place = from_uri(f"{raw.uri}_annotations", api_key=raw.context.api_key)
     wrong: list[str] = []
     rows = finished = 0
     parents: Counter[str] = Counter()
@@ -175,7 +175,7 @@ def _compared(raw: Any, numbers: dict[str, int], frames: int) -> dict[str, Any]:
     }
 
 
-def _annotated_twice(log: Path, killed: set[int]) -> dict[str, Any]:
+def annotated_twice(log: Path, killed: set[int]) -> dict[str, Any]:
     """Return what was annotated twice, and what of it was not in hand when its process was killed."""
     times: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     last: dict[int, str] = {}

@@ -6,6 +6,7 @@ import argparse
 import os
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from benchmarks.history.raw_runs import DATA_KEY, stream_documents
 from benchmarks.live.documents import GEOMETRY, SHAPE, exposures
 from benchmarks.store import served
+from benchmarks.tiled_server import processor_seconds_of
 from dvfb_stream.catalog.place import CATALOG_SPECS
 from dvfb_stream.history.run_workers import RunWorkers
 from dvfb_stream.history.settings import HistorySettings
@@ -61,11 +63,16 @@ def one(raw: Any, uids: list[str], frames: int, workers: int, model: str) -> dic
     settings = HistorySettings(detectors={DATA_KEY: described}, model=model)
     history = RunWorkers(raw.uri, settings, workers=workers, api_key=raw.context.api_key)
     begun, first, rows_then = time.monotonic(), 0.0, 0
+    spent: dict[int, float] = {}
+    spent_then = 0.0
 
     def look() -> None:
-        nonlocal first, rows_then
+        nonlocal first, rows_then, spent_then
+        for pid in history.pids:
+            with suppress(OSError):
+                spent[pid] = processor_seconds_of(pid)
         if not first and history.rows_made:
-            first, rows_then = time.monotonic(), history.rows_made
+            first, rows_then, spent_then = time.monotonic(), history.rows_made, sum(spent.values())
 
     for _ in history.annotate(uids, on_look=look):
         look()
@@ -76,6 +83,7 @@ def one(raw: Any, uids: list[str], frames: int, workers: int, model: str) -> dic
     return {
         "frames": frames,
         "frames_per_second": (frames - rows_then) / (ended - first),
+        "processor_ms_per_frame": 1e3 * (sum(spent.values()) - spent_then) / (frames - rows_then),
         "seconds_until_the_first_row": first - begun,
         "stage_ms_per_frame": {
             stage: round(1e3 * seconds / frames, 3) for stage, seconds in sorted(report.seconds.items())

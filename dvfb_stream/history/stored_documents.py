@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container as Collection
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,16 @@ from dvfb_stream.history.stored_stream import Document, StoredStream, image_keys
 _STREAM_SPEC = "BlueskyEventStream"
 
 
+Streams = Sequence[tuple[str, Container]]
+"""Of a run: the name of each, and Tiled's client of it."""
+
+
 def documents_of(
-    run: Any, *, data_keys: Collection[str] | None = None, root_map: Mapping[str, str] | None = None
+    run: Any,
+    *,
+    data_keys: Collection[str] | None = None,
+    root_map: Mapping[str, str] | None = None,
+    streams: Streams | None = None,
 ) -> Iterator[Document]:
     """Give start, descriptors, frames and stop of a raw run, as `AnnotationPipeline` takes them.
 
@@ -31,6 +39,8 @@ def documents_of(
         The data keys with images; None: those that look like images.
     root_map
         Other places for the folders that documents name.
+    streams
+        What `streams_of` gave; None: it is asked.
 
     Raises
     ------
@@ -41,7 +51,7 @@ def documents_of(
     """
     start = start_of(run)
     yield "start", start
-    for name, node in streams_of(run):
+    for name, node in streams_of(run) if streams is None else streams:
         stream = StoredStream(name, start["uid"], data_keys=data_keys, root_map=root_map)
         stream.look(node)
         yield from stream.documents(ended=True)
@@ -67,22 +77,27 @@ class ImageKey:
     """Of its stream, the first."""
 
 
-def image_keys(run: Any, data_keys: Collection[str] | None = None) -> Iterator[ImageKey]:
-    """Give the data keys with images of a run, as `documents_of` takes them."""
-    for name, node in streams_of(run):
+def image_keys(streams: Streams, data_keys: Collection[str] | None = None) -> Iterator[ImageKey]:
+    """Give the data keys with images of the streams of a run, as `documents_of` takes them."""
+    for name, node in streams:
         described = node.metadata_copy()[0]
         for key in image_keys_of(described, data_keys):
             yield ImageKey(name, key, described)
 
 
-def streams_of(run: Any) -> Iterator[tuple[str, Container]]:
-    """Give the streams of a run that it has by now, as `StoredStream.look` takes them."""
+def streams_of(run: Any) -> Streams:
+    """Return the streams of a run that it has by now, as `StoredStream.look` takes them.
+
+    The server is asked once; twice where versions of 2025 stored the run.
+    """
     below = dict(_with_sources(run).items())
-    if "streams" in below and _STREAM_SPEC not in {spec.name for spec in below["streams"].specs}:
-        below = dict(_with_sources(below["streams"]).items())  # as versions of 2025 lay it out
-    for name, node in below.items():
-        if _STREAM_SPEC in {spec.name for spec in node.specs}:
-            yield name, _with_sources(node)
+    if "streams" in below and not _is_stream(below["streams"]):
+        below = dict(_with_sources(below["streams"]).items())
+    return [(name, _with_sources(node)) for name, node in below.items() if _is_stream(node)]
+
+
+def _is_stream(node: Any) -> bool:
+    return _STREAM_SPEC in {spec.name for spec in node.specs}
 
 
 def _with_sources(client: Any) -> Container:

@@ -264,6 +264,8 @@ def test_a_policy_or_model_that_does_not_exist_is_an_error_at_once(annotator):
         ({"patience": -1.0}, "patience must be .* not -1"),
         ({"max_wait": float("nan")}, "max_wait must be .* not nan"),
         ({"sinks": print}, "sinks must be a list"),
+        ({"arrays": "features"}, r"arrays must be a list of names, such as \['features'\]"),
+        ({"arrays": ["feature"]}, "unknown array 'feature'; there are coefficients, features"),
         ({"annotate_in": "cloud"}, "annotate_in must be 'process' or 'thread', not 'cloud'"),
     ],
 )

@@ -11,6 +11,7 @@ import time
 import uuid
 from contextlib import ExitStack
 from types import SimpleNamespace
+from typing import ClassVar
 
 import msgpack_numpy
 import numpy as np
@@ -194,8 +195,14 @@ class BrightnessAnnotator:
 
     identity = ModelIdentity(name="brightness", version="1", sha256="0" * 64)
 
+    arrays: ClassVar = {"features": (2,)}
+
     def __init__(self, gate=None):
         self.gate = gate
+        self.kept = set()
+
+    def keep_arrays(self, names):
+        self.kept |= set(names)
 
     def annotate(self, frames):
         if self.gate is not None:
@@ -206,6 +213,7 @@ class BrightnessAnnotator:
                 status="ok", model=self.identity, origin=frame.origin, fit_residual=0.0, novelty=0.0,
                 scores=dict.fromkeys(LABELS, score),
                 doubtful=("rings",), measured_order=4, measured_contrast=score,
+                features=np.full(2, score, np.float32) if "features" in self.kept else None,
             )
             for frame, score in zip(frames, scores, strict=True)
         ]  # fmt: skip
@@ -247,7 +255,14 @@ def start_daemon(topic):
     running = []
 
     def start(
-        *sinks, sinks_for_partition=None, annotator=None, topic=topic, limits=None, root_map=None, **kafka
+        *sinks,
+        sinks_for_partition=None,
+        annotator=None,
+        topic=topic,
+        limits=None,
+        root_map=None,
+        arrays=(),
+        **kafka,
     ):
         settings = DaemonSettings.model_validate(
             {
@@ -255,6 +270,7 @@ def start_daemon(topic):
                 "sinks": {"jsonl": "unused"},
                 "limits": {"max_wait": 0.02} | (limits or {}),
                 "root_map": root_map or {},
+                "arrays": arrays,
             }
         )
         daemon = RunningDaemon(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dvfb_stream.catalog import TiledSink, find_runs, read_annotations
+from dvfb_stream.catalog.arrays import read_array
 from dvfb_stream.catalog.spool import Pace, Spool
 from dvfb_stream.catalog.store_errors import StoreUnavailableError
 from dvfb_stream.daemon.sinks import StorageError
@@ -44,9 +45,11 @@ def committed(topic, partition=0):
 def test_a_published_run_is_stored_searchable_and_then_committed(topic, catalog, start_daemon):
     run = RawRun([100, 600, 300], sample_name="silver behenate")
     *_, last = topic.send(*run.documents)
-    daemon = start_daemon(TiledSink(catalog))
+    daemon = start_daemon(TiledSink(catalog), arrays=["features"])
     eventually(lambda: committed(topic) == last + 1)
     assert rows(catalog, run) == frames_of(run)
+    analysis_uid = read_annotations(catalog, run.uid)[0]["analysis_uid"]
+    assert read_array(catalog, analysis_uid, "features")[1][:, 1].tolist() == pytest.approx([0.1, 0.6, 0.3])
     daemon.stop()
     assert daemon.stats().stored_runs == 1
     assert run.uid not in find_runs(catalog, "rings")  # this annotator accepts nothing

@@ -1,24 +1,31 @@
-"""A process that puts an analysis run into a `TiledSink`, says what the sink's call has returned for, and is killed.
+"""Processes that put analysis runs into a `TiledSink`, say what the sink's call has returned for, and are killed.
 
-Usage: python putting_process.py ADDRESS FOLDER UID... ; the key is in TILED_API_KEY. Of each run all documents are
-put; it prints "UID FRAME" after each row, "UID stop" after the stop, "stored" once all is stored.
+Called as a script, it forks one for each order, which is a line of JSON on standard input: ``{"address", "spool",
+"said", "uids"}``; the answer is a line with its process id. The key is in TILED_API_KEY. Of each run all documents
+are put; in the file `said` is "UID FRAME" after each row, "UID stop" after the stop, "stored" once all is stored.
+Then it waits to be killed. Forking spares each process the import of Tiled, which takes seconds.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import sys
 from typing import Any
+
+from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.callbacks.analysis_run import AnalysisRun
+from dvfb_stream.callbacks.frame_sequence import Row
+from dvfb_stream.catalog import TiledSink, connect
+from dvfb_stream.catalog.spool import Pace
+from dvfb_stream.labels import LABELS
 
 FRAMES = 150
 
 
 def documents(uid: str, frames: int = FRAMES) -> list[tuple[str, dict[str, Any]]]:
     """Return the documents of an analysis run as they are composed live."""
-    from dvfb_stream.annotations import Annotation, ModelIdentity
-    from dvfb_stream.callbacks.analysis_run import AnalysisRun
-    from dvfb_stream.callbacks.frame_sequence import Row
-    from dvfb_stream.labels import LABELS
-
     identity = ModelIdentity(name="small", version="1", sha256="0" * 64)
     run = AnalysisRun(
         {"uid": uid, "time": 1000.0},
@@ -40,14 +47,31 @@ def documents(uid: str, frames: int = FRAMES) -> list[tuple[str, dict[str, Any]]
     return [("start", run.start()), ("descriptor", run.descriptor()), *events, ("stop", run.stop(2000.0))]
 
 
-def main(address: str, folder: str, *uids: str) -> None:
-    from dvfb_stream.catalog import TiledSink, connect
-    from dvfb_stream.catalog.spool import Pace
+def main() -> None:
+    # Who is killed must be gone at once: another takes its run over when the system says so.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for line in sys.stdin:
+        order = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                put(order)
+            finally:
+                os._exit(0)
+        sys.stdout.write(f"{pid}\n")
+        sys.stdout.flush()
+
+
+def put(order: dict[str, Any]) -> None:
+    said = os.open(order["said"], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+
+    def say(text: str) -> None:
+        os.write(said, f"{text}\n".encode())
 
     # Short batches: more calls, and more moments to be killed in.
-    sink = TiledSink(connect(address), spool=folder, batch_size=10, pace=Pace(max_age=0.01))
+    sink = TiledSink(connect(order["address"]), spool=order["spool"], batch_size=10, pace=Pace(max_age=0.01))
     say("ready")
-    for uid in uids:
+    for uid in order["uids"]:
         for name, doc in documents(uid):
             sink(name, doc)
             if name == "event":
@@ -55,12 +79,8 @@ def main(address: str, folder: str, *uids: str) -> None:
         say(f"{uid} stop")
     if sink.wait(120):
         say("stored")
-
-
-def say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    signal.pause()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
