@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,6 @@ class StoredEvents:
             self.times.append(times[n])
             self.numbers.append(numbers[n])
 
-    def with_key(self, key: str) -> list[int]:
+    def with_key(self, key: str) -> Sequence[int]:
         """Return the positions of the events with a data key that lies beside the table; all, if none says so."""
-        return self._with.get(key) or list(range(len(self)))
+        return self._with.get(key) or range(len(self))

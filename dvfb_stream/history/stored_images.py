@@ -53,9 +53,9 @@ class FilesOfImages:
     mimetype: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
-    def resources(self, uid: str) -> Iterator[dict[str, Any]]:
-        """Give a stream resource of each file."""
-        for number, uri in enumerate(self.uris):
+    def resources(self, uid: str, first: int = 0) -> Iterator[dict[str, Any]]:
+        """Give a stream resource of each file, from the `first` on."""
+        for number, uri in enumerate(self.uris[first:], start=first):
             yield {
                 "uid": f"{uid}/{number}",
                 "uri": uri,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Container as Collection
 from typing import Any
@@ -145,11 +146,6 @@ class StoredStream:
         self._descriptors = descriptors
         self._may_lack_events = all("external" in spec for spec in described["data_keys"].values())
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether frames wait for their events, which may not come."""
-        return self._waiting_since is not None and not len(self.events)
-
     def documents(self, *, ended: bool) -> Iterator[Document]:
         """Give the documents that are new, in blocks; what was given counts as taken, wherever the caller stops.
 
@@ -246,14 +242,17 @@ class StoredStream:
 
     def _pixels(self, key: str, found: ImagesInTiled, block: range) -> dict[int, Any]:
         """Return the pixels of those events of a block that have some, by the event's position."""
-        positions = self.events.with_key(key)[: found.points]
-        beyond = range(len(self.events), len(self.events) + found.points - len(positions))
-        index_of = {position: index for index, position in enumerate([*positions, *beyond])}
-        wanted = [position for position in block if position in index_of]
-        if not wanted:
-            return {}
-        first, last = index_of[wanted[0]], index_of[wanted[-1]]
-        return dict(zip(wanted, self._read(key, found, first, last + 1), strict=True))
+        positions = self.events.with_key(key)
+        first, stop = (min(bisect_left(positions, end), found.points) for end in (block.start, block.stop))
+        wanted = list(positions[first:stop])
+        # Images of which no event tells follow the last event.
+        beyond = range(max(block.start, len(self.events)), block.stop)
+        more = len(positions) + beyond.start - len(self.events)
+        if beyond and more < found.points:
+            first = first if wanted else more
+            stop = min(more + len(beyond), found.points)
+            wanted += beyond[: stop - more]
+        return dict(zip(wanted, self._read(key, found, first, stop), strict=True)) if wanted else {}
 
     def _next_datums(self, key: str, found: FilesOfImages, ready: int, *, ended: bool) -> Iterator[Document]:
         """Give the frames in files of one block, with the files that are new."""
@@ -262,7 +261,7 @@ class StoredStream:
         if not block:
             return
         uid = f"{self._run_uid}/{self.name}/{key}"
-        for resource in list(found.resources(uid))[self._resources_given.get(key, 0) :]:
+        for resource in found.resources(uid, self._resources_given.get(key, 0)):
             self._resources_given[key] = self._resources_given.get(key, 0) + 1
             yield "stream_resource", {**resource, "data_key": key, "run_start": self._run_uid}
         for datum in found.datums(uid, block):

@@ -150,6 +150,13 @@ LOST_ROWS = Counter(
 STORE_FAILURES = Counter(
     name="dvfb_store_failures", help="Calls that the catalog did not take, and that are tried again."
 )
+MISSED_UPDATES = Counter(
+    name="dvfb_missed_updates",
+    help="Messages of Tiled's websocket that did not come; what they told of is read from the catalog.",
+)
+RECONNECTIONS = Counter(
+    name="dvfb_reconnections", help="Connections to Tiled's websocket that were made again."
+)
 
 CATALOGUE: tuple[Metric, ...] = (
     RECEIVED,
@@ -172,5 +179,7 @@ CATALOGUE: tuple[Metric, ...] = (
     QUARANTINED_ROWS,
     LOST_ROWS,
     STORE_FAILURES,
+    MISSED_UPDATES,
+    RECONNECTIONS,
 )
 """All of the above."""

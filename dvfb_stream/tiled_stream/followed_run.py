@@ -140,11 +140,6 @@ class FollowedRun:
         """Whether there is something to look at."""
         return self._run_due or bool(self._streams_due) or time.monotonic() >= self._again_at
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether something is due in a moment."""
-        return any(stream.is_waiting for stream in self._streams.values())
-
     def _add_rows(self, name: str) -> None:
         """Take the rows that were heard, unless others before them have to be read first."""
         import tiled.serialization.table  # noqa: F401 - registers what reads them

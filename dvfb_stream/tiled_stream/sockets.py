@@ -21,6 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from dvfb_stream.daemon.unpacking import unpackb
+from dvfb_stream.metrics import Metrics, catalogue
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ LONGEST_PAUSE = 15.0
 """seconds: a server that comes back is heard of soon, and its nodes are looked at meanwhile."""
 REFUSED_PAUSE = 60.0
 """Seconds until a server that refused is asked again: it may have been started anew, with a streaming cache."""
+_MOST_QUEUED = 4
+"""Messages of a connection that wait to be taken, each with frames of some megabytes; more wait on the server."""
 _OPEN_SECONDS = 10.0
 """Longest wait for a connection."""
 _CLOSE_SECONDS = 2.0
@@ -109,16 +112,25 @@ class StreamSockets:
     hear
         Called with what is heard, from the thread; must return at once.
     max_bytes
-        Of a message; what is larger is not taken, and counts as missed.
+        Of a message; what is larger is not taken, and is looked for in the catalog.
+    metrics
+        What is missed, and how often it was connected again, is added to it.
     """
 
     def __init__(
-        self, context: Context, root: Path, hear: Callable[[Heard], None], *, max_bytes: int
+        self,
+        context: Context,
+        root: Path,
+        hear: Callable[[Heard], None],
+        *,
+        max_bytes: int,
+        metrics: Metrics | None = None,
     ) -> None:
         self._context = context
         self._root = root
         self._hear = hear
         self._max_bytes = max_bytes
+        self._metrics = Metrics() if metrics is None else metrics
         self._lock = threading.Lock()  # guards what follows
         self._watched: dict[Path, _Watch] = {}
         self._tasks: dict[Path, asyncio.Task[None]] = {}
@@ -218,6 +230,7 @@ class StreamSockets:
             self._address(watch),
             additional_headers=self._headers(),
             max_size=self._max_bytes,
+            max_queue=_MOST_QUEUED,
             open_timeout=_OPEN_SECONDS,
             close_timeout=_CLOSE_SECONDS,
         ) as connection:
@@ -226,6 +239,8 @@ class StreamSockets:
                 watch.joined = True
                 self._refusal = ""
                 self._reconnections += watch.joins > 0
+            if watch.joins:
+                self._metrics.add(catalogue.RECONNECTIONS)
             watch.joins += 1
             self._hear(Heard(watch.path, Change.JOINED))
             code = await self._listen(watch, connection, schema.content())
@@ -258,6 +273,8 @@ class StreamSockets:
                 with self._lock:
                     self._updates += 1
                     self._missed += missed
+                if missed:
+                    self._metrics.add(catalogue.MISSED_UPDATES, missed)
                 self._hear(Heard(watch.path, update, missed))
         except ConnectionClosed as error:
             logger.debug("the connection for %s broke: %s", "/".join(watch.path), error)

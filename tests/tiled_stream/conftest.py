@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -26,7 +27,7 @@ from tests.history.conftest import MeanAnnotator
 
 SHAPE = (4, 6)
 IMAGE = {"image": Geometry(shape=SHAPE, center_x=2.5, center_y=1.5)}
-PATIENCE = 120.0
+PATIENCE = 240.0
 
 
 def eventually(condition: Callable[[], Any], timeout: float = PATIENCE, pause_for: float = 0.02) -> Any:
@@ -53,7 +54,9 @@ def files_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory, files_folder: Path) -> Iterator[StreamingProcess]:
+    """Of the package; with the cache in DVFB_REDIS_URI, where that is set."""
     process = StreamingProcess(tmp_path_factory.mktemp("streaming"), readable=files_folder)
+    process.cache = {"uri": os.environ.get("DVFB_REDIS_URI", "memory")}
     try:
         process.start()
         yield process

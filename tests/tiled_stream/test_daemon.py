@@ -89,6 +89,7 @@ def test_a_daemon_that_is_started_again_takes_what_it_missed_and_nothing_twice(r
     assert again.frames(missed.uid) == frames_of(missed)
 
 
+@pytest.mark.timeout(900)
 def test_cut_evicted_and_restarted_every_frame_has_one_row(tmp_path: Path, follow: Start):
     server = StreamingProcess(tmp_path, readable=tmp_path)
     server.cache = {"uri": "memory", "data_ttl": 1}

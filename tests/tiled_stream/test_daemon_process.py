@@ -17,7 +17,7 @@ from dvfb_stream.catalog.place import find_place
 from dvfb_stream.labels import LABELS
 from tests.catalog.tiled_process import StreamingProcess
 
-from .conftest import Beamline, eventually
+from .conftest import PATIENCE, Beamline, eventually
 
 DVFB = str(Path(sys.executable).with_name("dvfb"))
 SHAPE = (96, 80)
@@ -74,6 +74,7 @@ def launch(config: Path, server: StreamingProcess) -> Iterator[Launch]:
         process.wait()
 
 
+@pytest.mark.timeout(900)
 def test_killed_in_the_middle_of_a_run_and_started_again_every_row_is_there_once(
     launch: Launch, raw: Any, config: Path
 ):
@@ -98,7 +99,7 @@ def test_killed_in_the_middle_of_a_run_and_started_again_every_row_is_there_once
 
     eventually(are_stored, pause_for=0.5)
     daemon.send_signal(signal.SIGTERM)
-    assert daemon.wait(120) == 0
+    assert daemon.wait(PATIENCE) == 0
     assert "2 runs stored" in (config.parent / "log").read_text().splitlines()[-1]
 
     rows = read_annotations(raw, beamline.uid)
@@ -110,7 +111,7 @@ def test_killed_in_the_middle_of_a_run_and_started_again_every_row_is_there_once
     again = launch()
     eventually(lambda: "the server tells of new runs" in (config.parent / "log").read_text())
     again.send_signal(signal.SIGTERM)
-    assert again.wait(120) == 0
+    assert again.wait(PATIENCE) == 0
     assert (
         (config.parent / "log").read_text().splitlines()[-1].partition(": ")[2].startswith("0 frames, 0 runs")
     )
@@ -130,7 +131,7 @@ def test_killed_in_the_middle_of_a_run_and_started_again_every_row_is_there_once
 def test_nonsense_ends_it_with_one_line(launch: Launch, config: Path, old: str, new: str, complaint: str):
     config.write_text(config.read_text().replace(old, new))
     daemon = launch(TILED_RETRY_ATTEMPTS="1")
-    assert daemon.wait(120) == 1
+    assert daemon.wait(PATIENCE) == 1
     line = (config.parent / "log").read_text().splitlines()[-1]
     assert line.startswith("dvfb: error: ")
     assert complaint in line
@@ -138,7 +139,7 @@ def test_nonsense_ends_it_with_one_line(launch: Launch, config: Path, old: str, 
 
 def test_a_wrong_key_is_said_so_and_not_shown(launch: Launch, config: Path):
     daemon = launch(TILED_API_KEY="abad1dea")
-    assert daemon.wait(120) == 1
+    assert daemon.wait(PATIENCE) == 1
     log = (config.parent / "log").read_text()
     assert "cannot be opened (401: Invalid API key" in log.splitlines()[-1]
     assert "abad1dea" not in log
