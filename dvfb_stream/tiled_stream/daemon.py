@@ -169,11 +169,12 @@ class TiledDaemon:
                 self._step()
             self._drain()
         finally:
-            self._sockets.close()
             self._feed.close()
             self._pipeline.close(timeout=0.0)
+            # Runs that were stored while this waited are done; their connections are given up before all others.
             self._settle_stored()
             self._save()
+            self._sockets.close()
             logger.info("%s", self.stats())
 
     def stats(self) -> TiledStats:
