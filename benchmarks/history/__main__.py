@@ -14,7 +14,8 @@ was in hand when its process was killed.
 
 `speed`: frames of 1043 x 981 pixels in HDF5, a chunk each, compressed by bitshuffle and LZ4, and not compressed;
 frames a second by the number of workers, from the first row to the end, and the seconds of each stage a frame. What
-the workers and the server take of the processors says more than the clock where others are at work.
+the workers and the server take of the processors says more than the clock where others are at work; `--workers 0`
+annotates in the benchmark's process, and leaves all that begins it out.
 
 `bytes`: what a run and a row take in the catalog's database and in that of its tables, raw runs aside.
 """
