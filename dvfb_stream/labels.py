@@ -32,6 +32,9 @@ FURTHER_LABELS: tuple[str, ...] = (
 
 ALL_LABELS: tuple[str, ...] = (*LABELS, *FURTHER_LABELS)
 
+QUALITY_LABELS = frozenset({"empty", "weak", "saturated", "misaligned"})
+"""What is wrong with a frame, rather than what it shows."""
+
 TITLES: dict[str, str] = {
     "diffuse_low_q": "Diffuse low-q",
     "diffuse_high_q": "Diffuse high-q",

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dvfb_stream.annotations import Status
-from dvfb_stream.labels import ALL_LABELS, LABELS
+from dvfb_stream.labels import ALL_LABELS, LABELS, QUALITY_LABELS
+
+QUANTITIES = ("novelty", "fit_residual")
+"""Columns that a summary has the least, the highest and the mean value of."""
 
 
 def known_labels(provenance: Mapping[str, Any]) -> tuple[str, ...]:
@@ -35,6 +38,9 @@ class Summary:
         self._of_label = {label: _LabelTally() for label in ALL_LABELS}
         self._measured = 0
         self._highest_contrast = -math.inf
+        self._doubtful = 0
+        self._of_quality = 0
+        self._of_quantity = {name: _Range() for name in QUANTITIES}
 
     @property
     def frames(self) -> int:
@@ -51,6 +57,10 @@ class Summary:
         """
         self._statuses[Status(row["status"])] += 1
         accepted, doubtful = _listed(row.get("labels")), _listed(row.get("doubtful"))
+        self._doubtful += bool(doubtful)
+        self._of_quality += not QUALITY_LABELS.isdisjoint(accepted)
+        for name, found in self._of_quantity.items():
+            found.add(_number(row.get(name)))
         for label, tally in self._of_label.items():
             tally.accepted += label in accepted
             tally.doubtful += label in doubtful
@@ -71,7 +81,9 @@ class Summary:
         Per label: `count` of frames on which it was accepted, those on which it is `doubtful`, `max` and `mean` of
         its probability; the latter two are absent where no frame has probabilities, so that no query takes ignorance
         for a low value. `measured_order` has the `count` of frames on which an order stands out, and their
-        `max_contrast` where there are any.
+        `max_contrast` where there are any. `doubtful` has the `count` of frames with any doubtful label, `quality` of
+        those with one of `QUALITY_LABELS`, where the model knows one. `novelty` and `fit_residual` have `min`, `max`
+        and `mean`.
         """
         without = {status.value: self._statuses[status] for status in (Status.FAILED, Status.DROPPED)}
         measured: dict[str, Any] = {"count": self._measured}
@@ -82,7 +94,35 @@ class Summary:
             for label, tally in self._of_label.items()
             if label in self._known or tally != _LabelTally()
         }
-        return {"frames": self.frames, **without, "measured_order": measured, **of_labels}
+        of_quality = {"quality": {"count": self._of_quality}}
+        return {
+            "frames": self.frames,
+            **without,
+            "measured_order": measured,
+            "doubtful": {"count": self._doubtful},
+            **{name: found.as_dict() for name, found in self._of_quantity.items() if found.number},
+            **(of_quality if not QUALITY_LABELS.isdisjoint(of_labels) else {}),
+            **of_labels,
+        }
+
+
+@dataclass(slots=True)
+class _Range:
+    """Of a quantity of frames that are annotated."""
+
+    number: int = 0
+    lowest: float = math.inf
+    highest: float = -math.inf
+    total: float = 0.0
+
+    def add(self, value: float) -> None:
+        if math.isfinite(value):
+            self.number += 1
+            self.lowest, self.highest = min(self.lowest, value), max(self.highest, value)
+            self.total += value
+
+    def as_dict(self) -> dict[str, float]:
+        return {"min": self.lowest, "max": self.highest, "mean": self.total / self.number}
 
 
 @dataclass(slots=True)

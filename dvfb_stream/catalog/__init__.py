@@ -12,13 +12,20 @@ if TYPE_CHECKING:
     from dvfb_stream.catalog.corrections.correction import corrected_labels
     from dvfb_stream.catalog.corrections.export import export_labels
     from dvfb_stream.catalog.corrections.reading import corrections_of
-    from dvfb_stream.catalog.search import find_doubtful_runs, find_runs, read_annotations
+    from dvfb_stream.catalog.search import (
+        annotations_table,
+        find_doubtful_runs,
+        find_frames,
+        find_runs,
+        read_annotations,
+    )
     from dvfb_stream.catalog.server import embedded_server
     from dvfb_stream.catalog.similar_frames.finding import similar
     from dvfb_stream.catalog.sink import TiledSink
 
 __all__ = [
     "TiledSink",
+    "annotations_table",
     "connect",
     "correct",
     "corrected_labels",
@@ -26,6 +33,7 @@ __all__ = [
     "embedded_server",
     "export_labels",
     "find_doubtful_runs",
+    "find_frames",
     "find_runs",
     "read_annotations",
     "similar",

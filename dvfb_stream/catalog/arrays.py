@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.catalog.answers import told_apart
-from dvfb_stream.catalog.place import ARRAYS, find_place, places_in, plain
+from dvfb_stream.catalog.place import ARRAYS, find_place, places_in, plain, table_of_run
 from dvfb_stream.catalog.run_arrays import ArrayKey, elements_of
 from dvfb_stream.catalog.run_table import frames_of
-from dvfb_stream.catalog.search import annotations_table
 from dvfb_stream.errors import SettingsError
 
 _BYTES_A_REQUEST = 16 << 20
@@ -57,7 +56,7 @@ def read_array(
         run = _run(client, analysis_uid)
         node = _node(run, analysis_uid, name)
         if asked is None:
-            table = annotations_table(run)
+            table = table_of_run(run)
             asked = np.empty(0, np.int64) if table is None else np.unique(frames_of(table))
         structure = node.structure()
         length, *shape = structure.shape

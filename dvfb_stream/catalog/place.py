@@ -30,7 +30,7 @@ ARRAYS = "arrays"
 """Key of the arrays of an analysis run that keeps some, beside that stream: who reads labels does not load them."""
 
 _SUFFIX = "annotations"
-_LEASES_SUFFIX = "leases"
+LEASES_SUFFIX = "leases"
 _CATALOG_SPEC = "CatalogOfBlueskyRuns"
 _CONFLICT = 409
 
@@ -90,7 +90,7 @@ class Place:
             runs = found_or_created(
                 self.parent, self.key, specs=[Spec(PLACE_SPEC, version="1.0"), *CATALOG_SPECS]
             )
-            leases = found_or_created(self.parent, f"{self.key}_{_LEASES_SUFFIX}", specs=[])
+            leases = found_or_created(self.parent, f"{self.key}_{LEASES_SUFFIX}", specs=[])
         return plain(runs), plain(leases)
 
 
@@ -161,7 +161,7 @@ def places_in(client: Any) -> list[Any]:
                 SpecsQuery(include=[], exclude=_NOT_LOOKED_INTO)
             )
             for other in others.values():
-                if not other.path_parts[-1].endswith(f"_{_SUFFIX}_{_LEASES_SUFFIX}"):
+                if not other.path_parts[-1].endswith(f"_{_SUFFIX}_{LEASES_SUFFIX}"):
                     below.append(plain(other))
                 if looked_in + len(below) > _MOST_LOOKED_INTO:
                     raise SettingsError(
@@ -180,6 +180,13 @@ def _place_beside(client: Any) -> Place | None:
         return None
     is_place = PLACE_SPEC in {spec.name for spec in client.specs}
     return Place(plain(client.parent), key if is_place else f"{key}_{_SUFFIX}")
+
+
+def table_of_run(run: Any) -> Any | None:
+    """Return the client of the table that keeps the rows of an analysis run; None if none."""
+    # As plain containers: where databroker was used, Bluesky's client of a run has no `base`.
+    stream = plain(run).get(STREAM)
+    return None if stream is None else plain(stream).get(TABLE)
 
 
 def found_or_created(parent: Any, key: str, **description: Any) -> Any:

@@ -13,13 +13,14 @@ import httpx
 
 from dvfb_stream.bounded_cache import BoundedCache, Evict
 from dvfb_stream.catalog.answers import told_apart
+from dvfb_stream.catalog.changes import note_change
 from dvfb_stream.catalog.holding import Hold
 from dvfb_stream.catalog.leases import LEASE_SECONDS, Leases
 from dvfb_stream.catalog.links import RawLinks
 from dvfb_stream.catalog.newest import begin_anew, supersede
 from dvfb_stream.catalog.open_run import OpenRun, by_frame, known
 from dvfb_stream.catalog.place import place_of
-from dvfb_stream.catalog.replacing import replace_rows
+from dvfb_stream.catalog.replacing import REPLACED, replace_rows
 from dvfb_stream.catalog.rewriting import is_in_order, opened, rewrite, stand_in
 from dvfb_stream.catalog.run_table import RunDocuments, RunTable, frames_of
 from dvfb_stream.catalog.storable import storable
@@ -205,6 +206,8 @@ class AnnotationStore:
             stored = stop_of(table, stop)
             self._links.link(documents.start)
             run.hold.keep()
+            if REPLACED in table.run.metadata:
+                note_change(self._made_place().spare, documents.uid)
             table.run.update_metadata({"stop": stored}, drop_revision=True)
             table.run.refresh()
             if (table.run.metadata.get("stop") or {}).get("uid") != stored["uid"]:
@@ -233,6 +236,7 @@ class AnnotationStore:
             if run is None or not run.metadata.get("stop"):
                 raise StoreRefusedError(f"there is no finished run {uid}", everything=False)
             begin_anew(run)
+            note_change(self._made_place().spare, uid)
             self._supersede(run.metadata["start"])
 
     def state(self, uid: str) -> RunState:

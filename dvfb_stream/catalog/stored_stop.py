@@ -11,11 +11,13 @@ from dvfb_stream.catalog.replacing import REPLACED, replaced_frames
 from dvfb_stream.catalog.run_table import RunTable, data_columns, rows_of
 from dvfb_stream.catalog.store_errors import StoreRefusedError
 from dvfb_stream.labels import ALL_LABELS
-from dvfb_stream.summary import Summary, known_labels
+from dvfb_stream.summary import QUANTITIES, Summary, known_labels
 
 logger = logging.getLogger(__name__)
 
-_SUMMED = frozenset({"status", "labels", "doubtful", "measured_order", "measured_contrast", *ALL_LABELS})
+_SUMMED = frozenset(
+    {"status", "labels", "doubtful", "measured_order", "measured_contrast", *QUANTITIES, *ALL_LABELS}
+)
 """Columns that a summary is made of."""
 
 _ROWS_AT_A_TIME = 1_000
@@ -49,7 +51,7 @@ def stop_of(table: RunTable, stop: Mapping[str, Any]) -> dict[str, Any]:
             cure="give its events again before its stop",
         )
     computed = summary.as_dict()
-    known = {*computed, *ALL_LABELS}
+    known = {*computed, *QUANTITIES, "quality", *ALL_LABELS}
     # No column says it, and an earlier stop must not.
     replaced = replaced_frames(table.run.metadata)
     further = {name: value for name, value in (stop.get("summary") or {}).items() if name not in known}
@@ -65,6 +67,7 @@ def _of_columns(summary: dict[str, Any], columns: Collection[str]) -> dict[str, 
     if "measured_order" not in columns:
         summary.pop("measured_order")
     if "doubtful" not in columns:
+        summary.pop("doubtful")
         for label in ALL_LABELS:
             summary.get(label, {}).pop("doubtful", None)
     return summary

@@ -10,7 +10,7 @@ from typing import Any
 from dvfb_stream.annotations import Status
 from dvfb_stream.callbacks.analysis_run import analysis_uid
 from dvfb_stream.catalog.newest import superseded_by
-from dvfb_stream.catalog.search import annotations_table
+from dvfb_stream.catalog.place import table_of_run
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Geometry
 from dvfb_stream.history.stored_documents import ImageKey
@@ -155,7 +155,7 @@ def _stays(run: Any, again: Again) -> bool:
 
 def stored_statuses(run: Any) -> dict[int, str]:
     """Return the status of each frame of a stored analysis run; none where it has no table yet."""
-    table = annotations_table(run)
+    table = table_of_run(run)
     if table is None:
         return {}
     rows = table.read(columns=["frame", "status"])

@@ -190,9 +190,12 @@ def test_the_summary_is_what_the_rows_add_up_to(documents):
         "max": pytest.approx(0.8),
         "mean": pytest.approx(0.5),
     }
+    assert summary["doubtful"] == {"count": 2}
+    assert summary["novelty"].keys() == summary["fit_residual"].keys() == {"min", "max", "mean"}
     assert summary["measured_order"] == {"count": 1, "max_contrast": pytest.approx(0.8)}
     assert summary.keys() == {
-        "frames", "failed", "dropped", "rejected_documents", "measured_order", *LABELS
+        "frames", "failed", "dropped", "rejected_documents", "measured_order", "doubtful", "novelty", "fit_residual",
+        *LABELS
     }  # fmt: skip
 
 

@@ -84,9 +84,34 @@ def test_an_unknown_label_is_named_with_the_known_ones(client):
         find_runs(client, "four_fold", min_frames=0)
 
 
+def test_rows_are_asked_for_by_what_a_run_is_called(client, analysis_documents):
+    sink = TiledSink(client)
+    uids = ["aaaaa111-0000-0000-0000-000000000000", "aaaaa222-0000-0000-0000-000000000000"]
+    for scan_id, uid in enumerate(uids, start=7):
+        start = {"uid": uid, "scan_id": scan_id, "time": 1000.0 + scan_id}
+        client.create_container(key=uid, metadata={"start": start})
+        for name, doc in analysis_documents(0.9, 0.1, raw_uid=uid):
+            sink(name, doc)
+    client.create_container(key="c" * 36, metadata={"start": {"uid": "c" * 36, "scan_id": 9, "time": 2000.0}})
+    assert sink.close(120)
+
+    def uids_of(run):
+        return {row["run_uid"] for row in read_annotations(client, run)}
+
+    assert uids_of(uids[0]) == uids_of("aaaaa1") == uids_of(7) == uids_of(-3) == {uids[0]}
+    assert uids_of("aaaaa222") == uids_of(8) == uids_of(-2) == {uids[1]}
+    assert read_annotations(client, -1) == read_annotations(client, "ccccc") == []
+    for unknown in ("nope", "unknown", "ddddddd", 99, -4):
+        with pytest.raises(SettingsError, match=str(unknown)):
+            read_annotations(client, unknown)
+    with pytest.raises(SettingsError, match="several"):
+        read_annotations(client, "aaaaa")
+    with pytest.raises(SettingsError, match="by a text or a number"):
+        read_annotations(client, uids)
+
+
 def test_rows_say_which_detector_and_model_they_are_of(stored):
     rows = read_annotations(stored, "two detectors")
     assert sorted(row["data_key"] for row in rows) == ["saxs", "waxs"]
     assert {row["model"] for row in rows} == {"small"}
-    assert read_annotations(stored, "unknown") == []
     assert [row["frame"] for row in read_annotations(stored, "unfinished")] == [0]

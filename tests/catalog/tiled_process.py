@@ -64,11 +64,17 @@ class TiledProcess:
     """``tiled serve catalog``, which keeps its port when it is started again."""
 
     def __init__(self, folder: Path, catalog: str, tables: str) -> None:
-        self.folder, self._catalog, self._tables = folder, catalog, tables
+        self.folder, self._catalog, self.tables = folder, catalog, tables
         self.port = free_port()
         self.key, self.public = KEY, False
         """From its next start on: the key, and whether everybody may read without one."""
         self._pid: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the server while it runs."""
+        assert self._pid is not None
+        return self._pid
 
     @property
     def uri(self) -> str:
@@ -87,7 +93,7 @@ class TiledProcess:
             time.sleep(0.05)
 
     def _served(self) -> list[str]:
-        return ["catalog", self._catalog, "--init", "--write", str(self.folder / "data"), "--write", self._tables,
+        return ["catalog", self._catalog, "--init", "--write", str(self.folder / "data"), "--write", self.tables,
                 *(["--public"] if self.public else [])]  # fmt: skip
 
     def kill(self) -> None:
@@ -121,7 +127,7 @@ class StreamingProcess(TiledProcess):
     def _served(self) -> list[str]:
         tree = {
             "uri": self._catalog,
-            "writable_storage": [str(self.folder / "data"), self._tables],
+            "writable_storage": [str(self.folder / "data"), self.tables],
             "readable_storage": [str(self._readable)],
             "init_if_not_exists": True,
         }

@@ -56,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_of_an_earlier_version_is_put_in_order(dvfb, folder):
-    found = dvfb("search", folder, "rings")
+    found = dvfb("search", folder, "rings", "--uids")
     assert (found.status, len(found.stdout.split())) == (0, 1)
 
     would = dvfb("catalog", "move", folder)
@@ -70,7 +70,7 @@ def test_a_folder_of_an_earlier_version_is_put_in_order(dvfb, folder):
     assert f"moved {ANALYSIS} of run {found.stdout.split()[0]}: 2 frames" in done.stdout
     assert (folder / "catalog-before-move.db").exists()
 
-    assert dvfb("search", folder, "rings").stdout == found.stdout
+    assert dvfb("search", folder, "rings", "--uids").stdout == found.stdout
     assert dvfb("catalog", "move", folder).stdout.strip() == "no analysis run lies among the raw runs"
     with served_folder(folder) as raw:
         assert list(raw) == found.stdout.split()

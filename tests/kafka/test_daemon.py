@@ -29,13 +29,12 @@ def rows(catalog, run):
 
 def stored_rows(catalog, run):
     """Rows as they lie in Tiled, duplicates included."""
-    from dvfb_stream.catalog.place import find_place
-    from dvfb_stream.catalog.search import annotations_table
+    from dvfb_stream.catalog.place import find_place, table_of_run
 
     analyses = find_place(catalog).values()
     (stored,) = [each for each in analyses if each.metadata["start"]["analysis"]["parent"] == run.uid]
     assert stored.metadata["stop"]["summary"]["frames"] == len(run.brightness)
-    return [int(frame) for frame in annotations_table(stored).read(["frame"])["frame"]]
+    return [int(frame) for frame in table_of_run(stored).read(["frame"])["frame"]]
 
 
 def committed(topic, partition=0):

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from dvfb_stream.catalog import read_annotations
-from dvfb_stream.catalog.place import find_place
-from dvfb_stream.catalog.search import annotations_table
+from dvfb_stream.catalog.place import find_place, table_of_run
 from dvfb_stream.labels import LABELS
 from tests.kafka.conftest import eventually
 
@@ -135,7 +134,7 @@ def test_killed_in_the_middle_of_a_run_and_started_again_every_row_is_there_once
     assert stored.metadata["start"]["analysis"]["parent"] == uid
     assert stored.metadata["start"]["analysis"]["raw"]["sample_name"] == "silver behenate"
     assert stored.metadata["stop"]["summary"]["frames"] == frames
-    assert sorted(annotations_table(stored).read(["frame"])["frame"]) == list(range(frames))
+    assert sorted(table_of_run(stored).read(["frame"])["frame"]) == list(range(frames))
 
 
 def last_line(log):

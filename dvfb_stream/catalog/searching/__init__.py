@@ -1,0 +1,1 @@
+"""Answers a question about annotations, from the copy of a catalog and what the catalog itself says."""

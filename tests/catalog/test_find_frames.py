@@ -1,0 +1,161 @@
+"""Frames are found by any expression, and say where they are."""
+
+from __future__ import annotations
+
+import copy
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow
+import pytest
+
+from dvfb_stream.catalog import TiledSink, annotations_table, correct, find_frames, find_runs, undo
+from dvfb_stream.catalog.expression import ExpressionError
+from dvfb_stream.errors import FrameError, SettingsError
+from dvfb_stream.labels import LABELS
+
+PIXELS = np.arange(3 * 4 * 6, dtype=np.uint16).reshape(3, 1, 4, 6)
+
+
+def labelled(documents, *frames, time, **raw):
+    """Have frames show labels, each with a probability of 0.8, in a run that begins at a time and says things."""
+    documents = copy.deepcopy(documents)
+    start = documents[0][1]
+    start["time"] = time
+    start["analysis"]["raw"] |= raw
+    for (_, event), labels in zip(documents[2:-1], frames, strict=True):
+        event["data"] |= dict.fromkeys(LABELS, 0.1) | dict.fromkeys(labels, 0.8)
+        event["data"]["labels"] = ",".join(labels)
+    return documents
+
+
+@pytest.fixture(scope="module")
+def stored(server, analysis_documents):
+    client = server.create_container(key="find-frames")
+    raw = client.create_container(key="first", metadata={"start": {"uid": "first", "user": {"name": "Ann"}}})
+    raw.create_container(key="primary").write_array(PIXELS, key="image")
+    client.create_container(key="second", metadata={"start": {"uid": "second", "user": {"name": "Bob"}}})
+    sink = TiledSink(client)
+    runs = [
+        labelled(analysis_documents(0.9, 0.9, 0.9, raw_uid="first"),
+                 ["halo"], ["four_fold"], ["halo", "four_fold"], time=1000.0, sample_name="lamella", scan_id=1),
+        labelled(analysis_documents(0.9, 0.9, raw_uid="second"),
+                 ["halo", "four_fold"], ["halo", "four_fold"], time=3000.0, sample_name="powder", scan_id=2),
+        labelled(analysis_documents(0.9, 0.9, raw_uid="third", model="large"),
+                 ["halo"], ["four_fold"], time=2000.0, sample_name="lamella", scan_id=3),
+    ]  # fmt: skip
+    for documents in [*runs, analysis_documents(None, 0.9, raw_uid="fourth")]:
+        for name, doc in documents:
+            sink(name, doc)
+    assert sink.close(120)
+    return client
+
+
+def found(client, expression, **how):
+    return [(one.raw_uid, one.frame) for one in find_frames(client, expression, **how)]
+
+
+def test_two_labels_are_on_the_same_frame_and_the_newest_run_is_first(stored):
+    assert found(stored, "halo and four_fold") == [("second", 0), ("second", 1), ("first", 2)]
+    assert find_runs(stored, "halo and four_fold") == ["second", "first"]
+    assert find_runs(stored, "count(halo) >= 1 and count(four_fold) >= 1") == ["second", "third", "first"]
+    assert found(stored, "halo and not four_fold") == [("third", 0), ("first", 0)]
+    assert found(stored, "failed") == [("fourth", 0)]
+    assert found(stored, "grazing or not grazing") == []
+    assert len(find_frames(stored, "six_fold")) == 0
+    assert find_frames(stored, "six_fold").table().num_rows == 0
+
+
+def test_runs_are_those_with_enough_frames(stored):
+    assert find_runs(stored, "halo and four_fold", min_frames=2) == ["second"]
+    assert find_runs(stored, "halo and four_fold", fraction=0.3) == ["second", "first"]
+    assert find_runs(stored, "halo and four_fold", fraction=0.34) == ["second"]
+    assert find_runs(stored, "halo", min_score=0.75) == ["second", "third", "first"]
+    assert find_runs(stored, "halo", min_score=0.85) == []
+    assert found(stored, "halo", min_frames=2, fraction=0.9) == [("second", 0), ("second", 1)]
+
+
+def test_runs_are_those_of_a_model_a_time_and_a_sample(stored):
+    assert find_runs(stored, "halo", model="large") == find_runs(stored, "halo", model="large@1") == ["third"]
+    assert find_runs(stored, "halo", model="000000") == ["second", "third", "first"]
+    assert find_runs(stored, "halo", model="other") == []
+    assert find_runs(stored, "halo", since=2000) == ["second", "third"]
+    assert find_runs(stored, "halo", until=datetime.fromtimestamp(2000, UTC)) == ["first"]
+    assert find_runs(stored, "halo", since="1970-01-01T00:40:00+00:00") == ["second"]
+    assert find_runs(stored, "halo", sample_name="lamella") == ["third", "first"]
+    assert find_runs(stored, "halo", scan_id=[1, 2], sample_name="lamella") == ["first"]
+    assert find_runs(stored, "halo", **{"user.name": "Ann"}) == ["first"]
+    assert find_runs(stored, "halo", **{"user.name": ["Ann", "Bob"]}) == ["second", "first"]
+    # A text is a text, whatever stands in it.
+    assert find_runs(stored, "halo", sample_name="' OR 1=1 --") == []
+    assert find_runs(stored, "halo", **{"user.name": "' OR 1=1 --"}) == []
+
+
+def test_a_frame_has_its_row_its_run_and_its_pixels(stored):
+    frames = find_frames(stored, "halo and four_fold and not (novelty > 0.9)")
+    assert repr(frames) == "<3 frames of 2 runs>"
+    frame = frames[-1]
+    assert (frame.raw_uid, frame.frame, frame.labels, frame.doubtful) == (
+        "first",
+        2,
+        ("halo", "four_fold"),
+        (),
+    )
+    assert frame.scores["halo"] == 0.8
+    assert "grazing" not in frame.scores
+    assert frame.row["model"] == "small"
+    assert frame.raw.metadata["start"]["user"] == {"name": "Ann"}
+    np.testing.assert_array_equal(frame.image(), PIXELS[2, 0])
+    with pytest.raises(FrameError, match="has no 'image'"):
+        frames[0].image()
+    with pytest.raises(FrameError, match="the raw run third is not in"):
+        find_frames(stored, "halo", model="large")[0].image()
+
+
+def test_slices_are_frames_and_a_table_has_their_columns(stored):
+    frames = find_frames(stored, "halo or four_fold")
+    assert [one.frame for one in frames[1:4]] == [one.frame for one in frames][1:4]
+    assert frames[0].frame == next(iter(frames)).frame
+    assert frames.table(["frame", "run_uid"]).to_pylist()[-1] == {"frame": 2, "run_uid": "first"}
+    assert frames.run_uids() == ["second", "third", "first"]
+    with pytest.raises(IndexError):
+        frames[len(frames)]
+
+
+def test_a_table_comes_in_batches_and_has_every_row(stored):
+    reader = annotations_table(stored)
+    assert isinstance(reader, pyarrow.RecordBatchReader)
+    whole = reader.read_pandas()
+    assert len(whole) == 9
+    assert list(whole["run_uid"].unique()) == ["second", "third", "fourth", "first"]
+    assert list(whole["status"])[4:6] == ["failed", "ok"]
+    of_sample = annotations_table(stored, "halo", sample_name="lamella").read_all()
+    assert of_sample["frame"].to_pylist() == [0, 0, 2]
+
+
+def test_what_people_say_wins_where_it_is_asked_for(stored):
+    said = correct(stored, "first", 0, add=["six_fold"], remove=["halo"], by="ann")
+    assert ("first", 0) in found(stored, "halo")
+    assert ("first", 0) not in found(stored, "halo", source="human")
+    assert found(stored, "six_fold and not halo", source="human") == [("first", 0)]
+    assert find_runs(stored, "six_fold", source="human") == ["first"]
+    assert find_runs(stored, "six_fold") == []
+    assert find_runs(stored, "count(halo) == 1", source="human") == ["third", "first"]
+    undo(stored, said.uid, by="ann")
+    assert find_runs(stored, "six_fold", source="human") == []
+
+
+def test_what_cannot_be_asked_is_refused(stored):
+    with pytest.raises(ExpressionError, match="line 1, column 10"):
+        find_frames(stored, "halo and fourfold")
+    for wrong in (
+        {"min_score": 2},
+        {"fraction": -1},
+        {"source": "cat"},
+        {"since": "noon"},
+        {"min_frames": 0},
+    ):
+        with pytest.raises(SettingsError, match=next(iter(wrong))):
+            find_runs(stored, "halo", **wrong)
+    with pytest.raises(SettingsError, match="client must be a Tiled client"):
+        find_frames("http://localhost", "halo")
