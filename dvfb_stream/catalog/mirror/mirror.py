@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,7 +71,6 @@ class Mirror:
     def __init__(self, client: Any, progress: Progress | None = None) -> None:
         self._client = client
         self._progress: Progress = progress or (lambda what, done, total: None)
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._files = MirrorFiles(self._folder())
 
     def runs(self) -> pyarrow.Table:
@@ -115,8 +116,9 @@ class Mirror:
             logger.warning(
                 "no copy of the catalog can be kept (%s): what is searched is read each time", error
             )
-            self._temporary = tempfile.TemporaryDirectory(prefix="dvfb-mirror-")
-            return Path(self._temporary.name)
+            temporary = Path(tempfile.mkdtemp(prefix="dvfb-mirror-"))
+            weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)
+            return temporary
         return folder
 
     def _runs(self) -> pyarrow.Table:
