@@ -1,6 +1,6 @@
 """Are the nearest of a million frames found at once, how else might they be, and which frames are near?
 
-    python -m benchmarks.similar million --features FEATURES.npy > benchmarks/results/similar-million.json
+    python -m benchmarks.similar million --features FEATURES.npy --kinds scattering > benchmarks/results/...
     python -m benchmarks.similar ways --features FEATURES.npy    > benchmarks/results/similar-ways.json
     python -m benchmarks.similar metric --real FOLDER            > benchmarks/results/similar-metric.json
 
@@ -211,7 +211,7 @@ def million(options: argparse.Namespace) -> dict[str, Any]:
     """Build, search and extend an index of a million frames."""
     simulated = simulated_features(Path(options.features), options.simulated)
     found: dict[str, Any] = {"frames": options.runs * FRAMES_A_RUN, "nearest": N}
-    for kind in KINDS:
+    for kind in options.kinds.split(","):
         found[kind] = _of_kind(kind, options, simulated)
         print(kind, json.dumps(found[kind]), file=sys.stderr, flush=True)
     return found
@@ -318,7 +318,13 @@ def _ours(points: NDArray[np.float32], folder: Path) -> Search:
 
 def _all(points: NDArray[np.float32], folder: Path) -> Search:
     np.save(folder / "points.npy", points)
-    return lambda query: np.argpartition(points @ query, -N - 1)[-N - 1 :].tolist()
+
+    def search(query: NDArray[np.float32]) -> list[int]:
+        cosines = points @ query
+        best = np.argpartition(-cosines, N + 1)[: N + 1]
+        return best[np.argsort(-cosines[best])].tolist()
+
+    return search
 
 
 def _usearch(points: NDArray[np.float32], folder: Path, dtype: str = "f16") -> Search:
@@ -467,6 +473,7 @@ if __name__ == "__main__":
         {"million": million, "ways": ways, "metric": metric},
         features=("features-of-simulated-frames.npy", "file with features of simulated frames"),
         simulated=(4096, "frames to simulate where it is not there"),
+        kinds=(",".join(KINDS), "which frames the large index has"),
         runs=(1000, "runs of 1,000 frames in the large index"),
         compared=(100, "runs of 1,000 frames that each way searches"),
         folder=(tempfile.gettempdir(), "where indexes are built"),
