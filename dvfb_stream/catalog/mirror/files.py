@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -20,7 +21,7 @@ _LIST = "mirror.json"
 _LOCK = "mirror.lock"
 _SUFFIX = ".parquet"
 
-Damage = (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException)
+Damage = (OSError, ValueError, pyarrow.ArrowException)
 """What reading a damaged mirror raises."""
 
 
@@ -86,19 +87,10 @@ class MirrorFiles:
         path = self._folder / _LIST
         if not path.exists():
             return Contents()
-        stated = json.loads(path.read_text(encoding="utf-8"))
-        if stated.pop("version") != _VERSION:
-            return Contents()
-        found = Contents(
-            **{
-                **stated,
-                "runs": tuple(TableFile(**file) for file in stated["runs"]),
-                "rows": tuple(
-                    RowsFile(rows=TableFile(**file["rows"]), runs=TableFile(**file["runs"]))
-                    for file in stated["rows"]
-                ),
-            }
-        )
+        try:
+            found = _contents(json.loads(path.read_text(encoding="utf-8")))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path.name} is no list of files ({error!r})") from error
         for file in found.files():
             if (self._folder / file.name).stat().st_size != file.bytes:
                 raise ValueError(f"{file.name} was cut short")
@@ -160,3 +152,18 @@ class MirrorFiles:
     def table(self, file: TableFile, columns: list[str] | None = None) -> pyarrow.Table:
         """Return the table of a file."""
         return self.open(file).read(columns)
+
+
+def _contents(stated: dict[str, Any]) -> Contents:
+    if stated.pop("version") != _VERSION:
+        return Contents()
+    return Contents(
+        **{
+            **stated,
+            "runs": tuple(TableFile(**file) for file in stated["runs"]),
+            "rows": tuple(
+                RowsFile(rows=TableFile(**file["rows"]), runs=TableFile(**file["runs"]))
+                for file in stated["rows"]
+            ),
+        }
+    )
