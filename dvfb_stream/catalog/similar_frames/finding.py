@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from dvfb_stream.catalog.answers import told_apart
 from dvfb_stream.catalog.cache_folder import FOLDER_VARIABLE, cache_folder
+from dvfb_stream.catalog.place import STREAM, TABLE, plain
 from dvfb_stream.catalog.raw_runs import raw_uid_of
-from dvfb_stream.catalog.search import annotations_table
+from dvfb_stream.catalog.run_table import rows_of
 from dvfb_stream.catalog.similar_frames.feature_index import FeatureIndex, Neighbour
 from dvfb_stream.catalog.similar_frames.index_files import Part
 from dvfb_stream.catalog.similar_frames.stored_features import (
@@ -200,8 +201,9 @@ def _features(analysis: AnalysisWithFeatures, frame: int) -> NDArray[np.floating
         found: NDArray[np.floating] = features[0]
         return found
     with told_apart(f"reading the rows of run {analysis.uid}"):
-        table = annotations_table(analysis.place[analysis.uid])
-        rows = [] if table is None else table.read()[["frame", "status", "reason"]].to_dict("records")
+        stream = plain(analysis.place[analysis.uid]).get(STREAM)
+        table = None if stream is None else plain(stream).get(TABLE)
+        rows = [] if table is None else rows_of(table, ["frame", "status", "reason"]).to_pylist()
     row = next((row for row in rows if row["frame"] == frame), None)
     which = f"{analysis.data_key!r} of run {analysis.raw_uid}"
     if row is None:
