@@ -38,9 +38,7 @@ def folder_to_read(folder: Path) -> Iterator[Any]:
     SettingsError
         When it is no catalog, or another process serves it.
     """
-    if not folder.is_dir():
-        raise SettingsError(f"{str(folder)!r} is no catalog: neither an address nor a folder; {_CURE}")
-    _check_catalog(folder)
+    check_catalog(folder)
     with _not_served(folder), tempfile.TemporaryDirectory(prefix="dvfb-search-") as name:
         copy = Path(name).resolve()
         _copy(folder.resolve(), copy)
@@ -50,7 +48,16 @@ def folder_to_read(folder: Path) -> Iterator[Any]:
             yield root if holds_runs or RAW not in root else root[RAW]
 
 
-def _check_catalog(folder: Path) -> None:
+def check_catalog(folder: Path) -> None:
+    """Refuse a folder that holds no catalog of Tiled.
+
+    Raises
+    ------
+    SettingsError
+        When it does not, or is not there.
+    """
+    if not folder.is_dir():
+        raise SettingsError(f"{str(folder)!r} is no catalog: neither an address nor a folder; {_CURE}")
     path = folder / _CATALOG
     if not path.is_file():
         raise SettingsError(f"{str(folder)!r} is no catalog: there is no {_CATALOG} in it; {_CURE}")

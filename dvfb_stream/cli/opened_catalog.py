@@ -7,19 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dvfb_stream.errors import DvfbError
-
 
 @contextmanager
-def opened_catalog(catalog: str, hint: str = "") -> Iterator[Any]:
+def opened_catalog(catalog: str, *, read_only: bool = False) -> Iterator[Any]:
     """Give a client of a server elsewhere, or of a folder served meanwhile.
 
     Parameters
     ----------
     catalog
         Address of a container, or a folder that the demo or the profile has filled.
-    hint
-        Ends the sentence that says that it is neither.
+    read_only
+        Nothing is written into a folder, which may be read-only: a copy of its catalog is served.
 
     Raises
     ------
@@ -35,10 +33,11 @@ def opened_catalog(catalog: str, hint: str = "") -> Iterator[Any]:
             yield client
         finally:
             client.context.close()
-    elif Path(catalog).is_dir():
-        from dvfb_stream.profiles.catalogs import served_folder
-
-        with served_folder(Path(catalog)) as client:
-            yield client
     else:
-        raise DvfbError(f"no catalog {catalog!r}: it is neither an address (http://...) nor a folder{hint}")
+        from dvfb_stream.profiles.catalogs import served_folder
+        from dvfb_stream.profiles.folder_to_read import check_catalog, folder_to_read
+
+        # Of any other folder, or of a name with a slip in it, Tiled's server would make a catalog.
+        check_catalog(Path(catalog))
+        with folder_to_read(Path(catalog)) if read_only else served_folder(Path(catalog)) as client:
+            yield client

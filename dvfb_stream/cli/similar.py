@@ -63,7 +63,7 @@ def similar(
     os.environ.setdefault("TILED_RETRY_ATTEMPTS", "1")
     from dvfb_stream.catalog.similar_frames import similar as find_similar
 
-    with quiet_libraries(), opened_catalog(tiled) as client, TaskProgress() as progress:
+    with quiet_libraries(), opened_catalog(tiled, read_only=True) as client, TaskProgress() as progress:
         found = find_similar(
             client,
             run,

@@ -53,7 +53,8 @@ def end_of_run_workflow(
     dict
         The report, JSON-ready.
     """
-    return annotate_stored_run(stop_doc["run_start"], tiled, beamline, model)
+    report: dict[str, Any] = annotate_stored_run(stop_doc["run_start"], tiled, beamline, model)
+    return report
 
 
 _PROCESSES: Any = ProcessPoolTaskRunner()

@@ -83,4 +83,4 @@ def test_a_folder_of_an_earlier_version_is_put_in_order(dvfb, folder):
 def test_neither_an_address_nor_a_folder(dvfb):
     outcome = dvfb("catalog", "move", "nowhere")
     assert outcome.status == 1
-    assert "no catalog 'nowhere'" in outcome.errors[0]
+    assert "'nowhere' is no catalog" in outcome.errors[0]

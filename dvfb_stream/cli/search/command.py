@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dvfb_stream.cli.opened_catalog import opened_catalog
 from dvfb_stream.cli.options import choose, flag, option
 from dvfb_stream.cli.terminal import WrongCallError, quiet_libraries, report_note
 from dvfb_stream.errors import DvfbError
@@ -209,18 +210,10 @@ def _opened(catalog: str) -> Iterator[Any]:
     # Tiled's client would try ten times, for three quarters of a minute, before it says that nobody answers; read at
     # its import.
     os.environ.setdefault("TILED_RETRY_ATTEMPTS", "1")
-    if "://" in catalog:
-        from dvfb_stream.cli.opened_catalog import opened_catalog
-
-        with opened_catalog(catalog) as client:
-            if not hasattr(client, "search"):
-                raise DvfbError(f"{catalog} is no catalog: give the address of a container of runs")
-            yield client
-    else:
-        from dvfb_stream.profiles.folder_to_read import folder_to_read
-
-        with folder_to_read(Path(catalog)) as client:
-            yield client
+    with opened_catalog(catalog, read_only=True) as client:
+        if not hasattr(client, "search"):
+            raise DvfbError(f"{catalog} is no catalog: give the address of a container of runs")
+        yield client
 
 
 @contextmanager
