@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from dvfb_stream.bounded_cache import BoundedCache, Evict
@@ -9,11 +10,14 @@ from dvfb_stream.bounded_cache import BoundedCache, Evict
 _OPEN_RUNS = 1_000
 """Runs without a stop that are remembered."""
 
+_SECONDS_REMEMBERED = 2.5
+"""A little longer than Databroker remembers what it has read of a run without a stop, whatever came since."""
+
 
 class DatabrokerSink:
     """A sink that inserts into a `Broker`, which itself takes a run as often as it comes.
 
-    A run that is there gets what is missing of it: events, and its stop.
+    A run that is there gets what is missing of it: events, and its stop. To see what that is takes 2.5 s.
 
     Parameters
     ----------
@@ -56,6 +60,9 @@ class DatabrokerSink:
         try:
             # Of v1, a header without a stop has no documents at all.
             run = self._broker.v2[uid]
+            if run.metadata.get("stop") is None:
+                time.sleep(_SECONDS_REMEMBERED)
+                run = self._broker.v2[uid]
         except KeyError:
             return set()
         there: set[str] = set()

@@ -18,13 +18,23 @@ import numpy as np
 import pytest
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.catalog import read_annotations
 from dvfb_stream.daemon.settings import DaemonSettings
+from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Geometry
 from dvfb_stream.kafka.daemon import Daemon
 from dvfb_stream.labels import LABELS
 
 SHAPE = (4, 6)
 DETECTORS = {"image": Geometry(shape=SHAPE, center_x=2.5, center_y=1.5)}
+
+
+def rows_so_far(catalog, uid):
+    """Rows of a raw run that is not in the catalog: until the first of them is, it names none."""
+    try:
+        return read_annotations(catalog, uid)
+    except SettingsError:
+        return []
 
 
 def eventually(condition, timeout=30.0, pause_for=0.02):

@@ -20,11 +20,12 @@ from tests.kafka.conftest import (
     eventually,
     frames_of,
     quick_group,
+    rows_so_far,
 )
 
 
 def rows(catalog, run):
-    return [(row["frame"], round(row["rings"] * 1000)) for row in read_annotations(catalog, run.uid)]
+    return [(row["frame"], round(row["rings"] * 1000)) for row in rows_so_far(catalog, run.uid)]
 
 
 def stored_rows(catalog, run):

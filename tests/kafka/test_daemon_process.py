@@ -12,7 +12,7 @@ import pytest
 from dvfb_stream.catalog import read_annotations
 from dvfb_stream.catalog.place import find_place, table_of_run
 from dvfb_stream.labels import LABELS
-from tests.kafka.conftest import eventually
+from tests.kafka.conftest import eventually, rows_so_far
 
 DVFB = [str(Path(sys.executable).with_name("dvfb"))]
 
@@ -111,7 +111,7 @@ def test_killed_in_the_middle_of_a_run_and_started_again_every_row_is_there_once
 
     daemon = launch()
     # Seldom: the server answers from this process, whose processor the daemon wants.
-    eventually(lambda: len(read_annotations(catalog, uid)) >= 8, timeout=60, pause_for=0.2)
+    eventually(lambda: len(rows_so_far(catalog, uid)) >= 8, timeout=60, pause_for=0.2)
     daemon.send_signal(signal.SIGKILL)
     daemon.wait(10)
     assert topic.committed(f"dvfb-{topic.name}") in (None, 0)
