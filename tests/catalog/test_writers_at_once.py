@@ -5,6 +5,7 @@ The runs have arrays, which those writers share, too.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -58,9 +59,16 @@ def nursery() -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"TILED_API_KEY": KEY},
+        start_new_session=True,
     ) as process:
         yield process
-        process.stdin.close()
+        _end(process)
+
+
+def _end(nursery: subprocess.Popen[str]) -> None:
+    """End it with the writers that it has forked, which never give up by themselves."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(nursery.pid, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -73,7 +81,11 @@ def write(nursery, raw, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
         uri = raw.uri.removesuffix("/raw")
         nursery.stdin.write(json.dumps({"uri": uri, "documents": str(path), "batch": BATCH, **how}) + "\n")
         nursery.stdin.flush()
-        return json.loads(nursery.stdout.readline())
+        try:
+            return json.loads(nursery.stdout.readline())
+        except BaseException:  # the time of the test is over
+            _end(nursery)
+            raise
 
     return order
 

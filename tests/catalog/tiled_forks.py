@@ -5,6 +5,7 @@ Run as a script by `tiled_process`. Each line of its standard input is an order,
 started by itself.
 """
 
+import functools
 import importlib
 import json
 import os
@@ -39,13 +40,25 @@ def _tiled(*argv: str) -> None:
         os._exit(ended.code if isinstance(ended.code, int) else 0)
 
 
+def _give_each_request_a_connection() -> None:
+    """Keep Tiled 0.2 from sharing one DuckDB connection among its threads: now and then that ends the server."""
+    pool = functools.cached_property(
+        lambda storage: sqlalchemy.pool.QueuePool(storage._adbc_connection.adbc_clone)
+    )
+    pool.__set_name__(SQLStorage, "_connection_pool")
+    SQLStorage._connection_pool = pool
+
+
 if __name__ == "__main__":
     # Nobody waits for what was forked: it is gone as soon as it ends.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for name in ("adapters.sql", "adapters.zarr", "catalog.adapter", "commandline._serve", "server.app"):
         importlib.import_module(f"tiled.{name}")
+    import sqlalchemy.pool
     from tiled.commandline.main import main
+    from tiled.storage import SQLStorage
 
+    _give_each_request_a_connection()
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
