@@ -56,6 +56,7 @@ def run_scans(
     catalog: Any,
     *,
     sinks: Sequence[Sink] = (),
+    arrays: Sequence[str] = (),
     timeout: float | None = None,
 ) -> list[str]:
     """Run scans of one geometry; raw runs and annotations are stored when this returns.
@@ -70,6 +71,8 @@ def run_scans(
         Tiled client of the container for both kinds of runs.
     sinks
         Called with the analysis documents before the catalog is.
+    arrays
+        Stored of each frame beside its row, as `LiveAnnotator` takes them.
     timeout
         Seconds to wait for the last rows after the last scan.
 
@@ -97,6 +100,7 @@ def run_scans(
             annotator,
             sinks=[*sinks, sink],
             detectors={IMAGE_KEY: detector.geometry},
+            arrays=arrays,
             policy="block",  # nobody's beam time is lost here, and every frame is to be seen
         ) as live,
     ):

@@ -8,7 +8,7 @@ import os
 import tempfile
 import warnings
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from typing import Any
 
@@ -75,7 +75,10 @@ class RunService:
             on_storing=self._is_storing,
         )
         self._wanted: deque[str] = deque()
-        self._done = self._history.annotate(iter(self._wanted.popleft, None))
+        self._done = self._begun()
+
+    def _begun(self) -> Iterator[str]:
+        return self._history.annotate(iter(self._wanted.popleft, None))
 
     def describe(self) -> dict[str, Any]:
         """Return nothing that need be known."""
@@ -89,7 +92,12 @@ class RunService:
         self._signs[Sign.ANNOTATING] = 1
         self._history.report = type(self._history.report)()
         self._wanted.append(request["uid"])
-        next(self._done)
+        try:
+            next(self._done)
+        except BaseException:  # what has raised gives nothing any more, to the runs behind this one neither
+            self._wanted.clear()
+            self._done = self._begun()
+            raise
         self._signs[Sign.ANNOTATING] = 0
         return self._history.report.as_json()
 

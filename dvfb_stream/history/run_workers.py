@@ -16,7 +16,7 @@ from queue import Empty, Queue
 import numpy as np
 
 from dvfb_stream.device_failures import Cause, ReportedFailureError
-from dvfb_stream.errors import DvfbError, check_at_least
+from dvfb_stream.errors import check_at_least
 from dvfb_stream.history.report import HistoryReport
 from dvfb_stream.history.run_service import Sign
 from dvfb_stream.history.settings import HistorySettings
@@ -298,8 +298,8 @@ class _Worker:
                 if failed is None:
                     continue
                 report = failed
-            except DvfbError as error:
-                report = _failure(task.uid, str(error))
+            except Exception as error:  # noqa: BLE001 - costs its own run: who waits for the others counts on this thread
+                report = _failure(task.uid, str(error) or type(error).__name__)
             starts, has_worked = 0, True
             self._done.put(_Done(task.uid, report))
             self._tasks.is_done()

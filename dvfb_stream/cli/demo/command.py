@@ -116,7 +116,14 @@ def _scan_and_search(scans: list[Scan], model: str, output: Path, presentation: 
     annotator = Annotator.load(model)
     with served_folder(output / "catalog") as catalog:
         presentation.begin(scans, annotator)
-        uids = run_scans(scans, annotator, catalog, sinks=[AnnotationTable()], timeout=SECONDS_TO_WAIT)
+        uids = run_scans(
+            scans,
+            annotator,
+            catalog,
+            sinks=[AnnotationTable()],
+            arrays=["features"],  # dvfb similar finds frames by them
+            timeout=SECONDS_TO_WAIT,
+        )
         presentation.answer(catalog)
         presentation.draw(catalog, uids, scans[0].exposures.geometry)
     presentation.end()
