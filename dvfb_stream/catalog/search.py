@@ -69,6 +69,7 @@ def find_runs(
         Is told of what takes time: what, how much is done, of how much (0: not known).
     **raw
         What the raw start document says: ``sample_name="lamella"``, ``scan_id=[7, 8]``, ``**{"user.name": "Ann"}``.
+        Of a field whose name looks like a parameter's, ``**{"start.mode": "fast"}``.
 
     Raises
     ------

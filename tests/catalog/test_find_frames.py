@@ -75,6 +75,21 @@ def test_runs_are_those_with_enough_frames(stored):
     assert found(stored, "halo", min_frames=2, fraction=0.9) == [("second", 0), ("second", 1)]
 
 
+def test_a_share_of_just_as_many_frames_is_enough(server, analysis_documents):
+    client = server.create_container(key="find-frames-shares")
+    sink = TiledSink(client)
+    frames = [["halo"]] * 14 + [["rings"]] * 11
+    for name, doc in labelled(analysis_documents(*[0.9] * 25, raw_uid="14 of 25"), *frames, time=1.0):
+        sink(name, doc)
+    assert sink.close(120)
+    assert 0.56 * 25 > 14
+    for expression in ("halo", "halo and not four_fold"):
+        assert find_runs(client, expression, fraction=0.56) == ["14 of 25"]
+        assert len(find_frames(client, expression, fraction=0.56)) == 14
+        assert find_runs(client, expression, fraction=0.57) == []
+        assert len(find_frames(client, expression, fraction=0.57)) == 0
+
+
 def test_runs_are_those_of_a_model_a_time_and_a_sample(stored):
     assert find_runs(stored, "halo", model="large") == find_runs(stored, "halo", model="large@1") == ["third"]
     assert find_runs(stored, "halo", model="000000") == ["second", "third", "first"]
@@ -157,5 +172,24 @@ def test_what_cannot_be_asked_is_refused(stored):
     ):
         with pytest.raises(SettingsError, match=next(iter(wrong))):
             find_runs(stored, "halo", **wrong)
+    for find in (find_runs, find_frames, annotations_table):
+        with pytest.raises(SettingsError, match=r"raw_uids must be a list of uids, such as \['first'\]"):
+            find(stored, "halo", raw_uids="first")
     with pytest.raises(SettingsError, match="client must be a Tiled client"):
         find_frames("http://localhost", "halo")
+
+
+def test_a_slip_in_an_argument_is_no_field_of_the_raw_run(stored):
+    for slip, meant in (("min_frame", "min_frames"), ("Models", "model"), ("raw_uid", "raw_uids")):
+        with pytest.raises(SettingsError, match=rf"{slip}.*did you mean {meant}\?.*'start\.{slip}'"):
+            find_runs(stored, "halo", **{slip: 3})
+    with pytest.raises(SettingsError, match="there is no argument 'exact' here"):
+        find_frames(stored, "halo", exact=True)
+    # A field may be called so.
+    assert find_runs(stored, "halo", **{"start.models": 3}) == []
+    assert find_runs(stored, "halo", **{"start.user.name": "Ann"}) == ["first"]
+    assert (
+        find_runs(stored, "halo", **{"start.scan_id": 1})
+        == find_runs(stored, "halo", uid="first")
+        == ["first"]
+    )

@@ -78,17 +78,18 @@ class Matches:
     def _runs(self, *, exact: bool) -> tuple[pyarrow.Table, Counts]:
         expression, runs = self._asked.expression, self.about
         summaries = RunSummaries(runs)
-        needed = np.maximum(self._asked.min_frames, np.ceil(self._asked.fraction * summaries.annotated))
         if expression is None:
             counts = summaries.frames
         else:
             counts, most = self._bounds(runs, expression)
-            undecided = (most >= needed) & ((counts < needed) | (exact & (counts < most)))
+            undecided = self._are_enough(most, summaries) & (
+                ~self._are_enough(counts, summaries) | (exact & (counts < most))
+            )
             for part in self._frames(runs.filter(pyarrow.array(undecided)), expression):
                 numbers = np.flatnonzero(undecided)[part.run]
                 found = np.bincount(numbers, minlength=len(counts))
                 counts = np.where(found > 0, found, counts)
-        enough = counts >= needed
+        enough = self._are_enough(counts, summaries)
         return runs.filter(pyarrow.array(enough)), counts[enough]
 
     def frames(self) -> list[FramesOfFile]:
@@ -99,14 +100,20 @@ class Matches:
         runs, expression = self.about, self._asked.expression
         if expression is not None:
             _, most = self._bounds(runs, expression)
-            runs = runs.filter(pyarrow.array(most >= self._asked.min_frames))
+            runs = runs.filter(pyarrow.array(self._are_enough(most, RunSummaries(runs))))
         self.about = runs
-        annotated = RunSummaries(runs).annotated
-        needed = np.maximum(self._asked.min_frames, np.ceil(self._asked.fraction * annotated))
+        summaries = RunSummaries(runs)
         for part in self._frames(runs, expression):
-            enough = np.bincount(part.run, minlength=runs.num_rows) >= needed
+            enough = self._are_enough(np.bincount(part.run, minlength=runs.num_rows), summaries)
             keep = enough[part.run]
             yield FramesOfFile(part.file, part.at[keep], part.run[keep])
+
+    def _are_enough(self, counts: Counts, summaries: RunSummaries) -> NDArray[np.bool_]:
+        """Return which runs have enough frames, where the expression holds for `counts` of them."""
+        # Divided, as `fraction(...)` in an expression is: 0.55 * 100 is more than 55.
+        shares = counts / np.maximum(summaries.annotated, 1)
+        enough: NDArray[np.bool_] = (counts >= self._asked.min_frames) & (shares >= self._asked.fraction)
+        return enough
 
     def _bounds(self, runs: pyarrow.Table, expression: Expression) -> tuple[Counts, Counts]:
         """Return for how many frames of each run the expression holds at least, and at most."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -85,8 +86,10 @@ def question(
     ExpressionError
         When the expression cannot be understood.
     SettingsError
-        When another argument is out of range.
+        When another argument is out of range, or the name of a raw field looks like that of an argument.
     """
+    if isinstance(raw_uids, str):
+        raise SettingsError(f"raw_uids must be a list of uids, such as [{raw_uids!r}], not a text")
     check_at_least(1, min_frames=min_frames)
     for name, share in (("min_score", min_score), ("fraction", fraction)):
         if share is not None and not 0 <= share <= 1:
@@ -106,8 +109,41 @@ def question(
         until=math.inf if until is None else moment("until", until),
         source=Source(source),
         raw_uids=None if raw_uids is None else frozenset(raw_uids),
-        raw=raw,
+        raw={_raw_field(name): value for name, value in raw.items()},
     )
+
+
+_ARGUMENTS = (
+    "min_frames", "min_score", "fraction", "model", "newest", "since", "until", "source", "raw_uids",
+    "progress", "exact",
+)  # fmt: skip
+"""Of searches; `exact` of `search_runs` alone."""
+_CLOSE = 0.8
+"""Likeness of a name to that of an argument from which on it is taken for a slip: ``num_frames`` to `min_frames`."""
+_START = "start."
+
+
+def _raw_field(name: str) -> str:
+    """Return the field of the raw start document that a keyword names; with ``start.`` before it, any.
+
+    Raises
+    ------
+    SettingsError
+        When it looks like an argument: no raw run would say so, and nothing would be found.
+    """
+    if name.startswith(_START):
+        return name.removeprefix(_START)
+    near = difflib.get_close_matches(name.lower(), _ARGUMENTS, n=1, cutoff=_CLOSE)
+    if near and name not in COPIED:
+        meant = (
+            f"there is no argument {name!r} here"
+            if near[0] == name
+            else f"there is no argument {name!r}; did you mean {near[0]}?"
+        )
+        raise SettingsError(
+            f"{meant}; a field {name!r} of raw start documents is asked for as **{{'{_START}{name}': ...}}"
+        )
+    return name
 
 
 def moment(name: str, value: Moment) -> float:
