@@ -225,7 +225,7 @@ def test_whatever_request_or_answer_is_lost_the_same_call_again_stores_each_row_
     client, analysis_documents, answered
 ):
     lost = 0
-    for number in range(1, 60, 4):
+    for number in range(1, 60, 7):
         run = Run(analysis_documents(*SCORES, raw_uid=f"{number} {answered}"))
         with Cut(client) as cut:
             cut.answered, cut.left = answered, number
