@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dvfb_stream.cli.terminal import WrongCallError
+
 
 @contextmanager
 def opened_catalog(catalog: str, *, read_only: bool = False) -> Iterator[Any]:
@@ -21,9 +23,15 @@ def opened_catalog(catalog: str, *, read_only: bool = False) -> Iterator[Any]:
 
     Raises
     ------
+    WrongCallError
+        When a key is in its address.
     DvfbError
         When it is neither, or cannot be opened.
     """
+    if "api_key=" in catalog:
+        raise WrongCallError(
+            "others can read a command line: put the key into TILED_API_KEY, not into --tiled"
+        )
     if "://" in catalog:
         from dvfb_stream.catalog import connect
 

@@ -86,10 +86,6 @@ def annotate_history(catalog: str, asked: History, description: DetectorDescript
     DvfbError
         When the catalog does not answer, or no run is meant.
     """
-    if "api_key=" in catalog:
-        raise WrongCallError(
-            "others can read a command line: put the key into TILED_API_KEY, not into --tiled"
-        )
     statuses = _statuses(asked)
     settings = _settings(asked, description, statuses)
     with quiet_libraries(), _few_attempts(), opened_catalog(catalog) as client:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from dvfb_stream.cli.opened_catalog import opened_catalog
 from dvfb_stream.cli.options import option
-from dvfb_stream.cli.terminal import WrongCallError, quiet_libraries
+from dvfb_stream.cli.terminal import quiet_libraries
 
 Tiled = Annotated[
     str,
@@ -45,10 +45,6 @@ def opened(catalog: str) -> Iterator[Any]:
     DvfbError
         When it cannot be opened.
     """
-    if "api_key=" in catalog:
-        raise WrongCallError(
-            "others can read a command line: put the key into TILED_API_KEY, not into --tiled"
-        )
     try_few_times()
     with quiet_libraries(), opened_catalog(catalog) as client:
         yield client
