@@ -10,7 +10,7 @@ from tiled.queries import Key, KeyPresent, Like
 
 from dvfb_stream.catalog.answers import told_apart
 from dvfb_stream.catalog.connection import check_container
-from dvfb_stream.catalog.place import PLACE_SPEC, plain
+from dvfb_stream.catalog.place import PLACE_SPEC, find_place, places_in, plain
 from dvfb_stream.errors import SettingsError
 
 SHORTEST_UID = 5
@@ -63,22 +63,45 @@ def raw_uid_of(client: Any, run: str | int) -> str:
 def raw_container(client: Any) -> Container:
     """Return a plain client of the container of raw runs; of a place of analysis runs, of the one beside it.
 
+    Of what was searched in a container, the client is of all that lies there.
+
     Raises
     ------
     SettingsError
-        When there is none beside it.
+        When there is none beside a place, or its name does not say which one.
     Exception
         What Tiled's client raises.
     """
     if PLACE_SPEC not in {spec.name for spec in client.specs}:
         return plain(client)
-    key = client.path_parts[-1].removesuffix(_SUFFIX)
-    beside = plain(client.parent).get(key)
+    own = client.path_parts[-1]
+    key = own.removesuffix(_SUFFIX)
+    beside = None if key == own else plain(client.parent).get(key)
     if beside is None:
+        where = client.uri.partition("?")[0]
         raise SettingsError(
-            f"no container {key!r} of raw runs lies beside {client.uri}; give that of the raw runs"
+            f"{where} does not say which raw runs its annotations are of: its name has no {_SUFFIX} at its end; give "
+            "the container of raw runs"
+            if key == own
+            else f"no container {key!r} of raw runs lies beside {where}; give that of the raw runs"
         )
     return plain(beside)
+
+
+def raw_containers(client: Any) -> list[Container]:
+    """Return plain clients of all containers of raw runs whose annotations are meant by a client.
+
+    That of `raw_container`; of what has no place beside it, such as a server's root, those of the places in it.
+
+    Raises
+    ------
+    SettingsError
+        As `raw_container`, of any of them; as `places_in`.
+    Exception
+        What Tiled's client raises.
+    """
+    places = [client] if find_place(client) is not None else places_in(client)
+    return [raw_container(place) for place in places or [client]]
 
 
 def _raw_runs(client: Any) -> Container:

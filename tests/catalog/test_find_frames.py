@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow
 import pytest
+from tiled.structures.core import Spec
 
 from dvfb_stream.catalog import TiledSink, annotations_table, correct, find_frames, find_runs, undo
 from dvfb_stream.catalog.expression import ExpressionError
+from dvfb_stream.catalog.place import CATALOG_SPECS, PLACE_SPEC, plain
 from dvfb_stream.errors import FrameError, SettingsError
 from dvfb_stream.labels import LABELS
 
@@ -125,6 +127,32 @@ def test_a_frame_has_its_row_its_run_and_its_pixels(stored):
         frames[0].image()
     with pytest.raises(FrameError, match="the raw run third is not in"):
         find_frames(stored, "halo", model="large")[0].image()
+
+
+def test_a_frame_of_a_run_that_lies_among_the_raw_ones_has_its_pixels(server, analysis_documents):
+    client = server.create_container(key="find-frames-among", specs=list(CATALOG_SPECS))
+    raw = client.create_container(key="raw", metadata={"start": {"uid": "raw", "plan_name": "scan"}})
+    raw.create_container(key="primary").write_array(PIXELS, key="image")
+    # As a version before 0.2 stored them.
+    documents = analysis_documents(0.1, 0.9, raw_uid="raw", label="halo")
+    (_, start), _, *events, (_, stop) = documents
+    run = client.create_container(
+        key=start["uid"],
+        metadata={"start": start, "stop": stop},
+        specs=[Spec("BlueskyRun", version="3.0"), Spec("DvfbAnnotation", version="1.0")],
+    )
+    rows = [event["data"] | {"time": event["time"]} for _, event in events]
+    stream = run.create_container(key="annotations")
+    plain(stream).write_table(pyarrow.Table.from_pylist(rows).to_pandas(), key="internal")
+    (frame,) = find_frames(client, "halo", plan_name="scan")
+    assert frame.raw.metadata["start"]["uid"] == "raw"
+    np.testing.assert_array_equal(frame.image(), PIXELS[1, 0])
+
+
+def test_a_place_of_another_name_does_not_say_where_the_raw_runs_are(server, analysis_documents):
+    elsewhere = server.create_container(key="find-frames-named", specs=[Spec(PLACE_SPEC, version="1.0")])
+    with pytest.raises(SettingsError, match="find-frames-named does not say which raw runs"):
+        find_frames(elsewhere, "halo", plan_name="scan")
 
 
 def test_slices_are_frames_and_a_table_has_their_columns(stored):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import shutil
 import socket
 import time
@@ -25,16 +26,28 @@ from dvfb_stream.labels import LABELS
 MANY, FEW, NONE = (f"{letter}000{letter}000-0000-4000-8000-000000000000" for letter in "abc")
 
 
-def store(sink: TiledSink, raw_uid: str, *frames: tuple[str, ...], scan_id: int, sample: str) -> None:
+def store(
+    sink: TiledSink,
+    raw_uid: str,
+    *frames: tuple[str, ...],
+    scan_id: int,
+    sample: str,
+    data_key: str = "image",
+    version: str = "1",
+    started: float = 0.0,
+) -> None:
     """Store an annotated run, each of whose frames shows labels, with a probability of 0.8."""
-    identity = ModelIdentity(name="small", version="1", sha256="0" * 64)
+    identity = ModelIdentity(name="small", version=version, sha256=version * 64)
     run = AnalysisRun(
         {"uid": raw_uid, "time": 1000.0 * scan_id, "scan_id": scan_id, "sample_name": sample},
         stream="primary",
-        data_key="image",
-        provenance={"model": {"name": "small", "version": "1", "sha256": "0" * 64}, "labels": list(LABELS)},
+        data_key=data_key,
+        provenance={
+            "model": {"name": "small", "version": version, "sha256": version * 64},
+            "labels": list(LABELS),
+        },
         geometry=Geometry(shape=(90, 80), center_x=40.5, center_y=44.0),
-        started=1000.0 * scan_id,
+        started=1000.0 * scan_id + started,
         described=1000.0 * scan_id,
     )
     sink("start", run.start())
@@ -56,7 +69,7 @@ def store(sink: TiledSink, raw_uid: str, *frames: tuple[str, ...], scan_id: int,
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a catalog with three annotated runs, one with pixels."""
+    """Of a catalog with three annotated runs, one with pixels; in `apart`, of one run analysed three times."""
     folder: Path = tmp_path_factory.mktemp("tiled")
     with embedded_server(folder) as root:
         raw = root.create_container(key="raw", specs=list(CATALOG_SPECS))
@@ -67,6 +80,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store(sink, MANY, *[("four_fold", "halo")] * 5, scan_id=1, sample="lamella")
         store(sink, FEW, ("four_fold",), ("rings",), scan_id=2, sample="=powder")
         store(sink, NONE, ("rings",), scan_id=3, sample="glass\x1b[31m")
+        assert sink.close(120)
+        sink = TiledSink(root.create_container(key="apart", specs=list(CATALOG_SPECS)))
+        for data_key, version, started in (("saxs", "1", 0.0), ("waxs", "1", 0.0), ("waxs", "2", 9.0)):
+            store(
+                sink,
+                MANY,
+                ("rings",),
+                scan_id=1,
+                sample="a",
+                data_key=data_key,
+                version=version,
+                started=started,
+            )
         assert sink.close(120)
     return folder
 
@@ -88,6 +114,22 @@ def test_a_table_has_runs_newest_first_and_their_labels(dvfb, catalog_uri: str) 
     assert [row[0] for row in rows] == [NONE[:8], FEW[:8], MANY[:8]]
     assert rows[-1][-6:] == ["5", "5", "5", "0.80", "0", "0.10"]
     assert "\x1b" not in outcome.stdout
+
+
+@pytest.mark.parametrize("form", [(), ("--frames",)])
+def test_lines_of_one_run_say_in_what_they_differ(dvfb, catalog_uri: str, form: tuple[str, ...]) -> None:
+    def columns(*options: str) -> dict[str, list[str]]:
+        outcome = dvfb(
+            "search", "rings", "--tiled", catalog_uri.removesuffix("raw") + "apart", *form, *options
+        )
+        heads, _, *rows = (re.split(r" {2,}", line.strip()) for line in outcome.stdout.strip().splitlines())
+        assert len({tuple(row) for row in rows}) == len(rows) == 3
+        return {name: sorted(row[k] for row in rows) for k, name in enumerate(heads) if name in heads[:8]}
+
+    said = columns("--all-models")
+    assert said["detector"] == ["saxs", "waxs", "waxs"]
+    assert said["model"] == ["small@1", "small@1", "small@2"]
+    assert not said.keys() & {"stream", "analysis"}
 
 
 def test_runs_as_uids_json_csv_and_parquet(dvfb, catalog_uri: str, tmp_path: Path) -> None:
@@ -145,6 +187,14 @@ def test_which_runs_are_searched(dvfb, catalog_uri: str) -> None:
     assert uids("--until", "1970-01-01T00:30:00+00:00") == [MANY]
     assert uids("--where", "plan_name == 'scan'") == [FEW]
     assert uids("--all-models", "--source", "human") == [FEW, MANY]
+
+
+def test_start_documents_are_asked_of_all_raw_runs_below_a_root(dvfb, catalog_uri: str) -> None:
+    root = catalog_uri.removesuffix("/raw")
+    for below in (root, catalog_uri + "_annotations"):
+        asked = ("search", "four_fold", "--tiled", below, "--uids", "--where")
+        assert dvfb(*asked, "plan_name == 'scan'").stdout.split() == [FEW]
+        assert dvfb(*asked, "plan_name == 'count'").stdout == ""
 
 
 def test_the_order_of_before_and_doubtful_labels(dvfb, catalog_uri: str) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dvfb_stream.catalog.mirror.rows import SCHEMA
 from dvfb_stream.catalog.place import plain
-from dvfb_stream.catalog.searching.raw_runs_that_say import raw_container
+from dvfb_stream.catalog.raw_runs import raw_container
 from dvfb_stream.errors import FrameError
 from dvfb_stream.labels import ALL_LABELS
 from dvfb_stream.rows import COLUMNS
@@ -82,6 +82,8 @@ class FoundFrame:
         ------
         FrameError
             When it is not in the catalog any more.
+        SettingsError
+            When nothing says in which container the raw runs are.
         """
         runs = raw_container(self._container)
         try:

@@ -7,27 +7,8 @@ from typing import Any
 
 from tiled.queries import In, Key
 
-from dvfb_stream.catalog.place import PLACE_SPEC, plain
+from dvfb_stream.catalog.raw_runs import raw_container
 from dvfb_stream.errors import SettingsError
-
-_SUFFIX = "_annotations"
-
-
-def raw_container(container: Any) -> Any:
-    """Return the client of the raw runs beside a container of analysis runs; of one with both, itself.
-
-    Raises
-    ------
-    SettingsError
-        When there is none.
-    """
-    if PLACE_SPEC not in {spec.name for spec in container.specs}:
-        return container
-    key = container.path_parts[-1].removesuffix(_SUFFIX)
-    beside = plain(container.parent).get(key)
-    if beside is None:
-        raise SettingsError(f"no container {key!r} of raw runs lies beside {container.uri.partition('?')[0]}")
-    return beside
 
 
 def raw_runs_that_say(container: Any, fields: Mapping[str, Any]) -> list[str]:
@@ -45,7 +26,7 @@ def raw_runs_that_say(container: Any, fields: Mapping[str, Any]) -> list[str]:
     SettingsError
         When no raw runs lie beside it, or a value cannot be asked for.
     """
-    found = plain(raw_container(container))
+    found = raw_container(container)
     for name, wanted in fields.items():
         one_of = list(wanted) if isinstance(wanted, list | tuple | set) else None
         values = [wanted] if one_of is None else one_of

@@ -18,11 +18,12 @@ from dvfb_stream.catalog.expression import labels_of, parse
 from dvfb_stream.catalog.place import find_place, places_in
 from dvfb_stream.catalog.search import find_frames, search_runs
 from dvfb_stream.catalog.searching.found_runs import FoundRun
+from dvfb_stream.cli.search.telling_apart import Origin, columns_apart
 from dvfb_stream.cli.terminal import print_table, report_note, say
 from dvfb_stream.errors import SettingsError
 
 if TYPE_CHECKING:
-    from dvfb_stream.catalog.searching.found_frames import FoundFrames
+    from dvfb_stream.catalog.searching.found_frames import FoundFrame, FoundFrames
 
 _ROWS_AT_A_TIME = 10_000
 
@@ -44,10 +45,11 @@ class Answers:
         self._client, self._expression, self._how = client, expression, how
         self._labels = labels_of(parse(expression))
         if where:
-            from dvfb_stream.catalog.searching.raw_runs_that_say import raw_container
+            from dvfb_stream.catalog.raw_runs import raw_containers
             from dvfb_stream.history.selection import raw_runs
 
-            self._how["raw_uids"] = raw_runs(raw_container(client), where=where)
+            containers = raw_containers(client)
+            self._how["raw_uids"] = [uid for raw in containers for uid in raw_runs(raw, where=where)]
         self._found: FoundFrames | None = None
 
     def frames(self) -> FoundFrames:
@@ -82,15 +84,17 @@ class Answers:
         elif form == "table":
             self._tell_if_nothing(len(frames))
             shown = frames[:most] if sys.stdout.isatty() else frames
+            found = [(one, _origin_of_frame(one)) for one in shown]
+            apart = columns_apart((origin for _, origin in found), always=("detector",))
             rows = [
                 [
-                    one.raw_uid[:8], str(one.frame), one.row["data_key"], _time(one.row["time"]),
+                    one.raw_uid[:8], str(one.frame), *_apart(origin, apart), _time(one.row["time"]),
                     *(_number(one.scores.get(label)) for label in self._labels),
                     " ".join(one.labels), " ".join(one.doubtful),
                 ]
-                for one in shown
+                for one, origin in found
             ]  # fmt: skip
-            columns = ("run", "frame", "detector", "time", *self._labels, "labels", "doubtful")
+            columns = ("run", "frame", *apart, "time", *self._labels, "labels", "doubtful")
             if rows:
                 print_table(columns, rows, breakable=("labels", "doubtful"))
             if len(frames) > len(rows):
@@ -124,17 +128,21 @@ class Answers:
     def _print_runs(self, runs: list[FoundRun]) -> None:
         if not runs:
             return
+        apart = columns_apart(map(_origin_of_run, runs))
         rows = []
         for run in runs:
             said = [_text(run.raw.get(name)) for name in ("scan_id", "sample_name")]
-            cells = [run.raw_uid[:8], *said, _time(run.time), str(run.frames), str(run.found)]
+            cells = [run.raw_uid[:8], *said, _time(run.time), *_apart(_origin_of_run(run), apart)]
+            cells += [str(run.frames), str(run.found)]
             for label in self._labels:
                 count, best = run.labels.get(label, (0, math.nan))
                 cells += [str(count), _number(best)]
             rows.append(cells)
         of_labels = [name for label in self._labels for name in (label, f"best {label}")]
         print_table(
-            ("run", "scan", "sample", "time", "frames", "found", *of_labels), rows, breakable=("sample",)
+            ("run", "scan", "sample", "time", *apart, "frames", "found", *of_labels),
+            rows,
+            breakable=("sample",),
         )
 
     def _plain_run(self, run: FoundRun) -> dict[str, Any]:
@@ -153,6 +161,20 @@ class Answers:
             count, best = run.labels.get(label, (0, math.nan))
             row |= {f"{label}_count": count, f"{label}_best": best}
         return row
+
+
+def _origin_of_run(run: FoundRun) -> Origin:
+    return Origin(run.raw_uid, run.stream, run.data_key, run.model, run.analysis_uid)
+
+
+def _origin_of_frame(one: FoundFrame) -> Origin:
+    row = one.row
+    model = f"{row['model']}@{row['model_version']}"
+    return Origin(one.raw_uid, row["stream"], row["data_key"], model, row["analysis_uid"])
+
+
+def _apart(origin: Origin, columns: list[str]) -> list[str]:
+    return [_text(getattr(origin, name))[: 8 if name == "analysis" else None] for name in columns]
 
 
 _NOTHING = FoundRun("", "", "", "", "", 0.0, {}, 0, 0, {})
