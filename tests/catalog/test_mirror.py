@@ -14,6 +14,7 @@ import pytest
 
 from dvfb_stream.catalog import TiledSink, find_frames, find_runs
 from dvfb_stream.catalog.cache_folder import cache_folder
+from dvfb_stream.catalog.mirror import listing, upkeep
 from dvfb_stream.catalog.place import find_place, plain
 from dvfb_stream.catalog.store import AnnotationStore
 
@@ -144,6 +145,92 @@ def test_deleted_runs_are_gone_whatever_came_after(place, client, analysis_docum
     assert sum("table/full" in one for one in requests()) == 1
     plain(place).delete_contents([uids[0]], recursive=True, external_only=False)
     assert rings(place) == [one for one in [*FIVE, ("run 5", 0)] if one[0] not in ("run 0", "run 1")]
+
+
+def test_a_stop_that_cannot_be_understood_ends_a_run_that_was_known(client, analysis_documents, caplog):
+    documents = analysis_documents(0.9, raw_uid="slow")
+    store(client, documents[:-1])
+    assert find_runs(client, "rings") == []
+    run = plain(find_place(client)).values().first()
+    run.update_metadata({"stop": {"uid": "q", "summary": [1]}})
+    for _ in range(2):
+        assert find_runs(client, "rings") == []
+    assert caplog.text.count("cannot be understood") == 1
+
+
+def test_a_table_that_cannot_be_understood_is_named_once_and_has_no_rows(place, caplog):
+    first, *_ = plain(place).values()
+    stream = plain(plain(first)["annotations"])
+    rows = stream["internal"].read().assign(measured_order=[1.5, 2.0])
+    stream.delete_contents(["internal"], recursive=True, external_only=False)
+    stream.write_table(rows, key="internal")
+    for _ in range(2):
+        assert rings(place) == FIVE[2:]
+    assert caplog.text.count(f"rows of analysis run {first.item['id']} cannot be understood") == 1
+    assert "copy of the catalog is damaged" not in caplog.text
+
+
+@pytest.mark.parametrize("which", [(4,), (2,), (3, 4), (0, 1, 2, 3, 4), (4, 0)])
+def test_runs_that_were_deleted_and_made_again_are_read_again(
+    place, client, analysis_documents, requests, which
+):
+    assert rings(place) == FIVE
+    uids = list(plain(place).keys())
+    for k in which:
+        plain(place).delete_contents([uids[k]], recursive=True, external_only=False)
+        store(client, analysis_documents(0.1, 0.1, 0.1, raw_uid=f"run {k}"))
+    requests()
+    again = {f"run {k}" for k in which}
+    assert rings(place) == sorted(
+        [one for one in FIVE if one[0] not in again] + [(uid, frame) for uid in again for frame in range(3)]
+    )
+    assert sum("table/full" in one for one in requests()) == len(which)
+    assert set(find_runs(place, "rings")) == {f"run {k}" for k in range(5)} - again
+    requests()
+    assert set(find_runs(place, "rings")) == {f"run {k}" for k in range(5)} - again
+    assert len(requests()) <= 4
+
+
+def test_runs_made_again_are_found_among_pages_of_others(place, client, analysis_documents, monkeypatch):
+    monkeypatch.setattr(listing, "PAGE", 2)
+    monkeypatch.setattr(upkeep, "PAGE", 2)
+    assert rings(place) == FIVE
+    uids = list(plain(place).keys())
+    for k in (1, 2, 3, 4):
+        plain(place).delete_contents([uids[k]], recursive=True, external_only=False)
+        store(client, analysis_documents(0.1, raw_uid=f"run {k}"))
+    assert rings(place) == [*FIVE[:2], *((f"run {k}", 0) for k in (1, 2, 3, 4))]
+
+
+def test_of_a_run_that_has_its_stop_no_more_is_read_than_of_others(client, analysis_documents, requests):
+    store(client, analysis_documents(0.9, raw_uid="before"))
+    documents = analysis_documents(0.9, raw_uid="slow")
+    store(client, documents[:-1])
+    assert find_runs(client, "rings") == ["before"]
+    store(client, documents)
+    requests()
+    assert set(find_runs(client, "rings")) == {"before", "slow"}
+    assert not any("fields=&" in one for one in requests())
+
+
+@pytest.mark.parametrize("at_first", [0, 1])
+def test_fewer_rows_than_the_summary_counts_are_not_kept(place, requests, at_first):
+    first, *_ = plain(place).values()
+    stream = plain(plain(first)["annotations"])
+    rows = stream["internal"].read()
+    stream.delete_contents(["internal"], recursive=True, external_only=False)
+    if at_first:
+        stream.write_table(rows.iloc[:at_first], key="internal")
+    for _ in range(2):
+        assert rings(place) == [*FIVE[:at_first], *FIVE[2:]]
+    if at_first:
+        stream.delete_contents(["internal"], recursive=True, external_only=False)
+    stream.write_table(rows, key="internal")
+    requests()
+    for _ in range(2):
+        assert rings(place) == FIVE
+    assert sum("table/full" in one for one in requests()) == 1
+    assert [one.scores["rings"] for one in find_frames(place, "rings") if one.raw_uid == "run 0"] == [0.9]
 
 
 def _cut_short(folder):

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-_VERSION = 1
+_VERSION = 2
 """Of the layout; a mirror of another one is made anew."""
 _LIST = "mirror.json"
 _LOCK = "mirror.lock"

@@ -13,7 +13,7 @@ from tiled.queries import KeysFilter
 
 from dvfb_stream.catalog.changes import notes_beside
 
-_PAGE = 300
+PAGE = 300
 """Nodes of a page: the most that Tiled gives."""
 _KEYS_A_REQUEST = 100
 """They stand in the address, which servers in between bound to 8 kB."""
@@ -57,7 +57,7 @@ def _pages(
 ) -> Iterator[list[Node]]:
     wanted: dict[str, Any] = {
         "page[offset]": first,
-        "page[limit]": _PAGE,
+        "page[limit]": PAGE,
         "fields": "" if keys_only else "metadata",
         "omit_links": True,
         **(client._queries_as_params if filters is None else filters),

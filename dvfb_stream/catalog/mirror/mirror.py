@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow
 import pyarrow.compute as compute
+import pyarrow.parquet
 from numpy.typing import NDArray
 
 from dvfb_stream.catalog.cache_folder import cache_folder
 from dvfb_stream.catalog.mirror.files import Damage, MirrorFiles, RowsFile
 from dvfb_stream.catalog.mirror.rows import LISTS, RUNS_SCHEMA, SCHEMA, fetched
-from dvfb_stream.catalog.mirror.runs import joined
+from dvfb_stream.catalog.mirror.runs import RunSummaries, joined, understood
 from dvfb_stream.catalog.mirror.upkeep import changed
 
 logger = logging.getLogger(__name__)
@@ -86,6 +87,9 @@ class Mirror:
     def rows(self, runs: pyarrow.Table) -> list[RowsOfRuns]:
         """Return files that have the rows of those runs, and of others.
 
+        Rows that are not as many as the run's summary counts are not kept: their table was not there yet, or was
+        being written. What there is of them is given, and asked for again at the next search.
+
         Parameters
         ----------
         runs
@@ -137,21 +141,22 @@ class Mirror:
                 contents = replace(contents, runs=(*kept, self._files.add("runs", joined(tables))))
             if contents != before:
                 self._files.write(contents)
-            return joined([known, fresh])
+            return understood(joined([known, fresh]))
 
     def _rows(self, runs: pyarrow.Table) -> list[RowsOfRuns]:
-        done = 0
+        done, passing = 0, list[RowsOfRuns]()
         while True:
             kept = self._kept()
-            missing = _without(runs, kept)
+            missing = _without(runs, [*kept, *passing])
             if not missing.num_rows:
-                return kept
+                keys = {key for file in kept for key in file.keys.to_pylist()} if passing else set()
+                return [*kept, *(one for one in passing if one.keys[0].as_py() not in keys)]
             total = done + missing.num_rows
             self._progress("rows of runs", done, total)
             with self._files.writing():
                 # Another process may have read them meanwhile.
                 missing = _without(runs, self._kept())
-                self._read(missing.slice(0, _RUNS_A_FILE))
+                passing += self._read(missing.slice(0, _RUNS_A_FILE))
             done += min(missing.num_rows, _RUNS_A_FILE)
             self._progress("rows of runs", done, total)
 
@@ -172,11 +177,21 @@ class Mirror:
             raise ValueError(f"{file.rows.name} has not the rows of its runs")
         return RowsOfRuns(parquet, runs["rows_key"].combine_chunks(), counts, self._files.forget)
 
-    def _read(self, runs: pyarrow.Table) -> None:
-        """Read the rows of some runs, and keep them."""
+    def _read(self, runs: pyarrow.Table) -> list[RowsOfRuns]:
+        """Read the rows of some runs, and keep them; return those that are not to be kept, each run by itself."""
+        found = list(fetched(self._client, runs["uid"].to_pylist()))
+        frames = RunSummaries(runs).number("frames")
+        agree = np.array(
+            [rows.agree_with(of_run) for rows, of_run in zip(found, frames, strict=True)], np.bool_
+        )
+        self._keep(runs.filter(pyarrow.array(agree)), [found[k].table for k in np.flatnonzero(agree)])
+        return [
+            _in_memory(runs["rows_key"][k].as_py(), found[k].table) for k in np.flatnonzero(~agree).tolist()
+        ]
+
+    def _keep(self, runs: pyarrow.Table, tables: list[pyarrow.Table]) -> None:
         if not runs.num_rows:
             return
-        tables = list(fetched(self._client, runs["uid"].to_pylist()))
         keys = pyarrow.table([runs["rows_key"], [table.num_rows for table in tables]], schema=RUNS_SCHEMA)
         contents = self._files.read()
         live = joined([self._files.table(file, ["uid", "rows_key"]) for file in contents.runs])["rows_key"]
@@ -190,6 +205,14 @@ class Mirror:
         table = pyarrow.concat_tables(rows, promote_options="permissive")
         file = RowsFile(rows=self._files.add("rows", table), runs=self._files.add("keys", keys))
         self._files.write(replace(contents, rows=(*files, file)))
+
+
+def _in_memory(rows_key: str, table: pyarrow.Table) -> RowsOfRuns:
+    """Return rows of one run as if a file had them."""
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table, sink)
+    file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(sink.getvalue()), read_dictionary=list(LISTS))
+    return RowsOfRuns(file, pyarrow.array([rows_key]), np.array([table.num_rows]), lambda: None)
 
 
 def _without(runs: pyarrow.Table, kept: list[RowsOfRuns]) -> pyarrow.Table:

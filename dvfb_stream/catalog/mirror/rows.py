@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -19,6 +21,8 @@ from dvfb_stream.catalog.mirror.runs import flags_of_texts, knowing
 from dvfb_stream.catalog.place import STREAM, TABLE
 from dvfb_stream.rows import EVENT_COLUMNS, Kind
 
+logger = logging.getLogger(__name__)
+
 _ARROW = {Kind.NUMBER: pyarrow.float64(), Kind.INTEGER: pyarrow.int64(), Kind.TEXT: pyarrow.string()}
 
 SCHEMA = pyarrow.schema(
@@ -32,8 +36,23 @@ LISTS = ("status", "labels", "doubtful")
 RUNS_SCHEMA = pyarrow.schema({"rows_key": pyarrow.string(), "count": pyarrow.int64()})
 
 
-def fetched(client: Container, uids: Sequence[str]) -> Iterator[pyarrow.Table]:
-    """Give the rows of analysis runs in a container, in order; none of a run that has no table.
+@dataclass(frozen=True, slots=True)
+class FetchedRows:
+    """The rows of one analysis run, as the catalog has them now."""
+
+    table: pyarrow.Table
+    """Each frame once; none where there is no table, or one that is not understood."""
+    stored: int
+    """Rows in the catalog."""
+
+    def agree_with(self, frames: float) -> bool:
+        """Return whether they are those of a run whose summary counts so many frames; NaN: it does not say."""
+        # Between the two: an earlier version stored some frames twice, and a table that is not understood has rows.
+        return np.isnan(frames) or self.table.num_rows <= frames <= self.stored
+
+
+def fetched(client: Container, uids: Sequence[str]) -> Iterator[FetchedRows]:
+    """Give the rows of analysis runs in a container, in order. A table that is not understood is named in the log.
 
     Raises
     ------
@@ -44,18 +63,22 @@ def fetched(client: Container, uids: Sequence[str]) -> Iterator[pyarrow.Table]:
     # One at a time: all requests to Tiled 0.2 share a connection to DuckDB, and of several that read at a time
     # some fail with status 500, or the server crashes.
     for uid in uids:
-        yield _rows(client, f"{address}/{uid}/{STREAM}/{TABLE}")
+        found = _stored(client, f"{address}/{uid}/{STREAM}/{TABLE}")
+        try:
+            yield FetchedRows(_each_frame_once(_as_kept(found)), found.num_rows)
+        except pyarrow.ArrowException as error:
+            logger.warning("the rows of analysis run %s cannot be understood (%s): left out", uid, error)
+            yield FetchedRows(SCHEMA.empty_table(), found.num_rows)
 
 
-def _rows(client: Container, address: str) -> pyarrow.Table:
+def _stored(client: Container, address: str) -> pyarrow.Table:
     for attempt in retry_context():
         with attempt:
             answer = client.context.http_client.get(address, headers={"Accept": APACHE_ARROW_FILE_MIME_TYPE})
             if answer.status_code == HTTPStatus.NOT_FOUND:
                 return SCHEMA.empty_table()
             handle_error(answer)
-    found = pyarrow.ipc.open_file(answer.read()).read_all()
-    return _each_frame_once(_as_kept(found))
+    return pyarrow.ipc.open_file(answer.read()).read_all()
 
 
 def _as_kept(table: pyarrow.Table) -> pyarrow.Table:

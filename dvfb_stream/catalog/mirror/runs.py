@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from dvfb_stream.catalog.newest import BEGUN
 from dvfb_stream.catalog.place import KIND
 from dvfb_stream.catalog.replacing import REPLACED
 from dvfb_stream.summary import known_labels
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = pyarrow.schema(
     {
@@ -38,6 +41,8 @@ SCHEMA = pyarrow.schema(
         "is_finished": pyarrow.bool_(),
         # When it was begun, or made the newest of its frames, by its writer's clock; 0 where nothing says it.
         "begun": pyarrow.float64(),
+        # Why it cannot be understood; null of those that can.
+        "fault": pyarrow.string(),
     }
 )
 """Columns besides those of the summary, which are called `SUMMARY` and a path: ``summary.halo.count``."""
@@ -46,7 +51,11 @@ SUMMARY = "summary."
 
 
 def table_of(nodes: Sequence[tuple[int, str, Mapping[str, Any]]]) -> pyarrow.Table:
-    """Return the table of nodes: position, key and metadata; of those that are analysis runs."""
+    """Return the table of nodes: position, key and metadata; of those that are analysis runs.
+
+    One that cannot be understood is named in the log, and has a `fault` and nothing else to be found by: it is
+    remembered, so that it is neither read nor named at each search.
+    """
     rows = [
         row for row in (_row(position, key, metadata) for position, key, metadata in nodes) if row is not None
     ]
@@ -55,17 +64,48 @@ def table_of(nodes: Sequence[tuple[int, str, Mapping[str, Any]]]) -> pyarrow.Tab
     return pyarrow.Table.from_pylist(rows, schema=schema)
 
 
+def rows_key(key: str, metadata: Mapping[str, Any]) -> str:
+    """Return what the rows of an analysis run are kept by: another when they were replaced, or the run made again."""
+    said = [metadata.get("stop") or {}, metadata.get(REPLACED), metadata.get(BEGUN)]
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+    return f"{key}:{digest[:12]}"
+
+
 def _row(position: int, key: str, metadata: Mapping[str, Any]) -> dict[str, Any] | None:
     start, stop = metadata.get("start") or {}, metadata.get("stop") or {}
     analysis = start.get("analysis") if isinstance(start, Mapping) else None
     if not isinstance(analysis, Mapping) or analysis.get("kind") != KIND or "parent" not in analysis:
         return None
-    model, summary = analysis.get("model") or {}, stop.get("summary") or {}
-    said = json.dumps([stop, metadata.get(REPLACED)], sort_keys=True, default=str)
+    known = {"uid": key, "rows_key": rows_key(key, metadata), "position": position}
+    try:
+        return {**known, **_stated(metadata, start, stop, analysis)}
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        logger.warning(
+            "the metadata of analysis run %s cannot be understood (%r): it is left out of searches",
+            key,
+            error,
+        )
+        return {**known, **_FAULTY, "fault": repr(error)}
+
+
+_FAULTY = {
+    field.name: {pyarrow.string(): "", pyarrow.float64(): 0.0}.get(field.type, True)
+    for field in SCHEMA
+    if field.name not in ("uid", "rows_key", "position")
+}
+"""What stands in the place of what cannot be understood. As a finished run, it is not looked at again."""
+
+
+def _stated(
+    metadata: Mapping[str, Any],
+    start: Mapping[str, Any],
+    stop: Mapping[str, Any],
+    analysis: Mapping[str, Any],
+) -> dict[str, Any]:
+    model, summary, raw = analysis.get("model") or {}, stop.get("summary") or {}, analysis.get("raw") or {}
+    if not isinstance(raw, Mapping):
+        raise TypeError(f"analysis.raw is {raw!r}")
     return {
-        "uid": key,
-        "rows_key": f"{key}:{hashlib.sha256(said.encode()).hexdigest()[:12]}",
-        "position": position,
         "parent": str(analysis["parent"]),
         "stream": str(analysis.get("stream", "")),
         "data_key": str(analysis.get("data_key", "")),
@@ -74,11 +114,16 @@ def _row(position: int, key: str, metadata: Mapping[str, Any]) -> dict[str, Any]
         "model_sha256": str(model.get("sha256", "")),
         "time": float(start.get("time") or 0.0),
         "labels": ",".join(known_labels(analysis)),
-        "raw": json.dumps(analysis.get("raw") or {}),
+        "raw": json.dumps(raw),
         "is_finished": bool(stop),
         "begun": float(metadata.get(BEGUN) or 0.0),
         **dict(_numbers(SUMMARY, summary)),
     }
+
+
+def understood(runs: pyarrow.Table) -> pyarrow.Table:
+    """Return those of a table of runs that can be understood."""
+    return runs.filter(compute.is_null(runs["fault"]))
 
 
 def _numbers(before: str, value: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
