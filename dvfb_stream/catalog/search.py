@@ -64,7 +64,8 @@ def find_runs(
     since, until
         Raw runs begun at or after the one, before the other: a datetime, ISO 8601, or seconds since 1970.
     source
-        ``model``, or ``human``: then what people corrected wins.
+        ``model``, or ``human``: then labels that people corrected win, in the expression and in the frames found.
+        Probabilities, doubt and the counts of `search_runs` by label stay the model's.
     progress
         Is told of what takes time: what, how much is done, of how much (0: not known).
     **raw
@@ -174,7 +175,7 @@ def _parts(client: Any, asked: Question, progress: Progress | None) -> Iterator[
     for container in _containers(client):
         matches = Matches(container, asked, progress)
         for found in matches.frames():
-            yield Part(found.file, found.at, found.run, matches.about, container)
+            yield Part(found.file, found.at, found.run, matches.about, matches.people, container)
 
 
 def find_doubtful_runs(client: Any, label: str, min_frames: int = 1) -> list[str]:

@@ -184,6 +184,13 @@ def test_what_people_say_wins_where_it_is_asked_for(stored):
     assert find_runs(stored, "six_fold", source="human") == ["first"]
     assert find_runs(stored, "six_fold") == []
     assert find_runs(stored, "count(halo) == 1", source="human") == ["third", "first"]
+    (frame,) = find_frames(stored, "six_fold", source="human")
+    assert frame.labels == ("six_fold",)
+    assert frame.scores["halo"] == 0.8
+    of_run = find_frames(stored, "frame >= 0", sample_name="lamella", model="small", source="human")
+    assert of_run.table(["labels"])["labels"].to_pylist() == ["six_fold", "four_fold", "halo,four_fold"]
+    of_run = annotations_table(stored, model="small", sample_name="lamella").read_all()
+    assert of_run["labels"].to_pylist() == ["halo", "four_fold", "halo,four_fold"]
     undo(stored, said.uid, by="ann")
     assert find_runs(stored, "six_fold", source="human") == []
 

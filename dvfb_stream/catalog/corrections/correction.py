@@ -170,7 +170,12 @@ def corrected_labels(labels: Iterable[str], corrections: Iterable[Correction]) -
     SettingsError
         When the corrections are of several frames.
     """
-    said, accepted = stated_labels(corrections), set(labels)
+    return labels_with(labels, stated_labels(corrections))
+
+
+def labels_with(labels: Iterable[str], said: Mapping[str, bool]) -> tuple[str, ...]:
+    """Return the labels that one frame has, by what `stated_labels` gives of it; else as `corrected_labels`."""
+    accepted = set(labels)
     return tuple(label for label in ALL_LABELS if said.get(label, label in accepted))
 
 

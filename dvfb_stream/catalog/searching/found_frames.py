@@ -19,6 +19,7 @@ from dvfb_stream.rows import COLUMNS
 
 if TYPE_CHECKING:
     from dvfb_stream.catalog.mirror.mirror import RowsOfRuns
+    from dvfb_stream.catalog.searching.people import WhatPeopleSay
 
 _OF_RUNS = {
     "run_uid": "parent",
@@ -66,7 +67,7 @@ class FoundFrame:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """That were accepted."""
+        """That were accepted; with ``source="human"``, as people corrected them."""
         return tuple((self.row["labels"] or "").split(",")) if self.row["labels"] else ()
 
     @property
@@ -128,6 +129,7 @@ class Part:
     at: NDArray[np.int64]
     run: NDArray[np.int64]
     runs: pyarrow.Table
+    people: WhatPeopleSay
     container: Any
 
 
@@ -218,13 +220,18 @@ def _table(part: Part, at: NDArray[np.int64], columns: Sequence[str]) -> pyarrow
     found: dict[str, Any] = {}
     if of_rows:
         try:
-            table = part.file.parquet.read_row_groups(groups, of_rows).take(pyarrow.array(shifted))
+            # Corrections are told by the frame.
+            read = list(dict.fromkeys([*of_rows, "frame"])) if "labels" in of_rows else of_rows
+            table = part.file.parquet.read_row_groups(groups, read).take(pyarrow.array(shifted))
         except (OSError, pyarrow.ArrowException) as error:
             part.file.forget()
             raise FrameError(
                 f"this machine's copy of the rows is damaged ({error}), and was removed; search again"
             ) from error
         found = {name: table[name] for name in of_rows}
+        if "labels" in found:
+            frames = table["frame"].to_numpy()
+            found["labels"] = part.people.corrected(found["labels"], frames, part.runs, runs)
     for name in columns:
         if name in _OF_RUNS:
             found[name] = part.runs[_OF_RUNS[name]].take(pyarrow.array(runs))

@@ -34,7 +34,10 @@ class FoundRun:
     found: int
     """For which the expression holds."""
     labels: Mapping[str, tuple[int, float]]
-    """Of each label asked for, on how many frames it was accepted, and its highest probability; NaN: not known."""
+    """Of each label asked for, on how many frames the model accepted it, and its highest probability.
+
+    NaN: not known.
+    """
 
 
 def found_runs(runs: pyarrow.Table, found: NDArray[np.int64], labels: Sequence[str]) -> list[FoundRun]:

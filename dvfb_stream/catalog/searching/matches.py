@@ -66,7 +66,8 @@ class Matches:
             runs = runs.filter(compute.is_in(runs["parent"], pyarrow.array(uids, pyarrow.string())))
         self.about: pyarrow.Table = runs.combine_chunks()
         """Runs that are looked at."""
-        self._people = WhatPeopleSay(container if asked.source is Source.HUMAN else None)
+        self.people = WhatPeopleSay(container if asked.source is Source.HUMAN else None)
+        """Whose labels win over the model's."""
 
     def runs(self, *, exact: bool = False) -> tuple[pyarrow.Table, Counts]:
         """Return the runs with enough frames, and how many those are at least; with `exact`, how many they are.
@@ -120,7 +121,7 @@ class Matches:
         summaries = RunSummaries(runs)
         holds = bounds_of(expression, summaries).holds
         # A summary knows nothing of what people say.
-        corrected = self._people.spoke_of(runs)
+        corrected = self.people.spoke_of(runs)
         return np.where(corrected, 0, holds.least), np.where(corrected, summaries.frames, holds.most)
 
     def _frames(self, runs: pyarrow.Table, expression: Expression | None) -> Iterator[FramesOfFile]:
@@ -146,7 +147,7 @@ class Matches:
         if expression is None:
             return is_wanted
         table = file.parquet.read(columns_of(names_in(expression)))
-        said = self._people.of_rows(table, file.counts, runs, np.where(wanted, numbers, -1))
+        said = self.people.of_rows(table, file.counts, runs, np.where(wanted, numbers, -1))
         rows = KeptRows(table, file.counts, runs["labels"].take(pyarrow.array(numbers)), said)
         return evaluate(expression, rows).holds & is_wanted
 

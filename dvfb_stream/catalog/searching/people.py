@@ -9,6 +9,7 @@ import pyarrow
 from numpy.typing import NDArray
 
 from dvfb_stream.catalog.corrections import by_frame, corrections_of, stated_labels
+from dvfb_stream.catalog.corrections.correction import labels_with
 
 Said = dict[str, tuple[list[int], list[int]]]
 """By label: the rows that have it, and those that have not."""
@@ -41,6 +42,28 @@ class WhatPeopleSay:
         if not self._of_frames:
             return np.zeros(runs.num_rows, np.bool_)
         return np.array([frames in self._of_frames for frames in _frames_of(runs)], np.bool_)
+
+    def corrected(
+        self, labels: Any, frames: NDArray[np.int64], runs: pyarrow.Table, numbers: NDArray[np.int64]
+    ) -> Any:
+        """Return the labels of rows, with commas, as people have them: an array of Arrow.
+
+        Parameters
+        ----------
+        labels, frames
+            What the model accepted, with commas or null, and the frame of each row.
+        runs, numbers
+            Which of `runs` each is of.
+        """
+        rows = np.flatnonzero(self.spoke_of(runs)[numbers])
+        if not len(rows):
+            return labels
+        keys, texts = _frames_of(runs), labels.to_pylist()
+        for row in rows:
+            said = self._of_frames[keys[numbers[row]]].get(int(frames[row]))
+            if said:
+                texts[row] = ",".join(labels_with((texts[row] or "").split(","), said))
+        return pyarrow.chunked_array([pyarrow.array(texts, pyarrow.string())])
 
     def of_rows(
         self,

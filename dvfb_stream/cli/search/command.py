@@ -87,7 +87,12 @@ def search(
         flag("All analyses of a run; otherwise the newest alone counts.", "--all-models", panel=WHICH),
     ] = False,
     source: Annotated[
-        str, option("model|human", "Whose labels count: with human, what people corrected wins.", panel=WHICH)
+        str,
+        option(
+            "model|human",
+            "Whose labels count: with human, corrected ones win; columns of a run's labels are the model's.",
+            panel=WHICH,
+        ),
     ] = "model",
     frames: Annotated[bool, flag("Print frames, not runs.", "--frames", panel=OUTPUT)] = False,
     uids: Annotated[
