@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -48,7 +49,7 @@ class FetchedRows:
     def agree_with(self, frames: float) -> bool:
         """Return whether they are those of a run whose summary counts so many frames; NaN: it does not say."""
         # Between the two: an earlier version stored some frames twice, and a table that is not understood has rows.
-        return np.isnan(frames) or self.table.num_rows <= frames <= self.stored
+        return math.isnan(frames) or bool(self.table.num_rows <= frames <= self.stored)
 
 
 def fetched(client: Container, uids: Sequence[str]) -> Iterator[FetchedRows]:
