@@ -112,7 +112,7 @@ def test_cut_evicted_and_restarted_every_frame_has_one_row(tmp_path: Path, follo
         proxy.mend()
         beamline.take(6)
         eventually(lambda: len(rows.frames(beamline.uid)) == 6)
-        assert daemon.stats().reconnections >= 1
+        eventually(lambda: daemon.stats().reconnections >= 1)  # rows may come before, by looking
         assert daemon.stats().images_from_nodes >= 3
 
         server.kill()
