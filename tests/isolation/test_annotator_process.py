@@ -341,7 +341,7 @@ def test_frames_that_are_prepared_and_dropped_are_let_go_there():
     frames = [batches.placed(frame(value)) for value in range(5)]
     for number, one in enumerate(frames):
         service.notify({"number": number, "batch": batches.as_json([one])[0]})
-    service.handle({"batch": batches.as_json(frames[3:4])[0], "numbers": [3], "oldest": 3})
+    service.handle({"batch": batches.as_json(frames[3:4])[0], "numbers": [3], "oldest": 3, "arrays": []})
     wait_for(lambda: [ready.frame.pixels[0, 0] for ready in Diligent.ready] == [4.0])
 
 
