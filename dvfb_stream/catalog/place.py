@@ -29,7 +29,7 @@ TABLE = "internal"
 ARRAYS = "arrays"
 """Key of the arrays of an analysis run that keeps some, beside that stream: who reads labels does not load them."""
 
-_SUFFIX = "annotations"
+ANNOTATIONS_SUFFIX = "_annotations"
 LEASES_SUFFIX = "leases"
 _CATALOG_SPEC = "CatalogOfBlueskyRuns"
 _CONFLICT = 409
@@ -71,7 +71,7 @@ class Place:
     @property
     def raw_path(self) -> list[str] | None:
         """Keys to the container of raw runs, if it is beside; None where the place is named otherwise."""
-        key = self.key.removesuffix(f"_{_SUFFIX}")
+        key = self.key.removesuffix(ANNOTATIONS_SUFFIX)
         return [*self.path[:-1], key] if key != self.key else None
 
     def find(self) -> Any | None:
@@ -161,7 +161,7 @@ def places_in(client: Any) -> list[Any]:
                 SpecsQuery(include=[], exclude=_NOT_LOOKED_INTO)
             )
             for other in others.values():
-                if not other.path_parts[-1].endswith(f"_{_SUFFIX}_{LEASES_SUFFIX}"):
+                if not other.path_parts[-1].endswith(f"{ANNOTATIONS_SUFFIX}_{LEASES_SUFFIX}"):
                     below.append(plain(other))
                 if looked_in + len(below) > _MOST_LOOKED_INTO:
                     raise SettingsError(
@@ -179,7 +179,7 @@ def _place_beside(client: Any) -> Place | None:
     if not key:
         return None
     is_place = PLACE_SPEC in {spec.name for spec in client.specs}
-    return Place(plain(client.parent), key if is_place else f"{key}_{_SUFFIX}")
+    return Place(plain(client.parent), key if is_place else f"{key}{ANNOTATIONS_SUFFIX}")
 
 
 def table_of_run(run: Any) -> Any | None:

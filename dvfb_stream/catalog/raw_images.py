@@ -32,7 +32,7 @@ def image_node(raw: Any, origin: Origin) -> Any:
     """
     run = raw.get(origin.run_uid)
     if run is None:
-        raise FrameError(f"the raw run {origin.run_uid} is not there any more")
+        raise FrameError(f"the raw run {origin.run_uid} is not in {raw.uri.partition('?')[0]}")
     for above in (run, plain(run).get(_STREAMS)):
         stream = None if above is None else plain(above).get(origin.stream)
         node = None if stream is None else plain(stream).get(origin.data_key)

@@ -10,14 +10,13 @@ from tiled.queries import Key, KeyPresent, Like
 
 from dvfb_stream.catalog.answers import told_apart
 from dvfb_stream.catalog.connection import check_container
-from dvfb_stream.catalog.place import PLACE_SPEC, find_place, places_in, plain
+from dvfb_stream.catalog.place import ANNOTATIONS_SUFFIX, PLACE_SPEC, find_place, places_in, plain
 from dvfb_stream.errors import SettingsError
 
 SHORTEST_UID = 5
 """Characters that name a run: as Bluesky's client has it."""
 
 _UID_LENGTH = 36
-_SUFFIX = "_annotations"
 _NUMBER = re.compile(r"-?[0-9]{1,15}")
 _PART_OF_UID = re.compile(r"[A-Za-z0-9-]+")
 
@@ -75,13 +74,13 @@ def raw_container(client: Any) -> Container:
     if PLACE_SPEC not in {spec.name for spec in client.specs}:
         return plain(client)
     own = client.path_parts[-1]
-    key = own.removesuffix(_SUFFIX)
+    key = own.removesuffix(ANNOTATIONS_SUFFIX)
     beside = None if key == own else plain(client.parent).get(key)
     if beside is None:
         where = client.uri.partition("?")[0]
         raise SettingsError(
-            f"{where} does not say which raw runs its annotations are of: its name has no {_SUFFIX} at its end; give "
-            "the container of raw runs"
+            f"{where} does not say which raw runs its annotations are of: its name has no {ANNOTATIONS_SUFFIX} at "
+            "its end; give the container of raw runs"
             if key == own
             else f"no container {key!r} of raw runs lies beside {where}; give that of the raw runs"
         )

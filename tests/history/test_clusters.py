@@ -58,7 +58,7 @@ def test_what_cannot_be_annotated_is_raised(annotate: Any, raw: Any, recorded: R
 def test_dask_workers_annotate_and_may_be_given_the_same_run_twice(
     annotate: Any, raw: Any, recorded: Recorded
 ):
-    distributed = pytest.importorskip("distributed")
+    distributed = pytest.importorskip("distributed", reason="no Dask: pip install '.[dask]'")
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
@@ -92,7 +92,7 @@ def beamline(raw: Any, tmp_path: Path, tiny_bundle: Path) -> Path:
 def test_a_prefect_flow_annotates_the_run_of_a_stop_document(
     annotate: Any, raw: Any, recorded: Recorded, beamline: Path
 ):
-    pytest.importorskip("prefect")
+    pytest.importorskip("prefect", reason="no Prefect: pip install '.[prefect]'")
     from prefect.testing.utilities import prefect_test_harness
 
     from dvfb_stream.history.prefect_flow import end_of_run_workflow
@@ -105,7 +105,7 @@ def test_a_prefect_flow_annotates_the_run_of_a_stop_document(
 
 
 def test_the_deployments_name_flows_and_parameters_that_exist():
-    pytest.importorskip("prefect")
+    pytest.importorskip("prefect", reason="no Prefect: pip install '.[prefect]'")
     import inspect
 
     import yaml

@@ -10,14 +10,20 @@ from tiled.structures.core import Spec
 
 from dvfb_stream.catalog.answers import told_apart
 from dvfb_stream.catalog.connection import check_container
-from dvfb_stream.catalog.place import CATALOG_SPECS, PLACE_SPEC, found_or_created, place_of, plain
+from dvfb_stream.catalog.place import (
+    ANNOTATIONS_SUFFIX,
+    CATALOG_SPECS,
+    PLACE_SPEC,
+    found_or_created,
+    place_of,
+    plain,
+)
 
 CORRECTIONS_SPEC = "DvfbCorrections"
 """Name of the spec of a container of corrections."""
 CORRECTION_SPEC = "DvfbCorrection"
 """Name of the spec of a run in it, besides BlueskyRun."""
 
-ANNOTATIONS = "_annotations"
 CORRECTIONS = "_corrections"
 """What stands behind the key of the container of raw runs."""
 
@@ -69,12 +75,12 @@ def path_of(client: Any) -> Path:
 
 
 def path_beside(client: Any, suffix: str) -> Path | None:
-    """Return where a container's `ANNOTATIONS` or `CORRECTIONS` lie, whichever it is itself; None for a root."""
+    """Return where what a container has beside it lies, whichever it is itself; None for a root."""
     if not (path := path_of(client)):
         return None
     *above, key = path
     specs = {spec.name for spec in client.specs}
-    for spec, own in ((PLACE_SPEC, ANNOTATIONS), (CORRECTIONS_SPEC, CORRECTIONS)):
+    for spec, own in ((PLACE_SPEC, ANNOTATIONS_SUFFIX), (CORRECTIONS_SPEC, CORRECTIONS)):
         if spec in specs:
             if own == suffix:
                 return path

@@ -19,10 +19,10 @@ from tiled.queries import In, Key
 from tiled.utils import APACHE_ARROW_FILE_MIME_TYPE
 
 from dvfb_stream.catalog.corrections.correction import ModelRow
-from dvfb_stream.catalog.corrections.corrections_place import ANNOTATIONS, path_beside, path_of
+from dvfb_stream.catalog.corrections.corrections_place import path_beside, path_of
 from dvfb_stream.catalog.corrections.pages import address_of, nodes_in
 from dvfb_stream.catalog.newest import SUPERSEDED_BY
-from dvfb_stream.catalog.place import KIND, STREAM, TABLE
+from dvfb_stream.catalog.place import ANNOTATIONS_SUFFIX, KIND, STREAM, TABLE
 from dvfb_stream.errors import SettingsError
 
 _AT_A_TIME = 100
@@ -89,7 +89,7 @@ def analyses_of(client: Any, raw_uids: Iterable[str]) -> dict[str, list[Analysis
         What Tiled's client raises.
     """
     wanted, found = list(dict.fromkeys(raw_uids)), dict[str, list[Analysis]]()
-    beside = path_beside(client, ANNOTATIONS)
+    beside = path_beside(client, ANNOTATIONS_SUFFIX)
     # Earlier versions put them among the raw ones.
     for path in dict.fromkeys(path for path in (beside, path_of(client)) if path is not None):
         missing = [uid for uid in wanted if uid not in found]

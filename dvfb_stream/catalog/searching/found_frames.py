@@ -11,9 +11,10 @@ import pyarrow
 from numpy.typing import NDArray
 
 from dvfb_stream.catalog.mirror.rows import SCHEMA
-from dvfb_stream.catalog.place import plain
+from dvfb_stream.catalog.raw_images import image_node, read_image
 from dvfb_stream.catalog.raw_runs import raw_container
 from dvfb_stream.errors import FrameError
+from dvfb_stream.frames import Origin
 from dvfb_stream.labels import ALL_LABELS
 from dvfb_stream.rows import COLUMNS
 
@@ -102,23 +103,10 @@ class FoundFrame:
         Exception
             What Tiled's client raises.
         """
-        node = self._image_node()
-        before = node.shape[:-2]
-        if self.frame >= int(np.prod(before)):
-            raise FrameError(f"{self.row['data_key']} of run {self.raw_uid} has no frame {self.frame}")
-        # A frame is counted through all axes before its own: (events, H, W), (events, frames of each, H, W).
-        place = tuple(int(k) for k in np.unravel_index(self.frame, before)) if before else ()
-        return np.asarray(node[place]) if place else np.asarray(node.read())
-
-    def _image_node(self) -> Any:
-        run = plain(self.raw)
-        stream, key = self.row["stream"], self.row["data_key"]
-        for above in (run, run.get("streams")):
-            below = None if above is None else plain(above).get(stream)
-            node = None if below is None else plain(below).get(key)
-            if node is not None:
-                return node
-        raise FrameError(f"run {self.raw_uid} has no {key!r} in a stream {stream!r}")
+        origin = Origin(
+            run_uid=self.raw_uid, stream=self.row["stream"], data_key=self.row["data_key"], index=self.frame
+        )
+        return read_image(image_node(raw_container(self._container), origin), self.frame)
 
 
 @dataclass(frozen=True, slots=True)
