@@ -94,6 +94,11 @@ class Descriptor:
             str(spec.get("external", "")).startswith("STREAM") for spec in self._images.values()
         )
         """Whether stream datums announce frames of it, and not its events."""
+        self.has_values = any(
+            isinstance(spec, Mapping) and not str(spec.get("external", "")).startswith("STREAM")
+            for spec in mapping(doc, "data_keys").values()
+        )
+        """Whether its events have data: they come, whatever stream datums announce."""
         self.n_bytes = size_of(self._doc or self._images)
         """About what is kept takes."""
         self._geometries: dict[str, Geometry | MovingGeometry | str] = {}

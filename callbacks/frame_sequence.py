@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.annotations import Annotation
-from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.callbacks.document_fields import MAX_FRAMES_IN_A_DOCUMENT, DocumentError
 from dvfb_stream.errors import FrameError
 from dvfb_stream.files.checks import is_coloured
@@ -18,6 +17,9 @@ from dvfb_stream.files.described_shape import coloured
 from dvfb_stream.files.moving_centre import Centre, MovingGeometry
 from dvfb_stream.files.references import ANYTHING, Expected, FrameReference
 from dvfb_stream.frames import NUMBER_KINDS, Geometry, Origin, plain_array
+
+if TYPE_CHECKING:
+    from dvfb_stream.callbacks.stream_events import StreamEvents
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Row:
     annotation: Annotation
     event_uid: str = ""
     """uid of the raw event; so is `time` its time. Of frames that stream datums announce: of the event with the same
-    number, where that came before the row was made, which a replay need not repeat; else empty."""
+    number, for which the row waits (`StreamEvents`); empty where none came."""
     event_seq_num: int = 0
     """Number of the raw event in its stream, from 1, as the documents have it; 0 where they do not say."""
     geometry: Geometry | None = None
@@ -100,8 +102,8 @@ class FrameSequence:
     """Frames of each event; None: all are of one."""
     event: RawEvent | None = None
     """The one raw event of all, which brought them."""
-    events: BoundedCache[tuple[str, int], RawEvent] | None = None
-    """Raw events that have come, by descriptor and number: of frames that a stream datum announces."""
+    events: StreamEvents | None = None
+    """Raw events that have come: of frames that a stream datum announces."""
 
     def origin_of(self, position: int) -> Origin:
         """Return where the frame at a position, from 0, is stored."""
@@ -127,8 +129,16 @@ class FrameSequence:
         if self.event is not None:
             return self.event
         number = self.seq_num_of(position)
-        known = self.events.get((self.descriptor, number)) if self.events is not None and number else None
+        known = self.events.get(self.descriptor, number) if self.events is not None and number else None
         return known or RawEvent(self.origin.event_uid, self.time)
+
+    def when_event_is_known(self, position: int, go_on: Callable[[], None]) -> None:
+        """Call `go_on` as `StreamEvents.when_known`, for the raw event of the frame at a position."""
+        number = self.seq_num_of(position)
+        if self.events is None or not number:
+            go_on()
+        else:
+            self.events.when_known(self.descriptor, number, go_on)
 
     def centre_of(self, position: int) -> Centre | None:
         """Return the beam centre that a frame's event says; None where it need not, or where it is forgotten."""

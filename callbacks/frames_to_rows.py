@@ -162,7 +162,14 @@ class FramesToRows:
     def _put(
         self, progress: AnalysisProgress, frames: FrameSequence, annotation: Annotation, *, wait: bool
     ) -> None:
+        assert annotation.origin is not None
         self._newest.annotated(annotation)
+        position = annotation.origin.index - frames.origin.index
+        frames.when_event_is_known(position, partial(self._write, progress, frames, annotation, wait=wait))
+
+    def _write(
+        self, progress: AnalysisProgress, frames: FrameSequence, annotation: Annotation, *, wait: bool
+    ) -> None:
         # Under other policies than to block, nothing waits on the thread that documents come in on.
         wait = wait and (self._waits or threading.get_ident() != self.taker)
         self._writer.put(progress, frames.row(annotation), wait=wait)

@@ -280,9 +280,14 @@ class AnnotationPipeline:
             return taken.run_uid
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until all frames seen so far have their rows; return whether that came within `timeout` seconds."""
+        """Wait until all frames seen so far have their rows; return whether that came within `timeout` seconds.
+
+        Rows that wait for the events of their frames then do so no longer.
+        """
         left = countdown(timeout)
-        return self._reader.drain(left()) and self._worker.drain(left())
+        drained = self._reader.drain(left()) and self._worker.drain(left())
+        self._tracker.wait_no_longer()
+        return drained
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the rows of all frames seen so far are stored, and the stops now due.
@@ -317,8 +322,7 @@ class AnnotationPipeline:
         self._closed = True
         if self._writer.is_waited_for:
             return False
-        if self._reader.drain(left()):
-            self._worker.drain(left())
+        self.drain(left())
         # The writer first: rows that say "the worker was closed" must not be stored, or no replay would ever
         # put annotations in their place.
         self._writer.close(left())

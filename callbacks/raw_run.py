@@ -28,6 +28,7 @@ from dvfb_stream.callbacks.frame_sequence import FileFrames, FrameSequence, RawE
 from dvfb_stream.callbacks.old_documents import stream_resource_of_today
 from dvfb_stream.callbacks.resources import Datums, StreamResource, frames_each
 from dvfb_stream.callbacks.run_progress import RunProgress
+from dvfb_stream.callbacks.stream_events import MOST_EVENTS, StreamEvents
 from dvfb_stream.errors import FrameError, NotThereYetError
 from dvfb_stream.files.described_shape import coloured
 from dvfb_stream.files.moving_centre import MovingGeometry
@@ -39,9 +40,6 @@ NOT_ANNOUNCED = "no document announced this frame, though some announced frames 
 ANNOUNCED_AHEAD = 10_000
 """Frames that may be announced after one that was not; the rows of all of them wait for that of the one."""
 
-MOST_EVENTS = 100_000
-"""Remembered of all open runs; a few hundred bytes each. As many frames may wait to be read, each with its event."""
-
 
 class RawEvents:
     """What is remembered of the events of all open runs."""
@@ -49,10 +47,8 @@ class RawEvents:
     def __init__(self) -> None:
         self.taken: BoundedCache[str, int] = BoundedCache(MOST_EVENTS, evict=Evict.OLDEST_PUT)
         """In which delivery of its run an event was taken, by its uid."""
-        self.of_streams: BoundedCache[tuple[str, int], RawEvent] = BoundedCache(
-            MOST_EVENTS, evict=Evict.OLDEST_PUT
-        )
-        """Events whose frames stream datums announce, by descriptor and number."""
+        self.of_streams = StreamEvents()
+        """Events whose frames stream datums announce."""
 
 
 class RawRun:
@@ -143,6 +139,8 @@ class RawRun:
             raise RepeatedError("the descriptor came before")
         self.descriptors[descriptor.uid] = descriptor
         self.n_bytes += descriptor.n_bytes
+        if descriptor.has_streams and descriptor.has_values:
+            self._events.of_streams.expect(descriptor.uid)
 
     def add_stream_resource(self, doc: Document) -> None:
         """Learn where frames of stream datums lie; raises as `add_descriptor`."""
@@ -192,6 +190,11 @@ class RawRun:
             return self._of_stream_datum(doc)
         return self._of_events([doc] if name == "event" else events_of(doc))
 
+    def end(self) -> None:
+        """Take note that no further document comes, and let go what waits for one."""
+        self.stopped = True
+        self._events.of_streams.end(self.descriptors)
+
     def lost_frames(self, *, behind: int = 0) -> list[FrameSequence]:
         """Return the frames that no document announced, though some announced frames `behind` or more after them."""
         found = list[FrameSequence]()
@@ -233,7 +236,7 @@ class RawRun:
             if raw_event.uid:
                 self._events.taken.put(raw_event.uid, self._delivery)
             if descriptor.has_streams and number:
-                self._events.of_streams.put((descriptor.uid, number), raw_event)
+                self._events.of_streams.put(descriptor.uid, number, raw_event)
         if not is_new:
             raise RepeatedError("it came before")
         return found
@@ -386,7 +389,7 @@ class RawRun:
         if not seq_num:
             raise FrameError(f"the stream datum of {key!r} does not say which event has the beam centre")
         number = seq_num + position // each
-        event = self._events.of_streams.get((descriptor, number))
+        event = self._events.of_streams.get(descriptor, number)
         if event is None:
             what = f"event {number} of the stream, which says the beam centre of {key!r}, did not come"
             raise FrameError(f"{what} before the run's end") if self.stopped else NotThereYetError(what)

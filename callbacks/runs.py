@@ -174,6 +174,10 @@ class RunTracker:
             self._forget(run)
             return run
 
+    def wait_no_longer(self) -> None:
+        """Let rows go on that wait for their events."""
+        self._events.of_streams.go_on()
+
     def close(self) -> None:
         """Reject what waits."""
         self._reject_all(self._pending.empty())
@@ -286,7 +290,7 @@ class RunTracker:
                     self._end_descriptor(str(held.doc.get("uid")))
             raise DocumentError(str(missing)) from missing
         self._reject_all(self._pending.of_run(uid))
-        run.stopped = True
+        run.end()
         taken.frames += run.lost_frames()
         # Not the time of day, which a replay would not repeat.
         taken.stopped_at = moment(doc, default=run.time)
@@ -346,6 +350,7 @@ class RunTracker:
                 abandoned.append(next(iter(self._runs.values())))
                 self._forget(abandoned[-1])
         for run in abandoned:
+            run.end()
             self.abandoned += 1
             logger.warning(
                 "more than %d runs, or %d bytes of their documents, are open; abandoning %s",
