@@ -15,7 +15,7 @@ from dvfb_stream.cli.annotate.command import annotate
 from dvfb_stream.cli.catalog import COMMANDS as CATALOG_COMMANDS
 from dvfb_stream.cli.correct.command import correct
 from dvfb_stream.cli.correct.corrections import COMMANDS as CORRECTIONS_COMMANDS
-from dvfb_stream.cli.daemon import daemon
+from dvfb_stream.cli.daemon.command import daemon
 from dvfb_stream.cli.demo.command import demo
 from dvfb_stream.cli.measure.commands import evaluate, invariance, novelty, rank, reproduce, results, tables
 from dvfb_stream.cli.models import COMMANDS as MODEL_COMMANDS
@@ -39,7 +39,6 @@ COMMANDS = (
     correct,
     similar,
     demo,
-    daemon,
     profile,
     adapt,
     rank,
@@ -108,12 +107,18 @@ app = typer.Typer(
 
 def _add(group: typer.Typer, commands: Mapping[str, Callable[..., None]]) -> None:
     for name, command in commands.items():
-        # The terminal's width, not the source's, is where help breaks.
-        paragraphs = (" ".join(part.split()) for part in (command.__doc__ or "").split("\n\n"))
-        group.command(name, cls=_Command, help="\n\n".join(paragraphs))(command)
+        group.command(name, cls=_Command, help=_help(command))(command)
+
+
+def _help(command: Callable[..., None]) -> str:
+    # The terminal's width, not the source's, is where help breaks.
+    return "\n\n".join(" ".join(part.split()) for part in (command.__doc__ or "").split("\n\n"))
 
 
 _add(app, {command.__name__: command for command in COMMANDS})
+daemon_group = typer.Typer(cls=_Group)
+daemon_group.callback(invoke_without_command=True, help=_help(daemon))(daemon)
+app.add_typer(daemon_group, name="daemon")
 models = typer.Typer(cls=_Group, help="List, show and verify the model bundles that --model knows.")
 app.add_typer(models, name="models")
 _add(models, MODEL_COMMANDS)

@@ -1,4 +1,4 @@
-"""``dvfb daemon``: annotates the runs of a beamline as they are taken, until it is told to stop."""
+"""Runs a daemon: opens what its configuration names, serves its metrics, and stops it on a signal."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
-
-from dvfb_stream.cli.options import option
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,20 +24,15 @@ _RETRY_SECONDS = "5"
 """That Tiled's client itself goes on trying: the daemon tries again by itself, and is to hear a signal meanwhile."""
 
 
-def daemon(
-    config: Annotated[
-        Path,
-        option("FILE.toml", "Kafka's brokers or a Tiled catalog, detectors, sinks, limits."),
-    ],
-) -> None:
-    """Annotate Bluesky runs from Kafka or Tiled as they are taken, until SIGTERM or Ctrl-C.
+def run_daemon(config: Path) -> None:
+    """Annotate what the configuration names until a signal comes.
 
-    Ends with exit status 0 after finishing what it has in hand; a second signal ends it at once. Killed or
-    failed, it goes on where it was when started again: no row is missing, none is there twice. API keys come
-    from the environment: TILED_API_KEY, DVFB_KAFKA_PASSWORD.
+    Raises
+    ------
+    DvfbError
+        What it cannot go on with: a wrong configuration, no broker, no store.
     """
-    # Imported here: the other commands need no Kafka; and torch, which takes seconds, comes after all that can
-    # be refused without it.
+    # torch, which takes seconds, comes after all that can be refused without it.
     from dvfb_stream.daemon.settings import read_settings
     from dvfb_stream.files.settings_file import read_geometries
 

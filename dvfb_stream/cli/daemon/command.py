@@ -1,0 +1,34 @@
+"""``dvfb daemon``: annotates the runs of a beamline as they are taken, until it is told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dvfb_stream.cli.options import option
+from dvfb_stream.cli.terminal import WrongCallError
+
+
+def daemon(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        option("FILE.toml", "Kafka's brokers or a Tiled catalog, detectors, sinks, limits."),
+    ] = None,
+) -> None:
+    """Annotate Bluesky runs from Kafka or Tiled as they are taken, until SIGTERM or Ctrl-C.
+
+    Ends with exit status 0 after finishing what it has in hand; a second signal ends it at once. Killed or
+    failed, it goes on where it was when started again: no row is missing, none is there twice. API keys come
+    from the environment: TILED_API_KEY, DVFB_KAFKA_PASSWORD.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if config is None:
+        raise WrongCallError("Missing option '--config'.", ctx=context)
+    # Imported here: the other commands need no Kafka.
+    from dvfb_stream.cli.daemon.running import run_daemon
+
+    run_daemon(config)
