@@ -12,6 +12,7 @@ from dvfb_stream.frame_arrays import DTYPE, documented
 from dvfb_stream.frames import Geometry
 from dvfb_stream.rows import EVENT_COLUMNS, Kind, centre_columns
 from dvfb_stream.summary import Summary, known_labels
+from dvfb_stream.texts import name_of
 
 NAMESPACE = UUID("d3c6b0d5-7b0c-5c2e-9c0e-5a0f7d7f3b11")
 """Namespace of the analysis runs' uids. It must never change: equal runs are recognised by equal uids."""
@@ -27,7 +28,7 @@ def analysis_uid(
     Whatever the geometry: live annotation must find its run again. One that is made later with another geometry,
     beside the first, names its digest (`Geometry.digest`).
     """
-    text = f"{raw_uid}:{stream}:{data_key}:{model['name']}@{model['sha256']}"
+    text = f"{raw_uid}:{name_of(stream)}:{name_of(data_key)}:{model['name']}@{model['sha256']}"
     return str(uuid5(NAMESPACE, f"{text}:{geometry}" if geometry else text))
 
 
@@ -91,8 +92,8 @@ class AnalysisRun:
             "analysis": {
                 "kind": "dvfb-annotation",
                 "parent": self.raw_uid,
-                "stream": stream,
-                "data_key": data_key,
+                "stream": name_of(stream),
+                "data_key": name_of(data_key),
                 **provenance,
                 "geometry": _described_geometry(geometry),
                 "raw": copied,
@@ -128,7 +129,7 @@ class AnalysisRun:
         exact = {} if row.centre is None else {"center_x": row.centre[0], "center_y": row.centre[1]}
         values = row.annotation.as_row(
             frame=row.index,
-            event_uid=row.event_uid,
+            event_uid=name_of(row.event_uid),
             event_seq_num=row.event_seq_num,
             **(centre_columns(row.geometry) | exact),
         )

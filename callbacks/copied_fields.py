@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 
 from dvfb_stream.callbacks.document_fields import Document, whole
+from dvfb_stream.texts import printable
 
 logger = logging.getLogger(__name__)
 
 ACCESS_TAGS = "tiled_access_tags"
 """By them Tiled decides who may see a run: whoever may not see the raw run may not see its annotations."""
+
+MOST_ITEMS = 1_000
+"""Values in a field that is copied; a proposal has twenty."""
 
 LARGEST_INTEGER = 2**63 - 1
 """What JSON writers and databases hold."""
@@ -24,7 +28,8 @@ def copied_fields(start: Document) -> dict[str, Any]:
     """Return the fields of a raw start document by which people search, in copies of plain JSON.
 
     A field that event-model forbids, or for which there is no JSON, is left out, and the log says so: somebody's note
-    about a sample must cost no annotation.
+    about a sample must cost no annotation. Texts are made `printable`; what has more than `MOST_ITEMS` values is left
+    out as well.
     """
     copied = {}
     for name, plain in COPIED_FIELDS.items():
@@ -32,8 +37,13 @@ def copied_fields(start: Document) -> dict[str, Any]:
             continue
         try:
             copied[name] = plain(start[name])
+            if (items := _count(copied[name])) > MOST_ITEMS:
+                del copied[name]
+                raise ValueError(f"it has {items} values, more than {MOST_ITEMS}")
         except (TypeError, ValueError, RecursionError) as error:
-            logger.warning("the field %r of run %s is not copied: %s", name, start.get("uid"), error)
+            logger.warning(
+                "the field %r of run %s is not copied: %s", name, start.get("uid"), printable(str(error))
+            )
     return copied
 
 
@@ -70,8 +80,14 @@ def _integer(value: object) -> int:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"it must be text, not {type(value).__name__}")
-    value.encode()  # raises for halves of characters, which no catalog can store
-    return str(value)
+    return printable(value)
+
+
+def _count(value: Any) -> int:
+    """Return how many values plain JSON has, its containers and keys among them."""
+    if isinstance(value, dict):
+        return 1 + len(value) + sum(map(_count, value.values()))
+    return 1 + sum(map(_count, value)) if isinstance(value, list) else 1
 
 
 COPIED_FIELDS: Mapping[str, Callable[[object], Any]] = {

@@ -11,12 +11,17 @@ from typing import Any
 import numpy as np
 
 from dvfb_stream.errors import DvfbError
+from dvfb_stream.texts import MOST_OF_A_NAME, printable
 
 Document = Mapping[str, Any]
 
 MAX_FRAMES_IN_A_DOCUMENT = 100_000
 """A document that claims more is refused: a day of a fast detector comes in many documents, a typing error or
 an attack in one."""
+
+
+MOST_OF_A_FIELD = 10_000
+"""Characters of a uid or an address; a path has 4,096 at most, and three times as many where it is quoted."""
 
 
 class DocumentError(DvfbError):
@@ -46,10 +51,17 @@ class RepeatedError(DocumentError):
 
 
 def text(doc: Document, field: str) -> str:
-    """Return a field that must be text, and not empty; DocumentError otherwise."""
+    """Return a field that must be text, and not empty; DocumentError otherwise.
+
+    So it is where it has more than `MOST_OF_A_FIELD` characters, or some that no file and no catalog can name.
+    """
     value = doc.get(field)
     if not isinstance(value, str) or not value:
-        raise DocumentError(f"the field {field!r} must be text, not {value!r}")
+        raise DocumentError(f"the field {field!r} must be text, not {printable(repr(value), MOST_OF_A_NAME)}")
+    if len(value) > MOST_OF_A_FIELD:
+        raise DocumentError(f"the field {field!r} has {len(value)} characters, more than {MOST_OF_A_FIELD}")
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise DocumentError(f"the field {field!r} holds characters that no text has: {printable(value)!r}")
     return value
 
 

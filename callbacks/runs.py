@@ -24,6 +24,7 @@ from dvfb_stream.callbacks.pending_documents import Pending, PendingDocuments
 from dvfb_stream.callbacks.raw_run import RawEvents, RawRun
 from dvfb_stream.callbacks.resources import MOST_RESOURCES, Datums
 from dvfb_stream.callbacks.run_progress import RunProgress
+from dvfb_stream.texts import MOST_OF_A_NAME, printable
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +155,8 @@ class RunTracker:
         if self.rejected <= MOST_LOGGED:
             unforeseen = None if isinstance(error, DocumentError) else error
             uid = doc.get("uid") if isinstance(doc, Mapping) else None
-            logger.warning("a document (%r, uid %r) is left out: %s", name, uid, error, exc_info=unforeseen)
+            said = printable(f"{name!r}, uid {uid!r}", MOST_OF_A_NAME), printable(str(error))
+            logger.warning("a document (%s) is left out: %s", *said, exc_info=unforeseen)
         if self.rejected == MOST_LOGGED:
             logger.warning("further documents that are left out are only counted")
         # Frames that came before their run's start come again after it.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dvfb_stream.frames import Origin
 from dvfb_stream.labels import ALL_LABELS
 from dvfb_stream.rows import row_of
+from dvfb_stream.texts import printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ class Annotation:
     model: ModelIdentity
     origin: Origin | None = None
     reason: str = ""
-    """Why there are no probabilities; empty when `status` is ``ok``."""
+    """Why there are no probabilities; empty when `status` is ``ok``. Made `printable`, as is the remark."""
     remark: str = ""
     """What a reader of the row should know although there are probabilities; whole sentences."""
     masked_pixels: int = 0
@@ -78,6 +79,9 @@ class Annotation:
     def __post_init__(self) -> None:
         # Scripts may give its value.
         object.__setattr__(self, "status", Status(self.status))
+        # They quote what somebody else has written, a file's name, a document, and ten thousand rows may wait.
+        object.__setattr__(self, "reason", printable(self.reason))
+        object.__setattr__(self, "remark", printable(self.remark))
 
     @classmethod
     def failed(cls, reason: str, *, model: ModelIdentity, origin: Origin | None = None) -> Annotation:

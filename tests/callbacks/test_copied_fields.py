@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvfb_stream.callbacks.copied_fields import COPIED_FIELDS, copied_fields
+from dvfb_stream.callbacks.copied_fields import COPIED_FIELDS, MOST_ITEMS, copied_fields
 
 # Named characters: of all of Unicode a table is built first, which takes seconds on a fresh machine.
 texts = st.text(alphabet="a./é漢😀\0\n", max_size=3)
@@ -56,12 +56,18 @@ def test_what_is_copied_is_always_valid(start):
         ("sample_name", threading.Lock()),
         ("sample_name", (n for n in [1])),
         ("proposal", {"id": 10**30}),
-        ("proposal", "half a character: \ud800"),
+        ("proposal", list(range(MOST_ITEMS))),
     ],
 )
 def test_what_a_catalog_cannot_keep_is_left_out_and_the_rest_is_copied(name, value, caplog):
     assert check({"beamline_id": "SMI", name: value}) == {"beamline_id": "SMI"}
     assert f"the field {name!r} of run" in caplog.text
+
+
+def test_texts_are_made_printable_and_short():
+    copied = check({"proposal": "half a character: \ud800", "sample_name": {"a\0": "x" * 10**6}})
+    assert copied["proposal"] == "half a character: \ufffd"
+    assert [len(value) for value in copied["sample_name"].values()] == [1_000]
 
 
 def test_the_largest_integers_of_json_writers_are_copied():
