@@ -19,7 +19,7 @@ from dvfb_stream.callbacks.pixel_reader import PixelReader, ReaderStats
 from dvfb_stream.callbacks.raw_run import RawRun
 from dvfb_stream.callbacks.row_writer import AnalysisWriter, Sink, WriterStats, countdown
 from dvfb_stream.callbacks.run_progress import AnalysisProgress, RunProgress
-from dvfb_stream.callbacks.runs import RunTracker
+from dvfb_stream.callbacks.runs import Rejected, RunTracker
 from dvfb_stream.errors import SettingsError, check_at_least
 from dvfb_stream.files.frame_files import FrameFiles
 from dvfb_stream.files.handler_classes import Handler
@@ -147,6 +147,9 @@ class AnnotationPipeline:
         a sink refused a document, or a row was lost. From the writer's thread, or that of a storing sink.
     on_sink_failure
         Called with what a sink raised. From the writer's thread, too.
+    on_rejected
+        Called with each document that is left out for good, and why: name, document, error. From the caller's
+        thread; must not raise.
     memory
         Where pixels of waiting frames are copied to, as `frame_memory` makes it; closed with the pipeline. None: one
         of its own.
@@ -186,6 +189,7 @@ class AnnotationPipeline:
         max_open_runs: int = 1_000,
         on_run_stored: Callable[[str], None] | None = None,
         on_sink_failure: Callable[[Exception], None] | None = None,
+        on_rejected: Rejected | None = None,
         memory: FrameMemory | None = None,
         geometry_in_uid: Callable[[Origin], str] | None = None,
         head_start: float = 0.0,
@@ -244,7 +248,10 @@ class AnnotationPipeline:
             metrics=self.metrics,
         )
         self._tracker = RunTracker(
-            None if detectors is None else dict(detectors), root_map=root_map, max_open_runs=max_open_runs
+            None if detectors is None else dict(detectors),
+            root_map=root_map,
+            max_open_runs=max_open_runs,
+            on_rejected=on_rejected,
         )
 
     def __call__(self, name: str, doc: Document) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from dvfb_stream.bounded_cache import BoundedCache, Evict
@@ -37,6 +37,8 @@ MOST_ENDED = 100_000
 MOST_LOGGED = 100
 """Rejected documents that are logged one by one, and overlooked data keys: a daemon that joins in the middle of a run
 meets thousands of documents that it cannot place."""
+
+Rejected = Callable[[str, Document, Exception], object]
 
 _WITH_FRAMES = ("event", "event_page", "stream_datum")
 
@@ -87,6 +89,9 @@ class RunTracker:
         Other places for the folders that documents name.
     max_open_runs, max_bytes
         Runs open at a time, and bytes of documents kept for them; of more, those that began first are abandoned.
+    on_rejected
+        Called with each document that is rejected for good, and why; not with frames that came before the start of
+        their run, which come again. Must not raise.
     """
 
     def __init__(
@@ -96,7 +101,9 @@ class RunTracker:
         root_map: Mapping[str, str] | None = None,
         max_open_runs: int = 1_000,
         max_bytes: int = MOST_BYTES,
+        on_rejected: Rejected | None = None,
     ) -> None:
+        self._on_rejected = on_rejected
         self._detectors = detectors
         self._root_map = dict(root_map or {})
         self._max_open_runs = max_open_runs
@@ -159,6 +166,8 @@ class RunTracker:
             logger.warning("a document (%s) is left out: %s", *said, exc_info=unforeseen)
         if self.rejected == MOST_LOGGED:
             logger.warning("further documents that are left out are only counted")
+        if self._on_rejected is not None and not isinstance(error, EarlyError):
+            self._on_rejected(name, doc, error)
         # Frames that came before their run's start come again after it.
         may_lack = isinstance(name, str) and name in _WITH_FRAMES and not isinstance(error, EarlyError)
         if may_lack and isinstance(doc, Mapping):

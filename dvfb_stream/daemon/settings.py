@@ -118,6 +118,19 @@ class SinkSettings(Settings):
     """Topic on the cluster under ``kafka``, in the wire format of the raw documents; a restart may repeat them."""
 
 
+class DeadLetterSettings(Settings):
+    """Where goes what cannot be processed, with its origin, the reason and its bytes."""
+
+    topic: Text | None = None
+    """Topic on the cluster under ``kafka``; it must take messages as long as those that are read. None: there is
+    none, and the folder takes all. It takes what the topic does not."""
+    folder: FilePath | None = None
+    """Folder for dead letters, and for notes on what was in hand when a daemon died: one that all daemons of a group
+    see counts for all of them. None: one for the group, beside this user's spools."""
+    max_bytes: Annotated[int, Field(ge=1 << 16)] = 1 << 28
+    """Of the dead letters in that folder; of more, none is kept, which is counted and logged."""
+
+
 class LimitSettings(Settings):
     """What bounds memory, and how long things may take."""
 
@@ -153,6 +166,8 @@ class DaemonSettings(Settings):
     """the Tiled catalog."""
     sinks: SinkSettings
     """Where analysis documents go."""
+    dead_letters: DeadLetterSettings = DeadLetterSettings()
+    """Where goes what cannot be processed."""
     detectors: dict[str, DetectorDescription] = Field(default_factory=dict)
     """Geometry by data key. Empty: no frame can be annotated, and each one's row says so."""
     root_map: dict[str, str] = Field(default_factory=dict)
@@ -184,6 +199,20 @@ class DaemonSettings(Settings):
             raise ValueError(
                 "it does not say where raw runs come from; add [kafka] with bootstrap_servers and topics, or "
                 "[source.tiled] with uri"
+            )
+        if self.dead_letters.topic is not None and self.kafka is None:
+            raise ValueError(
+                "dead_letters.topic is on the cluster under [kafka], and there is none; leave it out, as the folder "
+                "takes all"
+            )
+        if (
+            self.kafka is not None
+            and self.dead_letters.topic is not None
+            and self.dead_letters.topic in (*self.kafka.topics, self.sinks.topic)
+        ):
+            raise ValueError(
+                f"dead_letters.topic {self.dead_letters.topic!r} is read or written by this daemon already; name a "
+                "topic of its own"
             )
         if self.sinks.topic is not None and self.kafka is None:
             raise ValueError(

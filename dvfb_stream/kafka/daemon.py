@@ -13,6 +13,9 @@ from typing import Any
 from dvfb_stream.callbacks import GeometryProvider, Sink
 from dvfb_stream.daemon.settings import DaemonSettings
 from dvfb_stream.daemon.sinks import StorageError
+from dvfb_stream.dead_letters.folder import LetterFolder, folder_of_group
+from dvfb_stream.dead_letters.letter import Kind
+from dvfb_stream.dead_letters.post import DeadLetterPost
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.frame_annotator import SupportsAnnotate
 from dvfb_stream.frames import Geometry
@@ -29,9 +32,10 @@ from dvfb_stream.kafka.consumer import (
     offsets_to_commit,
     open_consumer,
 )
+from dvfb_stream.kafka.dead_letter_topic import DeadLetterTopic
 from dvfb_stream.kafka.partition_pipeline import PartitionPipeline, SharedAnnotator
 from dvfb_stream.kafka.wire_format import MessageError, decode
-from dvfb_stream.metrics import Metrics
+from dvfb_stream.metrics import Metrics, catalogue
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +56,7 @@ class DaemonStats:
     messages: int
     """Kafka records read."""
     refused: int
-    """Messages among them that could not be decoded; skipped."""
+    """Messages among them that could not be decoded; skipped, and among the dead letters."""
     rejected_documents: int
     """Documents that no run could take: their run's start was not read, they came too late, or are malformed."""
     repeated: int
@@ -63,6 +67,10 @@ class DaemonStats:
     """Runs begun and not stored; a restart reads on at the oldest one's start."""
     stored_runs: int
     """Runs that all sinks have accepted."""
+    dead_letters: int
+    """Things that could not be processed, and are kept."""
+    failed_dead_letters: int
+    """Things that could not be processed, and that neither the topic nor the folder took."""
     frames: int
     """Frames found in documents."""
     commits: int
@@ -75,6 +83,7 @@ class DaemonStats:
             f"{self.messages} messages, {self.frames} frames, {self.stored_runs} runs stored, {self.open_runs} open; "
             f"skipped: {self.refused} undecodable, {self.rejected_documents} of no known run, "
             f"{self.repeated} repeated; {self.abandoned_runs} runs abandoned; "
+            f"{self.dead_letters} dead letters, {self.failed_dead_letters} lost; "
             f"{self.commits} commits, {self.failed_commits} failed"
         )
 
@@ -122,6 +131,17 @@ class Daemon:
         self._stopping = threading.Event()
         self.metrics = Metrics()
         """What all pipelines count and time."""
+        letters = settings.dead_letters
+        self._letter_topic = None if letters.topic is None else DeadLetterTopic(self._kafka, letters.topic)
+        self.dead_letters = DeadLetterPost(
+            LetterFolder(
+                letters.folder or folder_of_group(self._kafka.group, self._kafka.bootstrap_servers),
+                max_bytes=letters.max_bytes,
+            ),
+            publish=self._letter_topic,
+            metrics=self.metrics,
+        )
+        """Where goes what cannot be processed."""
         self._pipelines: dict[TopicPartition, PartitionPipeline] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._messages = self._refused = self._abandoned = self._commits = self._failed_commits = 0
@@ -153,6 +173,7 @@ class Daemon:
             while not self._stopping.is_set():
                 self._step(consumer, assignment)
             self._drain()
+            self.dead_letters.wait(_COMMIT_SECONDS)
             self._commit(consumer)
         except KafkaError as error:
             raise BrokerError(f"the Kafka cluster refuses us: {type(error).__name__}: {error}") from error
@@ -161,6 +182,9 @@ class Daemon:
                 self._close(partition)
             # Tells the group that we leave, so that others need not wait for the session to time out.
             consumer.close(autocommit=False, timeout_ms=milliseconds(_COMMIT_SECONDS))
+            self.dead_letters.close()
+            if self._letter_topic is not None:
+                self._letter_topic.close()
             logger.info("%s", self.stats())
 
     def stats(self) -> DaemonStats:
@@ -174,6 +198,8 @@ class Daemon:
             abandoned_runs=self._abandoned,
             open_runs=sum(len(pipeline.offsets) for pipeline in self._pipelines.values()),
             stored_runs=counted["stored_runs"],
+            dead_letters=self.dead_letters.sent,
+            failed_dead_letters=self.dead_letters.failed,
             frames=counted["frames"],
             commits=self._commits,
             failed_commits=self._failed_commits,
@@ -216,6 +242,7 @@ class Daemon:
                     arrays=self._settings.arrays,
                     offsets=offsets,
                     limits=self._settings.limits,
+                    post=self.dead_letters.post,
                 )
 
     def _pause(self, consumer: Any) -> None:
@@ -234,14 +261,15 @@ class Daemon:
         try:
             name, doc = decode(record.value, max_bytes=self._kafka.max_message_bytes)
         except MessageError as error:
-            pipeline.skip(record.offset)
+            pipeline.refuse(record, Kind.UNDECODABLE, str(error))
             self._refused += 1
+            self.metrics.add(catalogue.REFUSED_MESSAGES)
             if self._refused <= _REFUSALS_LOGGED:
                 logger.warning("skipping %s offset %d: %s", listed([partition]), record.offset, error)
             if self._refused == _REFUSALS_LOGGED:
                 logger.warning("further messages that cannot be decoded are only counted")
             return
-        pipeline.put(record.offset, name, doc, size=len(record.value))
+        pipeline.put(record, name, doc)
 
     def _raise_failures(self) -> None:
         for partition, pipeline in self._pipelines.items():

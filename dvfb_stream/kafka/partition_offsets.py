@@ -45,6 +45,9 @@ class PartitionOffsets:
         # Held while a sink is called: whoever takes it after the end knows that no write is under way.
         self._writing = threading.Lock()
         self._position: int | None = None
+        self._told: int | None = None
+        """What `committable` said last."""
+        self._held: set[int] = set()
         self._ended = False
         self._runs: dict[str, _OpenRun] = {}
         # Of those whose start was read: the pipeline has them open, and stores them if they go on.
@@ -107,6 +110,16 @@ class PartitionOffsets:
             if known is not None:
                 known.last_document = self._clock()
 
+    def hold(self, offset: int) -> None:
+        """Commit nothing past a record until it is let go: it is on its way to the dead letters."""
+        with self._lock:
+            self._held.add(offset)
+
+    def let_go(self, offset: int) -> None:
+        """Say that a record is safe among the dead letters, or given up."""
+        with self._lock:
+            self._held.discard(offset)
+
     def stored(self, run: str) -> None:
         """Close a run whose analysis runs every sink has accepted."""
         with self._lock:
@@ -131,4 +144,9 @@ class PartitionOffsets:
     def committable(self) -> int | None:
         """Return the offset that the partition may be committed at; None before its first record."""
         with self._lock:
-            return min((run.offset for run in self._runs.values()), default=self._position)
+            if self._position is None:
+                return None
+            offset = min((self._position, *self._held, *(run.offset for run in self._runs.values())))
+            # A document that is given up late may lie before what was committed meanwhile.
+            self._told = offset if self._told is None else max(offset, self._told)
+            return self._told

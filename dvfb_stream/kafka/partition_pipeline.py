@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
@@ -15,9 +16,11 @@ from dvfb_stream.callbacks import AnnotationPipeline, GeometryProvider, Pipeline
 from dvfb_stream.callbacks.storing_sinks import StoreCounts, StoringSink
 from dvfb_stream.daemon.feed import DocumentFeed
 from dvfb_stream.daemon.settings import LimitSettings
+from dvfb_stream.dead_letters.letter import DeadLetter, Kind
 from dvfb_stream.frame_annotator import FrameAnnotator, StageReport, SupportsAnnotate, as_frame_annotator
 from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.kafka.partition_offsets import PartitionOffsets
+from dvfb_stream.kafka.read_documents import ReadDocument, drop, letter_of_record, run_of
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import FullQueuePolicy
 
@@ -141,6 +144,8 @@ class PartitionPipeline:
         Shared with the other pipelines.
     arrays
         See `AnnotationPipeline`.
+    post
+        Takes dead letters, and what is to be called once they are safe or given up; must not block.
     """
 
     def __init__(
@@ -155,8 +160,10 @@ class PartitionPipeline:
         handlers: Mapping[str, str] | None = None,
         metrics: Metrics | None = None,
         arrays: Sequence[str] = (),
+        post: Callable[[DeadLetter, Callable[[], None]], object] = drop,
     ) -> None:
         self.offsets = offsets
+        self._post = post
         self._sink_failure: Exception | None = None
         self._pipeline = AnnotationPipeline(
             annotator,
@@ -169,6 +176,7 @@ class PartitionPipeline:
             max_bytes=limits.max_frame_bytes,
             on_run_stored=offsets.stored,
             on_sink_failure=self._remember,
+            on_rejected=self._rejected,
             root_map=root_map,
             handlers=handlers,
             patience=limits.patience,
@@ -187,13 +195,14 @@ class PartitionPipeline:
         """What a sink raised, or the pipeline: the rows after it are not stored, and never will be here."""
         return self._sink_failure or self._feed.failure
 
-    def put(self, offset: int, name: str, doc: dict[str, Any], *, size: int) -> None:
-        """Send a document that was read at `offset` on its way."""
-        self._feed.put(offset, name, doc, size=size)
+    def put(self, record: Any, name: str, doc: dict[str, Any]) -> None:
+        """Send the document of a record of Kafka on its way."""
+        self._feed.put(record.offset, name, ReadDocument(doc, record), size=len(record.value))
 
-    def skip(self, offset: int) -> None:
-        """Pass over a record that is no document, once those before it have been taken."""
-        self._feed.put(offset, "", {}, size=0)
+    def refuse(self, record: Any, kind: Kind, reason: str) -> None:
+        """Pass over a record, once those before it have been taken: it is a dead letter."""
+        self._bury(record, kind, reason)
+        self._feed.put(record.offset, "", {}, size=0)
 
     def drain(self, timeout: float) -> bool:
         """Wait until the sinks have the rows of all documents put so far; return whether it came in time."""
@@ -214,6 +223,16 @@ class PartitionPipeline:
     def _take(self, offset: int, name: str, doc: dict[str, Any]) -> None:
         run = self._pipeline.take(name, doc) if name else ""
         self.offsets.taken(offset, name, run)
+
+    def _rejected(self, name: str, doc: object, error: Exception) -> None:
+        # After the end documents are the next owner's, and rejected because nothing more is taken here.
+        if isinstance(doc, ReadDocument) and not self.offsets.ended:
+            self._bury(doc.record, Kind.UNTAKEN, f"a document {name!r} is left out: {error}", run=run_of(doc))
+
+    def _bury(self, record: Any, kind: Kind, reason: str, run: str = "") -> None:
+        self.offsets.hold(record.offset)
+        letter = letter_of_record(record, kind, reason, run=run)
+        self._post(letter, partial(self.offsets.let_go, record.offset))
 
     def _while_ours(self, sink: Sink) -> Sink:
         kind = StoringWhileOurs if isinstance(sink, StoringSink) else WhileOurs

@@ -150,6 +150,22 @@ LOST_ROWS = Counter(
 STORE_FAILURES = Counter(
     name="dvfb_store_failures", help="Calls that the catalog did not take, and that are tried again."
 )
+REFUSED_MESSAGES = Counter(
+    name="dvfb_refused_messages", help="Kafka messages that could not be decoded, and were skipped."
+)
+REFUSED_RUNS = Counter(
+    name="dvfb_refused_runs", help="Raw runs of which a store will not take an analysis run as it is."
+)
+DEAD_LETTERS = Counter(
+    name="dvfb_dead_letters",
+    labels=("kind",),
+    help="Things that could not be processed, and are kept; dvfb daemon dead-letters list shows them.",
+)
+FAILED_DEAD_LETTERS = Counter(
+    name="dvfb_failed_dead_letters",
+    labels=("kind",),
+    help="Things that could not be processed, and that neither the topic nor the folder took.",
+)
 MISSED_UPDATES = Counter(
     name="dvfb_missed_updates",
     help="Messages of Tiled's websocket that did not come; what they told of is read from the catalog.",
@@ -179,6 +195,10 @@ CATALOGUE: tuple[Metric, ...] = (
     QUARANTINED_ROWS,
     LOST_ROWS,
     STORE_FAILURES,
+    REFUSED_MESSAGES,
+    REFUSED_RUNS,
+    DEAD_LETTERS,
+    FAILED_DEAD_LETTERS,
     MISSED_UPDATES,
     RECONNECTIONS,
 )

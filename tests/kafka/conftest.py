@@ -238,6 +238,8 @@ class RunningDaemon:
         )
         self.error = None
         self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self):
         self.thread.start()
 
     def stats(self):
@@ -272,6 +274,8 @@ def start_daemon(topic):
         limits=None,
         root_map=None,
         arrays=(),
+        dead_letters=None,
+        start=True,
         **kafka,
     ):
         settings = DaemonSettings.model_validate(
@@ -281,12 +285,15 @@ def start_daemon(topic):
                 "limits": {"max_wait": 0.02} | (limits or {}),
                 "root_map": root_map or {},
                 "arrays": arrays,
+                "dead_letters": dead_letters or {},
             }
         )
         daemon = RunningDaemon(
             settings, sinks_for_partition or (lambda: sinks), annotator or BrightnessAnnotator()
         )
         running.append(daemon)
+        if start:
+            daemon.start()
         return daemon
 
     yield start
