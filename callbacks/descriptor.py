@@ -105,6 +105,15 @@ class Descriptor:
         self._shapes = {key: described_shape(spec.get("shape")) for key, spec in self._images.items()}
         self._expected = {key: _expected(spec, self._shapes[key]) for key, spec in self._images.items()}
 
+    @property
+    def images_in_events(self) -> list[str]:
+        """Data keys with images that events have, or whose datums they name."""
+        return [
+            key
+            for key, spec in self._images.items()
+            if not str(spec.get("external", "")).startswith("STREAM")
+        ]
+
     def spec(self, key: str) -> Document:
         """Return what the descriptor says of a data key with images; nothing where it says nothing."""
         return self._images.get(key, {})

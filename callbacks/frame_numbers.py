@@ -12,6 +12,7 @@ from dvfb_stream.callbacks.document_fields import (
     mapping,
     whole,
 )
+from dvfb_stream.callbacks.event_order import EventOrder
 from dvfb_stream.callbacks.resources import Gap, StreamResource
 
 
@@ -24,15 +25,23 @@ class FrameNumbers:
         Frames so far: one past the highest number.
     delivered
         The same of this delivery of the run.
+    order
+        Numbers of the events of this delivery.
     """
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, str], int] = {}
         self.delivered: dict[tuple[str, str], int] = {}
+        self.order = EventOrder()
         self._gaps: list[Gap] = []
         """Of all stream resources."""
         self._points: dict[str, int] = {}
         """One past the last index that stream datums have announced, by data key."""
+
+    def begin_again(self) -> None:
+        """Count the frames of another delivery of the run, from its first event."""
+        self.delivered = {}
+        self.order = EventOrder(frames_each=self.order.frames_each)
 
     def take_lost(self, behind: int) -> list[Gap]:
         """Return, once, what no document announced, though some announced frames `behind` or more after it."""

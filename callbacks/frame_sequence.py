@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,6 +104,10 @@ class FrameSequence:
     """The one raw event of all, which brought them."""
     events: StreamEvents | None = None
     """Raw events that have come: of frames that a stream datum announces."""
+
+    def moved_by(self, frames: int) -> FrameSequence:
+        """Return the same with numbers so much higher: frames before them did not come."""
+        return replace(self, origin=replace(self.origin, index=self.origin.index + frames))
 
     def origin_of(self, position: int) -> Origin:
         """Return where the frame at a position, from 0, is stored."""

@@ -23,6 +23,7 @@ from dvfb_stream.callbacks.document_fields import (
     text,
     whole,
 )
+from dvfb_stream.callbacks.event_order import EventOrder
 from dvfb_stream.callbacks.frame_numbers import FrameNumbers
 from dvfb_stream.callbacks.frame_sequence import FileFrames, FrameSequence, RawEvent, images_in
 from dvfb_stream.callbacks.old_documents import stream_resource_of_today
@@ -54,9 +55,10 @@ class RawEvents:
 class RawRun:
     """What is known of one raw run while its documents come in.
 
-    Frames are numbered per stream and data key, from 0: those that events have, in the order of the documents, as
-    Bluesky gives some events one number; those that stream datums announce, as the detector counts them. So a run
-    that is replayed from its start gives every frame its old number. What comes a second time is not counted.
+    Frames are numbered per stream and data key, from 0: those that stream datums announce, as the detector counts
+    them; those that events have, in the order of the documents, with the place left free of those events that did not
+    come (`EventOrder`). An event whose number was there before, as after a pause, has further frames. So a run that
+    is replayed from its start gives every frame its old number. What comes a second time is not counted.
 
     Of the start document and the descriptors what is needed is kept: the whole of them only where a geometry may be
     looked for there.
@@ -205,6 +207,23 @@ class RawRun:
             found.append(FrameSequence(origin=origin, count=gap.count, time=time, reason=NOT_ANNOUNCED))
         return found
 
+    def frames_after_the_last(self, stop: Document) -> list[FrameSequence]:
+        """Return the frames behind the last event that came, as far as the stop document counts events."""
+        numbers, found = self._numbers, list[FrameSequence]()
+        counted = stop.get("num_events")
+        for stream, events in counted.items() if isinstance(counted, Mapping) else ():
+            last = numbers.order.last(stream)
+            missing = (whole(events) or 0) - last
+            described = next((d for d in reversed(self.descriptors.values()) if d.stream == stream), None)
+            for key in described.images_in_events if described is not None and missing > 0 else ():
+                where = (stream, key)
+                each = max(1, numbers.order.frames_each.get(where, described.shape(key).frames))
+                if missing * each <= MAX_FRAMES_IN_A_DOCUMENT:
+                    number = numbers.counts.get(where, 0)
+                    numbers.counts[where] = number + missing * each
+                    found.append(self._hole(where, number, last + 1, missing, each))
+        return found
+
     # -- frames in events --------------------------------------------------------------------------------
 
     def _of_events(self, events: Sequence[Document]) -> list[FrameSequence]:
@@ -214,8 +233,10 @@ class RawRun:
             self._begins_again = False
             # Not where a start alone came twice: the events after it go on with the numbers.
             if events[0].get("uid") == self._first_event:
-                self._delivery, self._numbers.delivered = self.last_start, {}
-        counts, found, is_new = dict(self._numbers.delivered), list[FrameSequence](), False
+                self._delivery = self.last_start
+                self._numbers.begin_again()
+        counts, order = dict(self._numbers.delivered), self._numbers.order.copy()
+        found, is_new = list[FrameSequence](), False
         come: list[tuple[Descriptor, RawEvent, int]] = []
         for event in events:
             taken = self._taken_in(event.get("uid"))
@@ -223,13 +244,13 @@ class RawRun:
                 continue
             descriptor, number = self._descriptor(event), _seq_num(event.get("seq_num"))
             come.append((descriptor, _raw_event(event, descriptor), number))
-            frames = list(self._of_event(event, *come[-1], counts))
+            frames = list(self._of_event(event, *come[-1], counts, order))
             if taken is None:
                 is_new = True
                 found += frames
         if (total := sum(frames.count for frames in found)) > MAX_FRAMES_IN_A_DOCUMENT:
             raise DocumentError(f"a document with {total} frames is not believed")
-        self._numbers.delivered = counts
+        self._numbers.delivered, self._numbers.order = counts, order
         for where, count in counts.items():
             self._numbers.counts[where] = max(count, self._numbers.counts.get(where, 0))
         for descriptor, raw_event, number in come:
@@ -248,8 +269,14 @@ class RawRun:
         event: RawEvent,
         seq_num: int,
         counts: dict[tuple[str, str], int],
+        order: EventOrder,
     ) -> Iterator[FrameSequence]:
         filled = doc.get("filled")
+        stated = whole(doc.get("seq_num"))
+        expected = order.last(descriptor.stream) + 1
+        skipped = order.skipped_before(
+            descriptor.stream, descriptor.uid, seq_num or (0 if stated == 0 else None)
+        )
         for key, value in mapping(doc, "data").items():
             if not descriptor.is_image(key, value):
                 continue
@@ -259,13 +286,14 @@ class RawRun:
                 pixels = self._pixels(descriptor, key, value, filled)
             except FrameError as error:
                 reason = str(error)
-            count = 1 if reason else len(pixels)
+            where = (descriptor.stream, key)
+            described = max(1, order.frames_each.get(where, descriptor.shape(key).frames))
+            # What cannot be had of a stack is all of it.
+            count = described if reason else len(pixels)
             if not count:
                 continue
-            where = (descriptor.stream, key)
             number = counts.get(where, 0)
-            counts[where] = number + count
-            yield self._sequence(
+            sequence = self._sequence(
                 descriptor,
                 key,
                 number,
@@ -276,6 +304,36 @@ class RawRun:
                 time=event.time,
                 seq_num=seq_num,
             )
+            each = order.frames_each.setdefault(where, count)
+            if 0 < skipped * each <= MAX_FRAMES_IN_A_DOCUMENT:
+                hole = self._hole(where, number, expected, skipped, each, geometry=sequence.geometry)
+                yield hole
+                sequence = sequence.moved_by(hole.count)
+            order.frames_each[where] = count
+            counts[where] = sequence.origin.index + count
+            yield sequence
+
+    def _hole(
+        self,
+        where: tuple[str, str],
+        number: int,
+        seq_num: int,
+        events: int,
+        each: int,
+        *,
+        geometry: Geometry | None = None,
+    ) -> FrameSequence:
+        """Return the frames of events that did not come."""
+        stream, key = where
+        return FrameSequence(
+            origin=Origin(run_uid=self.uid, stream=stream, data_key=key, index=number),
+            count=events * each,
+            time=self.descriptor_time(stream),
+            geometry=geometry,
+            reason=NOT_ANNOUNCED,
+            seq_num=seq_num,
+            frames_each=each,
+        )
 
     def _pixels(
         self, descriptor: Descriptor, key: str, value: object, filled: object

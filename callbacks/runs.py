@@ -302,7 +302,7 @@ class RunTracker:
             raise DocumentError(str(missing)) from missing
         self._reject_all(self._pending.of_run(uid))
         run.end()
-        taken.frames += run.lost_frames()
+        taken.frames += [*run.lost_frames(), *run.frames_after_the_last(doc)]
         # Not the time of day, which a replay would not repeat.
         taken.stopped_at = moment(doc, default=run.time)
 

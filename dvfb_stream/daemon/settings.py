@@ -23,8 +23,11 @@ from dvfb_stream.files.settings_file import ArrayNames, ServerAddress, Settings,
 
 TILED_KEY_VARIABLE = "TILED_API_KEY"
 """Environment variable with the API key for Tiled; Tiled's own client reads the same one."""
-MAX_MESSAGE_BYTES = 64 << 20
-"""Largest Kafka message that is unpacked: a 16-megapixel frame of 32 bits."""
+MAX_MESSAGE_BYTES = 1 << 30
+"""Most that `KafkaSettings.max_message_bytes` may be: Kafka's own messages have at most twice that."""
+DEFAULT_MESSAGE_BYTES = (64 << 20) + (2 << 20)
+"""Largest Kafka message that is unpacked unless another bound is given: a 16-megapixel frame of 32 bits, and two
+megabytes of what else its event has."""
 KAFKA_PASSWORD_VARIABLE = "DVFB_KAFKA_PASSWORD"
 """Environment variable with the SASL password for Kafka."""
 
@@ -59,8 +62,8 @@ class KafkaSettings(Settings):
     """Seconds between two polls after which the client gives the partitions back."""
     bootstrap_timeout: PositiveFloat = 30.0
     """Seconds to wait for a broker at the start."""
-    max_message_bytes: Annotated[int, Field(gt=0, le=MAX_MESSAGE_BYTES)] = MAX_MESSAGE_BYTES
-    """Longer messages are refused."""
+    max_message_bytes: Annotated[int, Field(gt=0, le=MAX_MESSAGE_BYTES)] = DEFAULT_MESSAGE_BYTES
+    """Longer messages are refused. A few of them are in memory at a time: raise it for frames of more than 64 MiB."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """How to talk to the brokers."""
     ssl_cafile: FilePath | None = None

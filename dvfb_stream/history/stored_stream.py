@@ -273,9 +273,12 @@ class StoredStream:
         descriptor = self._descriptor(position)
         data = {**(self.events.data[position] if is_known else {}), **pixels}
         at = self.events.times[position] if is_known else descriptor["time"]
+        numbers = self.events.numbers
+        # Not the position: after a pause Bluesky gives numbers again.
+        beyond = position - len(numbers) + 1
         return {
             "descriptor": descriptor["uid"],
-            "seq_num": self.events.numbers[position] if is_known else position + 1,
+            "seq_num": numbers[position] if is_known else (numbers[-1] if len(numbers) else 0) + beyond,
             "time": at,
             "data": data,
             "timestamps": dict.fromkeys(data, at),

@@ -8,7 +8,12 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from dvfb_stream.daemon.settings import KAFKA_PASSWORD_VARIABLE, KafkaSettings, secret
+from dvfb_stream.daemon.settings import (
+    KAFKA_PASSWORD_VARIABLE,
+    MAX_MESSAGE_BYTES,
+    KafkaSettings,
+    secret,
+)
 from dvfb_stream.errors import DvfbError, MissingExtraError
 from dvfb_stream.kafka.partition_offsets import PartitionOffsets
 
@@ -87,6 +92,9 @@ def open_consumer(settings: KafkaSettings) -> KafkaConsumer:
             max_poll_records=16,
             max_partition_fetch_bytes=16 << 20,
             fetch_max_bytes=64 << 20,
+            # The broker sends a message beyond these limits by itself. kafka-python would take the answer for
+            # nonsense, and ask again for ever: what is too long is refused when it is here.
+            receive_message_max_bytes=MAX_MESSAGE_BYTES + (64 << 20),
             fetch_max_wait_ms=100,
             # A topic that a beamline creates later is noticed in half a minute instead of five.
             metadata_max_age_ms=30_000,

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.daemon.settings import MAX_MESSAGE_BYTES
+from dvfb_stream.daemon.settings import DEFAULT_MESSAGE_BYTES
 from dvfb_stream.daemon.unpacking import unpackb
 from dvfb_stream.errors import DvfbError
 
@@ -46,7 +46,7 @@ class MessageError(DvfbError):
     """A message that is not a Bluesky document, or not one that may be decoded."""
 
 
-def decode(message: bytes | None, *, max_bytes: int = MAX_MESSAGE_BYTES) -> tuple[str, dict[str, Any]]:
+def decode(message: bytes | None, *, max_bytes: int = DEFAULT_MESSAGE_BYTES) -> tuple[str, dict[str, Any]]:
     """Return the (name, document) that a message carries.
 
     Parameters
@@ -65,7 +65,9 @@ def decode(message: bytes | None, *, max_bytes: int = MAX_MESSAGE_BYTES) -> tupl
     if message is None:
         raise MessageError("the message has no value")
     if len(message) > max_bytes:
-        raise MessageError(f"the message has {len(message)} bytes, more than the {max_bytes} allowed")
+        raise MessageError(
+            f"the message has {len(message)} bytes, more than the {max_bytes} allowed by kafka.max_message_bytes"
+        )
     unpacking = _Unpacking()
     try:
         content = unpackb(

@@ -80,6 +80,7 @@ class RawDocuments:
         self.start_doc = {"uid": self.uid, "time": 1000.0, "scan_id": 7, **start}
         self._descriptors: dict[str, str] = {}
         self._n_events = 0
+        self._numbers: dict[str, int] = {}
 
     def start(self) -> tuple[str, dict[str, Any]]:
         return "start", dict(self.start_doc)
@@ -100,10 +101,11 @@ class RawDocuments:
 
     def event(self, stream: str = "primary", filled: Any = None, **data: Any) -> tuple[str, dict[str, Any]]:
         self._n_events += 1
+        self._numbers[stream] = self._numbers.get(stream, 0) + 1
         return "event", {
             "uid": str(uuid.uuid4()),
             "descriptor": self._descriptors[stream],
-            "seq_num": self._n_events,
+            "seq_num": self._numbers[stream],
             "time": 1001.0 + self._n_events,
             "data": data,
             "timestamps": dict.fromkeys(data, 1001.0 + self._n_events),

@@ -3,6 +3,7 @@
 import threading
 
 import msgpack
+import msgpack_numpy
 import numpy as np
 import pytest
 
@@ -167,6 +168,22 @@ def test_messages_that_cannot_be_decoded_are_counted_logged_and_skipped(topic, s
     assert daemon.stats().refused == len(poison)
     for place in range(len(poison)):
         assert f"{topic.name}[0] offset {2 * place}:" in caplog.text
+
+
+def test_an_event_that_cannot_be_decoded_moves_no_other_frame(topic, start_daemon):
+    run = RawRun([1, 2, 3, 4, 5])
+    start, descriptor, *events, stop = run.documents
+    torn = msgpack_numpy.packb(events[1])[:-20]
+    *_, last = topic.send(start, descriptor, events[0], torn, events[2], stop)
+    sink = Recorder()
+    start_daemon(sink)
+    eventually(lambda: committed(topic) == last + 1)
+    rows = [doc["data"] for doc in sink.of("event")]
+    assert [(row["frame"], row["event_seq_num"], row["status"]) for row in rows] == [
+        (0, 1, "ok"), (1, 2, "failed"), (2, 3, "ok"), (3, 4, "failed"), (4, 5, "failed"),
+    ]  # fmt: skip
+    assert [round(row["rings"] * 1000) for row in rows if row["status"] == "ok"] == [1, 3]
+    assert sink.of("stop")[0]["summary"]["frames"] == 5
 
 
 def test_documents_of_a_run_whose_start_was_never_read_are_skipped(topic, start_daemon):

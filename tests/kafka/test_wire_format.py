@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 
+from dvfb_stream.daemon.settings import MAX_MESSAGE_BYTES, KafkaSettings
 from dvfb_stream.kafka.wire_format import MAX_DEPTH, MAX_ITEMS, MessageError, decode
 
 
@@ -250,6 +251,16 @@ def test_a_message_over_the_size_limit_is_refused_unread():
     message = encode(event(np.zeros(1000)))
     with pytest.raises(MessageError, match="more than the 100 allowed"):
         decode(message, max_bytes=100)
+
+
+def test_a_frame_of_sixteen_megapixels_of_32_bits_passes_and_larger_ones_where_that_is_configured():
+    message = encode(event(np.zeros((4096, 4096), np.int32)))
+    _, document = decode(message)
+    (image,) = document["data"].values()
+    assert image.nbytes == 64 << 20
+    assert len(message) < KafkaSettings(bootstrap_servers=["a:1"], topics=["t"]).max_message_bytes
+    larger = KafkaSettings(bootstrap_servers=["a:1"], topics=["t"], max_message_bytes=MAX_MESSAGE_BYTES)
+    assert larger.max_message_bytes == 1 << 30
 
 
 def never_anything_but_a_message_error(message):
