@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from dvfb_stream.callbacks.document_fields import (
@@ -52,7 +53,9 @@ class FrameNumbers:
         self._gaps = waiting
         return lost
 
-    def points_of(self, doc: Document, resource: StreamResource, each: int) -> tuple[int, int, int]:
+    def points_of(
+        self, doc: Document, resource: StreamResource, stream: str, each: int
+    ) -> tuple[int, int, int]:
         """Return the index of a resource's first point, and the points that a stream datum announces, from that."""
         indices = mapping(doc, "indices")
         start, stop = (whole(indices.get(end)) for end in ("start", "stop"))
@@ -62,7 +65,13 @@ class FrameNumbers:
                 f"{indices.get('stop')!r}"
             )
         first = resource.first
-        if first is None:
+        if first is None and resource.of_another_run:
+            # The frames of this run begin somewhere in the file; how many there are before these, `seq_nums` says.
+            numbers = doc.get("seq_nums")
+            seq_num = whole(numbers.get("start")) if isinstance(numbers, Mapping) else None
+            announced = self.counts.get((stream, resource.data_key), 0) // each
+            first = start - min(start, max(0, (seq_num or 1) - 1 - announced))
+        elif first is None:
             # Indices count from the beginning of the resource, or go on just where those of another ended.
             known = self._points.get(resource.data_key, 0)
             first = known if start == known else 0

@@ -19,7 +19,7 @@ from dvfb_stream.callbacks.pixel_reader import PixelReader, ReaderStats
 from dvfb_stream.callbacks.raw_run import RawRun
 from dvfb_stream.callbacks.row_writer import AnalysisWriter, Sink, WriterStats, countdown
 from dvfb_stream.callbacks.run_progress import AnalysisProgress, RunProgress
-from dvfb_stream.callbacks.runs import Rejected, RunTracker
+from dvfb_stream.callbacks.runs import MOST_ENDED, Rejected, RunTracker
 from dvfb_stream.errors import SettingsError, check_at_least
 from dvfb_stream.files.frame_files import FrameFiles
 from dvfb_stream.files.handler_classes import Handler
@@ -88,7 +88,7 @@ class PipelineStats:
     open_runs: int
     """Raw runs whose rows are not all stored, or whose stop did not come."""
     abandoned_runs: int
-    """Raw runs forgotten because more than `max_open_runs` were open, or too many bytes of their documents kept."""
+    """Raw runs forgotten because more than `max_open_runs` were open, or too many bytes kept for them."""
     stored_runs: int
     """Raw runs reported to `on_run_stored`, or that would have been: every sink has stored them."""
     callback_failures: int
@@ -139,8 +139,9 @@ class AnnotationPipeline:
     max_rows
         Rows that may wait for the sinks before annotating waits.
     max_open_runs
-        Raw runs open at a time; of more, or where 256 MB of their documents would be kept, the one that began first
-        is abandoned (its rows so far are kept, it gets no stop). Bounds what runs without a stop would fill.
+        Raw runs open at a time; of more, or where 256 MB would be kept for them, some 15,000 runs, the one that was
+        silent for longest is abandoned (its rows so far are kept, it gets no stop). Bounds what runs without a stop
+        would fill.
     on_run_stored
         Called with a raw run's uid, once all its analysis runs are stored: every sink took their stops, and each
         `StoringSink` says that it has stored them; at the raw stop, where it had no frames. Never for a run of which
@@ -186,7 +187,7 @@ class AnnotationPipeline:
         max_frames: int = 256,
         max_bytes: int = 1 << 30,
         max_rows: int = 10_000,
-        max_open_runs: int = 1_000,
+        max_open_runs: int = MOST_ENDED,
         on_run_stored: Callable[[str], None] | None = None,
         on_sink_failure: Callable[[Exception], None] | None = None,
         on_rejected: Rejected | None = None,

@@ -42,6 +42,10 @@ ANNOUNCED_AHEAD = 10_000
 """Frames that may be announced after one that was not; the rows of all of them wait for that of the one."""
 
 
+_RUN_BYTES = 1 << 14
+"""That a run takes beside its documents: what counts its frames, and its analysis run with the summary."""
+
+
 class RawEvents:
     """What is remembered of the events of all open runs."""
 
@@ -114,8 +118,8 @@ class RawRun:
         self._datums = Datums(root_map) if datums is None else datums
         self._events = RawEvents() if events is None else events
         self._whole_start = start if finds_geometry(detectors) else {}
-        self.n_bytes = size_of(self._whole_start or self.start)
-        """About what its documents take that are kept."""
+        self.n_bytes = _RUN_BYTES + size_of(self._whole_start or self.start)
+        """About what it takes, with its documents that are kept."""
         self.descriptors: dict[str, Descriptor] = {}
         """By uid."""
         self._resources: dict[str, StreamResource] = {}
@@ -144,8 +148,16 @@ class RawRun:
         if descriptor.has_streams and descriptor.has_values:
             self._events.of_streams.expect(descriptor.uid)
 
-    def add_stream_resource(self, doc: Document) -> None:
-        """Learn where frames of stream datums lie; raises as `add_descriptor`."""
+    def add_stream_resource(self, doc: Document, *, of_another_run: bool = False) -> None:
+        """Learn where frames of stream datums lie; raises as `add_descriptor`.
+
+        Parameters
+        ----------
+        doc
+            The stream resource.
+        of_another_run
+            The detector was staged for an earlier run as well, whose frames lie in the file before this one's.
+        """
         uid = text(doc, "uid")
         if uid in self._resources:
             raise RepeatedError("the stream resource came before")
@@ -156,6 +168,7 @@ class RawRun:
             mimetype=text(doc, "mimetype"),
             parameters=dict(mapping(doc, "parameters")),
             root_map=self._root_map,
+            of_another_run=of_another_run,
         )
         self.n_bytes += size_of(doc)
 
@@ -362,7 +375,7 @@ class RawRun:
             return []
         each = frames_each(descriptor.shape(key), resource.parameters)
         reason = coloured(f"the image under {key!r}") if descriptor.shape(key).is_coloured else ""
-        first, start, stop = self._numbers.points_of(doc, resource, each)
+        first, start, stop = self._numbers.points_of(doc, resource, descriptor.stream, each)
         if start >= stop:
             return []
         new = self._numbers.announced(resource, descriptor.stream, first, start, stop, each)
@@ -374,7 +387,12 @@ class RawRun:
                 key,
                 number,
                 len(points) * each,
-                resource.frames(points.start * each, len(points) * each, each, descriptor.expected(key)),
+                resource.frames(
+                    (resource.before + points.start) * each,
+                    len(points) * each,
+                    each,
+                    descriptor.expected(key),
+                ),
                 reason=reason,
                 time=descriptor.time,
                 seq_num=seq_num and seq_num + points.start - start,

@@ -76,10 +76,17 @@ class StreamResource:
     parameters: Document
     root_map: Mapping[str, str]
     """Other places for the folders that the address may name."""
+    of_another_run: bool = False
+    """It was made for an earlier run, too: the first point of this run is not the first in the file."""
     first: int | None = None
-    """Index of its first point; None: nothing of it was announced yet."""
+    """Index of its first point, of this run; None: nothing of it was announced yet."""
     points: int = 0
     """One past the last point that was announced, counted from `first`."""
+
+    @property
+    def before(self) -> int:
+        """Points in the file before those of this run."""
+        return (self.first or 0) if self.of_another_run else 0
 
     def frames(self, first: int, count: int, each: int, expected: Expected) -> FileFrames:
         """Return where `count` frames lie, from frame `first` on; see `frame`."""

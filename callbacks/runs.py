@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from dvfb_stream.bounded_cache import BoundedCache, Evict
@@ -29,7 +30,7 @@ from dvfb_stream.texts import MOST_OF_A_NAME, printable
 logger = logging.getLogger(__name__)
 
 MOST_BYTES = 1 << 28
-"""Of documents kept for open runs; those of a thousand runs are a tenth of that."""
+"""Of what is kept for open runs: more than ten thousand of usual size."""
 
 MOST_ENDED = 100_000
 """Uids remembered of runs that have ended and of their descriptors: what names them comes too late."""
@@ -88,7 +89,7 @@ class RunTracker:
     root_map
         Other places for the folders that documents name.
     max_open_runs, max_bytes
-        Runs open at a time, and bytes of documents kept for them; of more, those that began first are abandoned.
+        Runs open at a time, and bytes kept for them; of more, those that were silent for longest are abandoned.
     on_rejected
         Called with each document that is rejected for good, and why; not with frames that came before the start of
         their run, which come again. Must not raise.
@@ -99,7 +100,7 @@ class RunTracker:
         detectors: Detectors | None,
         *,
         root_map: Mapping[str, str] | None = None,
-        max_open_runs: int = 1_000,
+        max_open_runs: int = MOST_ENDED,
         max_bytes: int = MOST_BYTES,
         on_rejected: Rejected | None = None,
     ) -> None:
@@ -111,12 +112,15 @@ class RunTracker:
         self._datums = Datums(root_map)
         self._events = RawEvents()
         self._pending = PendingDocuments()
-        self._of_no_run: BoundedCache[str, Document] = BoundedCache(
+        self._stream_resources: BoundedCache[str, Document] = BoundedCache(
             MOST_RESOURCES, max_bytes=MOST_BYTES, evict=Evict.OLDEST_PUT
         )
-        """Stream resources that do not say of which run they are, by uid."""
-        self._lock = threading.Lock()  # guards the next two, as runs are finished by another thread
-        self._runs: dict[str, RawRun] = {}
+        """By uid: some do not say of which run they are, and a device that is staged once serves several runs."""
+        self._lock = threading.Lock()  # guards the next three, as runs are finished by another thread
+        self._runs: OrderedDict[str, RawRun] = OrderedDict()
+        """By uid, the one that was silent for longest coming first."""
+        self._n_bytes = 0
+        """That all of them take."""
         self._run_of_descriptor: dict[str, RawRun] = {}
         self._ended: BoundedCache[str, None] = BoundedCache(MOST_ENDED, evict=Evict.OLDEST_PUT)
         self._overlooked: set[str] = set()
@@ -136,7 +140,7 @@ class RunTracker:
 
     @property
     def open_runs(self) -> list[str]:
-        """Uids of the runs that are open, the one that began first coming first."""
+        """Uids of the runs that are open, the one that was silent for longest coming first."""
         with self._lock:
             return list(self._runs)
 
@@ -244,6 +248,7 @@ class RunTracker:
         self._ended.pop(uid)
         with self._lock:
             self._runs[uid] = run
+            self._n_bytes += run.n_bytes
         taken.run, taken.run_uid = run, uid
         taken.abandoned += self._beyond_bounds()
         return self._released("start", uid, run)
@@ -255,7 +260,8 @@ class RunTracker:
         except EndedError:
             self._end_descriptor(uid)
             raise
-        run.add_descriptor(doc)
+        with self._growing(run):
+            run.add_descriptor(doc)
         self._ended.pop(uid)
         with self._lock:
             self._run_of_descriptor[uid] = run
@@ -267,12 +273,14 @@ class RunTracker:
         """Learn where frames lie; before event-model 1.20 the document need not say of which run it is."""
         uid = text(doc, "uid")
         if doc.get("run_start") is None:
-            if uid in self._of_no_run:
+            if uid in self._stream_resources:
                 raise RepeatedError("the stream resource came before")
-            self._of_no_run.put(uid, doc, n_bytes=size_of(doc))
+            self._stream_resources.put(uid, doc, n_bytes=size_of(doc))
             return [(held.name, held.doc) for held in self._pending.release("stream_resource", uid)]
         run = self._run(text(doc, "run_start"), taken)
-        run.add_stream_resource(doc)
+        with self._growing(run):
+            run.add_stream_resource(doc)
+        self._stream_resources.put(uid, doc, n_bytes=size_of(doc))
         taken.abandoned += self._beyond_bounds()
         return self._released("stream_resource", uid, run)
 
@@ -281,10 +289,12 @@ class RunTracker:
         try:
             return run.frames(name, doc)
         except NotKnownYetError as missing:
-            found = self._of_no_run.get(missing.uid) if missing.kind == "stream_resource" else None
+            found = self._stream_resources.get(missing.uid) if missing.kind == "stream_resource" else None
             if found is None:
                 raise
-            run.add_stream_resource(found)
+            of_which = found.get("run_start")
+            with self._growing(run):
+                run.add_stream_resource(found, of_another_run=of_which is not None and of_which != run.uid)
             return run.frames(name, doc)
 
     def _stop(self, doc: Document, taken: Taken) -> None:
@@ -322,8 +332,18 @@ class RunTracker:
             raise NotKnownYetError("start", uid, run=uid)
         if run is None or run.stopped:
             raise EndedError(f"the raw run {uid!r} has ended here")
+        with self._lock:
+            self._runs.move_to_end(uid)
         taken.run, taken.run_uid = run, uid
         return run
+
+    @contextmanager
+    def _growing(self, run: RawRun) -> Iterator[None]:
+        """Count what a run takes more than before."""
+        before = run.n_bytes
+        yield
+        with self._lock:
+            self._n_bytes += run.n_bytes - before
 
     def _run_that_has(self, descriptor: str, taken: Taken) -> RawRun:
         """Return the run of a descriptor; raises as `_run`."""
@@ -352,19 +372,20 @@ class RunTracker:
         self._reject_all(self._pending.release("descriptor", uid))
 
     def _beyond_bounds(self) -> list[RawRun]:
-        """Forget the oldest runs where there are too many, or too large ones; return them."""
+        """Forget the runs that were silent for longest where they are too many, or too large; return them."""
         abandoned = []
         with self._lock:
             while len(self._runs) > self._max_open_runs or (
-                len(self._runs) > 1 and sum(run.n_bytes for run in self._runs.values()) > self._max_bytes
+                len(self._runs) > 1 and self._n_bytes > self._max_bytes
             ):
                 abandoned.append(next(iter(self._runs.values())))
                 self._forget(abandoned[-1])
         for run in abandoned:
             run.end()
             self.abandoned += 1
-            logger.warning(
-                "more than %d runs, or %d bytes of their documents, are open; abandoning %s",
+            logger.error(
+                "more than %d runs, or %d bytes of them, are open; abandoning %s, which was silent for longest: its "
+                "rows so far are kept, what comes of it later is left out, and its analysis runs get no stop",
                 self._max_open_runs,
                 self._max_bytes,
                 run.uid,
@@ -373,6 +394,7 @@ class RunTracker:
 
     def _forget(self, run: RawRun) -> None:
         del self._runs[run.uid]
+        self._n_bytes -= run.n_bytes
         self._ended.put(run.uid, None)
         for descriptor in run.descriptors:
             if self._run_of_descriptor.get(descriptor) is run:

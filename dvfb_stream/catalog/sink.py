@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from dvfb_stream.catalog.api_key import without_key
 from dvfb_stream.catalog.later import store_now_or_later
-from dvfb_stream.catalog.spool import MAX_BYTES, Pace, Spool, SpoolStats, WhenFull, folder_for
+from dvfb_stream.catalog.spool import MAX_BYTES, MAX_OPEN_RUNS, Pace, Spool, SpoolStats, WhenFull, folder_for
 from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
 from dvfb_stream.errors import SettingsError, check_at_least
 from dvfb_stream.metrics import Metrics
@@ -70,7 +70,7 @@ class TiledSink:
         spool: str | Path | Literal[False] | None = None,
         max_spool_bytes: int = MAX_BYTES,
         when_full: WhenFull = WhenFull.LOSE,
-        max_open_runs: int = 1_000,
+        max_open_runs: int = MAX_OPEN_RUNS,
         pace: Pace | None = None,
     ) -> None:
         check_at_least(1 << 16, max_spool_bytes=max_spool_bytes)

@@ -150,8 +150,8 @@ class LimitSettings(Settings):
     patience: NonNegativeFloat = 30.0
     """Seconds that the file of a frame may be late before the frame gets a row that says so."""
     max_open_run_age: PositiveFloat = 86400.0
-    """Seconds after its last document at which a run that is not stored is given up, so that it no longer
-    holds back what is committed. Longer than any pause within a scan."""
+    """Seconds after its last document, by the time of that, at which a run that is not stored is given up, so that it
+    no longer holds back what is committed. Longer than any pause within a scan."""
     drain_timeout: PositiveFloat = 60.0
     """Seconds that a daemon told to stop gives the frames in its hands."""
 

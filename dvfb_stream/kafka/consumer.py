@@ -34,6 +34,7 @@ __all__ = [
     "RetriableError",
     "TopicPartition",
     "connection",
+    "has_read_all",
     "listed",
     "milliseconds",
     "offsets_to_commit",
@@ -123,6 +124,15 @@ def offsets_to_commit(offsets: Mapping[TopicPartition, int]) -> dict[TopicPartit
 def listed(partitions: Collection[TopicPartition]) -> str:
     """Return the names of partitions, for people."""
     return ", ".join(f"{p.topic}[{p.partition}]" for p in sorted(partitions)) or "nothing"
+
+
+def has_read_all(consumer: KafkaConsumer, partition: TopicPartition) -> bool:
+    """Return whether nothing that the broker told of is unread; False where it told nothing yet."""
+    try:
+        end = consumer.highwater(partition)
+        return end is not None and consumer.position(partition, timeout_ms=0) >= end
+    except (KafkaError, LookupError, TypeError, AssertionError):  # taken away this moment, or no position yet
+        return False
 
 
 class Assignment(AsyncConsumerRebalanceListener):  # type: ignore[misc]

@@ -27,6 +27,7 @@ from dvfb_stream.kafka.consumer import (
     RebalanceInProgressError,
     RetriableError,
     TopicPartition,
+    has_read_all,
     listed,
     milliseconds,
     offsets_to_commit,
@@ -215,7 +216,7 @@ class Daemon:
                 for record in records:
                     self._read(partition, pipeline, record)
         self._raise_failures()
-        self._abandon_silent()
+        self._abandon_silent(consumer)
         now = time.monotonic()
         if now >= self._next_commit:
             self._commit(consumer)
@@ -280,13 +281,16 @@ class Daemon:
                     "start the daemon again when this is cured, and it goes on where it was"
                 ) from pipeline.failure
 
-    def _abandon_silent(self) -> None:
+    def _abandon_silent(self, consumer: Any) -> None:
         limit = self._settings.limits.max_open_run_age
         for partition, pipeline in self._pipelines.items():
-            for uid in pipeline.offsets.abandon_silent(limit):
+            if pipeline.offsets.ended:
+                continue
+            for uid in pipeline.offsets.abandon_silent(limit, caught_up=has_read_all(consumer, partition)):
                 self._abandoned += 1
                 logger.error(
-                    "giving up run %s of %s: no document for %g s, and not stored; its analysis run has no stop",
+                    "giving up run %s of %s: it was silent for too long (limits.max_open_run_age is %g s), and is "
+                    "not stored; its analysis run has no stop",
                     uid,
                     listed([partition]),
                     limit,

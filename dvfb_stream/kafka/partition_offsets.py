@@ -16,14 +16,28 @@ from dvfb_stream.bounded_cache import BoundedCache, Evict
 
 MOST_ABANDONED = 10_000
 """Uids remembered of abandoned runs."""
+SUPERSEDED_SILENCE = 3600.0
+"""Seconds of silence after which a run is given up whose publisher has since begun and ended another one: its stop
+was lost, or could not be decoded. Plans that hold a run open around others are seldom silent in it for so long."""
+SECONDS_OF_QUIET = 600.0
+"""Seconds that a run must have been silent here as well: clocks of publishers may be wrong, and after a long stop of
+the daemon, or of the cluster, the rest of a run is just being read."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _OpenRun:
     offset: int
     """Of its first document: its start, or a descriptor that came before that."""
-    last_document: float
+    last_read: float = 0.0
+    """When its last document was read, by the monotonic clock."""
+    last_offset: int = 0
+    last_time: float | None = None
+    """When its last document was published, seconds since 1970."""
+    publisher: bytes | None = None
     started: bool = False
+    stopped: bool = False
+    superseded: bool = False
+    """Its publisher has begun and ended another run since its last document."""
 
 
 class PartitionOffsets:
@@ -37,10 +51,17 @@ class PartitionOffsets:
     ----------
     clock
         Seconds, monotonic.
+    now
+        Seconds since 1970.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, now: Callable[[], float] = time.time
+    ) -> None:
         self._clock = clock
+        self._now = now
+        self._newest: float | None = None
+        """When the newest record was published."""
         self._lock = threading.Lock()
         # Held while a sink is called: whoever takes it after the end knows that no write is under way.
         self._writing = threading.Lock()
@@ -81,7 +102,15 @@ class PartitionOffsets:
         self._writing.release()
         return True
 
-    def taken(self, offset: int, name: str, run: str) -> None:
+    def taken(
+        self,
+        offset: int,
+        name: str,
+        run: str,
+        *,
+        published: float | None = None,
+        publisher: bytes | None = None,
+    ) -> None:
         """Take note of a record that has gone through the pipeline, in the order of the partition.
 
         Parameters
@@ -92,23 +121,41 @@ class PartitionOffsets:
             Of its document; empty where it was none.
         run
             uid of the raw run, as `AnnotationPipeline.take` says it; empty: nothing waits for this record.
+        published
+            When that was, as Kafka says it, seconds since 1970; None: it does not.
+        publisher
+            Key of the record: bluesky-kafka has one for each publisher, or the run's uid.
         """
         with self._lock:
             if self._ended:
                 return
             self._position = offset + 1
+            if published is not None:
+                self._newest = published if self._newest is None else max(self._newest, published)
             known = self._runs.get(run)
             if known is None and run in self._abandoned:
-                known = self._runs[run] = _OpenRun(offset=offset, last_document=0.0, started=True)
+                known = self._runs[run] = _OpenRun(offset=offset, started=True)
             if name == "stop":
                 if known is not None and not known.started:
                     del self._runs[run]  # its start was never read: nothing of it is taken
+                elif known is not None:
+                    known.stopped = True
+                    self._supersede(known, publisher)
             elif run:
                 if known is None:
-                    known = self._runs[run] = _OpenRun(offset=offset, last_document=0.0)
+                    known = self._runs[run] = _OpenRun(offset=offset)
                 known.started = known.started or name == "start"
+                known.publisher = publisher
             if known is not None:
-                known.last_document = self._clock()
+                known.last_read, known.last_offset, known.superseded = self._clock(), offset, False
+                known.last_time = published
+
+    def _supersede(self, ended: _OpenRun, publisher: bytes | None) -> None:
+        """Mark the open runs of a publisher that were silent during a run that it has ended."""
+        if publisher is not None:
+            for run in self._runs.values():
+                if run.publisher == publisher and run.last_offset < ended.offset:
+                    run.superseded = True
 
     def hold(self, offset: int) -> None:
         """Commit nothing past a record until it is let go: it is on its way to the dead letters."""
@@ -128,18 +175,38 @@ class PartitionOffsets:
                 self._runs.pop(run, None)
                 self._abandoned.pop(run)
 
-    def abandon_silent(self, silence: float) -> list[str]:
+    def abandon_silent(self, silence: float, *, caught_up: bool = True) -> list[str]:
         """Forget the runs that were silent for more than `silence` seconds and are not stored; return their uids.
 
-        They never stopped (a plan that was killed), or what they hold could not be made into rows.
+        They never stopped (a plan that was killed), their stop was lost, or what they hold could not be made into
+        rows. Silence counts from when a run's last document was published, so that a restart of the daemon does not
+        begin it anew: until the newest record was published, and until now once all records were read. That of a run
+        which has stopped, and is not stored, counts from when its stop was read here. One that goes on is taken up
+        again.
+
+        Parameters
+        ----------
+        silence
+            Seconds.
+        caught_up
+            Whether all that the partition has was read.
         """
         with self._lock:
-            oldest = self._clock() - silence
-            silent = [uid for uid, run in self._runs.items() if run.last_document < oldest]
+            until = self._newest
+            if caught_up:
+                until = self._now() if until is None else max(until, self._now())
+            silent = [uid for uid, run in self._runs.items() if self._is_silent(run, silence, until)]
             for uid in silent:
                 if self._runs.pop(uid).started:
                     self._abandoned.put(uid, None)
         return silent
+
+    def _is_silent(self, run: _OpenRun, silence: float, until: float | None) -> bool:
+        here = self._clock() - run.last_read
+        if run.stopped or run.last_time is None or until is None:
+            return here > silence
+        most = min(silence, SUPERSEDED_SILENCE) if run.superseded else silence
+        return until - run.last_time > most and here > min(most, SECONDS_OF_QUIET)
 
     def committable(self) -> int | None:
         """Return the offset that the partition may be committed at; None before its first record."""

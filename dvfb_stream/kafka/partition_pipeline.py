@@ -20,7 +20,7 @@ from dvfb_stream.dead_letters.letter import DeadLetter, Kind
 from dvfb_stream.frame_annotator import FrameAnnotator, StageReport, SupportsAnnotate, as_frame_annotator
 from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.kafka.partition_offsets import PartitionOffsets
-from dvfb_stream.kafka.read_documents import ReadDocument, drop, letter_of_record, run_of
+from dvfb_stream.kafka.read_documents import ReadDocument, drop, letter_of_record, published, run_of
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import FullQueuePolicy
 
@@ -222,7 +222,10 @@ class PartitionPipeline:
 
     def _take(self, offset: int, name: str, doc: dict[str, Any]) -> None:
         run = self._pipeline.take(name, doc) if name else ""
-        self.offsets.taken(offset, name, run)
+        record = doc.record if isinstance(doc, ReadDocument) else None
+        self.offsets.taken(
+            offset, name, run, published=published(record), publisher=getattr(record, "key", None)
+        )
 
     def _rejected(self, name: str, doc: object, error: Exception) -> None:
         # After the end documents are the next owner's, and rejected because nothing more is taken here.

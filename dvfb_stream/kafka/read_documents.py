@@ -19,6 +19,12 @@ class ReadDocument(dict[str, Any]):
         self.record = record
 
 
+def published(record: Any) -> float | None:
+    """Return when a record was published, seconds since 1970; None where Kafka does not say."""
+    milliseconds = getattr(record, "timestamp", None)
+    return milliseconds / 1000 if isinstance(milliseconds, int) and milliseconds > 0 else None
+
+
 def run_of(doc: Mapping[str, Any]) -> str:
     """Return the uid of the run that a document names; empty where it names none."""
     uid = doc.get("run_start")

@@ -52,15 +52,14 @@ def test_rows_of_fewer_frames_than_a_backlog_holds_wait_for_one_that_was_not_ann
     assert max_rows == raw_run.ANNOUNCED_AHEAD
 
 
-def test_documents_of_a_thousand_runs_are_a_tenth_of_what_is_kept():
+def test_memory_and_not_a_number_bounds_the_open_runs():
     start = {"uid": "12345678-1234-1234-1234-123456789abc", "plan_args": {"number": list(range(100))}}
     data_keys = {
         f"motor {number}": {"dtype": "number", "shape": [], "source": "EPICS"} for number in range(50)
     }
-    run = size_of(start) + size_of({"data_keys": data_keys})
+    run = raw_run._RUN_BYTES + size_of(start) + size_of({"data_keys": data_keys})
     most = inspect.signature(RunTracker).parameters["max_open_runs"].default
-    assert 0.05 < run * most / runs.MOST_BYTES < 0.2
-    assert 100 * most == runs.MOST_ENDED
+    assert 5_000 < runs.MOST_BYTES / run < 20_000 < most
 
 
 @pytest.mark.parametrize("width", [paths.MOST_DIGITS, 99])

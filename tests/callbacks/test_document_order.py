@@ -395,6 +395,33 @@ def test_a_device_that_is_staged_once_serves_two_runs(make_pipeline, recorder, g
     assert found == list(range(found[0], found[0] + 4))
 
 
+@pytest.mark.parametrize("numbered", [True, False])
+def test_a_stream_resource_of_an_earlier_run_serves_a_later_one(
+    make_pipeline, recorder, raw_documents, tmp_path, numbered
+):
+    pipeline, first = make_pipeline(), StreamDocuments(raw_documents(), tmp_path)
+    send(pipeline, [first.raw.start(), first.descriptor(), first.resource()])
+    send(pipeline, [first.datum(0, 2), first.datum(2, 4), first.raw.stop()])
+    assert pipeline.wait(PATIENCE)
+    second = StreamDocuments(raw_documents(), tmp_path)
+    second.uid = first.uid
+    send(pipeline, [second.raw.start(), second.descriptor()])
+    send(pipeline, [second.datum(start, start + 2, seq_num=start - 3 if numbered else 0) for start in (4, 6)])
+    send(pipeline, [second.raw.stop()])
+    assert pipeline.wait(PATIENCE)
+    third = StreamDocuments(raw_documents(), tmp_path)
+    third.uid = first.uid
+    # Of the third run the first stream datum does not come: `seq_nums` of the next says so.
+    datum = third.descriptor(), third.datum(10, 12, seq_num=3 if numbered else 0)
+    send(pipeline, [third.raw.start(), *datum, third.raw.stop()])
+    assert pipeline.wait(PATIENCE)
+    rows = recorder.rows()
+    assert values(rows[:4]) == [0, 1, 2, 3]
+    assert values(rows[4:8]) == [4, 5, 6, 7]
+    assert values(rows[8:]) == ([None, None, 10, 11] if numbered else [10, 11])
+    assert len(recorder.of("stop")) == 3
+
+
 @pytest.mark.parametrize(
     ("each", "described", "expected"), [(5, SHAPE, 10), (1, (5, *SHAPE), 2), (np.int64(5), (5, *SHAPE), 10)]
 )

@@ -39,3 +39,24 @@ def test_it_says_whose_a_document_is_as_long_as_the_run_is_open():
         ]
     ]
     assert taken == ["a", "a", "a", "", "", "a", "", "never begun"]
+
+
+def test_of_too_many_runs_the_one_that_was_silent_for_longest_is_left():
+    tracker = RunTracker({}, max_open_runs=2)
+    begin(tracker, "first")
+    second = begin(tracker, "second")
+    tracker.take("descriptor", {"uid": "d", "run_start": "first", "data_keys": {}})
+    assert tracker.take("start", {"uid": "third"}).abandoned == [second]
+    assert tracker.open_runs == ["first", "third"]
+
+
+def test_memory_bounds_the_open_runs_and_is_free_again():
+    tracker = RunTracker({}, max_bytes=1 << 20)
+    for number in range(200):
+        begin(tracker, str(number))
+        tracker.take("descriptor", {"uid": f"d{number}", "run_start": str(number), "data_keys": {}})
+    assert 30 < len(tracker.open_runs) < 65
+    assert tracker.abandoned == 200 - len(tracker.open_runs)
+    for uid in tracker.open_runs:
+        tracker.finish(tracker._runs[uid].progress)
+    assert tracker._n_bytes == 0

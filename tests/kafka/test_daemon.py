@@ -321,6 +321,20 @@ def test_a_run_that_never_stops_is_given_up_after_a_while(topic, start_daemon, c
     assert f"giving up run {run.uid}" in caplog.text
 
 
+def test_of_a_thousand_and_five_open_runs_each_has_its_rows(topic, start_daemon):
+    runs = [RawRun([n % 900]) for n in range(1005)]
+    for run in runs:
+        run.sent = [topic.producer.send(topic.name, msgpack_numpy.packb(doc)) for doc in run.documents[:-1]]
+    *_, last = topic.send(*(run.stop for run in runs))
+    sink = Recorder()
+    daemon = start_daemon(sink)
+    eventually(lambda: committed(topic) == last + 1, timeout=120)
+    assert len(sink.of("stop")) == 1005
+    assert sorted(sink.frames()) == sorted((0, n % 900) for n in range(1005))
+    daemon.stop()
+    assert daemon.stats().stored_runs == 1005
+
+
 def test_when_a_second_daemon_joins_every_row_is_still_there_once(make_topic, catalog, start_daemon):
     topic = make_topic(partitions=2)
     runs = [RawRun(range(100, 120)), RawRun(range(200, 220))]

@@ -161,6 +161,89 @@ def test_a_silent_run_is_abandoned_and_lets_the_commit_go():
     assert partition.committable == 3
 
 
+class Clocked:
+    """A partition whose records say when they were published, and by whom; a day is the longest silence."""
+
+    DAY = 86_400.0
+
+    def __init__(self, read_at=0.0):
+        self.monotonic, self.now = 0.0, read_at
+        self.partition = Partition(clock=lambda: self.monotonic, now=lambda: self.now)
+        self.offset = 100
+
+    def read(self, document, at, publisher=b"key"):
+        name, doc = document
+        run = self.partition.tracker.take(name, doc).run_uid
+        self.partition.offsets.taken(self.offset, name, run, published=at, publisher=publisher)
+        self.offset += 1
+
+    def later(self, seconds):
+        self.monotonic += seconds
+        self.now += seconds
+
+    def given_up(self, **settings):
+        return self.partition.offsets.abandon_silent(self.DAY, **settings)
+
+
+def test_a_run_that_is_read_again_was_silent_before_as_well():
+    clocked = Clocked(read_at=3 * Clocked.DAY)
+    clocked.read(start("old"), at=0.0)
+    clocked.read(start("young"), at=2.5 * Clocked.DAY)
+    assert clocked.given_up() == []  # the rest may just be read
+    clocked.later(601)
+    assert clocked.given_up() == ["old"]
+    assert clocked.partition.committable == 101
+
+
+def test_a_run_whose_rest_is_not_read_yet_is_not_given_up():
+    clocked = Clocked(read_at=10 * Clocked.DAY)
+    clocked.read(start("long"), at=0.0)
+    clocked.read(event("long"), at=0.5 * Clocked.DAY)
+    clocked.later(1000)
+    assert clocked.given_up(caught_up=False) == []
+    clocked.read(start("next"), at=1.6 * Clocked.DAY)
+    clocked.later(1000)
+    assert clocked.given_up(caught_up=False) == ["long"]
+
+
+def test_a_publisher_with_a_wrong_clock_keeps_its_run_as_long_as_it_goes_on():
+    clocked = Clocked(read_at=30 * Clocked.DAY)
+    clocked.read(start("1970"), at=5.0)
+    clocked.read(descriptor("1970"), at=5.0)
+    for _ in range(10):
+        clocked.later(500)
+        clocked.read(event("1970"), at=6.0)
+        assert clocked.given_up() == []
+
+
+def test_a_run_that_has_stopped_waits_for_its_store_from_when_it_was_read():
+    clocked = Clocked(read_at=10 * Clocked.DAY)
+    clocked.read(start("a"), at=0.0)
+    clocked.read(stop("a"), at=1.0)
+    clocked.later(0.9 * Clocked.DAY)
+    assert clocked.given_up() == []
+    clocked.later(0.2 * Clocked.DAY)
+    assert clocked.given_up() == ["a"]
+
+
+def test_a_run_whose_stop_was_lost_is_given_up_an_hour_after_its_publisher_went_on():
+    clocked = Clocked()
+    for uid, publisher in (("lost", b"key"), ("other's", b"another"), ("next", b"key")):
+        clocked.read(start(uid), at=clocked.now, publisher=publisher)
+        clocked.read(descriptor(uid), at=clocked.now, publisher=publisher)
+    clocked.read(start("around"), at=clocked.now)
+    clocked.later(3700)
+    assert clocked.given_up() == []
+    clocked.read(event("around"), at=clocked.now)
+    clocked.read(event("next"), at=clocked.now)
+    clocked.read(stop("next"), at=clocked.now)
+    # One that began before its publisher's next run, and said something during that, is an outer run.
+    assert clocked.given_up() == ["lost"]
+    clocked.read(event("lost"), at=clocked.now)
+    assert clocked.given_up() == []
+    assert clocked.partition.committable == 102
+
+
 @pytest.mark.parametrize("goes_on", [(event, stop), (stop,)])
 def test_an_abandoned_run_that_goes_on_holds_the_commit_until_it_is_stored(goes_on):
     now = [0.0]

@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 MAX_BYTES = 1 << 30
 """Of a spool, unless it is told otherwise: 700,000 rows without arrays, an hour and a half at 116 frames a second."""
 
+MAX_OPEN_RUNS = 50_000
+"""Runs without a stop: of each, start and descriptor are in memory, some 10 kB. The daemon's trackers have fewer."""
+
 _SECONDS_FOR_A_CALL = 0.5
 """How long letting go waits for a call of the store that is under way: most take a tenth."""
 
@@ -81,7 +84,7 @@ class Spool:
         pace: Pace | None = None,
         max_bytes: int = MAX_BYTES,
         when_full: WhenFull = WhenFull.LOSE,
-        max_open_runs: int = 1_000,
+        max_open_runs: int = MAX_OPEN_RUNS,
     ) -> None:
         check_at_least(1, max_open_runs=max_open_runs)
         check_at_least(1 << 16, max_bytes=max_bytes)
