@@ -1,6 +1,6 @@
 """How long do searches take over 10,000 analysis runs with 1,000,000 rows, and how does that grow?
 
-    python -m benchmarks.searching [--runs 10000] [--rows 100] [--tables duckdb] > benchmarks/results/searching.json
+    python -m benchmarks.searching [--runs 10000] [--rows 100] [--tables duckdb] > benchmarks/results/searching-duckdb.json
 
 A catalog is made by writing many copies of one stored run into Tiled's database, each with rows of its own, and
 served by ``tiled serve catalog`` in a process of its own; ``--tables postgresql`` has the rows in PostgreSQL, from
@@ -107,23 +107,22 @@ def _clocked(server: Any, act: Callable[[], int]) -> dict[str, float]:
 def _rows_as_made_up(uids: dict[str, int], count: int) -> Iterator[None]:
     """Have the copy take the rows that were written into the database, without asking the server for each run."""
     from dvfb_stream.catalog.mirror import mirror
-    from dvfb_stream.catalog.mirror.rows import SCHEMA
+    from dvfb_stream.catalog.mirror.rows import SCHEMA, FetchedRows
 
-    def made_up(client: Any, wanted: list[str]) -> Iterator[pyarrow.Table]:
+    def made_up(client: Any, wanted: list[str]) -> Iterator[FetchedRows]:
         for uid in wanted:
             if uid not in uids:
-                yield SCHEMA.empty_table()  # the run of which the others are copies
+                # The run of which the others are copies; it has two.
+                yield FetchedRows(SCHEMA.empty_table(), 2)
                 continue
             columns = _columns(uids[uid], count) | {"frame": np.arange(count), "status": ["ok"] * count}
-            yield pyarrow.table(
-                [
-                    pyarrow.array(columns[field.name]).cast(field.type)
-                    if field.name in columns
-                    else pyarrow.nulls(count, field.type)
-                    for field in SCHEMA
-                ],
-                schema=SCHEMA,
-            )
+            arrays = [
+                pyarrow.array(columns[field.name]).cast(field.type)
+                if field.name in columns
+                else pyarrow.nulls(count, field.type)
+                for field in SCHEMA
+            ]
+            yield FetchedRows(pyarrow.table(arrays, schema=SCHEMA), count)
 
     fetched, runs_a_file = mirror.fetched, mirror._RUNS_A_FILE
     mirror.fetched, mirror._RUNS_A_FILE = made_up, 2_000
