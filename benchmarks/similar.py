@@ -121,7 +121,7 @@ def build_and_kill(folder: str, kind: str, runs: int, features: str, kills: int)
             before = _listed(folder)
             while process.is_alive() and _listed(folder) == before:
                 time.sleep(0.02)
-            process.join(random.uniform(0, 2.0))
+            process.join(random.uniform(0, 1.0))
             if process.is_alive():
                 process.kill()
                 process.join()
