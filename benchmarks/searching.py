@@ -1,6 +1,6 @@
 """How long do searches take over 10,000 analysis runs with 1,000,000 rows, and how does that grow?
 
-    python -m benchmarks.searching [--runs 10000] [--rows 100] [--tables duckdb] > benchmarks/results/searching-duckdb.json
+    python -m benchmarks.searching [--runs 10000] [--rows 100] > benchmarks/results/searching-duckdb.json
 
 A catalog is made by writing many copies of one stored run into Tiled's database, each with rows of its own, and
 served by ``tiled serve catalog`` in a process of its own; ``--tables postgresql`` has the rows in PostgreSQL, from
