@@ -49,6 +49,8 @@ from dvfb_stream.catalog.run_table import FRAME
 RATES = (1, 10)
 """Frames a second of `latency`."""
 SECONDS_OF_BEGINNING = 5.0
+SECONDS_BETWEEN_LOOKS = 1.0
+"""While throughput is measured: reading costs the server, too."""
 PATIENCE = 600.0
 LARGEST = 16 << 20
 """Bytes of a message."""
@@ -211,7 +213,7 @@ class Parts:
         while len(frames.read()) < count:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not {count} rows of {raw_uid} within {PATIENCE:.0f} s")
-            time.sleep(0.25)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def _used(self, daemon: RunningDaemon) -> dict[str, float]:
         return {

@@ -9,6 +9,7 @@ from typing import Any
 
 from tiled.queries import In, Key, KeyPresent, NotEq, NotIn
 
+from dvfb_stream.catalog.listing import selected
 from dvfb_stream.catalog.place import plain
 from dvfb_stream.errors import SettingsError
 
@@ -52,11 +53,17 @@ def raw_runs(
     found = plain(client)
     for query in queries:
         found = found.search(query)
-    chosen = list(found.sort(("start.time", 1)).keys())
+    begun = [(_time(time), key) for page in selected(found, "start.time") for key, time in page]
+    chosen = [key for _, key in sorted(begun, key=lambda one: one[0])]
     if not uids:
         return chosen
     named = {_only_one(uid, chosen) for uid in uids}
     return [uid for uid in chosen if uid in named]
+
+
+def _time(said: object) -> float:
+    """Return when a run was begun; one that does not say comes first."""
+    return float(said) if isinstance(said, int | float) else float("-inf")
 
 
 def _only_one(wanted: str, chosen: Sequence[str]) -> str:

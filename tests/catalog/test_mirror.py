@@ -12,9 +12,9 @@ import time
 
 import pytest
 
-from dvfb_stream.catalog import TiledSink, find_frames, find_runs
+from dvfb_stream.catalog import TiledSink, find_frames, find_runs, listing
 from dvfb_stream.catalog.cache_folder import cache_folder
-from dvfb_stream.catalog.mirror import listing, upkeep
+from dvfb_stream.catalog.mirror import upkeep
 from dvfb_stream.catalog.place import find_place, plain
 from dvfb_stream.catalog.store import AnnotationStore
 

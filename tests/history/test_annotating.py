@@ -149,6 +149,20 @@ def test_a_run_begun_and_not_ended_is_completed(raw, recorded: Recorded):
     assert all(run.metadata.get("stop") for run in find_place(raw).values())
 
 
+def test_all_runs_of_a_large_catalog_are_found_in_the_order_they_were_begun(raw, monkeypatch):
+    """Of a container that is sorted, Tiled gives two pages of a hundred."""
+    monkeypatch.setattr("dvfb_stream.catalog.listing.PAGE", 100)
+    many, count = raw.parent.create_container(f"{raw.path_parts[-1]}-many"), 202
+    for number in range(count):
+        start = {"uid": f"run-{number}", "time": float(count - number)}
+        many.create_container(f"run-{number}", metadata={"start": start})
+    many.create_container("no run", metadata={"what": "something else"})
+    many.create_container("run-no-time", metadata={"start": {"uid": "run-no-time"}})
+    found = raw_runs(many)
+    assert found == ["run-no-time", *(f"run-{number}" for number in reversed(range(count)))]
+    many.parent.delete_contents(many.path_parts[-1], recursive=True)
+
+
 def test_runs_are_chosen_by_uid_time_and_what_their_start_says(raw, recorded: Recorded):
     one, other = recorded.uid, recorded.other
     began = [raw[uid].metadata["start"]["time"] for uid in (one, other)]

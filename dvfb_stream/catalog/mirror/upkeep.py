@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow
 import pyarrow.compute as compute
 
+from dvfb_stream.catalog.listing import PAGE, Node, nodes_called, nodes_from, notes_from
 from dvfb_stream.catalog.mirror.files import Contents
-from dvfb_stream.catalog.mirror.listing import PAGE, Node, nodes_called, nodes_from, notes_from
 from dvfb_stream.catalog.mirror.runs import SCHEMA, joined, rows_key, table_of
 from dvfb_stream.catalog.newest import BEGUN
 from dvfb_stream.catalog.place import PLACE_SPEC
