@@ -20,6 +20,7 @@ from dvfb_stream.callbacks.frame_sequence import FileFrames
 from dvfb_stream.errors import FrameError, NotThereYetError, SettingsError
 from dvfb_stream.files.frame_files import FrameFiles
 from dvfb_stream.files.references import FrameReader, Remark
+from dvfb_stream.log_facts import log_facts
 from dvfb_stream.metrics import Metrics, Stage, catalogue
 
 logger = logging.getLogger(__name__)
@@ -319,7 +320,8 @@ class PixelReader:
     def _read(self, entry: _Entry, source: str, remark: Remark) -> NDArray[Any] | NotRead | None:
         """Return the pixels of the frame that is next, or why there are none; None: it may be there later."""
         try:
-            return self._files.read(entry.references[entry.next], entry.run, remark)
+            with log_facts(run=entry.run, file=source):
+                return self._files.read(entry.references[entry.next], entry.run, remark)
         except NotThereYetError as error:
             if self._clock() - entry.submitted < self._patience:
                 return None
@@ -327,7 +329,7 @@ class PixelReader:
         except FrameError as error:
             return NotRead(Status.FAILED, str(error))
         except Exception as error:  # whatever it was, it costs this frame, not the thread
-            logger.exception("reading %s failed", source)
+            logger.exception("reading %s failed", source, extra={"run": entry.run, "file": source})
             return NotRead(Status.FAILED, f"{source} cannot be read: {type(error).__name__}: {error}")
 
 

@@ -51,6 +51,12 @@ class DocumentFeed:
             return self._bytes >= self._max_bytes
 
     @property
+    def is_busy(self) -> bool:
+        """Whether something waits to be handed over, or is being handed over."""
+        with self._changed:
+            return bool(self._queue) or self._busy
+
+    @property
     def failure(self) -> Exception | None:
         """What the pipeline raised, after which nothing is handed over any more."""
         with self._changed:

@@ -41,10 +41,19 @@ FilePath = Annotated[Path, AfterValidator(_from_folder)]
 """A path that starts from the configuration file's folder where it is relative."""
 
 
+def _host_and_port(server: str) -> str:
+    host, colon, port = server.rpartition(":")
+    if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16) or "/" in host:
+        raise ValueError(
+            f"must be host:port, with a port from 1 to 65535, such as kafka1:9092, not {server!r}"
+        )
+    return server
+
+
 class KafkaSettings(Settings):
     """A Kafka cluster that documents come from."""
 
-    bootstrap_servers: Annotated[list[Text], Field(min_length=1)]
+    bootstrap_servers: Annotated[list[Annotated[Text, AfterValidator(_host_and_port)]], Field(min_length=1)]
     """``host:port`` of some brokers of the cluster."""
     topics: Annotated[list[Text], Field(min_length=1)]
     """Topics with Bluesky documents, usually ``<beamline>.bluesky.runengine.documents``."""
@@ -61,7 +70,7 @@ class KafkaSettings(Settings):
     max_poll_interval: PositiveFloat = 600.0
     """Seconds between two polls after which the client gives the partitions back."""
     bootstrap_timeout: PositiveFloat = 30.0
-    """Seconds to wait for a broker at the start."""
+    """Seconds of one attempt to find a broker; at the start they go on for ``limits.start_timeout``."""
     max_message_bytes: Annotated[int, Field(gt=0, le=MAX_MESSAGE_BYTES)] = DEFAULT_MESSAGE_BYTES
     """Longer messages are refused. A few of them are in memory at a time: raise it for frames of more than 64 MiB."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
@@ -154,6 +163,22 @@ class LimitSettings(Settings):
     no longer holds back what is committed. Longer than any pause within a scan."""
     drain_timeout: PositiveFloat = 60.0
     """Seconds that a daemon told to stop gives the frames in its hands."""
+    start_timeout: NonNegativeFloat = 600.0
+    """Seconds that a daemon which starts waits for brokers and servers that do not answer."""
+    stall_timeout: PositiveFloat = 120.0
+    """Seconds without any progress, though there is something to do, after which what is stuck is opened again, or
+    the daemon ends with the reason. Longer than the slowest read, batch and write."""
+
+
+class HttpSettings(Settings):
+    """Where a daemon says how it is: ``/livez``, ``/readyz``, ``/metrics``. There is no authentication."""
+
+    address: Text = "127.0.0.1"
+    """Interface to listen on: this machine alone; ``0.0.0.0``: all."""
+    port: PositiveInt | None = Field(default=None, le=65535)
+    """TCP port; None: it listens nowhere."""
+    max_lag: PositiveInt = 10_000
+    """Messages of a partition not read yet, above which the daemon is not ready."""
 
 
 class DaemonSettings(Settings):
@@ -179,8 +204,12 @@ class DaemonSettings(Settings):
     """Classes that read old-style resources, by spec: ``MY_SPEC = "package.module:Class"``."""
     arrays: ArrayNames = ()
     """What is kept of each frame besides its row: ``coefficients``, ``features``."""
+    http: HttpSettings = HttpSettings()
+    """Where it says how it is."""
     metrics_port: PositiveInt | None = Field(default=None, le=65535)
-    """Port on which Prometheus finds what is counted and timed; None: none."""
+    """The same as ``port`` under ``[http]``, by its older name."""
+    log_format: Literal["plain", "json"] = "plain"
+    """Lines of the log: for people, or one JSON object each."""
     limits: LimitSettings = LimitSettings()
     """What bounds memory, and how long things may take."""
 
@@ -190,6 +219,17 @@ class DaemonSettings(Settings):
         if sinks.tiled is None and sinks.jsonl is None and sinks.topic is None:
             raise ValueError("name at least one of tiled, jsonl, topic")
         return sinks
+
+    @model_validator(mode="after")
+    def _one_http_port(self) -> Self:
+        if self.metrics_port is not None and self.http.port is not None:
+            raise ValueError("it has both metrics_port and port under [http]: leave out metrics_port")
+        return self
+
+    @property
+    def http_port(self) -> int | None:
+        """The port under ``[http]``, or `metrics_port`; None: it listens nowhere."""
+        return self.http.port if self.metrics_port is None else self.metrics_port
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

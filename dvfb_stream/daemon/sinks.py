@@ -23,6 +23,10 @@ class StorageError(DvfbError):
     """A place for analysis documents that cannot be opened, or that refused a document."""
 
 
+class StoreAwayError(StorageError):
+    """Nobody answers at the catalog for analysis documents, or not yet."""
+
+
 class JsonLinesSink:
     """Appends ``[name, document]`` to a file, one a line; on the disk when a run stops.
 
@@ -98,9 +102,11 @@ class ConfiguredSinks:
         self, settings: DaemonSettings, *, open_topic: Callable[[str], ClosableSink] | None = None
     ) -> None:
         self._shared: list[ClosableSink] = []
+        self._tiled: TiledSink | None = None
         try:
             if settings.sinks.tiled is not None:
-                self._shared.append(_tiled_sink(settings.sinks.tiled))
+                self._tiled = _tiled_sink(settings.sinks.tiled)
+                self._shared.append(self._tiled)
             if settings.sinks.jsonl is not None:
                 self._shared.append(JsonLinesSink(settings.sinks.jsonl))
             if settings.sinks.topic is not None and open_topic is not None:
@@ -112,6 +118,14 @@ class ConfiguredSinks:
     def for_pipeline(self) -> Sequence[Sink]:
         """Return the sinks of a new pipeline."""
         return tuple(self._shared)
+
+    def trouble(self) -> str:
+        """Return why the catalog takes no rows at the moment; empty where nothing is wrong, or there is none."""
+        return self._tiled.stats().trouble if self._tiled is not None else ""
+
+    def spooled_bytes(self) -> int:
+        """Return the size of this process's file in the spool."""
+        return self._tiled.stats().spooled_bytes if self._tiled is not None else 0
 
     def close(self) -> None:
         """Close what is shared."""
@@ -138,7 +152,16 @@ def _is_torn(path: Path) -> bool:
 
 def _tiled_sink(settings: TiledSettings) -> TiledSink:
     from dvfb_stream.catalog import TiledSink, connect
+    from dvfb_stream.catalog.connection import CatalogAwayError
     from dvfb_stream.catalog.spool import WhenFull
+    from dvfb_stream.daemon.store_reach import StoreReach
+
+    # Tiled's client tries for a minute; who waits for it wants to say so meanwhile.
+    if trouble := StoreReach(settings.uri).trouble():
+        raise StoreAwayError(
+            f"sinks.tiled: the catalog {settings.uri.partition('?')[0]} {trouble}; is the address right, and is the "
+            "server up?"
+        )
 
     try:
         sink = TiledSink(
@@ -150,6 +173,8 @@ def _tiled_sink(settings: TiledSettings) -> TiledSink:
             when_full=WhenFull.WAIT,
         )
         sink.probe()
+    except CatalogAwayError as error:
+        raise StoreAwayError(f"sinks.tiled: {error}") from error
     except SettingsError as error:
         raise StorageError(f"sinks.tiled: {error}") from error
     return sink

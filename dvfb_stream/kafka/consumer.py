@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from dvfb_stream import __version__
 from dvfb_stream.daemon.settings import (
     KAFKA_PASSWORD_VARIABLE,
     MAX_MESSAGE_BYTES,
@@ -16,6 +19,8 @@ from dvfb_stream.daemon.settings import (
 )
 from dvfb_stream.errors import DvfbError, MissingExtraError
 from dvfb_stream.kafka.partition_offsets import PartitionOffsets
+from dvfb_stream.kafka.reaching import why_unreachable
+from dvfb_stream.metrics import Metrics, catalogue
 
 try:
     from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
@@ -26,13 +31,16 @@ except ImportError as missing:
     raise MissingExtraError("kafka-python", "kafka") from missing
 
 __all__ = [
+    "COMMIT_NOTE",
     "Assignment",
+    "BrokerAwayError",
     "BrokerError",
     "CommitFailedError",
     "KafkaError",
     "RebalanceInProgressError",
     "RetriableError",
     "TopicPartition",
+    "check_reachable",
     "connection",
     "has_read_all",
     "listed",
@@ -43,9 +51,16 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+COMMIT_NOTE = "dvfb "
+"""How the note beside each committed offset begins: by it other daemons know that the group is one of daemons."""
+
 
 class BrokerError(DvfbError):
     """The Kafka cluster cannot be reached, or does not let us."""
+
+
+class BrokerAwayError(BrokerError):
+    """No broker of the cluster answers, or none yet."""
 
 
 def connection(settings: KafkaSettings) -> dict[str, Any]:
@@ -70,8 +85,11 @@ def open_consumer(settings: KafkaSettings) -> KafkaConsumer:
     Raises
     ------
     BrokerError
-        When no broker answers in `bootstrap_timeout` seconds, or refuses us.
+        When it refuses us, or is not what the settings say.
+    BrokerAwayError
+        When no broker answers in `bootstrap_timeout` seconds.
     """
+    check_reachable(settings)
     # Each attempt to connect is logged as an error of its own; what they come to is raised below.
     library = logging.getLogger("kafka")
     level = library.level
@@ -80,6 +98,7 @@ def open_consumer(settings: KafkaSettings) -> KafkaConsumer:
         return KafkaConsumer(
             **connection(settings),
             group_id=settings.group,
+            client_id=f"dvfb-{socket.gethostname()}-{os.getpid()}",
             # What is stored decides what is committed, see PartitionOffsets.
             enable_auto_commit=False,
             auto_offset_reset=settings.start,
@@ -103,12 +122,29 @@ def open_consumer(settings: KafkaSettings) -> KafkaConsumer:
             metrics_enabled=False,
         )
     except KafkaError as error:
-        raise BrokerError(
-            f"no Kafka broker answers at {', '.join(settings.bootstrap_servers)} "
-            f"({type(error).__name__}: {error}); check kafka.bootstrap_servers and that the cluster is up"
+        kind = BrokerAwayError if isinstance(error, RetriableError) else BrokerError
+        raise kind(
+            f"a Kafka broker answers at {', '.join(settings.bootstrap_servers)}, and does not let us in "
+            f"({type(error).__name__}: {error}); check kafka.security_protocol, kafka.sasl_* and "
+            f"{KAFKA_PASSWORD_VARIABLE}, and that brokers can be reached at the addresses that they advertise"
         ) from error
     finally:
         library.setLevel(level)
+
+
+def check_reachable(settings: KafkaSettings) -> None:
+    """Find a broker that answers; whether it lets us in is not asked.
+
+    Raises
+    ------
+    BrokerError
+        When what answers is not what the settings say.
+    BrokerAwayError
+        When none answers, and one may by itself.
+    """
+    if found := why_unreachable(settings):
+        kind = BrokerAwayError if any(each.obstacle.passes for each in found) else BrokerError
+        raise kind(f"no Kafka broker answers (kafka.bootstrap_servers): {'; '.join(map(str, found))}")
 
 
 def milliseconds(seconds: float) -> int:
@@ -118,7 +154,10 @@ def milliseconds(seconds: float) -> int:
 
 def offsets_to_commit(offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, OffsetAndMetadata]:
     """Return `offsets` in kafka-python's types."""
-    return {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}
+    return {
+        partition: OffsetAndMetadata(offset, f"{COMMIT_NOTE}{__version__}", -1)
+        for partition, offset in offsets.items()
+    }
 
 
 def listed(partitions: Collection[TopicPartition]) -> str:
@@ -149,11 +188,14 @@ class Assignment(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     patience
         Seconds that a partition which is revoked is held for a write under way, so that its next owner finds
         the rows of it stored. Heartbeats pause meanwhile: it must be well below the session timeout.
+    metrics
+        Rebalances are counted there.
     """
 
-    def __init__(self, consumer: KafkaConsumer, *, patience: float) -> None:
+    def __init__(self, consumer: KafkaConsumer, *, patience: float, metrics: Metrics | None = None) -> None:
         self._consumer = consumer
         self._patience = patience
+        self._metrics = Metrics() if metrics is None else metrics
         self._lock = threading.Lock()
         self._owned: dict[TopicPartition, PartitionOffsets] = {}
 
@@ -165,6 +207,7 @@ class Assignment(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Own `assigned` from now on, paused."""
         logger.info("assigned: %s", listed(assigned))
+        self._metrics.add(catalogue.REBALANCES, 1, "assigned")
         self._consumer.pause(*assigned)
         with self._lock:
             for partition in assigned:
@@ -172,6 +215,7 @@ class Assignment(AsyncConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Commit what is stored of `revoked`; their open runs are the next owner's, from their start."""
+        self._metrics.add(catalogue.REBALANCES, 1, "revoked")
         gone = self._take_away(revoked)
         offsets = {
             partition: offset for partition, theirs in gone.items() if (offset := theirs.end()) is not None
@@ -194,6 +238,7 @@ class Assignment(AsyncConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
         """Forget `lost`; they belong to somebody else already, so nothing may be committed for them."""
+        self._metrics.add(catalogue.REBALANCES, 1, "lost")
         for theirs in self._take_away(lost).values():
             theirs.end()
         logger.warning("lost: %s; another daemon has them, or will", listed(lost))

@@ -7,12 +7,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from dvfb_stream.callbacks import GeometryProvider, Sink
+from dvfb_stream.daemon.health import Health, Part
+from dvfb_stream.daemon.progress import Stuck, done_so_far, drain_while_busy, has_work
 from dvfb_stream.daemon.settings import DaemonSettings
 from dvfb_stream.daemon.sinks import StorageError
+from dvfb_stream.daemon.waiting import wait_for
 from dvfb_stream.dead_letters.folder import LetterFolder, folder_of_group
 from dvfb_stream.dead_letters.letter import Kind
 from dvfb_stream.dead_letters.post import DeadLetterPost
@@ -21,6 +24,7 @@ from dvfb_stream.frame_annotator import SupportsAnnotate
 from dvfb_stream.frames import Geometry
 from dvfb_stream.kafka.consumer import (
     Assignment,
+    BrokerAwayError,
     BrokerError,
     CommitFailedError,
     KafkaError,
@@ -35,6 +39,8 @@ from dvfb_stream.kafka.consumer import (
 )
 from dvfb_stream.kafka.dead_letter_topic import DeadLetterTopic
 from dvfb_stream.kafka.partition_pipeline import PartitionPipeline, SharedAnnotator
+from dvfb_stream.kafka.partition_watch import ConsumerStalledError, PartitionWatch
+from dvfb_stream.kafka.stats import DaemonStats
 from dvfb_stream.kafka.wire_format import MessageError, decode
 from dvfb_stream.metrics import Metrics, catalogue
 
@@ -46,47 +52,12 @@ _COMMIT_SECONDS = 10.0
 """Longest wait for a commit. It is tried again, and nothing but a repetition is at stake."""
 _REPORT_SECONDS = 60.0
 """Time between two lines in the log that say how much was done."""
+_MEASURE_SECONDS = 1.0
+"""Time between two looks at lag, offsets and what the pipelines do."""
+_MOST_REOPENINGS = 3
+"""Times in a row that a consumer which receives nothing is opened again, before the daemon gives up."""
 _REFUSALS_LOGGED = 100
 """Refused messages that are logged one by one; a topic with something else in it would fill the disk."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DaemonStats:
-    """What a daemon did since it started."""
-
-    messages: int
-    """Kafka records read."""
-    refused: int
-    """Messages among them that could not be decoded; skipped, and among the dead letters."""
-    rejected_documents: int
-    """Documents that no run could take: their run's start was not read, they came too late, or are malformed."""
-    repeated: int
-    """Documents that brought nothing new: they had come before."""
-    abandoned_runs: int
-    """Runs let go because they were silent for `max_open_run_age` without being stored."""
-    open_runs: int
-    """Runs begun and not stored; a restart reads on at the oldest one's start."""
-    stored_runs: int
-    """Runs that all sinks have accepted."""
-    dead_letters: int
-    """Things that could not be processed, and are kept."""
-    failed_dead_letters: int
-    """Things that could not be processed, and that neither the topic nor the folder took."""
-    frames: int
-    """Frames found in documents."""
-    commits: int
-    """Commits that the cluster took."""
-    failed_commits: int
-    """Commits that it did not; what they said is committed later, or read again."""
-
-    def __str__(self) -> str:
-        return (
-            f"{self.messages} messages, {self.frames} frames, {self.stored_runs} runs stored, {self.open_runs} open; "
-            f"skipped: {self.refused} undecodable, {self.rejected_documents} of no known run, "
-            f"{self.repeated} repeated; {self.abandoned_runs} runs abandoned; "
-            f"{self.dead_letters} dead letters, {self.failed_dead_letters} lost; "
-            f"{self.commits} commits, {self.failed_commits} failed"
-        )
 
 
 class Daemon:
@@ -107,6 +78,12 @@ class Daemon:
         Geometry by data key; none: whatever looks like an image gets rows that say which geometry is missing.
     sinks_for_partition
         Returns new sinks for a partition that was assigned; called from the thread of `run`.
+    metrics
+        What all pipelines count and time is added to it. None: to one of its own.
+    health
+        Is told of the broker, the lag, and each turn of the loop. None: one of its own.
+    store_trouble
+        Returns why the store takes nothing at the moment; empty where it does.
 
     Raises
     ------
@@ -121,6 +98,9 @@ class Daemon:
         *,
         detectors: Mapping[str, Geometry | GeometryProvider],
         sinks_for_partition: Callable[[], Sequence[Sink]],
+        metrics: Metrics | None = None,
+        health: Health | None = None,
+        store_trouble: Callable[[], str] = str,
     ) -> None:
         if settings.kafka is None:
             raise SettingsError("the configuration has no [kafka]")
@@ -130,7 +110,7 @@ class Daemon:
         self._sinks_for_partition = sinks_for_partition
         self._detectors = detectors or None
         self._stopping = threading.Event()
-        self.metrics = Metrics()
+        self.metrics = Metrics() if metrics is None else metrics
         """What all pipelines count and time."""
         letters = settings.dead_letters
         self._letter_topic = None if letters.topic is None else DeadLetterTopic(self._kafka, letters.topic)
@@ -143,12 +123,21 @@ class Daemon:
             metrics=self.metrics,
         )
         """Where goes what cannot be processed."""
+        self.health = health or Health(
+            (Part.BROKER, Part.LAG), patience=settings.limits.stall_timeout, metrics=self.metrics
+        )
+        """How the daemon is."""
         self._pipelines: dict[TopicPartition, PartitionPipeline] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._messages = self._refused = self._abandoned = self._commits = self._failed_commits = 0
         self._closed: Counter[str] = Counter()
         """What the pipelines counted of partitions that were taken away."""
-        self._next_commit = self._next_report = 0.0
+        self._next_commit = self._next_report = self._next_measure = 0.0
+        self._store_trouble = store_trouble
+        self._stuck = Stuck()
+        self._watch = PartitionWatch(settings, settings.kafka, metrics=self.metrics, health=self.health)
+        self._reopened = 0
+        """Times in a row that the consumer was opened again, since something was received."""
 
     def stop(self) -> None:
         """Have `run` finish what it has in its hands, and return. For any thread, and for signal handlers."""
@@ -165,24 +154,16 @@ class Daemon:
             When a sink failed, or the pipeline did: what was not stored was not committed, and a daemon that is
             started again takes it up there.
         """
-        kafka = self._kafka
-        consumer = open_consumer(kafka)
-        assignment = Assignment(consumer, patience=kafka.session_timeout / 3)
-        logger.info("reading %s as group %r", ", ".join(kafka.topics), kafka.group)
         try:
-            consumer.subscribe(topics=list(kafka.topics), listener=assignment)
             while not self._stopping.is_set():
-                self._step(consumer, assignment)
-            self._drain()
-            self.dead_letters.wait(_COMMIT_SECONDS)
-            self._commit(consumer)
+                try:
+                    self._read_until_stopped()
+                except ConsumerStalledError as stalled:
+                    self._reopen(stalled)
         except KafkaError as error:
             raise BrokerError(f"the Kafka cluster refuses us: {type(error).__name__}: {error}") from error
         finally:
-            for partition in list(self._pipelines):
-                self._close(partition)
-            # Tells the group that we leave, so that others need not wait for the session to time out.
-            consumer.close(autocommit=False, timeout_ms=milliseconds(_COMMIT_SECONDS))
+            self._watch.close()
             self.dead_letters.close()
             if self._letter_topic is not None:
                 self._letter_topic.close()
@@ -206,7 +187,50 @@ class Daemon:
             failed_commits=self._failed_commits,
         )
 
+    def _read_until_stopped(self) -> None:
+        kafka, limits = self._kafka, self._settings.limits
+        consumer = wait_for(
+            "Kafka",
+            lambda: open_consumer(kafka),
+            patience=limits.start_timeout,
+            stopping=self._stopping,
+            passes=BrokerAwayError,
+            meanwhile=self._say_away,
+        )
+        if consumer is None:
+            return
+        self.health.say(Part.BROKER, ok=True, reason="let us in")
+        assignment = Assignment(consumer, patience=kafka.session_timeout / 3, metrics=self.metrics)
+        logger.info("reading %s as group %r", ", ".join(kafka.topics), kafka.group)
+        try:
+            consumer.subscribe(topics=list(kafka.topics), listener=assignment)
+            while not self._stopping.is_set():
+                self._step(consumer, assignment)
+            self._drain()
+            self.dead_letters.wait(_COMMIT_SECONDS)
+            self._commit(consumer)
+        finally:
+            for partition in list(self._pipelines):
+                self._close(partition)
+            # Tells the group that we leave, so that others need not wait for the session to time out.
+            consumer.close(autocommit=False, timeout_ms=milliseconds(_COMMIT_SECONDS))
+
+    def _say_away(self, error: Exception) -> None:
+        self.health.say(Part.BROKER, ok=False, reason=str(error))
+        self.health.turn()
+
+    def _reopen(self, stalled: ConsumerStalledError) -> None:
+        self._reopened += 1
+        if self._reopened > _MOST_REOPENINGS:
+            raise BrokerError(
+                f"{stalled}; opened again {_MOST_REOPENINGS} times, it received nothing either: look at the brokers "
+                "and the network, and start the daemon again"
+            ) from stalled
+        logger.error("%s; opening the consumer again", stalled)
+        self.metrics.add(catalogue.REOPENINGS)
+
     def _step(self, consumer: Any, assignment: Assignment) -> None:
+        self.health.turn()
         self._follow(assignment)
         self._pause(consumer)
         for partition, records in consumer.poll(timeout_ms=milliseconds(_POLL_SECONDS)).items():
@@ -215,9 +239,14 @@ class Daemon:
             if (pipeline := self._pipelines.get(partition)) is not None:
                 for record in records:
                     self._read(partition, pipeline, record)
+                self._watch.received(partition, records[-1].offset)
+                self._reopened = 0
         self._raise_failures()
         self._abandon_silent(consumer)
         now = time.monotonic()
+        if now >= self._next_measure:
+            self._measure(consumer, now)
+            self._next_measure = now + _MEASURE_SECONDS
         if now >= self._next_commit:
             self._commit(consumer)
             self._next_commit = now + self._kafka.commit_interval
@@ -244,6 +273,8 @@ class Daemon:
                     offsets=offsets,
                     limits=self._settings.limits,
                     post=self.dead_letters.post,
+                    topic=partition.topic,
+                    partition=partition.partition,
                 )
 
     def _pause(self, consumer: Any) -> None:
@@ -264,9 +295,14 @@ class Daemon:
         except MessageError as error:
             pipeline.refuse(record, Kind.UNDECODABLE, str(error))
             self._refused += 1
-            self.metrics.add(catalogue.REFUSED_MESSAGES)
             if self._refused <= _REFUSALS_LOGGED:
-                logger.warning("skipping %s offset %d: %s", listed([partition]), record.offset, error)
+                logger.warning(
+                    "skipping %s offset %d: %s",
+                    listed([partition]),
+                    record.offset,
+                    error,
+                    extra=_facts(partition, offset=record.offset),
+                )
             if self._refused == _REFUSALS_LOGGED:
                 logger.warning("further messages that cannot be decoded are only counted")
             return
@@ -294,6 +330,7 @@ class Daemon:
                     uid,
                     listed([partition]),
                     limit,
+                    extra=_facts(partition, run=uid),
                 )
 
     def _commit(self, consumer: Any) -> None:
@@ -317,11 +354,36 @@ class Daemon:
             self._commits += 1
             self._committed.update(offsets)
 
+    def _measure(self, consumer: Any, now: float) -> None:
+        """Bring the metrics up to date, and look for what is stuck."""
+        self.stats().tell(self.metrics)
+        living = {p: pipeline for p, pipeline in self._pipelines.items() if not pipeline.offsets.ended}
+        full = [partition for partition, pipeline in living.items() if pipeline.is_full]
+        self._watch.look(consumer, living, paused=full, committed=self._committed, now=now)
+        if self._store_trouble():  # what waits for room in the spool is not stuck
+            return
+        for partition, pipeline in living.items():
+            done = pipeline.stats()
+            works = pipeline.is_busy or has_work(done)
+            seconds = self._stuck.seconds(partition, done_so_far(done), now, works=works)
+            if seconds >= self._settings.limits.stall_timeout:
+                raise StorageError(
+                    f"nothing was done of {listed([partition])} for {seconds:.0f} s (limits.stall_timeout), though "
+                    f"there is work: {done.reader.waiting} frames to read, {done.worker.queued_frames} to annotate; "
+                    "start the daemon again, it goes on from what is stored"
+                )
+
     def _drain(self) -> None:
         deadline = time.monotonic() + self._settings.limits.drain_timeout
         logger.info("stopping: finishing what is in hand")
         for partition, pipeline in self._pipelines.items():
-            if not pipeline.drain(max(0.0, deadline - time.monotonic())) and pipeline.failure is None:
+            is_done = drain_while_busy(
+                pipeline.drain,
+                partial(_done_of, pipeline),
+                timeout=max(0.0, deadline - time.monotonic()),
+                meanwhile=self.health.turn,
+            )
+            if not is_done and pipeline.failure is None:
                 logger.warning(
                     "%s was not finished in time; its open runs will be read again", listed([partition])
                 )
@@ -330,6 +392,8 @@ class Daemon:
     def _close(self, partition: TopicPartition) -> None:
         pipeline = self._pipelines.pop(partition)
         self._committed.pop(partition, None)
+        self._stuck.forget(partition)
+        self._watch.forget(partition)
         pipeline.close(timeout=0.0)
         self._closed += _counted(pipeline)
 
@@ -338,3 +402,11 @@ def _counted(pipeline: PartitionPipeline) -> Counter[str]:
     stats = pipeline.stats()
     names = ("frames", "stored_runs", "rejected_documents", "repeated")
     return Counter({name: getattr(stats, name) for name in names})
+
+
+def _done_of(pipeline: PartitionPipeline) -> tuple[int, ...]:
+    return done_so_far(pipeline.stats(), with_retries=False)
+
+
+def _facts(partition: TopicPartition, **more: str | int) -> dict[str, str | int]:
+    return {"topic": partition.topic, "partition": partition.partition, **more}

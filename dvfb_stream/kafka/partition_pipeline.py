@@ -21,6 +21,7 @@ from dvfb_stream.frame_annotator import FrameAnnotator, StageReport, SupportsAnn
 from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.kafka.partition_offsets import PartitionOffsets
 from dvfb_stream.kafka.read_documents import ReadDocument, drop, letter_of_record, published, run_of
+from dvfb_stream.log_facts import log_facts
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import FullQueuePolicy
 
@@ -146,6 +147,8 @@ class PartitionPipeline:
         See `AnnotationPipeline`.
     post
         Takes dead letters, and what is to be called once they are safe or given up; must not block.
+    topic, partition
+        For the log.
     """
 
     def __init__(
@@ -161,9 +164,13 @@ class PartitionPipeline:
         metrics: Metrics | None = None,
         arrays: Sequence[str] = (),
         post: Callable[[DeadLetter, Callable[[], None]], object] = drop,
+        topic: str = "",
+        partition: int = 0,
     ) -> None:
         self.offsets = offsets
         self._post = post
+        self._topic = topic
+        self._partition = partition
         self._sink_failure: Exception | None = None
         self._pipeline = AnnotationPipeline(
             annotator,
@@ -189,6 +196,11 @@ class PartitionPipeline:
     def is_full(self) -> bool:
         """Whether fetching from the partition should pause."""
         return self._feed.is_full
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether documents wait to be taken, or one is being taken."""
+        return self._feed.is_busy
 
     @property
     def failure(self) -> Exception | None:
@@ -221,7 +233,8 @@ class PartitionPipeline:
         return self._pipeline.stats()
 
     def _take(self, offset: int, name: str, doc: dict[str, Any]) -> None:
-        run = self._pipeline.take(name, doc) if name else ""
+        with log_facts(topic=self._topic, partition=self._partition, offset=offset):
+            run = self._pipeline.take(name, doc) if name else ""
         record = doc.record if isinstance(doc, ReadDocument) else None
         self.offsets.taken(
             offset, name, run, published=published(record), publisher=getattr(record, "key", None)

@@ -174,6 +174,54 @@ RECONNECTIONS = Counter(
     name="dvfb_reconnections", help="Connections to Tiled's websocket that were made again."
 )
 
+LAG = Gauge(
+    name="dvfb_lag_messages",
+    labels=("topic", "partition"),
+    help="Messages of a partition that the cluster has and that are not read yet.",
+)
+READ_OFFSET = Gauge(
+    name="dvfb_read_offset", labels=("topic", "partition"), help="Offset at which a partition is read on."
+)
+COMMITTED_OFFSET = Gauge(
+    name="dvfb_committed_offset",
+    labels=("topic", "partition"),
+    help="Offset from which a daemon that is started again reads a partition, as last committed here.",
+)
+MESSAGES = Counter(name="dvfb_messages", help="Messages read from Kafka.")
+REJECTED_DOCUMENTS = Counter(
+    name="dvfb_rejected_documents", help="Documents of no known run, too late, or malformed."
+)
+REPEATED_DOCUMENTS = Counter(
+    name="dvfb_repeated_documents", help="Documents that had come before, as after a restart."
+)
+OPEN_RUNS = Gauge(name="dvfb_open_runs", help="Raw runs begun and not stored.")
+STORED_RUNS = Counter(name="dvfb_stored_runs", help="Raw runs that all sinks have stored.")
+GIVEN_UP_RUNS = Counter(
+    name="dvfb_given_up_runs", help="Raw runs let go: silent for max_open_run_age without being stored."
+)
+COMMITS = Counter(name="dvfb_commits", help="Commits that the cluster took.")
+FAILED_COMMITS = Counter(
+    name="dvfb_failed_commits", help="Commits that the cluster did not take, and that are made again."
+)
+REBALANCES = Counter(
+    name="dvfb_rebalances",
+    labels=("kind",),
+    help="Times that partitions were assigned to this daemon, revoked from it, or lost.",
+)
+REOPENINGS = Counter(
+    name="dvfb_consumer_reopenings",
+    help="Times that the consumer received nothing of what the cluster has, and was opened again.",
+)
+SPOOLED_BYTES = Gauge(name="dvfb_spool_bytes", unit="bytes", help="Size of this process's file in the spool.")
+UP = Gauge(
+    name="dvfb_up",
+    labels=("part",),
+    help="1 where a part that the daemon needs (broker, store, model, lag) is well, 0 where not.",
+)
+LOOP_AGE = Gauge(
+    name="dvfb_loop_age_seconds", unit="seconds", help="Time since the daemon's loop turned last."
+)
+
 CATALOGUE: tuple[Metric, ...] = (
     RECEIVED,
     ANNOTATED,
@@ -201,5 +249,21 @@ CATALOGUE: tuple[Metric, ...] = (
     FAILED_DEAD_LETTERS,
     MISSED_UPDATES,
     RECONNECTIONS,
+    LAG,
+    READ_OFFSET,
+    COMMITTED_OFFSET,
+    MESSAGES,
+    REJECTED_DOCUMENTS,
+    REPEATED_DOCUMENTS,
+    OPEN_RUNS,
+    STORED_RUNS,
+    GIVEN_UP_RUNS,
+    COMMITS,
+    FAILED_COMMITS,
+    REBALANCES,
+    REOPENINGS,
+    SPOOLED_BYTES,
+    UP,
+    LOOP_AGE,
 )
 """All of the above."""

@@ -91,6 +91,22 @@ def snapshot_collector(snapshot: Snapshot) -> Collector:
     return SnapshotCollector()
 
 
+def text_of(snapshot: Snapshot) -> Callable[[], tuple[bytes, str]]:
+    """Return a function that gives the snapshot of now in Prometheus' own format, and its content type.
+
+    Raises
+    ------
+    MissingExtraError
+        When prometheus-client is not installed.
+    """
+    collector = snapshot_collector(snapshot)
+    from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return lambda: (generate_latest(registry), CONTENT_TYPE_LATEST)
+
+
 def serve(metrics: Metrics, port: int, *, address: str = "127.0.0.1") -> PrometheusServer:
     """Answer ``http://address:port/metrics`` with the record's snapshots, until closed.
 

@@ -40,6 +40,22 @@ class Metrics:
         with self._lock:
             self._values.setdefault((metric.name, labels), [0])[0] += amount
 
+    def set(self, metric: Gauge, value: float, *labels: str) -> None:
+        """Let a gauge that one writer alone has say `value`."""
+        with self._lock:
+            self._values.setdefault((metric.name, labels), [0])[0] = value
+
+    def raise_to(self, metric: Counter, total: float, *labels: str) -> None:
+        """Let a counter that one writer alone has say `total`, where that is more than it says."""
+        with self._lock:
+            values = self._values.setdefault((metric.name, labels), [0])
+            values[0] = max(values[0], total)
+
+    def forget(self, metric: Metric, *labels: str) -> None:
+        """Leave out, until it is written again, what is no more: a partition that another daemon has."""
+        with self._lock:
+            self._values.pop((metric.name, labels), None)
+
     def observe(self, histogram: Histogram, value: float, *labels: str) -> None:
         """Count `value`, in the histogram's unit, in its bucket."""
         bucket = bisect_left(histogram.buckets, value)

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tiled.client.container import Container
@@ -19,6 +19,8 @@ from dvfb_stream.catalog.connection import check_container
 from dvfb_stream.catalog.place import plain
 from dvfb_stream.catalog.store_errors import StoreFaultError, StoreRefusedError, StoreUnavailableError
 from dvfb_stream.daemon.feed import DocumentFeed
+from dvfb_stream.daemon.health import Health, Part
+from dvfb_stream.daemon.progress import Stuck, done_so_far, drain_while_busy, has_work
 from dvfb_stream.daemon.settings import DaemonSettings
 from dvfb_stream.daemon.sinks import StorageError
 from dvfb_stream.errors import DvfbError, SettingsError
@@ -46,6 +48,8 @@ _SAVE_SECONDS = 2.0
 """Between writes of the position; a crash has as much again looked at, and its rows are there already."""
 _REPORT_SECONDS = 60.0
 """Time between two lines in the log that say how much was done."""
+_MEASURE_SECONDS = 1.0
+"""Time between two looks at what the pipeline does."""
 _MOST_FOLLOWED = 64
 """Runs followed at a time; others wait, and are in the catalog meanwhile."""
 _FAULTS_LOGGED = (1, 4, 16, 64)
@@ -74,6 +78,12 @@ class TiledDaemon:
         Geometry by data key; none: whatever looks like an image gets rows that say which geometry is missing.
     sinks
         For analysis documents.
+    metrics
+        What is counted and timed is added to it. None: to one of its own.
+    health
+        Is told of the catalog of raw runs, and each turn of the loop. None: one of its own.
+    store_trouble
+        Returns why the store takes nothing at the moment; empty where it does.
 
     Raises
     ------
@@ -90,6 +100,9 @@ class TiledDaemon:
         position: Position,
         detectors: Mapping[str, Geometry | GeometryProvider],
         sinks: Sequence[Sink],
+        metrics: Metrics | None = None,
+        health: Health | None = None,
+        store_trouble: Callable[[], str] = str,
     ) -> None:
         if settings.source is None:
             raise SettingsError("the configuration has no [source.tiled]")
@@ -99,8 +112,14 @@ class TiledDaemon:
         self._raw: Container = plain(client).include_data_sources()
         self._position = position
         self._data_keys = detectors or None
-        self.metrics = Metrics()
+        self.metrics = Metrics() if metrics is None else metrics
         """What is counted and timed."""
+        self.health = health or Health(
+            (Part.SOURCE,), patience=settings.limits.stall_timeout, metrics=self.metrics
+        )
+        """How the daemon is."""
+        self._store_trouble = store_trouble
+        self._stuck = Stuck()
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._lock = threading.Lock()  # guards what other threads put here
@@ -143,7 +162,7 @@ class TiledDaemon:
         self._stored_runs = self._abandoned = 0
         self._has_begun = self._is_told = False
         self._said_refusal = ""
-        self._next_tick = self._next_save = self._next_report = self._paused_until = 0.0
+        self._next_tick = self._next_save = self._next_report = self._next_measure = self._paused_until = 0.0
         self._pause = 0.0
 
     def stop(self) -> None:
@@ -219,6 +238,7 @@ class TiledDaemon:
     # -- the loop --------------------------------------------------------------------------------------------
 
     def _step(self) -> None:
+        self.health.turn()
         self._wake.wait(_WAKE_SECONDS)
         self._wake.clear()
         self._take_heard()
@@ -231,6 +251,7 @@ class TiledDaemon:
                 self._follow()
             except StoreUnavailableError as error:
                 self._failed_looks += 1
+                self.health.say(Part.SOURCE, ok=False, reason=without_key(error))
                 self._pause = min(max(2 * self._pause, 0.5), _LONGEST_PAUSE)
                 self._paused_until = time.monotonic() + self._pause
                 logger.warning("%s; trying again in %.1f s", without_key(error), self._pause)
@@ -240,7 +261,11 @@ class TiledDaemon:
                 ) from None
             else:
                 self._pause = 0.0
+                self.health.say(Part.SOURCE, ok=True, reason="answers")
         self._abandon_silent(now)
+        if now >= self._next_measure:
+            self._measure(now)
+            self._next_measure = now + _MEASURE_SECONDS
         if now >= self._next_save:
             self._save()
             self._next_save = now + _SAVE_SECONDS
@@ -428,11 +453,33 @@ class TiledDaemon:
                 "start the daemon again when this is cured, and it goes on where it was"
             ) from failure
 
+    def _measure(self, now: float) -> None:
+        """Bring the metrics up to date, and look whether something is stuck."""
+        self.stats().tell(self.metrics)
+        if self._store_trouble():  # what waits for room in the spool is not stuck
+            return
+        done = self._pipeline.stats()
+        works = self._feed.is_busy or has_work(done)
+        seconds = self._stuck.seconds("pipeline", done_so_far(done), now, works=works)
+        if seconds >= self._settings.limits.stall_timeout:
+            raise StorageError(
+                f"nothing was done for {seconds:.0f} s (limits.stall_timeout), though there is work: "
+                f"{done.reader.waiting} frames to read, {done.worker.queued_frames} to annotate; start the daemon "
+                "again, it goes on from what is stored"
+            )
+
     def _drain(self) -> None:
-        deadline = time.monotonic() + self._settings.limits.drain_timeout
         logger.info("stopping: finishing what is in hand")
-        is_done = self._feed.drain(max(0.0, deadline - time.monotonic()))
-        if not (is_done and self._pipeline.wait(max(0.0, deadline - time.monotonic()))):
+
+        def drained(timeout: float) -> bool:
+            return self._feed.drain(timeout) and self._pipeline.wait(timeout)
+
+        if not drain_while_busy(
+            drained,
+            lambda: done_so_far(self._pipeline.stats(), with_retries=False),
+            timeout=self._settings.limits.drain_timeout,
+            meanwhile=self.health.turn,
+        ):
             logger.warning("not all was finished in time; the runs under way are taken up at the next start")
         self._raise_failures()
 

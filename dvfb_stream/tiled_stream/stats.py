@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dvfb_stream.metrics import Metrics, catalogue
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TiledStats:
@@ -46,3 +48,10 @@ class TiledStats:
             f"{self.looks} looks, {self.failed_looks} failed; {self.images_from_nodes} images read from the catalog; "
             f"{self.rejected_documents} documents left out"
         )
+
+    def tell(self, metrics: Metrics) -> None:
+        """Bring a record of metrics up to date."""
+        metrics.raise_to(catalogue.REJECTED_DOCUMENTS, self.rejected_documents)
+        metrics.raise_to(catalogue.STORED_RUNS, self.stored_runs)
+        metrics.raise_to(catalogue.GIVEN_UP_RUNS, self.abandoned_runs)
+        metrics.set(catalogue.OPEN_RUNS, self.open_runs)

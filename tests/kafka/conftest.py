@@ -276,6 +276,7 @@ def start_daemon(topic):
         arrays=(),
         dead_letters=None,
         start=True,
+        http=None,
         **kafka,
     ):
         settings = DaemonSettings.model_validate(
@@ -286,6 +287,7 @@ def start_daemon(topic):
                 "root_map": root_map or {},
                 "arrays": arrays,
                 "dead_letters": dead_letters or {},
+                "http": http or {},
             }
         )
         daemon = RunningDaemon(

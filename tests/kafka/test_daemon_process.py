@@ -43,6 +43,7 @@ center_y = 47.5
 
 [limits]
 batch_size = 2
+start_timeout = 3
 """
 
 
@@ -153,8 +154,9 @@ def test_nonsense_in_the_configuration_ends_it_with_one_line(launch, config):
 
 def test_a_tiled_server_that_does_not_answer_is_said_so(launch, config):
     config.write_text(config.read_text().replace("http://127.0.0.1:", "http://127.0.0.1:1"))
-    daemon = launch(TILED_RETRY_ATTEMPTS="1")
+    daemon = launch()
     assert daemon.wait(60) == 1
+    assert "waiting for the store" in (config.parent / "log-0.txt").read_text()
     line = last_line(config.parent / "log-0.txt")
     assert line.startswith("dvfb: error: sinks.tiled: the catalog http://127.0.0.1:1")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dvfb_stream.cli.options import option
+from dvfb_stream.cli.options import choose, option
 from dvfb_stream.cli.terminal import WrongCallError
 
 
@@ -16,6 +16,15 @@ def daemon(
     config: Annotated[
         Path | None,
         option("FILE.toml", "Kafka's brokers or a Tiled catalog, detectors, sinks, limits."),
+    ] = None,
+    *,
+    log_format: Annotated[
+        str | None,
+        option(
+            "plain|json",
+            "Lines of the log: for people, or a JSON object each with the run, partition, offset and file it is "
+            "about.  [default: log_format of the configuration, plain]",
+        ),
     ] = None,
 ) -> None:
     """Annotate Bluesky runs from Kafka or Tiled as they are taken, until SIGTERM or Ctrl-C.
@@ -31,4 +40,6 @@ def daemon(
     # Imported here: the other commands need no Kafka.
     from dvfb_stream.cli.daemon.running import run_daemon
 
-    run_daemon(config)
+    if log_format is not None:
+        choose(log_format, ("plain", "json"), "--log-format")
+    run_daemon(config, log_format)
