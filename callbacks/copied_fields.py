@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dvfb_stream.callbacks.document_fields import Document, whole
-from dvfb_stream.texts import printable
+from dvfb_stream.texts import MOST_OF_A_NAME, printable
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def copied_fields(start: Document) -> dict[str, Any]:
 
     A field that event-model forbids, or for which there is no JSON, is left out, and the log says so: somebody's note
     about a sample must cost no annotation. Texts are made `printable`; what has more than `MOST_ITEMS` values is left
-    out as well.
+    out as well. Access tags are never left out.
     """
     copied = {}
     for name, plain in COPIED_FIELDS.items():
@@ -37,7 +37,7 @@ def copied_fields(start: Document) -> dict[str, Any]:
             continue
         try:
             copied[name] = plain(start[name])
-            if (items := _count(copied[name])) > MOST_ITEMS:
+            if name != ACCESS_TAGS and (items := _count(copied[name])) > MOST_ITEMS:
                 del copied[name]
                 raise ValueError(f"it has {items} values, more than {MOST_ITEMS}")
         except (TypeError, ValueError, RecursionError) as error:
@@ -83,6 +83,17 @@ def _text(value: object) -> str:
     return printable(value)
 
 
+def _tags(value: object) -> list[str]:
+    """Return access tags; one that is no text is one of that text, which an access policy refuses unless it knows it.
+
+    Without it, people would see annotations of a run that they may not see.
+    """
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    tags = value if isinstance(value, list | tuple | set | frozenset) else [value]
+    return [printable(tag if isinstance(tag, str) else repr(tag), MOST_OF_A_NAME) for tag in tags]
+
+
 def _count(value: Any) -> int:
     """Return how many values plain JSON has, its containers and keys among them."""
     if isinstance(value, dict):
@@ -96,6 +107,6 @@ COPIED_FIELDS: Mapping[str, Callable[[object], Any]] = {
     "proposal": _plain,
     "data_session": _text,
     "beamline_id": _plain,
-    ACCESS_TAGS: _plain,
+    ACCESS_TAGS: _tags,
 }
 """With what makes plain JSON of each."""

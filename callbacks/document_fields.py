@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from operator import index
@@ -22,6 +21,10 @@ an attack in one."""
 
 MOST_OF_A_FIELD = 10_000
 """Characters of a uid or an address; a path has 4,096 at most, and three times as many where it is quoted."""
+
+
+EARLIEST, LATEST = -62_000_000_000.0, 253_000_000_000.0
+"""Seconds since 1970, in the years 5 and 9987: beyond, Python and databases have no dates."""
 
 
 class DocumentError(DvfbError):
@@ -89,7 +92,7 @@ def moment(doc: Document, *, default: float) -> float:
         value = float(doc.get("time", default))
     except (TypeError, ValueError, OverflowError):
         return default
-    return value if math.isfinite(value) else default
+    return value if EARLIEST <= value <= LATEST else default
 
 
 def size_of(value: object) -> int:

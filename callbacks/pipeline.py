@@ -28,7 +28,7 @@ from dvfb_stream.frame_annotator import SupportsAnnotate, as_frame_annotator
 from dvfb_stream.frame_arrays import shapes_of
 from dvfb_stream.frames import Geometry, Origin
 from dvfb_stream.isolation.frame_memory import FrameMemory
-from dvfb_stream.metrics import Metrics
+from dvfb_stream.metrics import Metrics, catalogue
 from dvfb_stream.worker import FullQueuePolicy, Worker, WorkerStats
 
 logger = logging.getLogger(__name__)
@@ -151,6 +151,9 @@ class AnnotationPipeline:
     on_rejected
         Called with each document that is left out for good, and why: name, document, error. From the caller's
         thread; must not raise.
+    on_run_refused
+        Called in place of `on_run_stored` with a raw run of which a sink will not take an analysis run as it is, as a
+        `RefusedDocumentError` or a `RefusingSink` says; its `refusals` say why. From the same threads.
     memory
         Where pixels of waiting frames are copied to, as `frame_memory` makes it; closed with the pipeline. None: one
         of its own.
@@ -191,6 +194,7 @@ class AnnotationPipeline:
         on_run_stored: Callable[[str], None] | None = None,
         on_sink_failure: Callable[[Exception], None] | None = None,
         on_rejected: Rejected | None = None,
+        on_run_refused: Callable[[RunProgress], None] | None = None,
         memory: FrameMemory | None = None,
         geometry_in_uid: Callable[[Origin], str] | None = None,
         head_start: float = 0.0,
@@ -210,6 +214,7 @@ class AnnotationPipeline:
         self._provenance = annotator.provenance()
         self._on_run_stored = on_run_stored
         self._on_sink_failure = on_sink_failure
+        self._on_run_refused = on_run_refused
         self._geometry_in_uid = geometry_in_uid
         self._closed = False
         # Held while a document is taken, which may block; nothing but taking documents waits for it.
@@ -235,6 +240,7 @@ class AnnotationPipeline:
             on_finished=self._finished,
             on_stored=self._stored,
             on_sink_failure=self._sink_failed,
+            on_refused=self._refused,
             metrics=self.metrics,
         )
         self._rows = FramesToRows(
@@ -425,6 +431,11 @@ class AnnotationPipeline:
             self._stored_runs += 1
         if self._on_run_stored is not None:
             self._tell(self._on_run_stored, progress.raw_uid)
+
+    def _refused(self, progress: RunProgress) -> None:
+        self.metrics.add(catalogue.REFUSED_RUNS)
+        if self._on_run_refused is not None:
+            self._tell(self._on_run_refused, progress)
 
     def _sink_failed(self, error: Exception) -> None:
         if self._on_sink_failure is not None:

@@ -9,13 +9,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from dvfb_stream.annotations import Annotation
 from dvfb_stream.callbacks.analysis_run import AnalysisRun
 from dvfb_stream.callbacks.frame_sequence import Row
-from dvfb_stream.callbacks.run_progress import AnalysisProgress, RunProgress, Stop
-from dvfb_stream.callbacks.storing_sinks import StoringSink
+from dvfb_stream.callbacks.run_progress import AnalysisProgress, Refusal, RunProgress, Stop
+from dvfb_stream.callbacks.storing_sinks import RefusingSink, StoringSink
+from dvfb_stream.errors import RefusedDocumentError
 from dvfb_stream.metrics import Metrics, Stage, catalogue
 
 logger = logging.getLogger(__name__)
@@ -80,7 +82,10 @@ class AnalysisWriter:
         Called with such a raw run once every sink has stored all its analysis runs: from the writer's thread, or that
         of a storing sink. Never where a sink refused a document or a row was lost. Must not raise.
     on_sink_failure
-        Called from the writer's thread with what a sink raised. Must not raise.
+        Called from the writer's thread with what a sink raised, but not a `RefusedDocumentError`. Must not raise.
+    on_refused
+        Called in place of `on_stored` with a raw run of which a sink will not take an analysis run as it is, now or
+        ever, once every other sink has stored it: `RunProgress.refusals` says why. Must not raise.
     metrics
         The time of each document is added to it.
     """
@@ -93,6 +98,7 @@ class AnalysisWriter:
         on_finished: Callable[[RunProgress], bool],
         on_stored: Callable[[RunProgress], None],
         on_sink_failure: Callable[[Exception], None],
+        on_refused: Callable[[RunProgress], None] | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self._metrics = Metrics() if metrics is None else metrics
@@ -105,6 +111,7 @@ class AnalysisWriter:
         for store in self.stores.values():
             store.report_to(self._metrics)
         self._on_sink_failure = on_sink_failure
+        self._on_refused = on_refused
         # Guards what follows, and all progress; held for moments.
         self._changed = threading.Condition(threading.Lock())
         # Rows whose turn it is, as they came; and raw runs that may have come to their end.
@@ -326,17 +333,37 @@ class AnalysisWriter:
         wanted = self._on_finished(run)
         with self._changed:
             run.offered = wanted
-            stored = wanted and not run.unstored and not run.broken
-        if stored:
-            self._on_stored(run)
+        self._tell_of_end(run)
 
-    def _was_stored(self, run: RunProgress) -> None:
-        """On the thread of a storing sink: it has one analysis run with its stop."""
+    def _was_stored(self, progress: AnalysisProgress, sink: int, uid: str) -> None:
+        self._settled(progress, sink)
+
+    def _was_refused(self, progress: AnalysisProgress, sink: int, uid: str, reason: str) -> None:
+        self._settled(progress, sink, refused=reason)
+
+    def _settled(self, progress: AnalysisProgress, sink: int, refused: str = "") -> None:
+        """On the thread of a storing sink: it has one analysis run with its stop, or will not take it as it is."""
+        run = progress.run
         with self._changed:
+            if sink in progress.settled_sinks:
+                return  # somebody mended what was refused
+            progress.settled_sinks.add(sink)
             run.unstored -= 1
-            stored = run.offered and not run.unstored and not run.broken
-        if stored:
+            if refused:
+                run.refusals.append(Refusal(progress.analysis, refused))
+        self._tell_of_end(run)
+
+    def _tell_of_end(self, run: RunProgress) -> None:
+        """Tell who wants to know that every sink has stored a run, or refused it for good."""
+        with self._changed:
+            if not run.offered or run.unstored or run.broken:
+                return
+            run.offered = False  # it is told once
+            refused = bool(run.refusals)
+        if not refused:
             self._on_stored(run)
+        elif self._on_refused is not None:
+            self._on_refused(run)
 
     def _write_stop(self, progress: AnalysisProgress, time: float) -> None:
         run = progress.run
@@ -344,7 +371,10 @@ class AnalysisWriter:
             for number in self.stores.keys() - progress.failed_sinks:
                 with self._changed:
                     run.unstored += 1
-                self.stores[number].tell_when_stored(progress.analysis.uid, lambda _: self._was_stored(run))
+                store, uid = self.stores[number], progress.analysis.uid
+                store.tell_when_stored(uid, partial(self._was_stored, progress, number))
+                if isinstance(store, RefusingSink):
+                    store.tell_when_refused(uid, partial(self._was_refused, progress, number))
             self._emit(progress, "stop", progress.analysis.stop(time))
         except BaseException:  # as with a row
             logger.exception("the %s gets no stop", progress.analysis)
@@ -361,6 +391,15 @@ class AnalysisWriter:
         for number, own in zip(takers, copies, strict=True):
             try:
                 self._sinks[number](name, own)
+            except RefusedDocumentError as error:
+                logger.error(
+                    "the sink %r will not take a document (%s) of the %s: %s",
+                    self._sinks[number], name, progress.analysis, error,
+                )  # fmt: skip
+                progress.failed_sinks.add(number)
+                with self._changed:
+                    self._sink_failures += 1
+                    progress.run.refusals.append(Refusal(progress.analysis, str(error)))
             except BaseException as error:  # SystemExit must not end the thread
                 logger.exception(
                     "the sink %r did not take a document (%s) of the %s",

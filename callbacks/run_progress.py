@@ -18,6 +18,14 @@ class Stop:
     time: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Refusal:
+    """A sink will not take an analysis run as it is."""
+
+    analysis: AnalysisRun
+    reason: str
+
+
 @dataclass(slots=True, eq=False)
 class RunProgress:
     """How far the analysis runs of one raw run have come."""
@@ -30,6 +38,8 @@ class RunProgress:
     """A document did not reach every sink, or a row was lost: the run will never be called stored."""
     forgotten: bool = False
     """Nobody knows it any more: its rows are taken only as long as the sinks keep up."""
+    refusals: list[Refusal] = field(default_factory=list)
+    """Analysis runs that a sink will not take as they are: the run will never be called stored."""
     unstored: int = 0
     """Stops that storing sinks took and have not stored."""
     offered: bool = False
@@ -52,6 +62,8 @@ class AnalysisProgress:
     """It had its stop."""
     abandoned: bool = False
     """A row was lost: no further rows, and no stop, so that a replay sees that rows are missing."""
+    settled_sinks: set[int] = field(default_factory=set)
+    """Numbers of the storing sinks that have stored it, or refused it for good."""
     failed_sinks: set[int] = field(default_factory=set)
     """Numbers of the sinks that raised: they get nothing more of this analysis run, its stop least of all,
     which would make an incomplete run look complete."""

@@ -65,6 +65,18 @@ class StoringSink(Protocol):
         ...
 
 
+@runtime_checkable
+class RefusingSink(Protocol):
+    """A storing sink that says as well which runs it will not store as they are; `TiledSink` is one."""
+
+    def tell_when_refused(self, uid: str, told: Callable[[str, str], object], /) -> None:
+        """Call `told`, from any thread, with the uid and the reason once that run is set aside with its stop.
+
+        To be asked before the stop.
+        """
+        ...
+
+
 def probe(sinks: Sequence[object]) -> None:
     """Ask the sinks that know whether they may write; one that may not raises an error that says so."""
     for sink in sinks:

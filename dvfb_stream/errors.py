@@ -30,6 +30,10 @@ class SettingsError(DvfbError):
     """A setting out of range, or one that does not exist."""
 
 
+class RefusedDocumentError(DvfbError):
+    """A document that a sink will not take as it is: given again, it is refused again. Other documents it takes."""
+
+
 class MissingExtraError(DvfbError):
     """An optional dependency is not installed."""
 

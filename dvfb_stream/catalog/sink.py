@@ -129,6 +129,10 @@ class TiledSink:
         """Call `told`, from the thread that delivers, once that run is stored with its stop; see `Spool`."""
         self._spool.tell_when_stored(uid, told)
 
+    def tell_when_refused(self, uid: str, told: Callable[[str, str], object]) -> None:
+        """Call `told` with the uid and the reason once that run is quarantined with its stop; see `Spool`."""
+        self._spool.tell_when_refused(uid, told)
+
     def stats(self) -> SpoolStats:
         """Return what became of the rows."""
         return self._spool.stats()

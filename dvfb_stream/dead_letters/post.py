@@ -56,7 +56,8 @@ class DeadLetterPost:
         metrics: Metrics | None = None,
         max_waiting_bytes: int = MOST_WAITING_BYTES,
     ) -> None:
-        self._folder = folder
+        self.folder = folder
+        """Where letters go that no topic takes."""
         self._publish = publish
         self._metrics = Metrics() if metrics is None else metrics
         self._max_waiting_bytes = max_waiting_bytes
@@ -146,7 +147,7 @@ class DeadLetterPost:
         for letter, taken in zip(letters, self._published(letters), strict=True):
             if not taken:
                 try:
-                    self._folder.put(letter)
+                    self.folder.put(letter)
                 except NoRoomError as error:
                     self._give_up(letter, str(error))
                     continue
@@ -166,7 +167,7 @@ class DeadLetterPost:
         if why:
             self._next_try = time.monotonic() + _SECONDS_BETWEEN_TRIES
             logger.warning(
-                "the dead-letter topic takes no letters (%s): they go into %s", why, self._folder.path
+                "the dead-letter topic takes no letters (%s): they go into %s", why, self.folder.path
             )
         return taken
 

@@ -167,6 +167,12 @@ class PartitionOffsets:
         with self._lock:
             self._held.discard(offset)
 
+    def first_of(self, run: str) -> int:
+        """Return the offset of the first document of an open run; -1 where it is not open."""
+        with self._lock:
+            known = self._runs.get(run)
+            return -1 if known is None else known.offset
+
     def stored(self, run: str) -> None:
         """Close a run whose analysis runs every sink has accepted."""
         with self._lock:

@@ -13,10 +13,13 @@ from typing import Any
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.callbacks import AnnotationPipeline, GeometryProvider, PipelineStats, Sink
-from dvfb_stream.callbacks.storing_sinks import StoreCounts, StoringSink
+from dvfb_stream.callbacks.run_progress import RunProgress
+from dvfb_stream.callbacks.storing_sinks import RefusingSink, StoreCounts, StoringSink
 from dvfb_stream.daemon.feed import DocumentFeed
+from dvfb_stream.daemon.refused_runs import Post, bury_refused
 from dvfb_stream.daemon.settings import LimitSettings
-from dvfb_stream.dead_letters.letter import DeadLetter, Kind
+from dvfb_stream.dead_letters.letter import Kind
+from dvfb_stream.errors import RefusedDocumentError
 from dvfb_stream.frame_annotator import FrameAnnotator, StageReport, SupportsAnnotate, as_frame_annotator
 from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.kafka.partition_offsets import PartitionOffsets
@@ -83,6 +86,10 @@ class SharedAnnotator(FrameAnnotator):
         self._annotator.report_stages(report)
 
 
+_OF_THE_DOCUMENT = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
+"""What a sink raises over what a document holds; the same document leads to it again."""
+
+
 class WhileOurs:
     """A sink as long as the partition is ours; later nothing reaches it any more."""
 
@@ -91,8 +98,18 @@ class WhileOurs:
         self._offsets = offsets
 
     def __call__(self, name: str, doc: dict[str, Any]) -> None:
-        """Give a document to the sink."""
-        self._offsets.write(lambda: self._sink(name, doc))
+        """Give a document to the sink.
+
+        Raises
+        ------
+        RefusedDocumentError
+            When the sink will not take this document, but others: whatever a value or a type in it leads to. What the
+            disk or the network leads to is raised as it is, and ends the daemon.
+        """
+        try:
+            self._offsets.write(lambda: self._sink(name, doc))
+        except _OF_THE_DOCUMENT as error:
+            raise RefusedDocumentError(f"{type(error).__name__}: {error}") from error
 
 
 class StoringWhileOurs(WhileOurs):
@@ -112,6 +129,11 @@ class StoringWhileOurs(WhileOurs):
     def tell_when_stored(self, uid: str, told: Callable[[str], object]) -> None:
         """Call `told` once the run `uid` is stored with its stop."""
         self._sink.tell_when_stored(uid, told)
+
+    def tell_when_refused(self, uid: str, told: Callable[[str, str], object]) -> None:
+        """Call `told` with uid and reason once that run is set aside; never where the sink does not say so."""
+        if isinstance(self._sink, RefusingSink):
+            self._sink.tell_when_refused(uid, told)
 
     def stats(self) -> StoreCounts:
         """Return what became of the rows."""
@@ -163,7 +185,7 @@ class PartitionPipeline:
         handlers: Mapping[str, str] | None = None,
         metrics: Metrics | None = None,
         arrays: Sequence[str] = (),
-        post: Callable[[DeadLetter, Callable[[], None]], object] = drop,
+        post: Post = drop,
         topic: str = "",
         partition: int = 0,
     ) -> None:
@@ -184,6 +206,7 @@ class PartitionPipeline:
             on_run_stored=offsets.stored,
             on_sink_failure=self._remember,
             on_rejected=self._rejected,
+            on_run_refused=self._refused,
             root_map=root_map,
             handlers=handlers,
             patience=limits.patience,
@@ -244,6 +267,17 @@ class PartitionPipeline:
         # After the end documents are the next owner's, and rejected because nothing more is taken here.
         if isinstance(doc, ReadDocument) and not self.offsets.ended:
             self._bury(doc.record, Kind.UNTAKEN, f"a document {name!r} is left out: {error}", run=run_of(doc))
+
+    def _refused(self, run: RunProgress) -> None:
+        """Let the commit pass a run that a sink will not take, once there is a letter of each analysis run."""
+        bury_refused(
+            run,
+            self._post,
+            partial(self.offsets.stored, run.raw_uid),
+            topic=self._topic,
+            partition=self._partition,
+            offset=self.offsets.first_of(run.raw_uid),
+        )
 
     def _bury(self, record: Any, kind: Kind, reason: str, run: str = "") -> None:
         self.offsets.hold(record.offset)

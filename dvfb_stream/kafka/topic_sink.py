@@ -8,11 +8,12 @@ from typing import Any
 from dvfb_stream.catalog.spool.encoding import json_ready
 from dvfb_stream.daemon.settings import KafkaSettings
 from dvfb_stream.daemon.sinks import StorageError
-from dvfb_stream.errors import MissingExtraError
+from dvfb_stream.errors import MissingExtraError, RefusedDocumentError
 from dvfb_stream.kafka.consumer import KafkaError, connection
 
 try:
     from kafka import KafkaProducer
+    from kafka.errors import InvalidRecordError, MessageSizeTooLargeError, RecordListTooLargeError
     from msgpack import Packer
 except ImportError as missing:
     raise MissingExtraError("kafka-python", "kafka") from missing
@@ -51,17 +52,31 @@ class TopicSink:
             raise StorageError(f"cannot publish to sinks.topic {topic!r}: {error}") from error
 
     def __call__(self, name: str, doc: dict[str, Any]) -> None:
-        """Publish one document."""
+        """Publish one document.
+
+        Raises
+        ------
+        RefusedDocumentError
+            When the topic will not take it, or one before it, as it is: it is too large, or of no run known here.
+        StorageError
+            When the cluster does not take it now.
+        """
         with self._turn:
             run = self._run(name, doc)
             # autoreset: a Packer is cheap, and this one belongs to no other thread.
-            sent = self._producer.send(
-                self._topic, key=run.encode(), value=Packer().pack((name, json_ready(doc)))
-            )
+            packed = Packer(unicode_errors="replace").pack((name, json_ready(doc)))
+            try:
+                sent = self._producer.send(self._topic, key=run.encode(), value=packed)
+            except MessageSizeTooLargeError as error:
+                raise RefusedDocumentError(
+                    f"the topic {self._topic!r} takes no document of {len(packed)} bytes: {error}"
+                ) from error
             sent.add_errback(self._remember)
             if name == "stop":
                 self._producer.flush(timeout=_DELIVERY_SECONDS)
             failure, self._failure = self._failure, None
+            if isinstance(failure, MessageSizeTooLargeError | RecordListTooLargeError | InvalidRecordError):
+                raise RefusedDocumentError(f"the topic {self._topic!r} did not take a document: {failure}")
             if failure is not None:
                 raise StorageError(f"the topic {self._topic!r} did not take a document: {failure}")
 
@@ -78,7 +93,10 @@ class TopicSink:
             self._run_of_descriptor = {
                 d: r for d, r in self._run_of_descriptor.items() if r != doc["run_start"]
             }
-        return str(doc["run_start"] if "run_start" in doc else self._run_of_descriptor[doc["descriptor"]])
+        run = doc["run_start"] if "run_start" in doc else self._run_of_descriptor.get(doc["descriptor"])
+        if run is None:
+            raise RefusedDocumentError(f"a document ({name}) came for a run that is not open in this sink")
+        return str(run)
 
     def _remember(self, error: Exception) -> None:
         self._failure = error

@@ -7,22 +7,28 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from tiled.client.container import Container
 from tiled.stream_messages import ArrayData, ChildCreated, ChildMetadataUpdated, TableData
 
 from dvfb_stream.callbacks import AnnotationPipeline, GeometryProvider, Sink
+from dvfb_stream.callbacks.run_progress import RunProgress
 from dvfb_stream.catalog.answers import told_apart
 from dvfb_stream.catalog.api_key import without_key
+from dvfb_stream.catalog.cache_folder import folder_name
 from dvfb_stream.catalog.connection import check_container
 from dvfb_stream.catalog.place import plain
 from dvfb_stream.catalog.store_errors import StoreFaultError, StoreRefusedError, StoreUnavailableError
 from dvfb_stream.daemon.feed import DocumentFeed
 from dvfb_stream.daemon.health import Health, Part
 from dvfb_stream.daemon.progress import Stuck, done_so_far, drain_while_busy, has_work
+from dvfb_stream.daemon.refused_runs import bury_refused
 from dvfb_stream.daemon.settings import DaemonSettings
 from dvfb_stream.daemon.sinks import StorageError
+from dvfb_stream.dead_letters.folder import LetterFolder, letters_folder
+from dvfb_stream.dead_letters.post import DeadLetterPost
 from dvfb_stream.errors import DvfbError, SettingsError
 from dvfb_stream.frame_annotator import SupportsAnnotate
 from dvfb_stream.frames import Geometry
@@ -120,6 +126,15 @@ class TiledDaemon:
         """How the daemon is."""
         self._store_trouble = store_trouble
         self._stuck = Stuck()
+        letters = settings.dead_letters
+        self.dead_letters = DeadLetterPost(
+            LetterFolder(
+                letters.folder or letters_folder() / folder_name(self._source.uri),
+                max_bytes=letters.max_bytes,
+            ),
+            metrics=self.metrics,
+        )
+        """Where goes what is refused for good."""
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._lock = threading.Lock()  # guards what other threads put here
@@ -139,6 +154,7 @@ class TiledDaemon:
             max_bytes=limits.max_frame_bytes,
             on_run_stored=self._hear_stored,
             on_sink_failure=self._remember,
+            on_run_refused=self._bury,
             root_map=settings.root_map,
             handlers=settings.handlers,
             arrays=settings.arrays,
@@ -194,6 +210,7 @@ class TiledDaemon:
             self._settle_stored()
             self._save()
             self._sockets.close()
+            self.dead_letters.close()
             logger.info("%s", self.stats())
 
     def stats(self) -> TiledStats:
@@ -229,6 +246,10 @@ class TiledDaemon:
     def _hear_stored(self, uid: str) -> None:
         self._stored.append(uid)
         self._wake.set()
+
+    def _bury(self, run: RunProgress) -> None:
+        # Done all the same: what was refused is on the disk, and refused again however often the run is read.
+        bury_refused(run, self.dead_letters.post, partial(self._hear_stored, run.raw_uid))
 
     def _remember(self, error: Exception) -> None:
         if self._sink_failure is None:

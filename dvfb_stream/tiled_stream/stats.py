@@ -35,7 +35,7 @@ class TiledStats:
     waiting_runs: int
     """Runs known, and not begun."""
     stored_runs: int
-    """Runs that all sinks have accepted."""
+    """Runs that all sinks have accepted, or refused for good: those are dead letters."""
     abandoned_runs: int
     """Runs let go: silent for `max_open_run_age`, deleted, or without documents that could be made."""
 

@@ -109,7 +109,7 @@ def test_good_runs_pass_a_letter_that_is_on_its_way_and_the_commit_does_not(topi
         assert gate.wait(60)
         put(self, letter)
 
-    daemon.daemon.dead_letters._folder.put = slow.__get__(daemon.daemon.dead_letters._folder)
+    daemon.daemon.dead_letters.folder.put = slow.__get__(daemon.daemon.dead_letters.folder)
     daemon.start()
     try:
         eventually(lambda: len(sink.of("stop")) == 2)

@@ -11,6 +11,7 @@ import pytest
 from tiled.client import from_uri
 
 from dvfb_stream.catalog.place import CATALOG_SPECS
+from dvfb_stream.errors import RefusedDocumentError
 from dvfb_stream.tiled_stream import followed_run
 from tests.catalog.tiled_process import StreamingProcess
 
@@ -199,3 +200,20 @@ def test_a_run_that_is_deleted_is_let_go(raw: Any, follow: Start):
     eventually(lambda: daemon.stats().abandoned_runs == 1)
     daemon.stop()
     assert rows.frames(other.uid) == frames_of(other)
+
+
+def test_a_run_that_a_store_refuses_is_a_dead_letter_and_done(raw: Any, follow: Start):
+    def refusing(name: str, doc: dict[str, Any]) -> None:
+        raise RefusedDocumentError("no such tag")
+
+    rows = Recorder()
+    daemon = follow(refusing, rows)
+    beamline = Beamline(raw)
+    beamline.take(1, 2)
+    beamline.stop()
+    eventually(lambda: daemon.stats().stored_runs == 1)
+    daemon.stop()
+    assert rows.frames(beamline.uid) == frames_of(beamline)
+    (letter,) = daemon.daemon.dead_letters.folder.letters()
+    assert (letter.kind, letter.run, letter.reason) == ("refused", beamline.uid, "no such tag")
+    assert daemon.stats().open_runs == 0

@@ -31,6 +31,10 @@ Told = Callable[[str], object]
 """Called with the uid of an analysis run that is stored with its stop."""
 
 
+ToldWhy = Callable[[str, str], object]
+"""Called with the uid of an analysis run that is quarantined, its stop included, and the reason."""
+
+
 class Store(Protocol):
     """Where rows are delivered; `AnnotationStore` is one. Both calls may be repeated."""
 
@@ -65,6 +69,7 @@ class Delivery:
       another run has its turn first.
     - `StoreRefusedError` puts its run into quarantine; of `everything`, nothing is, and all waits for a better key.
     - `StoreFaultError` over one run, `Pace.most_faults_alone` times with others stored in between, quarantines it.
+      Where there are none, a trial run shows whether the store takes any, if it has a `probe`. Nobody else waits.
     - What nobody foresaw is tried `Pace.most_faults` times, then its run is quarantined.
 
     Parameters
@@ -90,6 +95,7 @@ class Delivery:
         self.trouble = ""
         """Why nothing is delivered; empty where it is, as far as is known."""
         self._told: defaultdict[str, list[Told]] = defaultdict(list)
+        self._told_why: defaultdict[str, list[ToldWhy]] = defaultdict(list)
         self._failures = self._calls_stored = 0
         self._not_before = -inf
         self._next_complaint = -inf
@@ -118,9 +124,26 @@ class Delivery:
         """Call `told`, from the thread, once that run is stored with its stop."""
         self._told[uid].append(told)
 
+    def tell_refusal(self, uid: str, told: ToldWhy) -> None:
+        """Call `told` once that run is quarantined and its stop is there."""
+        self._told_why[uid].append(told)
+
     def forget(self, uid: str) -> None:
         """Tell nobody of that run: it gets no stop."""
         self._told.pop(uid, None)
+        self._told_why.pop(uid, None)
+
+    def tell_of_refusal(self, run: WaitingRun) -> None:
+        """Tell who asked that a run is quarantined, once its stop is there; from any thread, without the lock."""
+        with self.changed:
+            if run.reason is None or not run.stopped:
+                return
+            uid, reason, told = run.uid, run.reason, self._told_why.pop(run.uid, [])
+        for call in told:
+            try:
+                call(uid, reason)
+            except Exception:  # whose fault it is does not matter: the rows of the other runs go on
+                logger.exception("%r raised when told that %s is quarantined", call, uid)
 
     # -- from any other thread -------------------------------------------------------------------------------
 
@@ -154,12 +177,14 @@ class Delivery:
             try:
                 self._deliver(run)
             except StoreUnavailableError as error:
-                if isinstance(error, StoreFaultError) and self._fails_alone(run):
+                if not (isinstance(error, StoreFaultError) and self._fails_alone(run)):
+                    self._failed(run, _told_by(error))
+                elif run.faults_alone < self._pace.most_faults_alone:
+                    self._failed_alone(run, _told_by(error))
+                else:
                     self._quarantine(
                         run, f"of all runs alone, and {run.faults_alone} times: {_told_by(error)}"
                     )
-                else:
-                    self._failed(run, _told_by(error))
             except StoreRefusedError as error:
                 if error.everything:
                     self._refused(_told_by(error))
@@ -239,6 +264,7 @@ class Delivery:
                 self.files.over(run)
                 self.tally.stored_runs += 1
                 told = self._told.pop(run.uid, [])
+                self._told_why.pop(run.uid, None)
             self._settle(run)
         for call in told:
             try:
@@ -249,11 +275,33 @@ class Delivery:
     # -- failures ---------------------------------------------------------------------------------------------
 
     def _fails_alone(self, run: WaitingRun) -> bool:
-        """Count a fault of the server over one run; return whether it had too many while others were stored."""
-        if run.calls_seen < self._calls_stored:
-            run.faults_alone += 1
+        """Count a fault of the server over one run, and return whether it is over that alone: it takes others."""
+        alone = run.calls_seen < self._calls_stored or self._takes_a_trial_run()
+        run.faults_alone += alone
         run.calls_seen = self._calls_stored
-        return run.faults_alone >= self._pace.most_faults_alone
+        return alone
+
+    def _takes_a_trial_run(self) -> bool:
+        probe = getattr(self._store, "probe", None)
+        if probe is None:
+            return False
+        try:
+            probe()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run is not to blame
+            logger.debug("the store takes no trial run: %s", _told_by(error))
+            return False
+        return True
+
+    def _failed_alone(self, run: WaitingRun, reason: str) -> None:
+        """Let a run wait by itself: the others go on."""
+        with self.changed:
+            run.failures += 1
+            run.not_before = time.monotonic() + self._pace.pause(run.failures, random.random())
+            self.tally.store_failures += 1
+            self.tally.tell()
+            self.changed.notify_all()
+        if run.faults_alone == 1:
+            logger.warning("the catalog fails over analysis run %s alone (%s)", run.uid, reason)
 
     def _failed(self, run: WaitingRun, reason: str) -> None:
         with self.changed:
@@ -311,6 +359,7 @@ class Delivery:
                     logger.error("the reason cannot be written down: %s", error)
             self.files.look_soon()
             self._settle(run)
+        self.tell_of_refusal(run)
 
     def _settle(self, run: WaitingRun) -> None:
         self.files.settle(run)

@@ -10,7 +10,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from dvfb_stream.errors import DvfbError
+from dvfb_stream.errors import RefusedDocumentError
 
 _ARRAY = 1
 """msgpack's extension type of an array: its type, shape and bytes."""
@@ -19,7 +19,7 @@ _PLAIN_TYPE = re.compile(r"[<>|=]?[biufcSU][0-9]+")
 """Numbers, truth values and texts of a fixed size; no objects, which numpy would unpickle, and no fields."""
 
 
-class EncodingError(DvfbError):
+class EncodingError(RefusedDocumentError):
     """A document that cannot be written to the disk, or bytes there that are no document."""
 
 

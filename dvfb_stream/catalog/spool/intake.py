@@ -14,7 +14,7 @@ from typing import Any
 from dvfb_stream.catalog.spool.delivery import Delivery
 from dvfb_stream.catalog.spool.spool_file import SpoolFile
 from dvfb_stream.catalog.spool.waiting import WaitingRun
-from dvfb_stream.errors import DvfbError
+from dvfb_stream.errors import RefusedDocumentError
 
 logger = logging.getLogger(__name__)
 
@@ -75,18 +75,18 @@ class Intake:
         self._of_descriptor: dict[str, _OpenRun] = {}
         self._complained = -inf
 
-    def take(self, name: str, doc: dict[str, Any], packed: bytes) -> None:
-        """Write a document down, or count that there was no room for it.
+    def take(self, name: str, doc: dict[str, Any], packed: bytes) -> WaitingRun | None:
+        """Write a document down, or count that there was no room for it; return its run where that is quarantined.
 
         Raises
         ------
-        DvfbError
+        RefusedDocumentError
             When it belongs to no run whose start came before it.
         """
         run = self._run_of(name, doc, packed)
         if name == "descriptor":
             if run.descriptor is not None:
-                return  # delivered again
+                return None  # delivered again
             run.descriptor, run.descriptor_uid = packed, doc["uid"]
             self._of_descriptor[doc["uid"]] = run
         elif name == "stop":
@@ -94,9 +94,10 @@ class Intake:
             self._of_descriptor.pop(run.descriptor_uid, None)
             if run.lost:
                 self._give_up(run, f"{run.lost} of its rows were lost")
-                return
+                return None
         if not self._kept(lambda: self._keep(run, name, doc, packed)):
             self._lose(run, name)
+        return run.waiting if run.waiting is not None and run.waiting.reason is not None else None
 
     def _run_of(self, name: str, doc: dict[str, Any], packed: bytes) -> _OpenRun:
         match name:
@@ -110,9 +111,9 @@ class Intake:
             case "event":
                 found = self._of_descriptor.get(doc["descriptor"])
             case _:
-                raise DvfbError(f"an analysis run has no documents of the kind {name!r}")
+                raise RefusedDocumentError(f"an analysis run has no documents of the kind {name!r}")
         if found is None:
-            raise DvfbError(f"a document ({name}) came for a run that is not open in this spool")
+            raise RefusedDocumentError(f"a document ({name}) came for a run that is not open in this spool")
         return found
 
     def _keep(self, run: _OpenRun, name: str, doc: dict[str, Any], packed: bytes) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dvfb_stream.catalog.spool.delivery import Delivery, Store, Told
+from dvfb_stream.catalog.spool.delivery import Delivery, Store, Told, ToldWhy
 from dvfb_stream.catalog.spool.encoding import encode
 from dvfb_stream.catalog.spool.folder import new_file
 from dvfb_stream.catalog.spool.intake import Intake, WhenFull
@@ -117,17 +117,21 @@ class Spool:
         ------
         EncodingError
             When it holds something that no document may.
+        RefusedDocumentError
+            When it belongs to no run whose start came before it.
         DvfbError
-            When it belongs to no run whose start came before it, or the spool is closed.
+            When the spool is closed.
         """
         packed = encode(doc)
         with self._changed:
             if self._delivery.closed:
                 raise DvfbError(f"the spool is closed, and takes no document ({name})")
             self._delivery.start()
-            self._intake.take(name, doc, packed)
+            quarantined = self._intake.take(name, doc, packed)
             self._delivery.tally.tell()
             self._changed.notify_all()
+        if quarantined is not None:
+            self._delivery.tell_of_refusal(quarantined)
 
     @property
     def is_waited_for(self) -> bool:
@@ -142,6 +146,14 @@ class Spool:
         """
         with self._changed:
             self._delivery.tell(uid, told)
+
+    def tell_when_refused(self, uid: str, told: ToldWhy) -> None:
+        """Call `told` with `uid` and the reason once that analysis run is quarantined, and its stop is there as well.
+
+        To be asked for before the stop is put; from the spool's thread, or the one that puts.
+        """
+        with self._changed:
+            self._delivery.tell_refusal(uid, told)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until everything that was put is stored; return whether it is so within `timeout` seconds.

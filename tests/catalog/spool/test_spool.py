@@ -441,3 +441,28 @@ def test_bounds_are_positive(store, tmp_path, bound):
         Spool(store, tmp_path, **{bound: 0})
     with pytest.raises(SettingsError, match="batch_size"):
         Pace(batch_size=0)
+
+
+def test_a_run_that_alone_is_there_and_fails_is_told_from_a_store_that_is_ill(store, tmp_path):
+    """Nothing else is stored in between: a trial run shows whom the fault is with."""
+    ill, told, probes = [True], [], []
+
+    def probe():
+        probes.append(1)
+        if ill[0]:
+            raise StoreFaultError("500")
+
+    store.probe = probe
+    store.fault = lambda kind, uid: StoreFaultError("500") if uid == "a" else None
+    pace = Pace(max_age=0.01, first_pause=0.005, longest_pause=0.02, most_faults_alone=3)
+    with Spool(store, tmp_path, pace=pace) as spool:
+        spool.tell_when_refused("a", lambda uid, reason: told.append((uid, reason)))
+        put(spool, documents("a", 2))
+        until(lambda: len(probes) > 10)
+        assert not told
+        assert spool.stats().quarantined_runs == 0
+        ill[0] = False
+        until(lambda: told)
+        assert told[0][0] == "a"
+        assert "500" in told[0][1]
+        assert spool.stats().quarantined_rows == 2
