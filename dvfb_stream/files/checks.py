@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 
 from dvfb_stream.errors import FrameError, NotThereYetError
 
@@ -44,9 +45,13 @@ def regular_file(path: str) -> os.stat_result:
     except ValueError as error:
         raise FrameError(f"{path!r} is no path: {error}") from error
     if not stat.S_ISREG(status.st_mode):
-        kind = KINDS_OF_FILE.get(stat.S_IFMT(status.st_mode), "of an unknown kind")
-        raise FrameError(f"{path} is {kind}, no file of frames")
+        raise FrameError(f"{path} is {kind_of(status)}, no file of frames")
     return status
+
+
+def kind_of(status: os.stat_result) -> str:
+    """Return what something is that is no regular file, in words."""
+    return KINDS_OF_FILE.get(stat.S_IFMT(status.st_mode), "of an unknown kind")
 
 
 def is_coloured(shape: tuple[int, ...]) -> bool:
@@ -66,13 +71,14 @@ def refuse_pipes_and_devices(path: str) -> None:
             return
 
 
-def beside(path: str, name: str) -> str:
+def beside(path: str, name: str, permits: Callable[[str], bool]) -> str:
     """Return the path of the file that the HDF5 file at `path` calls `name`, looked for where HDF5 does.
 
-    That is the name itself where it is absolute and there; then the folder of the file, the folder of the file that
-    a symbolic link leads to, and, as files are moved with what they refer to, the folder without the name's own.
+    Only where `permits` says that it may be. That is the name itself where it is absolute and there; then the folder
+    of the file, the folder of the file that a symbolic link leads to, and, as files are moved with what they refer
+    to, the folder without the name's own.
     """
     folders = (os.path.dirname(path), os.path.dirname(os.path.realpath(path)))
     names = (name, os.path.basename(name))
     places = [os.path.join(folder, name) for name in names for folder in folders]
-    return next((place for place in places if os.path.lexists(place)), places[0])
+    return next((place for place in places if permits(place) and os.path.lexists(place)), places[0])

@@ -9,6 +9,14 @@ from contextlib import contextmanager
 
 from dvfb_stream.errors import DvfbError, NotThereYetError
 
+_OUT_OF_MEMORY = (
+    "memory allocation failed",
+    "unable to allocate",
+    "can't allocate",
+    "cannot allocate memory",
+)
+"""What HDF5, NumPy and the C library say."""
+
 
 @contextmanager
 def telling_damage(where: object, *, logs: str = "") -> Iterator[None]:
@@ -27,8 +35,9 @@ def telling_damage(where: object, *, logs: str = "") -> Iterator[None]:
     if logger is not None:
         logger.addHandler(complaints)
     try:
-        yield
-    except DvfbError:
+        with passing_on_want_of_memory():
+            yield
+    except (DvfbError, MemoryError):
         raise
     except Exception as error:
         reason = complaints.first or str(error).strip().partition("\n")[0] or type(error).__name__
@@ -40,6 +49,22 @@ def telling_damage(where: object, *, logs: str = "") -> Iterator[None]:
             logger.removeHandler(complaints)
     if complaints.first:
         raise NotThereYetError(f"{where} is damaged or incomplete ({complaints.first})")
+
+
+@contextmanager
+def passing_on_want_of_memory() -> Iterator[None]:
+    """Raise MemoryError where a library had no memory and says so in an error of its own, as HDF5 does.
+
+    A file that needs more than there is will need it later, too.
+    """
+    try:
+        yield
+    except (DvfbError, MemoryError):
+        raise
+    except Exception as error:
+        if any(said in str(error).lower() for said in _OUT_OF_MEMORY):
+            raise MemoryError(str(error)) from error
+        raise
 
 
 class _Complaints(logging.Handler):

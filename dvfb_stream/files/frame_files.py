@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError, MissingExtraError
+from dvfb_stream.files.allowed_roots import EVERYWHERE, AllowedRoots
 from dvfb_stream.files.handler_classes import Handler
+from dvfb_stream.files.handler_files import HandlerFiles
 from dvfb_stream.files.handlers import Handlers
 from dvfb_stream.files.hdf5 import Hdf5Frames
 from dvfb_stream.files.images import read_image
@@ -44,6 +46,10 @@ class FrameFiles:
         Where frames of HDF5 are read to; None: NumPy's own.
     file_mask
         Whether what a file itself says of invalid pixels is used; see `open_frames`.
+    allowed
+        Which files may be opened.
+    handler_files
+        What looks at files that handlers open; None: nothing does.
     """
 
     def __init__(
@@ -53,11 +59,14 @@ class FrameFiles:
         handlers: Mapping[str, Handler | str] | None = None,
         memory: FrameAllocator | None = None,
         file_mask: bool = True,
+        allowed: AllowedRoots = EVERYWHERE,
+        handler_files: HandlerFiles | None = None,
     ) -> None:
         self._lock = threading.Lock()
         self._kept = KeptOpen(max_open)
-        self._hdf5 = Hdf5Frames(self._kept, np if memory is None else memory)
-        self._handlers = Handlers(self._kept, handlers or {})
+        self._hdf5 = Hdf5Frames(self._kept, np if memory is None else memory, allowed)
+        self._handlers = Handlers(self._kept, handlers or {}, allowed, handler_files)
+        self._allowed = allowed
         self._file_mask = file_mask
         self._closed = False
 
@@ -76,7 +85,7 @@ class FrameFiles:
                     case Hdf5Frame():
                         return self._hdf5.read(reference, run, remark, file_mask=self._file_mask)
                     case ImageFrame():
-                        return read_image(reference, file_mask=self._file_mask)
+                        return read_image(reference, file_mask=self._file_mask, allowed=self._allowed)
                     case HandledFrame():
                         self._kept.drop(reference.path)  # the handler may open it in another way
                         return self._handlers.read(reference, run, remark)

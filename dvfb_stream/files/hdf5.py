@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.errors import DvfbError, FrameError, MissingExtraError, NotThereYetError
+from dvfb_stream.files.allowed_roots import EVERYWHERE, AllowedRoots
+from dvfb_stream.files.damage import passing_on_want_of_memory
 from dvfb_stream.files.file_facts import NO_FACTS, FileFacts
 from dvfb_stream.files.hdf5_open_files import OpenHdf5
 from dvfb_stream.files.hdf5_reading import Hdf5Reading
@@ -47,11 +49,14 @@ class Hdf5Frames:
         Keeps the files open, under their paths.
     memory
         Where frames are read to.
+    allowed
+        Which files may be opened.
     """
 
-    def __init__(self, kept: KeptOpen, memory: FrameAllocator) -> None:
+    def __init__(self, kept: KeptOpen, memory: FrameAllocator, allowed: AllowedRoots = EVERYWHERE) -> None:
         self._kept = kept
         self._memory = memory
+        self._allowed = allowed
 
     def read(
         self, frame: Hdf5Frame, run: str, remark: Remark = unheard, *, file_mask: bool = False
@@ -150,9 +155,13 @@ class Hdf5Frames:
 
     @contextmanager
     def _reading(self, where: str, run: str) -> Iterator[Hdf5Reading]:
-        reading = Hdf5Reading(self._kept, run)
+        reading = Hdf5Reading(self._kept, run, self._allowed)
         try:
-            yield reading
+            with passing_on_want_of_memory():
+                yield reading
+        except MemoryError:
+            reading.drop()
+            raise
         except NotThereYetError as error:
             # What was not opened for reading while it grows shows what was there then.
             reading.drop()

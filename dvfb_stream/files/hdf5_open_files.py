@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
+from dvfb_stream.files.allowed_roots import EVERYWHERE, AllowedRoots
 from dvfb_stream.files.checks import regular_file
 from dvfb_stream.files.file_facts import FileFacts
 from dvfb_stream.files.hdf5_stacks import Stack
@@ -65,6 +66,8 @@ class OpenHdf5:
     """By a dataset's name and the shape of its frames: what the file says of them besides."""
     is_column_major: bool = False
     """Whether arrays have their axes in reverse, as MATLAB writes them."""
+    allowed: AllowedRoots = EVERYWHERE
+    """Which files it may lead to."""
 
     def close(self) -> None:
         """Close the file."""
@@ -87,7 +90,7 @@ class OpenHdf5:
         return not self.is_growing and (status.st_size, status.st_mtime_ns) != (self.size, self.changed)
 
 
-def open_hdf5(path: str, status: os.stat_result) -> OpenHdf5:
+def open_hdf5(path: str, status: os.stat_result, allowed: AllowedRoots) -> OpenHdf5:
     """Open a file, of which the system says that, without a lock, which would keep writers from opening it.
 
     Plainly wherever HDF5 lets us: opened as being written, a file that was cut off has HDF5 search it for ever.
@@ -96,6 +99,8 @@ def open_hdf5(path: str, status: os.stat_result) -> OpenHdf5:
     ------
     NotThereYetError
         When HDF5 cannot open it: it may be being written.
+    FrameError
+        When what was opened is not allowed.
     MissingExtraError
         When h5py is not installed.
     """
@@ -122,6 +127,11 @@ def open_hdf5(path: str, status: os.stat_result) -> OpenHdf5:
                 f"{path} cannot be opened as HDF5 ({str(refused).partition(chr(10))[0]}); it is incomplete, damaged "
                 "or still being written"
             ) from refused
+    try:
+        allowed.check_opened(handle.id.get_vfd_handle(), path)
+    except FrameError:
+        handle.close()
+        raise
     return OpenHdf5(
         path,
         handle,
@@ -129,6 +139,7 @@ def open_hdf5(path: str, status: os.stat_result) -> OpenHdf5:
         status.st_size,
         status.st_mtime_ns,
         is_column_major=bool(handle.userblock_size) and _begins_with(path, MATLAB),
+        allowed=allowed,
     )
 
 
@@ -177,7 +188,7 @@ def read_stored(file: OpenHdf5, dataset: Any, box: Box, out: NDArray[Any], kept:
     import h5py
 
     if dataset.chunks is None:
-        _require_contiguous(dataset, box)
+        _require_contiguous(dataset, box, file.allowed)
         dataset.read_direct(out, box)
         return
     # Before any chunk is written, HDF5 has no index, and takes any size for that of a chunk. It goes through all
@@ -263,7 +274,7 @@ def _stored_size(dataset: Any, chunk: tuple[int, ...]) -> int:
     return 0
 
 
-def _require_contiguous(dataset: Any, box: Box) -> None:
+def _require_contiguous(dataset: Any, box: Box, allowed: AllowedRoots) -> None:
     import h5py
 
     settings = dataset.id.get_create_plist()
@@ -276,6 +287,7 @@ def _require_contiguous(dataset: Any, box: Box) -> None:
     for number in range(external):
         name, offset, size = settings.get_external(number)
         path, needed = os.fsdecode(name), min(end, size)
+        allowed.check(path if allowed.roots is None else os.path.abspath(path))  # which HDF5 opens by itself
         if needed > 0 and regular_file(path).st_size < offset + needed:
             raise NotThereYetError(f"its data in {path} are not written yet")
         end -= needed

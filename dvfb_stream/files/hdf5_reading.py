@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError, NotThereYetError
-from dvfb_stream.files.checks import beside, regular_file
+from dvfb_stream.files.allowed_roots import EVERYWHERE, AllowedRoots
+from dvfb_stream.files.checks import beside
 from dvfb_stream.files.hdf5_open_files import OpenHdf5, open_hdf5, read_stored
 from dvfb_stream.files.open_files_cache import KeptOpen
 from dvfb_stream.files.virtual import Box, lengths, mappings, within
@@ -27,11 +28,14 @@ class Hdf5Reading:
         Keeps the files open, under their paths.
     run
         For which they are kept.
+    allowed
+        Which files may be opened.
     """
 
-    def __init__(self, kept: KeptOpen, run: str) -> None:
+    def __init__(self, kept: KeptOpen, run: str, allowed: AllowedRoots = EVERYWHERE) -> None:
         self._kept = kept
         self._run = run
+        self.allowed = allowed
         self._files: dict[str, OpenHdf5] = {}
         self._datasets: dict[tuple[str, str], Any] = {}
 
@@ -59,12 +63,15 @@ class Hdf5Reading:
         if known is not None and known.handle:
             return known
         try:
-            status = regular_file(path)
+            status = self.allowed.regular_file(path)
         except FrameError:
             self._kept.drop(path)
             raise
         file = self._kept.get(
-            path, self._run, lambda: open_hdf5(path, status), lambda file: file.is_outdated(status)
+            path,
+            self._run,
+            lambda: open_hdf5(path, status, self.allowed),
+            lambda file: file.is_outdated(status),
         )
         file.size = status.st_size
         self._files[path] = file
@@ -125,7 +132,7 @@ class Hdf5Reading:
             out[...] = dataset.fillvalue  # between modules
         # The file may be closed from here on, for those that it leads to.
         for part in parts:
-            path = file.path if part.file == "." else beside(file.path, part.file)
+            path = file.path if part.file == "." else beside(file.path, part.file, self.allowed.permits)
             try:
                 there, name_there, source = self.dataset(path, part.dataset)
                 if there.is_growing:
@@ -139,7 +146,10 @@ class Hdf5Reading:
 
 
 def _followed(file: OpenHdf5, name: str) -> tuple[str, str]:
-    """Return path and name that `name` leads to, as far as the first external link."""
+    """Return path and name that `name` leads to, as far as the first link that is no hard one.
+
+    HDF5 itself follows none: behind a soft link there may be an external one, which leads to any file.
+    """
     import h5py
 
     group = file.handle
@@ -149,7 +159,13 @@ def _followed(file: OpenHdf5, name: str) -> tuple[str, str]:
             break
         link = group.get(part, getlink=True)
         if isinstance(link, h5py.ExternalLink):
-            return beside(file.path, link.filename), "/".join([link.path.rstrip("/"), *parts[position + 1 :]])
+            rest = parts[position + 1 :]
+            return beside(file.path, link.filename, file.allowed.permits), "/".join(
+                [link.path.rstrip("/"), *rest]
+            )
+        if isinstance(link, h5py.SoftLink):
+            start = [] if link.path.startswith("/") else parts[:position]
+            return file.path, "/".join(["", *start, link.path.strip("/"), *parts[position + 1 :]])
         if position + 1 < len(parts):
             group = group.get(part)
     return file.path, name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -246,7 +246,7 @@ class _Search:
             )
         if colours or not is_worth_offering(dataset):
             return
-        sources = _sources(place[0], dataset)
+        sources = _sources(place[0], dataset, self._reading.allowed.permits)
         yield Found(name, str(dataset.shape), Stack(((path, name),)), place, sources, is_signal=is_signal)
 
     def _is_new(self, item: Any) -> bool:
@@ -261,7 +261,7 @@ class _Search:
         return True
 
 
-def _sources(path: str, dataset: Any) -> frozenset[tuple[str, str]]:
+def _sources(path: str, dataset: Any, permits: Callable[[str], bool]) -> frozenset[tuple[str, str]]:
     """Return path and name of the datasets that a virtual one is made of; none where it is none."""
     if not dataset.is_virtual:
         return frozenset()
@@ -270,7 +270,7 @@ def _sources(path: str, dataset: Any) -> frozenset[tuple[str, str]]:
     except FrameError:
         return frozenset()
     return frozenset(
-        (path if m.file == "." else beside(path, m.file), "/" + m.dataset.strip("/")) for m in mapped
+        (path if m.file == "." else beside(path, m.file, permits), "/" + m.dataset.strip("/")) for m in mapped
     )
 
 

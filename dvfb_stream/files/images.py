@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dvfb_stream.errors import NotThereYetError
 from dvfb_stream.files import cbf, npy, tiff_directories
-from dvfb_stream.files.checks import regular_file
+from dvfb_stream.files.allowed_roots import EVERYWHERE, AllowedRoots
 from dvfb_stream.files.damage import telling_damage
 from dvfb_stream.files.fabio_images import FabioFrames
 from dvfb_stream.files.file_facts import NO_FACTS, FileFacts
@@ -45,10 +45,15 @@ class FrameFile(Protocol):
         ...
 
 
-def read_image(frame: ImageFrame, *, file_mask: bool = True) -> NDArray[Any]:
-    """Return a frame of an image file, `file_mask` as in `open_frames`; raises as `FrameReader.read`."""
-    regular_file(frame.path)
-    with open_image(Path(frame.path)) as file:
+def read_image(
+    frame: ImageFrame, *, file_mask: bool = True, allowed: AllowedRoots = EVERYWHERE
+) -> NDArray[Any]:
+    """Return a frame of an image file, `file_mask` as in `open_frames`; raises as `FrameReader.read`.
+
+    `allowed` says which files may be opened.
+    """
+    allowed.regular_file(frame.path)
+    with open_image(Path(frame.path), allowed) as file:
         if frame.page >= file.count:
             raise NotThereYetError(f"{frame.path} has {file.count} frames, none with number {frame.page}")
         if not file_mask:
@@ -57,20 +62,22 @@ def read_image(frame: ImageFrame, *, file_mask: bool = True) -> NDArray[Any]:
 
 
 @contextmanager
-def open_image(path: Path) -> Iterator[FrameFile]:
-    """Open an image file.
+def open_image(path: Path, allowed: AllowedRoots = EVERYWHERE) -> Iterator[FrameFile]:
+    """Open an image file, which must be `allowed`.
 
     A file that is half written looks damaged: `NotThereYetError` says both.
     """
     with ExitStack() as opened:
         with telling_damage(path):
-            frames = _opened(path, opened)
+            frames = _opened(path, opened, allowed)
         yield frames
 
 
-def _opened(path: Path, opened: ExitStack) -> FrameFile:
+def _opened(path: Path, opened: ExitStack, allowed: AllowedRoots) -> FrameFile:
     """Return a file's frames: the one place that knows which format is read by what."""
     file: BinaryIO = opened.enter_context(path.open("rb"))
+    descriptor = file.fileno()
+    allowed.check_opened(descriptor, str(path))
     content = content_of_packed(path, file)
     if content is not None:
         file = io.BytesIO(content)
@@ -85,9 +92,16 @@ def _opened(path: Path, opened: ExitStack) -> FrameFile:
         return _Single(path, read_png(path, file.read()))
     if cbf.is_cbf(path, head):
         # At once: a third of the time that a buffered file takes for a megabyte.
-        content = path.read_bytes() if content is None else content
+        content = _content(descriptor) if content is None else content
         return _Single(path, cbf.read_cbf(path, content), cbf.cbf_facts(content))
     return opened.enter_context(closing(FabioFrames(path, content)))
+
+
+def _content(descriptor: int) -> bytes:
+    """Return all that is in an open file, without another buffer in between."""
+    with open(descriptor, "rb", buffering=0, closefd=False) as file:
+        file.seek(0)
+        return file.readall()
 
 
 class _Single:

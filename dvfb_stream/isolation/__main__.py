@@ -22,7 +22,9 @@ from typing import Any
 from dvfb_stream.device_failures import failure_of
 from dvfb_stream.errors import DvfbError
 from dvfb_stream.isolation.frame_memory import MappedFrames
-from dvfb_stream.isolation.messages import Kind, Service, receive, send
+from dvfb_stream.isolation.limits import ProcessLimits
+from dvfb_stream.isolation.messages import MOST_SAID, Kind, Service, receive, send
+from dvfb_stream.texts import printable
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,8 @@ def _serve(connection: Connection, memory: int) -> None:
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     setup = receive(connection).content
     os.nice(int(setup["niceness"]))
+    if setup["limits"] is not None:
+        ProcessLimits.from_json(setup["limits"]).apply()
     taken = MappedFrames(memory, mmap.ACCESS_WRITE).array(setup["taken"])
     try:
         module, _, name = setup["service"].partition(":")
@@ -107,7 +111,7 @@ def _as_json(error: Exception) -> dict[str, Any]:
         logger.warning("a request failed", exc_info=True)
     return {
         "error": type(error).__name__,
-        "message": str(error) if known else f"{type(error).__name__}: {error}",
+        "message": printable(str(error) if known else f"{type(error).__name__}: {error}", MOST_SAID),
         "failure": failure_of(error).value,
     }
 

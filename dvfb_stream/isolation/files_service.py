@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import mmap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from dvfb_stream.errors import FrameError
+from dvfb_stream.files.allowed_roots import AllowedRoots
 from dvfb_stream.files.frame_files import FrameFiles
+from dvfb_stream.files.handler_files import HandlerFiles
 from dvfb_stream.files.references import from_json
 from dvfb_stream.isolation.frame_memory import MappedFrames
+from dvfb_stream.isolation.readable_files import ReadOnlyBelow, code_folders
 
 
 class FilesService:
@@ -28,15 +31,40 @@ class FilesService:
         See `FrameFiles`.
     handlers
         Of a beamline: ``package.module:Class`` by spec.
+    allowed_roots
+        See `AllowedRoots`; the system sees to it as well, where it can.
     """
 
-    def __init__(self, memory: int, max_open: int, handlers: Mapping[str, str], *, file_mask: bool) -> None:
+    def __init__(
+        self,
+        memory: int,
+        max_open: int,
+        handlers: Mapping[str, str],
+        *,
+        file_mask: bool,
+        allowed_roots: Sequence[str] | None,
+    ) -> None:
         # Now, while a start is waited for: on a busy machine they take longer than a read may.
         for needed in ("h5py", "hdf5plugin"):
             with suppress(ImportError):
                 importlib.import_module(needed)
         self._arrays = MappedFrames(memory, mmap.ACCESS_WRITE)
-        self._files = FrameFiles(max_open=max_open, handlers=handlers, memory=self, file_mask=file_mask)
+        is_restricted = allowed_roots is not None
+        code = code_folders() if is_restricted else ()
+        allowed = AllowedRoots(allowed_roots)
+        self._files = FrameFiles(
+            max_open=max_open,
+            handlers=handlers,
+            memory=self,
+            file_mask=file_mask,
+            allowed=allowed,
+            handler_files=HandlerFiles(allowed, code) if is_restricted else None,
+        )
+        self._readable: ReadOnlyBelow | None = None
+        if is_restricted:
+            for spec in handlers:  # from wherever they are
+                self._load(spec)
+            self._readable = ReadOnlyBelow(allowed.roots or (), code)
         self._lent: NDArray[Any] | None = None
         # The frame that was read last, where it needs another place: what was asked for, pixels and remarks.
         self._kept: tuple[Mapping[str, Any], NDArray[Any], list[str]] | None = None
@@ -54,8 +82,9 @@ class FilesService:
         if request["do"] == "release":
             self._files.release(request["run"])
         elif request["do"] == "load":
-            with suppress(FrameError):  # raised again where a frame is read
-                self._files.load_handler(request["spec"])
+            self._load(request["spec"])
+        elif self._readable is not None and self._readable.outdated:
+            answer = {"is_outdated": True}
         else:
             place = request["place"]
             self._lent = None if place is None else self._arrays.array(place)
@@ -67,6 +96,10 @@ class FilesService:
             elif not np.may_share_memory(lent, pixels):
                 np.copyto(lent, pixels)
         return answer | {"open_files": self._files.open_files}
+
+    def _load(self, spec: str) -> None:
+        with suppress(FrameError):  # raised again where a frame is read
+            self._files.load_handler(spec)
 
     def _frame(self, frame: Mapping[str, Any], run: str) -> tuple[NDArray[Any], list[str]]:
         """Return the pixels of a frame, and what is to be said of it."""

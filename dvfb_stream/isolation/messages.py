@@ -11,6 +11,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+MOST_SAID = 4_000
+"""Characters of an error that is told to another process: it may quote what a file or a document says."""
+
 
 class Service(Protocol):
     """What a process does for the one that has started it; made as ``Service(memory, **settings)``."""

@@ -16,6 +16,7 @@ from dvfb_stream.device_failures import Cause, Failure, ReportedFailureError, fa
 from dvfb_stream.errors import DvfbError, SettingsError
 from dvfb_stream.isolation.child_process import SECONDS_TO_END, Child
 from dvfb_stream.isolation.frame_memory import FrameMemory
+from dvfb_stream.isolation.limits import ProcessLimits
 from dvfb_stream.isolation.messages import Kind, Message, receive
 from dvfb_stream.metrics import Metrics, catalogue
 
@@ -92,6 +93,8 @@ class ServiceProcess:
         Restarts are counted in it.
     niceness
         Of the process; 0: the priority of this one.
+    limits
+        What the process may use; None: what this one may.
 
     Attributes
     ----------
@@ -115,6 +118,7 @@ class ServiceProcess:
         on_restart: Callable[[Mapping[str, Any]], None] = lambda description: None,
         metrics: Metrics | None = None,
         niceness: int = NICENESS,
+        limits: ProcessLimits | None = None,
     ) -> None:
         if not answer_within > 0:
             raise SettingsError(f"answer_within must be more than 0 s, not {answer_within}")
@@ -126,6 +130,7 @@ class ServiceProcess:
         self._called = called
         self._answer_within = answer_within
         self._niceness = niceness
+        self._limits = limits
         self._on_restart = on_restart
         self._metrics = Metrics() if metrics is None else metrics
         self._asking = threading.Lock()  # guards those up to the next lock
@@ -299,6 +304,7 @@ class ServiceProcess:
             "service": self._service,
             "settings": self.settings,
             "niceness": self._niceness,
+            "limits": None if self._limits is None else self._limits.as_json(),
             "taken": self._memory.place_of(self._taken),
         }
         try:

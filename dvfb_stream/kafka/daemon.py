@@ -13,6 +13,7 @@ from typing import Any
 from dvfb_stream.callbacks import GeometryProvider, Sink
 from dvfb_stream.daemon.health import Health, Part
 from dvfb_stream.daemon.progress import Stuck, done_so_far, drain_while_busy, has_work
+from dvfb_stream.daemon.reading import reading_process
 from dvfb_stream.daemon.settings import DaemonSettings
 from dvfb_stream.daemon.sinks import StorageError
 from dvfb_stream.daemon.waiting import wait_for
@@ -267,7 +268,7 @@ class Daemon:
                     sinks=self._sinks_for_partition(),
                     detectors=self._detectors,
                     root_map=self._settings.root_map,
-                    handlers=self._settings.handlers,
+                    open_files=partial(reading_process, self._settings, metrics=self.metrics),
                     metrics=self.metrics,
                     arrays=self._settings.arrays,
                     offsets=offsets,

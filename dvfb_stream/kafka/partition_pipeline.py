@@ -13,6 +13,7 @@ from typing import Any
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.callbacks import AnnotationPipeline, GeometryProvider, PipelineStats, Sink
+from dvfb_stream.callbacks.pipeline import frame_memory
 from dvfb_stream.callbacks.run_progress import RunProgress
 from dvfb_stream.callbacks.storing_sinks import RefusingSink, StoreCounts, StoringSink
 from dvfb_stream.daemon.feed import DocumentFeed
@@ -20,8 +21,10 @@ from dvfb_stream.daemon.refused_runs import Post, bury_refused
 from dvfb_stream.daemon.settings import LimitSettings
 from dvfb_stream.dead_letters.letter import Kind
 from dvfb_stream.errors import RefusedDocumentError
+from dvfb_stream.files.references import FrameReader
 from dvfb_stream.frame_annotator import FrameAnnotator, StageReport, SupportsAnnotate, as_frame_annotator
 from dvfb_stream.frames import Frame, Geometry
+from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.kafka.partition_offsets import PartitionOffsets
 from dvfb_stream.kafka.read_documents import ReadDocument, drop, letter_of_record, published, run_of
 from dvfb_stream.log_facts import log_facts
@@ -161,8 +164,8 @@ class PartitionPipeline:
         What bounds memory.
     root_map
         Other places for the folders that documents name.
-    handlers
-        Of a beamline: ``package.module:Class`` by spec.
+    open_files
+        Returns what reads files, into the memory that it is given; closed with the pipeline.
     metrics
         Shared with the other pipelines.
     arrays
@@ -182,7 +185,7 @@ class PartitionPipeline:
         offsets: PartitionOffsets,
         limits: LimitSettings,
         root_map: Mapping[str, str] | None = None,
-        handlers: Mapping[str, str] | None = None,
+        open_files: Callable[[FrameMemory], FrameReader],
         metrics: Metrics | None = None,
         arrays: Sequence[str] = (),
         post: Post = drop,
@@ -194,6 +197,8 @@ class PartitionPipeline:
         self._topic = topic
         self._partition = partition
         self._sink_failure: Exception | None = None
+        memory = frame_memory(limits.max_frame_bytes)
+        self._files = open_files(memory)
         self._pipeline = AnnotationPipeline(
             annotator,
             sinks=[self._while_ours(sink) for sink in sinks],
@@ -208,7 +213,8 @@ class PartitionPipeline:
             on_rejected=self._rejected,
             on_run_refused=self._refused,
             root_map=root_map,
-            handlers=handlers,
+            files=self._files,
+            memory=memory,
             patience=limits.patience,
             metrics=metrics,
             arrays=arrays,
@@ -249,6 +255,7 @@ class PartitionPipeline:
         # is never written again.
         self.offsets.end()
         self._feed.close()
+        self._files.close()  # the read under way, too
         self._pipeline.close(timeout)
 
     def stats(self) -> PipelineStats:

@@ -14,6 +14,7 @@ from tiled.client.container import Container
 from tiled.stream_messages import ArrayData, ChildCreated, ChildMetadataUpdated, TableData
 
 from dvfb_stream.callbacks import AnnotationPipeline, GeometryProvider, Sink
+from dvfb_stream.callbacks.pipeline import frame_memory
 from dvfb_stream.callbacks.run_progress import RunProgress
 from dvfb_stream.catalog.answers import told_apart
 from dvfb_stream.catalog.api_key import without_key
@@ -24,6 +25,7 @@ from dvfb_stream.catalog.store_errors import StoreFaultError, StoreRefusedError,
 from dvfb_stream.daemon.feed import DocumentFeed
 from dvfb_stream.daemon.health import Health, Part
 from dvfb_stream.daemon.progress import Stuck, done_so_far, drain_while_busy, has_work
+from dvfb_stream.daemon.reading import reading_process
 from dvfb_stream.daemon.refused_runs import bury_refused
 from dvfb_stream.daemon.settings import DaemonSettings
 from dvfb_stream.daemon.sinks import StorageError
@@ -143,6 +145,8 @@ class TiledDaemon:
         self._stored: deque[str] = deque()
         self._sink_failure: Exception | None = None
         limits = settings.limits
+        memory = frame_memory(limits.max_frame_bytes)
+        self._files = reading_process(settings, memory, self.metrics)
         self._pipeline = AnnotationPipeline(
             annotator,
             sinks=sinks,
@@ -156,7 +160,8 @@ class TiledDaemon:
             on_sink_failure=self._remember,
             on_run_refused=self._bury,
             root_map=settings.root_map,
-            handlers=settings.handlers,
+            files=self._files,
+            memory=memory,
             arrays=settings.arrays,
             patience=limits.patience,
             metrics=self.metrics,
@@ -205,6 +210,7 @@ class TiledDaemon:
             self._drain()
         finally:
             self._feed.close()
+            self._files.close()  # the read under way, too
             self._pipeline.close(timeout=0.0)
             # Runs that were stored while this waited are done; their connections are given up before all others.
             self._settle_stored()

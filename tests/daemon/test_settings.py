@@ -141,3 +141,22 @@ def test_a_detector_of_unknown_shape_has_the_one_of_its_frames(config):
     geometry = found.geometry_in({"uid": "r"}, descriptor, "pilatus2M_image")
     assert geometry.shape == (195, 487)
     assert geometry.center_x == 740.2
+
+
+@pytest.mark.parametrize("root", ["data", "", "/", "//", "/proc", "/dev/"])
+def test_a_root_must_be_a_folder_of_data(config, root):
+    config.write_text(f"{CONFIG}\n[files]\nallowed_roots = ['/data', '{root}']\n")
+    with pytest.raises(SettingsError, match=r"files\.allowed_roots\.1"):
+        read_settings(config)
+
+
+def test_without_files_in_the_settings_none_may_be_opened_but_where_root_map_leads(config):
+    from dvfb_stream.daemon.reading import reading_process
+    from dvfb_stream.isolation.frame_memory import FrameMemory
+    from dvfb_stream.metrics import Metrics
+
+    assert read_settings(config).files.allowed_roots == []
+    config.write_text(f"{CONFIG}\n[root_map]\n'/ioc' = '/mnt/data'\n")
+    files = reading_process(read_settings(config), FrameMemory(), Metrics())
+    assert files.allowed_roots == ("/mnt/data",)
+    files.close()

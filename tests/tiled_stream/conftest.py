@@ -174,7 +174,7 @@ Start = Callable[..., RunningDaemon]
 
 
 @pytest.fixture
-def follow(raw: Any, tmp_path: Path) -> Iterator[Start]:
+def follow(raw: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """Function that starts a daemon on the test's container; those still running at the end are stopped."""
     running: list[RunningDaemon] = []
 
@@ -190,6 +190,7 @@ def follow(raw: Any, tmp_path: Path) -> Iterator[Start]:
             {
                 "source": {"tiled": {"uri": raw.uri.partition("?")[0], "poll_interval": 0.2} | source},
                 "sinks": {"jsonl": "unused"},
+                "files": {"allowed_roots": [str(tmp_path_factory.getbasetemp())]},
                 "limits": {"max_wait": 0.02} | (limits or {}),
             }
         )

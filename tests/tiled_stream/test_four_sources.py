@@ -98,7 +98,13 @@ def test_all_four_give_the_same_analysis_runs(raw, follow: Start, files_folder, 
     assert daemon.stats().missed_updates == 0
 
     topic.send(*on_the_wire)
-    settings = DaemonSettings.model_validate({"kafka": quick_group(topic), "sinks": {"jsonl": "unused"}})
+    settings = DaemonSettings.model_validate(
+        {
+            "kafka": quick_group(topic),
+            "sinks": {"jsonl": "unused"},
+            "files": {"allowed_roots": [str(files_folder)]},
+        }
+    )
     consumer = Daemon(settings, MeanAnnotator(), detectors=DETECTORS, sinks_for_partition=lambda: [of_kafka])
     thread = threading.Thread(target=consumer.run)
     thread.start()
