@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from dvfb_stream.cli.options import choose, option
-from dvfb_stream.cli.terminal import WrongCallError
+from dvfb_stream.cli.options import choose, flag, option
+from dvfb_stream.cli.terminal import WrongCallError, say
 
 
 def daemon(
@@ -18,6 +18,18 @@ def daemon(
         option("FILE.toml", "Kafka's brokers or a Tiled catalog, detectors, sinks, limits."),
     ] = None,
     *,
+    check: Annotated[
+        bool,
+        flag(
+            "Connect to everything that the configuration names, print what was found, and leave, with exit status 1 "
+            "where something would keep a daemon from its work. Nothing that is stored is changed.",
+            "--check",
+        ),
+    ] = False,
+    example: Annotated[
+        bool, flag("Print a configuration with every setting, and leave.", "--example")
+    ] = False,
+    json: Annotated[bool, flag("With --check: an object a line.", "--json")] = False,
     log_format: Annotated[
         str | None,
         option(
@@ -35,8 +47,20 @@ def daemon(
     """
     if context.invoked_subcommand is not None:
         return
+    if example:
+        from dvfb_stream.daemon.example import example as text_of_example
+
+        say(text_of_example().rstrip())
+        return
+    if json and not check:
+        raise WrongCallError("--json is how --check prints: give --check, too", ctx=context)
     if config is None:
         raise WrongCallError("Missing option '--config'.", ctx=context)
+    if check:
+        from dvfb_stream.cli.daemon.check import check_configuration
+
+        check_configuration(config, json=json)
+        return
     # Imported here: the other commands need no Kafka.
     from dvfb_stream.cli.daemon.running import run_daemon
 
