@@ -68,6 +68,9 @@ group = "{topic}"
 uri = "{tiled}"
 spool = "spool"
 
+[files]
+allowed_roots = ["{roots}"]
+
 [detectors.{key}]
 shape = [{rows}, {columns}]
 center_x = {center_x}

@@ -208,6 +208,7 @@ def read_stored(file: OpenHdf5, dataset: Any, box: Box, out: NDArray[Any], kept:
     if 0 in sizes:
         raise NotThereYetError("it is not written yet")
     if _has_filters(dataset):
+        several = _next_ones(box, several, out.nbytes)
         size = math.prod(lengths(several)) * out.itemsize
         if 2 * out.nbytes <= size <= MOST_KEPT_BYTES:
             np.copyto(out, _stack(file, dataset, several, chunks, out.dtype, kept)[within(box, several)])
@@ -230,11 +231,29 @@ def read_stored(file: OpenHdf5, dataset: Any, box: Box, out: NDArray[Any], kept:
                 raise NotThereYetError(f"it is not whole: it ends at byte {end}, the file at byte {size}")
 
 
+def _next_ones(box: Box, several: Box, each: int) -> Box:
+    """Return the part of `several` that is kept, of which each frame in a box takes `each` bytes.
+
+    All of it, if that is not too much; else as many frames along the first axis as are not, the same for each.
+    """
+    size = math.prod(lengths(several)) // max(1, math.prod(lengths(box))) * each
+    first, place = several[0], box[0].start
+    number = MOST_KEPT_BYTES // max(1, size // (first.stop - first.start))
+    if size <= MOST_KEPT_BYTES or number < 2 or box[0].stop - place > 1:
+        return several
+    start = place - (place - first.start) % number
+    return slice(start, min(start + number, first.stop)), *several[1:]
+
+
 def _stack(
     file: OpenHdf5, dataset: Any, box: Box, chunks: list[Any], dtype: np.dtype[Any], kept: KeptOpen
 ) -> NDArray[Any]:
     """Return the frames of compressed chunks, decompressed once as long as these lie in the file as they did."""
-    stored = [dataset.id.read_direct_chunk(chunk)[1] for chunk in chunks]
+    stored: Any
+    if file.is_growing or math.prod(lengths(box)) >= len(chunks) * math.prod(dataset.chunks):
+        stored = [dataset.id.read_direct_chunk(chunk)[1] for chunk in chunks]
+    else:  # of a part of a chunk it would take longer to compare all; a file that is written anew is opened anew
+        stored = file.size, file.changed
     key = (file.path, dataset.name, dtype, *((place.start, place.stop) for place in box))
     known, pixels = kept.stacks.get(key) or (None, None)
     if pixels is None or known != stored:

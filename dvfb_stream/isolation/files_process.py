@@ -93,6 +93,7 @@ class FilesProcess:
     ) -> None:
         self._allowed = AllowedRoots(allowed_roots)
         self._limits = limits
+        self._answer_within = answer_within
         self._memory = FrameMemory() if memory is None else memory
         self._process = ServiceProcess(
             f"{__package__}.files_service:FilesService",
@@ -151,7 +152,7 @@ class FilesProcess:
         except TypeError as error:
             raise FrameError(f"{path} cannot be read: {error}") from error
         except ReportedFailureError as error:
-            seconds = time.monotonic() - begun
+            seconds = min(time.monotonic() - begun, self._answer_within)  # not what starting takes
             if error.cause in _BY_THE_FILE or (error.cause is Cause.RAISED and seconds > SECONDS_FOR_NOTHING):
                 self._lost.lose(run, path, seconds, str(error))
             is_last = bool(self._lost.refusal(run, path))

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dvfb_stream.errors import FrameError
+from dvfb_stream.errors import FrameError, NotThereYetError
 from dvfb_stream.files import DetectorDescription, handlers, open_files_cache, open_frames
 from dvfb_stream.files.frame_files import FrameFiles
 from dvfb_stream.files.references import Expected, HandledFrame, Hdf5Frame
@@ -95,17 +95,44 @@ def test_a_datum_is_kept_for_its_next_frame_up_to_the_bound(monkeypatch, bound, 
     files.close()
 
 
-@pytest.mark.parametrize(("bound", "reads"), [(2 * 96, 1), (2 * 96 - 1, 2)])
-def test_a_chunk_is_kept_for_its_next_frame_up_to_the_bound(tmp_path, monkeypatch, bound, reads):
+@pytest.mark.parametrize(
+    ("bound", "reads"), [(7 * 96, 1), (4 * 96, 2), (3 * 96 + 95, 3), (2 * 96, 4), (96, 7)]
+)
+def test_a_chunk_is_kept_for_its_next_frames_up_to_the_bound(tmp_path, monkeypatch, bound, reads):
     monkeypatch.setattr("dvfb_stream.files.hdf5_open_files.MOST_KEPT_BYTES", bound)
+    monkeypatch.setattr("dvfb_stream.files.open_files_cache.MOST_KEPT_BYTES", bound)
+    frames = np.arange(14 * 12.0).reshape(14, 3, 4)
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file.create_dataset("d", data=np.ones((2, 3, 4)), chunks=(2, 3, 4), compression="gzip")
+        file.create_dataset("d", data=frames, chunks=(7, 3, 4), compression="gzip")
     read, real = [], h5py.Dataset.read_direct
     monkeypatch.setattr(h5py.Dataset, "read_direct", lambda *given: read.append(given) or real(*given))
     files = FrameFiles()
-    for number in range(2):
-        files.read(Hdf5Frame(str(tmp_path / "a.h5"), "d", number), "run")
-    assert len(read) == reads
+    for number in range(14):
+        found = files.read(Hdf5Frame(str(tmp_path / "a.h5"), "d", number), "run")
+        np.testing.assert_array_equal(found, frames[number])
+    assert len(read) == 2 * reads
+    files.close()
+
+
+def test_of_a_datum_that_is_too_large_the_next_frames_are_kept(monkeypatch):
+    monkeypatch.setattr(handlers, "MOST_KEPT_BYTES", 3 * 96)
+    called, frames = [], np.arange(7 * 12.0).reshape(7, 3, 4)
+
+    class Stack:
+        def __init__(self, path):
+            pass
+
+        def __call__(self):
+            called.append(1)
+            return frames
+
+    files = FrameFiles(handlers={"STACK": Stack})
+    for position in (0, 1, 2, 3, 4, 5, 6, 0):
+        found = files.read(HandledFrame("STACK", "x", {}, {}, position), "run")
+        np.testing.assert_array_equal(found, frames[position])
+    assert len(called) == 4
+    with pytest.raises(NotThereYetError, match="has 7 frames, none with number 7"):
+        files.read(HandledFrame("STACK", "x", {}, {}, 7), "run")
     files.close()
 
 

@@ -33,13 +33,14 @@ class Poison:
         self.path = path
         self.kwargs = kwargs
 
-    def __call__(self, do: str, **datum: object) -> np.ndarray:
+    def __call__(self, do: str, **datum: object) -> np.ndarray | Many:
         match do:
             case "crash":
                 ctypes.string_at(0)
             case "exit":
                 os._exit(7)
             case "hang":
+                Path(f"{self.path}.hangs").touch()
                 while True:
                     time.sleep(1.0)
             case "grow":
@@ -56,7 +57,19 @@ class Poison:
                     return np.asarray(file["d"][0])
             case "good":
                 return pixels(0)
+            case "many":
+                return Many()
         raise AssertionError(do)
+
+
+class Many:
+    """Five hundred frames of 8 MB, which are read when they are asked for."""
+
+    def __len__(self) -> int:
+        return 500
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        return np.full((2000, 2000), number, np.uint16)
 
 
 def handled(path: str, **datum: object) -> FrameReference:
@@ -110,10 +123,10 @@ def opening_handler(folder: Path) -> list[FrameReference]:
 
 
 def gzip_bomb(folder: Path) -> list[FrameReference]:
-    """A gigabyte of zeros in a megabyte."""
+    """Half a gigabyte of zeros in some megabytes."""
     path = folder / "bomb.npy.gz"
     with gzip.open(path, "wb", compresslevel=1) as file:
-        for _ in range(1100):
+        for _ in range(500):
             file.write(bytes(1 << 20))
     return [ImageFrame(str(path), number, EXPECTED) for number in range(FRAMES)]
 
@@ -121,17 +134,17 @@ def gzip_bomb(folder: Path) -> list[FrameReference]:
 def bzip2_bomb(folder: Path) -> list[FrameReference]:
     path = folder / "bomb.edf.bz2"
     block = bz2.compress(bytes(1 << 24))
-    path.write_bytes(block * 64)
+    path.write_bytes(block * 32)
     return [ImageFrame(str(path), number, EXPECTED) for number in range(FRAMES)]
 
 
 def hdf5_bomb(folder: Path) -> list[FrameReference]:
-    """A chunk of 800 MB of zeros, in 800 kB."""
+    """A chunk of 450 MB of zeros, in some megabytes."""
     path = folder / "bomb.h5"
-    shape = (1, 20_000, 20_000)
+    shape = (1, 15_000, 15_000)
     with h5py.File(path, "w") as file:
         file.create_dataset("d", shape, "<u2", chunks=shape, compression="gzip", compression_opts=1)
-        file["d"].id.write_direct_chunk((0, 0, 0), gzip_of_zeros(800_000_000))
+        file["d"].id.write_direct_chunk((0, 0, 0), gzip_of_zeros(450_000_000))
     return [Hdf5Frame(str(path), "d", 0, EXPECTED)]
 
 
