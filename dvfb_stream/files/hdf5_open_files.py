@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dvfb_stream.errors import FrameError, MissingExtraError, NotThereYetError
 from dvfb_stream.files.allowed_roots import EVERYWHERE, AllowedRoots
+from dvfb_stream.files.bitshuffle_parts import ChunkBlocks, blocks_of
 from dvfb_stream.files.checks import regular_file
 from dvfb_stream.files.file_facts import FileFacts
 from dvfb_stream.files.hdf5_stacks import Stack
@@ -64,6 +65,8 @@ class OpenHdf5:
     """Names of datasets that hold frames, no pictures and no tables."""
     facts: dict[tuple[str, tuple[int, ...]], FileFacts] = field(default_factory=dict)
     """By a dataset's name and the shape of its frames: what the file says of them besides."""
+    blocks: dict[str, tuple[tuple[int, ...], ChunkBlocks | None]] = field(default_factory=dict)
+    """By a dataset's name: in which of its chunks compressed blocks were looked for last, and where they lie."""
     is_column_major: bool = False
     """Whether arrays have their axes in reverse, as MATLAB writes them."""
     allowed: AllowedRoots = EVERYWHERE
@@ -208,6 +211,8 @@ def read_stored(file: OpenHdf5, dataset: Any, box: Box, out: NDArray[Any], kept:
     if 0 in sizes:
         raise NotThereYetError("it is not written yet")
     if _has_filters(dataset):
+        if len(chunks) == 1 and _read_part(file, dataset, box, chunks[0], out):
+            return
         several = _next_ones(box, several, out.nbytes)
         size = math.prod(lengths(several)) * out.itemsize
         if 2 * out.nbytes <= size <= MOST_KEPT_BYTES:
@@ -229,6 +234,28 @@ def read_stored(file: OpenHdf5, dataset: Any, box: Box, out: NDArray[Any], kept:
             end, size = found.byte_offset + found.size, regular_file(file.path).st_size
             if size < end:
                 raise NotThereYetError(f"it is not whole: it ends at byte {end}, the file at byte {size}")
+
+
+def _read_part(file: OpenHdf5, dataset: Any, box: Box, chunk: tuple[int, ...], out: NDArray[Any]) -> bool:
+    """Read a frame of a chunk that is too large to be kept, where that can be done without all of it; whether it was.
+
+    Only of files that do not grow, in which chunks stay where they are.
+    """
+    others = all(place.stop - place.start == n for place, n in zip(box[1:], dataset.chunks[1:], strict=True))
+    size = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    if size <= MOST_KEPT_BYTES or not others or file.is_growing or file.handle.userblock_size:
+        return False
+    descriptor = file.handle.id.get_vfd_handle()
+    known = file.blocks.get(dataset.name)
+    if known is None or known[0] != chunk:
+        known = file.blocks[dataset.name] = chunk, blocks_of(dataset, chunk, descriptor)
+    if known[1] is None:
+        return False
+    each = size // dataset.chunks[0]
+    first = (box[0].start - chunk[0]) * each
+    last = first + (box[0].stop - box[0].start) * each
+    np.copyto(out, known[1].part(descriptor, first, last, dataset.dtype).reshape(out.shape))
+    return True
 
 
 def _next_ones(box: Box, several: Box, each: int) -> Box:
