@@ -35,9 +35,9 @@ SLOW_PLACES = """
 
     cli/test_demo cli/test_outputs cli/test_search cli/test_signals cli/test_simulate cli/test_start_up
     cli/test_terminal cli/test_text callbacks/test_annotate_in callbacks/test_databroker callbacks/test_leaving
-    callbacks/test_plans callbacks/test_real_writers catalog history isolation tiled_stream profiles test_package
-    test_benchmarks conformance callbacks/test_described_otherwise worker/test_shutdown test_waiting_threads
-    cli/test_catalog cli/test_correct
+    callbacks/test_plans callbacks/test_real_writers catalog history isolation replay tiled_stream profiles
+    test_package test_benchmarks conformance callbacks/test_described_otherwise worker/test_shutdown
+    test_waiting_threads cli/test_catalog cli/test_correct
 
     cli/test_plot cli/test_annotate_plot fbt/test_elastic_net fbt/test_estimate fbt/test_hostile_input
     fbt/test_independent_references test_annotator test_fourier_bessel_cache simulation/beamline

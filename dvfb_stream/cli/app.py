@@ -24,6 +24,8 @@ from dvfb_stream.cli.options import Json
 from dvfb_stream.cli.plot.command import FIGURES
 from dvfb_stream.cli.process import CALLED_WRONGLY
 from dvfb_stream.cli.profile import profile
+from dvfb_stream.cli.replay.command import replay
+from dvfb_stream.cli.replay.record import record
 from dvfb_stream.cli.search import search
 from dvfb_stream.cli.similar import similar
 from dvfb_stream.cli.simulate.command import simulate
@@ -39,6 +41,8 @@ COMMANDS = (
     correct,
     similar,
     demo,
+    record,
+    replay,
     profile,
     adapt,
     rank,

@@ -261,6 +261,15 @@ class TaskProgress:
             self._task, description=what, completed=done, total=total, note=note, visible=True
         )
 
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Take it off the terminal while something else is written to it."""
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()
+
     def say(self, line: str) -> None:
         """Write a line that stays, on a terminal or not."""
         self._progress.console.print(line, soft_wrap=True, markup=False)

@@ -40,6 +40,7 @@ center_y = 47.5
 
 [limits]
 batch_size = 2
+start_timeout = 2
 """
 
 Launch = Callable[..., subprocess.Popen[bytes]]
