@@ -30,13 +30,15 @@ class Child:
     _sending: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def begin(cls, memory: int) -> Self:
+    def begin(cls, memory: int, variables: Mapping[str, str]) -> Self:
         """Start a process.
 
         Parameters
         ----------
         memory
             Descriptor of the memory that both see.
+        variables
+            Of its environment, besides those of this process.
 
         Raises
         ------
@@ -50,7 +52,7 @@ class Child:
                 cause=Cause.NOT_STARTED,
             )
         try:
-            return cls(*_begun(memory))
+            return cls(*_begun(memory, variables))
         # Also of an environment that holds what no environment can hold.
         except (OSError, TypeError, ValueError) as error:
             raise ReportedFailureError(f"{type(error).__name__}: {error}", cause=Cause.NOT_STARTED) from error
@@ -87,8 +89,8 @@ class Child:
         return True
 
 
-def _begun(memory: int) -> tuple[subprocess.Popen[bytes], Connection]:
-    environment = _environment()
+def _begun(memory: int, variables: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], Connection]:
+    environment = {**_environment(), **variables}
     ours, theirs = Pipe()
     with theirs:
         passed = (theirs.fileno(), memory)

@@ -26,6 +26,21 @@ class ProcessLimits:
         """Return it as another process can be told."""
         return {"memory": self.memory, "descriptors": self.descriptors}
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """Variables of the environment that such a process needs from its start.
+
+        One thread of each library: on a machine of 64 cores the stacks of as many would be all of the memory.
+        """
+        names = (
+            "OMP_NUM_THREADS",
+            "OPENBLAS_NUM_THREADS",
+            "MKL_NUM_THREADS",
+            "BLOSC_NTHREADS",
+            "NUMEXPR_MAX_THREADS",
+        )
+        return dict.fromkeys(names, "1")
+
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
         """Return what `as_json` has written down."""

@@ -328,7 +328,9 @@ class ServiceProcess:
                 self._cannot_end.remove((child, held))
         with self._changing:
             self._check_open()
-            self._child = Child.begin(self._memory.file)
+            self._child = Child.begin(
+                self._memory.file, {} if self._limits is None else self._limits.variables
+            )
             return self._child
 
     def _answer(self, child: Child, seconds: float) -> Message:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import resource
 import sys
+from pathlib import Path
 
 import numpy as np
 import poison
@@ -22,6 +24,12 @@ TIMEOUT = 1.0
 """For what never ends."""
 LONG = 60.0
 """For all else, on a busy machine."""
+
+
+def has_landlock():
+    if sys.platform != "linux":
+        return False
+    return ctypes.CDLL(None).syscall(ctypes.c_long(444), None, ctypes.c_size_t(0), 1) > 0
 
 
 @pytest.fixture
@@ -187,6 +195,21 @@ def test_links_within_the_roots_and_roots_that_are_links_are_followed(folder, tm
         files.close()
 
 
+@pytest.mark.skipif(not has_landlock(), reason="Linux has no Landlock, or it is not switched on")
+def test_what_a_library_opens_by_itself_the_system_refuses(folder, files):
+    outside = poison.secrets(folder)
+    poison.good(folder)
+    for place, is_read in {
+        f"{folder}/good.h5": True,
+        f"{outside}/good.h5": False,
+        "/etc/passwd": False,
+        "/proc/self/environ": False,
+        os.__file__: True,
+    }.items():
+        frame = poison.handled(f"{folder}/handled", do="open in C", file=place)
+        assert bool(files.read(frame, "run").all()) == is_read, place
+
+
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
 def test_what_lies_in_a_root_and_is_no_regular_file_is_not_opened(folder, files, kind):
     path = folder / "x"
@@ -259,6 +282,21 @@ def test_limits_are_those_of_the_process(folder, files):
     assert resource.prlimit(files.pid, resource.RLIMIT_CORE) == (0, 0)
     assert resource.prlimit(files.pid, resource.RLIMIT_NOFILE)[0] == 512
     assert resource.getrlimit(resource.RLIMIT_DATA)[0] != MEMORY
+
+
+def test_libraries_of_a_process_with_limits_have_one_thread_each_however_many_cores_there_are(
+    folder, monkeypatch
+):
+    """The stack of each is memory."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "64")
+    files = open_files(folder)
+    try:
+        files.read(poison.good(folder)[0], "run")
+        variables = Path(f"/proc/{files.pid}/environ").read_bytes().split(b"\0")
+        assert {b"OMP_NUM_THREADS=1", b"OPENBLAS_NUM_THREADS=1"} <= set(variables)
+    finally:
+        files.close()
 
 
 def test_a_handler_that_cannot_be_imported_is_refused_at_once():
