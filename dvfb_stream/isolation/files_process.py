@@ -191,12 +191,13 @@ class FilesProcess:
             if isinstance(reference, HandledFrame):
                 self._load(ask, reference.spec)
             pixels = self._as_described(reference.expected)
-            answer = self._asked(ask, request, pixels)
+            within = min(self._answer_within, self._lost.seconds_for(run) or self._answer_within)
+            answer = self._asked(ask, request, pixels, within)
             is_outdated = "is_outdated" in answer
             if not is_outdated and not answer["is_there"]:
                 # Nothing is described, or the file has something else: the process keeps what it has read.
                 pixels = self._memory.shared(tuple(answer["shape"]), np.dtype(answer["dtype"]))
-                answer = self._asked(ask, request, pixels)
+                answer = self._asked(ask, request, pixels, within)
             self._has_read = self._process.pid
         if is_outdated:
             self._process.end()
@@ -223,10 +224,12 @@ class FilesProcess:
             return None
         return self._memory.shared(shape, dtype.newbyteorder("="))
 
-    def _asked(self, ask: Ask, request: Mapping[str, Any], pixels: NDArray[Any] | None) -> Mapping[str, Any]:
+    def _asked(
+        self, ask: Ask, request: Mapping[str, Any], pixels: NDArray[Any] | None, within: float
+    ) -> Mapping[str, Any]:
         if pixels is None:
-            return ask(request)
-        return ask({**request, "place": self._memory.place_of(pixels)}, [pixels])
+            return ask(request, within=within)
+        return ask({**request, "place": self._memory.place_of(pixels)}, [pixels], within=within)
 
     def release(self, run: str) -> None:
         """See `FrameReader`."""

@@ -10,7 +10,10 @@ MOST_KNOWN = 10_000
 """Files and runs; of more, those that were read last."""
 
 FILES_OF_A_RUN = 3
-"""Files whose time a run may lose before none of its files is read any more that has failed once."""
+"""Files whose time a run may lose; then its reads have `SHORT` seconds each, and after twice as much none is made."""
+
+SHORT = 1.0
+"""Seconds: a hundred times what a frame takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +45,18 @@ class LostTime:
 
     def refusal(self, run: str, path: str) -> str:
         """Return why a file is not read any more for a run; empty as long as it is."""
-        of_file, of_run = self._lost.get((run, path)), self._lost.get((run, ""))
-        if of_file is None or of_run is None:
-            return ""
-        if of_file.seconds < self._most and of_run.seconds < FILES_OF_A_RUN * self._most:
-            return ""
-        return f"it is not read any more for this run, after {of_file.seconds:.0f} s that gave nothing: {of_file.why}"
+        for file, most in ((path, self._most), ("", 2 * FILES_OF_A_RUN * self._most)):
+            lost = self._lost.get((run, file))
+            if lost is not None and lost.seconds >= most:
+                what = "it is" if file else "files are"
+                after = f"after {lost.seconds:.0f} s that gave nothing"
+                return f"{what} not read any more for this run, {after}: {lost.why}"
+        return ""
+
+    def seconds_for(self, run: str) -> float | None:
+        """Return how long a read may take for a run; None: as long as any."""
+        lost = self._lost.get((run, ""))
+        return SHORT if lost is not None and lost.seconds >= FILES_OF_A_RUN * self._most else None
 
     def forget(self, run: str) -> None:
         """Forget a run that has ended."""

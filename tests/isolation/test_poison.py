@@ -15,9 +15,9 @@ import pytest
 
 from dvfb_stream.errors import FrameError, NotThereYetError, SettingsError
 from dvfb_stream.files.references import Hdf5Frame, ImageFrame
-from dvfb_stream.isolation.files_process import FilesProcess
+from dvfb_stream.isolation.files_process import ATTEMPTS, FilesProcess
 from dvfb_stream.isolation.limits import ProcessLimits
-from dvfb_stream.isolation.lost_time import FILES_OF_A_RUN, LostTime
+from dvfb_stream.isolation.lost_time import FILES_OF_A_RUN, SHORT, LostTime
 
 MEMORY = 300 << 20
 TIMEOUT = 1.0
@@ -104,6 +104,17 @@ def test_a_file_that_hangs_costs_its_run_two_timeouts_whatever_it_has_of_frames(
     assert files.pid == pid
     with pytest.raises(NotThereYetError, match="did not answer"):  # of another run it is tried
         files.read(hanging, "another run")
+
+
+@pytest.mark.parametrize("files", [0.2], indirect=True)
+def test_a_run_of_many_files_that_hang_is_given_up(folder, files):
+    for number in range(100):
+        with pytest.raises(FrameError):
+            files.read(poison.handled(f"{folder}/{number}", do="hang"), "run")
+    with pytest.raises(FrameError, match="files are not read any more for this run"):
+        files.read(poison.handled(f"{folder}/another", do="hang"), "run")
+    assert files.pid is None
+    assert len(list(folder.iterdir())) <= 1 + ATTEMPTS * 2 * FILES_OF_A_RUN  # reads that were begun
 
 
 def test_a_process_that_has_read_others_reads_a_frame_that_ends_it_twice(folder, files, tmp_path):
@@ -266,12 +277,16 @@ def test_time_is_lost_by_file_and_by_run():
     assert "after 10 s that gave nothing: it hangs" in lost.refusal("run", "a")
     assert lost.refusal("run", "b") == lost.refusal("other", "a") == ""
     for number in range(1, FILES_OF_A_RUN):
-        lost.lose("run", f"b{number}", 9.0, "it hangs")
-    lost.lose("run", "c", 2.0, "it hangs")
-    assert lost.refusal("run", "c")  # now one failure is enough
-    assert lost.refusal("run", "never failed") == ""
+        assert lost.seconds_for("run") is None
+        lost.lose("run", f"b{number}", 10.0, "it hangs")
+    assert (lost.seconds_for("run"), lost.seconds_for("other")) == (SHORT, None)
+    for number in range(FILES_OF_A_RUN):
+        assert lost.refusal("run", "never failed") == ""
+        lost.lose("run", f"c{number}", 10.0, "it hangs")
+    assert "files are not read any more for this run, after 60 s" in lost.refusal("run", "never failed")
     lost.forget("run")
-    assert lost.refusal("run", "a") == ""
+    assert lost.refusal("run", "a") == lost.refusal("run", "never failed") == ""
+    assert lost.seconds_for("run") is None
 
 
 def test_limits_are_those_of_the_process(folder, files):
