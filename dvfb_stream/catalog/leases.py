@@ -12,7 +12,7 @@ from tiled.client.utils import ClientError
 from tiled.queries import Key
 
 from dvfb_stream.bounded_cache import BoundedCache, Evict
-from dvfb_stream.catalog.store_errors import StoreUnavailableError
+from dvfb_stream.catalog.store_errors import StoreUnavailableError, WrittenByAnotherError
 from dvfb_stream.catalog.writers import identity, is_dead
 
 LEASE_SECONDS = 30.0
@@ -213,4 +213,4 @@ def _sign(node: Any) -> tuple[str, int]:
 
 def _held_by_another(uid: str, held: Any) -> StoreUnavailableError:
     writer: Mapping[str, Any] = held.metadata["writer"]
-    return StoreUnavailableError(f"run {uid} is being written by {writer['name']}; it is tried again")
+    return WrittenByAnotherError(uid, str(writer["name"]))

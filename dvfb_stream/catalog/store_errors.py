@@ -20,6 +20,20 @@ class StoreFaultError(StoreUnavailableError):
     """
 
 
+class WrittenByAnotherError(StoreUnavailableError):
+    """Somebody else is writing the very run, and has not ended.
+
+    Attributes
+    ----------
+    writer
+        Name of who writes it.
+    """
+
+    def __init__(self, run: str, writer: str) -> None:
+        super().__init__(f"run {run} is being written by {writer}; it is tried again")
+        self.writer = writer
+
+
 class StoreRefusedError(DvfbError):
     """Tiled will never take this as it is: the same call fails again.
 

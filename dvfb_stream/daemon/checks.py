@@ -188,6 +188,7 @@ def _file(path: Path) -> Iterator[Finding]:
 
 
 def _folder(part: str, path: Path, *, make: bool = True) -> Iterator[Finding]:
+    path = path.absolute()
     nearest = _nearest(path)
     if nearest != path and not make:
         yield fault(part, f"there is no folder {path}")

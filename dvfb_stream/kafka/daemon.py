@@ -51,6 +51,8 @@ _POLL_SECONDS = 0.2
 """Longest wait in one poll: how late the loop notices that it should stop, or that a sink has failed."""
 _COMMIT_SECONDS = 10.0
 """Longest wait for a commit. It is tried again, and nothing but a repetition is at stake."""
+_LEAVE_SECONDS = 3.0
+"""Longest wait for the group to let us go: without it, others wait for the session to time out."""
 _REPORT_SECONDS = 60.0
 """Time between two lines in the log that say how much was done."""
 _MEASURE_SECONDS = 1.0
@@ -214,7 +216,7 @@ class Daemon:
             for partition in list(self._pipelines):
                 self._close(partition)
             # Tells the group that we leave, so that others need not wait for the session to time out.
-            consumer.close(autocommit=False, timeout_ms=milliseconds(_COMMIT_SECONDS))
+            consumer.close(autocommit=False, timeout_ms=milliseconds(_LEAVE_SECONDS))
 
     def _say_away(self, error: Exception) -> None:
         self.health.say(Part.BROKER, ok=False, reason=str(error))

@@ -22,6 +22,9 @@ bootstrap_servers = {servers}
 topics = ["{topic}"]
 group = "new-{topic}"
 
+[sinks]
+jsonl = "annotations.jsonl"
+
 [sinks.tiled]
 uri = "{tiled}"
 spool = "spool"
@@ -93,7 +96,8 @@ def test_where_all_is_well_it_says_so_and_changes_nothing(check, config, topic, 
     assert what["spool"].endswith("spool, which will be made")
     assert what["model"].endswith("on cpu")
     assert set(what) == {
-        "broker", "kafka.topics", "kafka.group", "detectors", "root_map", "files", "sinks.tiled", "spool", "model"
+        "broker", "kafka.topics", "kafka.group", "detectors", "root_map", "files", "sinks.tiled", "spool",
+        "sinks.jsonl", "model",
     }  # fmt: skip
     assert tree(tiled_server) == before
     assert sorted(config.parent.iterdir()) == files

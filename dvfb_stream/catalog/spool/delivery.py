@@ -20,12 +20,21 @@ from dvfb_stream.catalog.spool.files import DeliveredFiles
 from dvfb_stream.catalog.spool.pace import Pace
 from dvfb_stream.catalog.spool.tally import Tally
 from dvfb_stream.catalog.spool.waiting import WaitingRun, WaitingRuns
-from dvfb_stream.catalog.store_errors import StoreFaultError, StoreRefusedError, StoreUnavailableError
+from dvfb_stream.catalog.store_errors import (
+    StoreFaultError,
+    StoreRefusedError,
+    StoreUnavailableError,
+    WrittenByAnotherError,
+)
 
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_COMPLAINTS = 60.0
 """Between two lines in the log while the store does not take anything."""
+
+_SECONDS_OF_TWO_WRITERS = 60.0
+"""After which another writer of the same runs is no predecessor that ends: its lease lasts half as long."""
+_MOST_WRITERS = 100
 
 Told = Callable[[str], object]
 """Called with the uid of an analysis run that is stored with its stop."""
@@ -97,6 +106,8 @@ class Delivery:
         self._told: defaultdict[str, list[Told]] = defaultdict(list)
         self._told_why: defaultdict[str, list[ToldWhy]] = defaultdict(list)
         self._failures = self._calls_stored = 0
+        self._writers: dict[str, float] = {}
+        """Who else was met writing our runs, and since when."""
         self._not_before = -inf
         self._next_complaint = -inf
         self._closed = False
@@ -177,6 +188,8 @@ class Delivery:
             try:
                 self._deliver(run)
             except StoreUnavailableError as error:
+                if isinstance(error, WrittenByAnotherError):
+                    self._mention(error.writer)
                 if not (isinstance(error, StoreFaultError) and self._fails_alone(run)):
                     self._failed(run, _told_by(error))
                 elif run.faults_alone < self._pace.most_faults_alone:
@@ -302,6 +315,20 @@ class Delivery:
             self.changed.notify_all()
         if run.faults_alone == 1:
             logger.warning("the catalog fails over analysis run %s alone (%s)", run.uid, reason)
+
+    def _mention(self, writer: str) -> None:
+        """Say once that somebody annotates the same frames, unless it was their last moments."""
+        now = time.monotonic()
+        if len(self._writers) >= _MOST_WRITERS:
+            self._writers.clear()
+        since = self._writers.setdefault(writer, now)
+        if now - since >= _SECONDS_OF_TWO_WRITERS:
+            self._writers[writer] = inf
+            logger.warning(
+                "%s annotates the same frames at the same time: a live session, or a daemon of another group or "
+                "source. Each row is stored once; stop one of them to save its work",
+                writer,
+            )
 
     def _failed(self, run: WaitingRun, reason: str) -> None:
         with self.changed:
