@@ -17,11 +17,13 @@ from dvfb_stream.daemon.reading import reading_process
 from dvfb_stream.daemon.settings import DaemonSettings
 from dvfb_stream.daemon.sinks import StorageError
 from dvfb_stream.daemon.waiting import wait_for
+from dvfb_stream.dead_letters.deaths import message_item, named
 from dvfb_stream.dead_letters.folder import LetterFolder, folder_of_group
+from dvfb_stream.dead_letters.in_hand import InHand
 from dvfb_stream.dead_letters.letter import Kind
 from dvfb_stream.dead_letters.post import DeadLetterPost
 from dvfb_stream.errors import SettingsError
-from dvfb_stream.frame_annotator import SupportsAnnotate
+from dvfb_stream.frame_annotator import SupportsAnnotate, as_frame_annotator
 from dvfb_stream.frames import Geometry
 from dvfb_stream.kafka.consumer import (
     Assignment,
@@ -42,6 +44,7 @@ from dvfb_stream.kafka.dead_letter_topic import DeadLetterTopic
 from dvfb_stream.kafka.partition_pipeline import PartitionPipeline, SharedAnnotator
 from dvfb_stream.kafka.partition_watch import ConsumerStalledError, PartitionWatch
 from dvfb_stream.kafka.stats import DaemonStats
+from dvfb_stream.kafka.watched_annotator import WatchedAnnotator
 from dvfb_stream.kafka.wire_format import MessageError, decode
 from dvfb_stream.metrics import Metrics, catalogue
 
@@ -109,23 +112,24 @@ class Daemon:
             raise SettingsError("the configuration has no [kafka]")
         self._settings = settings
         self._kafka = settings.kafka
-        self._annotator = SharedAnnotator(annotator)
         self._sinks_for_partition = sinks_for_partition
         self._detectors = detectors or None
         self._stopping = threading.Event()
         self.metrics = Metrics() if metrics is None else metrics
         """What all pipelines count and time."""
         letters = settings.dead_letters
+        folder = letters.folder or folder_of_group(self._kafka.group, self._kafka.bootstrap_servers)
         self._letter_topic = None if letters.topic is None else DeadLetterTopic(self._kafka, letters.topic)
         self.dead_letters = DeadLetterPost(
-            LetterFolder(
-                letters.folder or folder_of_group(self._kafka.group, self._kafka.bootstrap_servers),
-                max_bytes=letters.max_bytes,
-            ),
+            LetterFolder(folder, max_bytes=letters.max_bytes),
             publish=self._letter_topic,
             metrics=self.metrics,
         )
         """Where goes what cannot be processed."""
+        self.in_hand = InHand(folder)
+        """What this daemon works on, and what others had in hand when they died."""
+        watched = WatchedAnnotator(as_frame_annotator(annotator), self.in_hand, self.dead_letters.post)
+        self._annotator = SharedAnnotator(watched)
         self.health = health or Health(
             (Part.BROKER, Part.LAG), patience=settings.limits.stall_timeout, metrics=self.metrics
         )
@@ -157,6 +161,7 @@ class Daemon:
             When a sink failed, or the pipeline did: what was not stored was not committed, and a daemon that is
             started again takes it up there.
         """
+        self.in_hand.start()
         try:
             while not self._stopping.is_set():
                 try:
@@ -167,6 +172,7 @@ class Daemon:
             raise BrokerError(f"the Kafka cluster refuses us: {type(error).__name__}: {error}") from error
         finally:
             self._watch.close()
+            self.in_hand.close()
             self.dead_letters.close()
             if self._letter_topic is not None:
                 self._letter_topic.close()
@@ -234,6 +240,7 @@ class Daemon:
 
     def _step(self, consumer: Any, assignment: Assignment) -> None:
         self.health.turn()
+        self.in_hand.beat()
         self._follow(assignment)
         self._pause(consumer)
         for partition, records in consumer.poll(timeout_ms=milliseconds(_POLL_SECONDS)).items():
@@ -263,8 +270,12 @@ class Daemon:
         for partition, pipeline in list(self._pipelines.items()):
             if owned.get(partition) is not pipeline.offsets:
                 self._close(partition)
+        new = owned.keys() - self._pipelines.keys()
+        if new:
+            # Whoever had them may have died of what is in them.
+            self.in_hand.look()
         for partition, offsets in owned.items():
-            if partition not in self._pipelines:
+            if partition in new:
                 self._pipelines[partition] = PartitionPipeline(
                     self._annotator,
                     sinks=self._sinks_for_partition(),
@@ -275,6 +286,7 @@ class Daemon:
                     arrays=self._settings.arrays,
                     offsets=offsets,
                     limits=self._settings.limits,
+                    in_hand=self.in_hand,
                     post=self.dead_letters.post,
                     topic=partition.topic,
                     partition=partition.partition,
@@ -293,23 +305,36 @@ class Daemon:
 
     def _read(self, partition: TopicPartition, pipeline: PartitionPipeline, record: Any) -> None:
         self._messages += 1
-        try:
-            name, doc = decode(record.value, max_bytes=self._kafka.max_message_bytes)
-        except MessageError as error:
-            pipeline.refuse(record, Kind.UNDECODABLE, str(error))
-            self._refused += 1
-            if self._refused <= _REFUSALS_LOGGED:
-                logger.warning(
-                    "skipping %s offset %d: %s",
-                    listed([partition]),
-                    record.offset,
-                    error,
-                    extra=_facts(partition, offset=record.offset),
-                )
-            if self._refused == _REFUSALS_LOGGED:
-                logger.warning("further messages that cannot be decoded are only counted")
+        item = message_item(record.topic, record.partition, record.offset)
+        suspicion = self.in_hand.suspicion(item)
+        if suspicion is not None and suspicion.convicts:
+            facts = _facts(partition, offset=record.offset)
+            logger.error("skipping %s, which is a dead letter: %s", named(item), suspicion, extra=facts)
+            pipeline.refuse(record, Kind.KILLER, str(suspicion))
             return
+        with self.in_hand.holding([item], blamed=True):
+            try:
+                name, doc = decode(record.value, max_bytes=self._kafka.max_message_bytes)
+            except MessageError as error:
+                self._refuse(partition, pipeline, record, error)
+                return
         pipeline.put(record, name, doc)
+
+    def _refuse(
+        self, partition: TopicPartition, pipeline: PartitionPipeline, record: Any, error: MessageError
+    ) -> None:
+        pipeline.refuse(record, Kind.UNDECODABLE, str(error))
+        self._refused += 1
+        if self._refused <= _REFUSALS_LOGGED:
+            logger.warning(
+                "skipping %s offset %d: %s",
+                listed([partition]),
+                record.offset,
+                error,
+                extra=_facts(partition, offset=record.offset),
+            )
+        if self._refused == _REFUSALS_LOGGED:
+            logger.warning("further messages that cannot be decoded are only counted")
 
     def _raise_failures(self) -> None:
         for partition, pipeline in self._pipelines.items():
@@ -356,6 +381,7 @@ class Daemon:
         else:
             self._commits += 1
             self._committed.update(offsets)
+            self._forget_suspects(offsets)
 
     def _measure(self, consumer: Any, now: float) -> None:
         """Bring the metrics up to date, and look for what is stuck."""
@@ -375,6 +401,14 @@ class Daemon:
                     f"there is work: {done.reader.waiting} frames to read, {done.worker.queued_frames} to annotate; "
                     "start the daemon again, it goes on from what is stored"
                 )
+
+    def _forget_suspects(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Hold no death against messages that are committed: they are done with."""
+        for item in self.in_hand.suspects:
+            match item:
+                case ("message", topic, int(number), int(offset)):
+                    if offset < offsets.get(TopicPartition(topic, number), 0):
+                        self.in_hand.clear(item)
 
     def _drain(self) -> None:
         deadline = time.monotonic() + self._settings.limits.drain_timeout

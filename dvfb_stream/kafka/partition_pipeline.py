@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
@@ -19,6 +20,8 @@ from dvfb_stream.callbacks.storing_sinks import RefusingSink, StoreCounts, Stori
 from dvfb_stream.daemon.feed import DocumentFeed
 from dvfb_stream.daemon.refused_runs import Post, bury_refused
 from dvfb_stream.daemon.settings import LimitSettings
+from dvfb_stream.dead_letters.deaths import message_item
+from dvfb_stream.dead_letters.in_hand import InHand
 from dvfb_stream.dead_letters.letter import Kind
 from dvfb_stream.errors import RefusedDocumentError
 from dvfb_stream.files.references import FrameReader
@@ -170,6 +173,8 @@ class PartitionPipeline:
         Shared with the other pipelines.
     arrays
         See `AnnotationPipeline`.
+    in_hand
+        Notes on what this process works on; None: there are none.
     post
         Takes dead letters, and what is to be called once they are safe or given up; must not block.
     topic, partition
@@ -188,11 +193,13 @@ class PartitionPipeline:
         open_files: Callable[[FrameMemory], FrameReader],
         metrics: Metrics | None = None,
         arrays: Sequence[str] = (),
+        in_hand: InHand | None = None,
         post: Post = drop,
         topic: str = "",
         partition: int = 0,
     ) -> None:
         self.offsets = offsets
+        self._in_hand = InHand(Path()) if in_hand is None else in_hand
         self._post = post
         self._topic = topic
         self._partition = partition
@@ -208,7 +215,7 @@ class PartitionPipeline:
             max_wait=limits.max_wait,
             max_frames=limits.max_frames,
             max_bytes=limits.max_frame_bytes,
-            on_run_stored=offsets.stored,
+            on_run_stored=self._stored,
             on_sink_failure=self._remember,
             on_rejected=self._rejected,
             on_run_refused=self._refused,
@@ -263,7 +270,11 @@ class PartitionPipeline:
         return self._pipeline.stats()
 
     def _take(self, offset: int, name: str, doc: dict[str, Any]) -> None:
-        with log_facts(topic=self._topic, partition=self._partition, offset=offset):
+        item = message_item(self._topic, self._partition, offset)
+        with (
+            log_facts(topic=self._topic, partition=self._partition, offset=offset),
+            self._in_hand.holding([item], blamed=True),
+        ):
             run = self._pipeline.take(name, doc) if name else ""
         record = doc.record if isinstance(doc, ReadDocument) else None
         self.offsets.taken(
@@ -275,12 +286,18 @@ class PartitionPipeline:
         if isinstance(doc, ReadDocument) and not self.offsets.ended:
             self._bury(doc.record, Kind.UNTAKEN, f"a document {name!r} is left out: {error}", run=run_of(doc))
 
+    def _stored(self, run: str) -> None:
+        self.offsets.stored(run)
+        for item in self._in_hand.suspects:
+            if item[:2] == ("frame", run):
+                self._in_hand.clear(item)
+
     def _refused(self, run: RunProgress) -> None:
         """Let the commit pass a run that a sink will not take, once there is a letter of each analysis run."""
         bury_refused(
             run,
             self._post,
-            partial(self.offsets.stored, run.raw_uid),
+            partial(self._stored, run.raw_uid),
             topic=self._topic,
             partition=self._partition,
             offset=self.offsets.first_of(run.raw_uid),

@@ -100,7 +100,8 @@ def _from_kafka(settings: DaemonSettings, detectors: Detectors, health: Health, 
             health=health,
             store_trouble=sinks.trouble,
         )
-        _run(running.run, running.stop, settings, health)
+        running.in_hand.record_faults()
+        _run(running.run, running.stop, settings, health, before_end=running.in_hand.end_as_stuck)
 
 
 def _from_tiled(settings: DaemonSettings, detectors: Detectors, health: Health, metrics: Metrics) -> None:
@@ -130,13 +131,24 @@ def _from_tiled(settings: DaemonSettings, detectors: Detectors, health: Health, 
 
 
 def _run(
-    run: Callable[[], object], stop: Callable[[], None], settings: DaemonSettings, health: Health
+    run: Callable[[], object],
+    stop: Callable[[], None],
+    settings: DaemonSettings,
+    health: Health,
+    *,
+    before_end: Callable[[str], object] = str,
 ) -> None:
-    from dvfb_stream.daemon.guard import Guard
+    from dvfb_stream.daemon.guard import Guard, end_process
     from dvfb_stream.daemon.supervisor import READY, tell_supervisor
 
     limits = settings.limits
-    with Guard(health, patience=limits.stall_timeout, drain_timeout=limits.drain_timeout) as guard:
+    patience, drain = limits.stall_timeout, limits.drain_timeout
+
+    def end(reason: str) -> None:
+        before_end(reason)
+        end_process(reason)
+
+    with Guard(health, patience=patience, drain_timeout=drain, end=end) as guard:
         _stop_on_signals(stop, guard.expect_end)
         tell_supervisor(READY)
         run()

@@ -1,0 +1,155 @@
+"""An annotator that notes which frames it has in hand, and does not touch those that ended the process twice."""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.daemon.refused_runs import Post
+from dvfb_stream.dead_letters.deaths import Item, frame_item
+from dvfb_stream.dead_letters.in_hand import InHand
+from dvfb_stream.dead_letters.letter import Content, DeadLetter, Kind
+from dvfb_stream.dead_letters.post import nothing
+from dvfb_stream.frame_annotator import FrameAnnotator, StageReport
+from dvfb_stream.frames import Frame
+
+logger = logging.getLogger(__name__)
+
+
+class _Spared:
+    """A frame that is not touched: what `prepare` makes of it."""
+
+    def __init__(self, annotation: Annotation) -> None:
+        self.annotation = annotation
+
+
+class WatchedAnnotator(FrameAnnotator):
+    """Of an annotator; frames that were in hand at a death are annotated one by one, so that the next names one.
+
+    Parameters
+    ----------
+    annotator
+        What annotates.
+    in_hand
+        Notes of this process and others.
+    post
+        Takes a letter for each frame that is not touched any more.
+    """
+
+    def __init__(self, annotator: FrameAnnotator, in_hand: InHand, post: Post) -> None:
+        self._annotator = annotator
+        self._in_hand = in_hand
+        self._post = post
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """See `FrameAnnotator`, as for all below."""
+        return self._annotator.identity
+
+    @property
+    def prepares_ahead(self) -> bool:
+        """Whether it pays to prepare frames on a thread of their own."""
+        return self._annotator.prepares_ahead
+
+    @property
+    def arrays(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the arrays that annotations can carry."""
+        return self._annotator.arrays
+
+    def keep_arrays(self, names: Sequence[str]) -> None:
+        """From now on have annotations carry these arrays."""
+        self._annotator.keep_arrays(names)
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what every result needs beside it to be traced."""
+        return self._annotator.provenance()
+
+    def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
+        """Return one annotation per frame, in their order."""
+        return self._each(frames, [_item(frame) for frame in frames], self._annotator.annotate)
+
+    def prepare(self, frame: Frame) -> Any:
+        """Return what `annotate_prepared` takes of a frame."""
+        item = _item(frame)
+        spared = self._spared(frame, item)
+        if spared is not None:
+            return _Spared(spared), item
+        with self._in_hand.holding([item]):
+            return self._annotator.prepare(frame), item
+
+    def annotate_prepared(self, prepared: Sequence[Any]) -> list[Annotation]:
+        """Return one annotation for each of what `prepare` returned, in their order."""
+        things, items = [thing for thing, _ in prepared], [item for _, item in prepared]
+        return self._each(things, items, self._annotator.annotate_prepared)
+
+    def fall_back(self) -> str | None:
+        """Compute on another device from now on, and return its name."""
+        return self._annotator.fall_back()
+
+    def report_stages(self, report: StageReport | None) -> None:
+        """From now on call `report` after each stage of each batch."""
+        self._annotator.report_stages(report)
+
+    def _each(
+        self,
+        things: Sequence[Any],
+        items: Sequence[Item],
+        annotate: Callable[[Sequence[Any]], list[Annotation]],
+    ) -> list[Annotation]:
+        alone = [
+            number
+            for number, (thing, item) in enumerate(zip(things, items, strict=True))
+            if isinstance(thing, _Spared) or self._in_hand.suspicion(item) is not None
+        ]
+        if not alone:
+            with self._in_hand.holding(items):
+                return annotate(things)
+        found: dict[int, Annotation] = {}
+        for number in alone:
+            thing, item = things[number], items[number]
+            spared = thing.annotation if isinstance(thing, _Spared) else self._spared(thing, item)
+            if spared is None:
+                with self._in_hand.holding([item]):
+                    (spared,) = annotate([thing])
+            found[number] = spared
+        others = [number for number in range(len(things)) if number not in found]
+        if others:
+            with self._in_hand.holding([items[number] for number in others]):
+                annotations = annotate([things[number] for number in others])
+            found.update(zip(others, annotations, strict=True))
+        return [found[number] for number in range(len(things))]
+
+    def _spared(self, frame: Any, item: Item) -> Annotation | None:
+        """Return the annotation of a frame that is not touched any more; None: it is."""
+        suspicion = self._in_hand.suspicion(item)
+        if suspicion is None or not suspicion.convicts or not isinstance(frame, Frame):
+            return None
+        reason = f"the frame is not annotated: {suspicion}"
+        _, run, stream, key, index = item
+        about = f"frame {index} of {key!r} in stream {stream!r}"
+        logger.error("%s of run %s is not annotated, and a dead letter: %s", about, run, suspicion)
+        letter = DeadLetter(
+            kind=Kind.KILLER, reason=str(suspicion), time=time.time(), content=Content.PIXELS,
+            value=_file_of(frame), run=str(run), about=about,
+        )  # fmt: skip
+        self._post(letter, nothing)
+        return Annotation.failed(reason, model=self.identity, origin=frame.origin)
+
+
+def _item(frame: Frame) -> Item:
+    origin = frame.origin
+    if origin is None:
+        return frame_item("", "", "", -1)
+    return frame_item(origin.run_uid, origin.stream, origin.data_key, origin.index)
+
+
+def _file_of(frame: Frame) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.asarray(frame.pixels), allow_pickle=False)
+    return file.getvalue()
