@@ -16,6 +16,7 @@ from dvfb_stream.cli.catalog import COMMANDS as CATALOG_COMMANDS
 from dvfb_stream.cli.correct.command import correct
 from dvfb_stream.cli.correct.corrections import COMMANDS as CORRECTIONS_COMMANDS
 from dvfb_stream.cli.daemon.command import daemon
+from dvfb_stream.cli.daemon.dead_letters import COMMANDS as DEAD_LETTER_COMMANDS
 from dvfb_stream.cli.demo.command import demo
 from dvfb_stream.cli.measure.commands import evaluate, invariance, novelty, rank, reproduce, results, tables
 from dvfb_stream.cli.models import COMMANDS as MODEL_COMMANDS
@@ -123,6 +124,9 @@ _add(app, {command.__name__: command for command in COMMANDS})
 daemon_group = typer.Typer(cls=_Group)
 daemon_group.callback(invoke_without_command=True, help=_help(daemon))(daemon)
 app.add_typer(daemon_group, name="daemon")
+dead_letters = typer.Typer(cls=_Group, help="What daemons could not process: list, show, retry, remove.")
+daemon_group.add_typer(dead_letters, name="dead-letters")
+_add(dead_letters, DEAD_LETTER_COMMANDS)
 models = typer.Typer(cls=_Group, help="List, show and verify the model bundles that --model knows.")
 app.add_typer(models, name="models")
 _add(models, MODEL_COMMANDS)
@@ -148,6 +152,12 @@ _add(plot, {figure.__name__: figure for figure in FIGURES})
 def _models(context: typer.Context, *, json: Json = False) -> None:
     if context.invoked_subcommand is None:
         list_bundles(json=json)
+
+
+@dead_letters.callback(invoke_without_command=True)
+def _dead_letters(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        say(context.get_help())
 
 
 @spool.callback(invoke_without_command=True)

@@ -95,7 +95,9 @@ class InHand:
     def end_as_stuck(self, reason: str) -> None:
         """Note that the process is ended because the thread that calls `beat` is stuck in something."""
         if self._path is not None:
-            self._path.with_suffix(_FAULT_SUFFIX).write_text(f"{_STUCK}{reason}\nCurrent thread 0x{self._loop:x}\n")
+            self._path.with_suffix(_FAULT_SUFFIX).write_text(
+                f"{_STUCK}{reason}\nCurrent thread 0x{self._loop:x}\n"
+            )
 
     def beat(self) -> None:
         """Take note, from the loop, of how much memory is left; some times a second is enough."""

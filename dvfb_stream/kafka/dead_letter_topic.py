@@ -92,6 +92,30 @@ def _arrives(future: Any) -> bool:
     return True
 
 
+def publish_again(settings: KafkaSettings, letter: DeadLetter) -> int:
+    """Publish the message of a letter where it came from, with its key, and return its offset.
+
+    Raises
+    ------
+    BrokerError
+        When the cluster does not take it.
+    """
+    try:
+        producer = KafkaProducer(
+            **connection(settings),
+            acks="all",
+            max_request_size=settings.max_message_bytes + _ROOM_FOR_FACTS,
+            metrics_enabled=False,
+        )
+        try:
+            sent = producer.send(letter.topic, key=letter.key, value=letter.value, partition=letter.partition)
+            return int(sent.get(timeout=3 * _REQUEST_SECONDS).offset)
+        finally:
+            producer.close(timeout=_REQUEST_SECONDS)
+    except (KafkaError, AssertionError) as error:
+        raise BrokerError(f"{letter.topic}[{letter.partition}] takes no message: {error}") from error
+
+
 def letters_in_topic(settings: KafkaSettings, topic: str) -> Iterator[DeadLetter]:
     """Yield the letters of a topic, with their bytes, as they lie there; records that are no letters are passed over.
 
