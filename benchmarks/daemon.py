@@ -40,7 +40,16 @@ import numpy as np
 from tiled.queries import Eq
 
 from benchmarks.command import run
-from benchmarks.live.documents import GEOMETRY, SHAPE, Documents, exposures, inline_run, stream_run, written
+from benchmarks.live.documents import (
+    FRAMES_A_FILE,
+    GEOMETRY,
+    SHAPE,
+    Documents,
+    exposures,
+    inline_run,
+    stream_run,
+    written,
+)
 from benchmarks.tiled_server import TABLES, TiledServer, free_port, processor_seconds_of, serving
 from benchmarks.visible import SECONDS_BETWEEN_READS
 from dvfb_stream.catalog.place import CATALOG_SPECS, STREAM, TABLE, find_place
@@ -169,7 +178,7 @@ class Parts:
 
     def latency(self, source: str, rate: int) -> dict[str, Any]:
         """Publish frames at a rate, and compare when each was published with when it was seen."""
-        count = rate * self._options.seconds
+        count = min(rate * self._options.seconds, FRAMES_A_FILE)
         with self._daemon() as daemon:
             self._warm_up(source, daemon)
             documents = list(self._documents(source, count))
