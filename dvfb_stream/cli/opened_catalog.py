@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dvfb_stream.cli.terminal import WrongCallError
+
+_ATTEMPTS = "TILED_RETRY_ATTEMPTS"
+
+
+def try_few_times(attempts: int) -> None:
+    """Have Tiled's client say sooner than after ten attempts, half a minute, that nobody answers.
+
+    It reads the number when it is imported: call this before. Who asks waits for one attempt; who has something to
+    store, for three. What the user's environment says goes first.
+    """
+    os.environ.setdefault(_ATTEMPTS, str(attempts))
 
 
 @contextmanager

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json as json_format
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvfb_stream.cli.opened_catalog import opened_catalog
+from dvfb_stream.cli.opened_catalog import opened_catalog, try_few_times
 from dvfb_stream.cli.options import Json, flag, option
 from dvfb_stream.cli.terminal import TaskProgress, print_table, quiet_libraries, report_note, say
 
@@ -59,8 +58,7 @@ def similar(
 
     dvfb similar --tiled demo-output/catalog -1 0 -n 5 --other-runs
     """
-    # Tiled's client would try ten times, for half a minute, before it says that nobody answers; read at its import.
-    os.environ.setdefault("TILED_RETRY_ATTEMPTS", "1")
+    try_few_times(1)
     from dvfb_stream.catalog.similar_frames import similar as find_similar
 
     with quiet_libraries(), opened_catalog(tiled, read_only=True) as client, TaskProgress() as progress:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_format
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvfb_stream.cli.opened_catalog import try_few_times
 from dvfb_stream.cli.options import Json, flag, option
 from dvfb_stream.cli.terminal import print_table, quiet_libraries, report_error, report_note, say
 from dvfb_stream.errors import DvfbError, SettingsError
@@ -175,8 +175,7 @@ def _chosen(found: list[RunInSpool], wanted: list[str] | None) -> list[RunInSpoo
 
 def _deliver(folder: Path, address: str, timeout: float) -> str:
     """Deliver what is left for one catalog; return what is in the way, empty where nothing is."""
-    # Tiled's client would try ten times, for half a minute, before it says that nobody answers; read at its import.
-    os.environ.setdefault("TILED_RETRY_ATTEMPTS", "1")
+    try_few_times(1)
     from dvfb_stream.catalog import connect
     from dvfb_stream.catalog.spool.inspection import deliver_left
     from dvfb_stream.catalog.store import AnnotationStore

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import re
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,14 @@ def test_each_line_of_the_page_gives_what_it_shows(catalog):
     result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test, out=told.append)
     assert result.attempted > 15
     assert result.failed == 0, "".join(told)
+
+
+def test_the_notebook_says_what_the_page_says():
+    """`python docs/notebook.py` makes it; the lines are those that are run above."""
+    made = runpy.run_path(str(PAGE.with_name("notebook.py")))
+    notebook = made["notebook_of"](PAGE.read_text(encoding="utf-8"))
+    assert PAGE.with_suffix(".ipynb").read_text(encoding="utf-8") == made["written"](notebook)
+    assert sum(cell["cell_type"] == "code" for cell in notebook["cells"]) > 15
 
 
 def test_each_argument_and_word_of_the_page_is_there():

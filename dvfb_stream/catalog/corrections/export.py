@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +122,9 @@ def export_labels(
         raw = raw_container(client)
     beside = _beside(folder)
     try:
-        entries, done = list[dict[str, Any]](), 0
+        entries, done, names = list[dict[str, Any]](), 0, set[str]()
         for (run_uid, stream, data_key), frames in _by_data_key(labelled).items():
-            name = _ODD.sub("-", f"{run_uid}-{stream}-{data_key}"[:200]) + ".h5"
+            name = _name_of_file(f"{run_uid}-{stream}-{data_key}", names)
             with h5py.File(beside / name, "a") as file:
                 for frame in frames:
                     tell("writing frames", done, len(labelled))
@@ -175,6 +176,14 @@ def _labelled(
             rest = {label: label in row.labels for label in row.scores if label not in row.doubtful}
             labels = rest | labels
         yield _Labelled(origin=origin, analysis=analysis, center=center, labels=labels, said=said)
+
+
+def _name_of_file(what: str, taken: set[str]) -> str:
+    """Return the name of a file for something, and take it; streams ``a/b`` and ``a-b`` get one each."""
+    plain = _ODD.sub("-", what[:200])
+    name = next(one for number in count() if (one := f"{plain}.{number}" if number else plain) not in taken)
+    taken.add(name)
+    return f"{name}.h5"
 
 
 def _by_data_key(labelled: Iterable[_Labelled]) -> dict[tuple[str, str, str], list[_Labelled]]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dvfb_stream.cli.correct.shown import SHORT, as_json, when, words_of
-from dvfb_stream.cli.correct.where import By, Note, Tiled, opened, try_few_times
+from dvfb_stream.cli.correct.where import By, Note, Tiled, opened
+from dvfb_stream.cli.opened_catalog import try_few_times
 from dvfb_stream.cli.options import Json, choose, option
 from dvfb_stream.cli.terminal import TaskProgress, print_table, report_error, say
 from dvfb_stream.errors import DvfbError
@@ -78,7 +79,7 @@ def load(
 
     dvfb corrections load corrections.csv --tiled http://localhost:8000/api/v1/metadata/raw --by ann
     """
-    try_few_times()
+    try_few_times(3)
     from dvfb_stream.catalog.corrections import CorrectionsRefusedError, correct_many
     from dvfb_stream.catalog.corrections.csv_table import read_corrections_table
 
@@ -162,7 +163,7 @@ def export(
 
     dvfb adapt labelled/labels.csv
     """
-    try_few_times()
+    try_few_times(3)
     from dvfb_stream.catalog.corrections.export import Others, export_labels
     from dvfb_stream.files import read_mask
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
-from dvfb_stream.cli.opened_catalog import opened_catalog
+from dvfb_stream.cli.opened_catalog import opened_catalog, try_few_times
 from dvfb_stream.cli.options import option
 from dvfb_stream.cli.terminal import quiet_libraries
 
@@ -29,11 +28,6 @@ By = Annotated[
 Note = Annotated[str, option("TEXT", "Why.")]
 
 
-def try_few_times() -> None:
-    """Have Tiled's client say sooner than after ten tries that nobody answers; to be called before its import."""
-    os.environ.setdefault("TILED_RETRY_ATTEMPTS", "3")
-
-
 @contextmanager
 def opened(catalog: str) -> Iterator[Any]:
     """Give a client of the catalog.
@@ -45,6 +39,6 @@ def opened(catalog: str) -> Iterator[Any]:
     DvfbError
         When it cannot be opened.
     """
-    try_few_times()
+    try_few_times(3)
     with quiet_libraries(), opened_catalog(catalog) as client:
         yield client

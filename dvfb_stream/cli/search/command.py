@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dvfb_stream.cli.opened_catalog import opened_catalog
+from dvfb_stream.cli.opened_catalog import opened_catalog, try_few_times
 from dvfb_stream.cli.options import choose, flag, option
 from dvfb_stream.cli.terminal import WrongCallError, quiet_libraries, report_note
 from dvfb_stream.errors import DvfbError
@@ -212,9 +211,7 @@ def check_expression(expression: str) -> None:
 
 @contextmanager
 def _opened(catalog: str) -> Iterator[Any]:
-    # Tiled's client would try ten times, for three quarters of a minute, before it says that nobody answers; read at
-    # its import.
-    os.environ.setdefault("TILED_RETRY_ATTEMPTS", "1")
+    try_few_times(1)
     with opened_catalog(catalog, read_only=True) as client:
         if not hasattr(client, "search"):
             raise DvfbError(f"{catalog} is no catalog: give the address of a container of runs")
