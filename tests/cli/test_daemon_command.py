@@ -11,7 +11,7 @@ from dvfb_stream.cli.process import CALLED_WRONGLY
     [
         (["daemon"], "Missing option '--config'. (see dvfb daemon --help)"),
         (["daemon", "--confg", "x"], "No such option: --confg"),
-        (["daemon", "letters"], "No such command 'letters'. (see dvfb daemon --help)"),
+        (["daemon", "nothing"], "No such command 'nothing'. (see dvfb daemon --help)"),
     ],
 )
 def test_a_wrong_call_is_one_line_with_the_cure(arguments, line, capsys):
