@@ -108,16 +108,18 @@ class DeadLetterPost:
             return self._changed.wait_for(lambda: not (self._waiting or self._busy), timeout)
 
     def close(self, timeout: float = 10.0) -> None:
-        """Send off what waits within `timeout` seconds, and end the thread; what is left is given up."""
+        """Send off what waits within `timeout` seconds, and end the thread.
+
+        Nobody is told of what is left, so that offsets do not pass it: the next daemon reads it again.
+        """
         self.wait(timeout)
         with self._changed:
             self._closed = True
-            left = list(self._waiting)
+            left = len(self._waiting)
             self._waiting.clear()
             self._changed.notify_all()
-        for letter, then in left:
-            self._give_up(letter, "the daemon ends")
-            then()
+        if left:
+            logger.warning("%d dead letters are not sent off: what they are of is read again", left)
         self._thread.join(1.0)
 
     # -- the thread ------------------------------------------------------------------------------------------

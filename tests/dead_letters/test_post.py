@@ -110,3 +110,18 @@ def test_after_its_end_a_post_gives_up_what_it_is_given(make, folder):
     post.post(letter(1), lambda: told.append(1))
     assert offsets(folder.letters()) == [0]
     assert (post.failed, told) == (1, [1])
+
+
+def test_what_waits_at_the_end_is_left_for_the_next_and_nobody_is_told(make, caplog):
+    topic, told = Topic(), []
+    topic.open.clear()
+    post = make(topic)
+    post.post(letter(0))
+    while not topic.calls:
+        pass
+    for offset in range(1, 4):
+        post.post(letter(offset), lambda offset=offset: told.append(offset))
+    post.close(0.0)
+    assert (told, post.failed) == ([], 0)
+    assert "3 dead letters are not sent off" in caplog.text
+    topic.open.set()
