@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -104,6 +104,14 @@ class AnalysisRun:
 
     def __str__(self) -> str:
         return f"analysis run {self.uid} of {self.data_key!r} in stream {self.stream!r} of run {self.raw_uid}"
+
+    def summary_so_far(self) -> list[float]:
+        """Return what its rows add up to so far, for `go_on`."""
+        return self._summary.state()
+
+    def go_on(self, summary: Sequence[float]) -> None:
+        """Count the rows that come now beyond those of a process before this one; ValueError as `Summary.go_on`."""
+        self._summary.go_on(summary)
 
     def start(self) -> dict[str, Any]:
         """Return the start document."""

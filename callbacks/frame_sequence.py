@@ -38,10 +38,18 @@ class FileFrames:
     def __len__(self) -> int:
         return self.count
 
+    def behind(self, first: int) -> FileFrames:
+        """Return the frames from the one at position `first` on."""
+        return FileFrames(self.source, self.count - first, _at, (self, first)) if first else self
+
     def __getitem__(self, position: int) -> FrameReference:
         if not 0 <= position < self.count:
             raise IndexError(position)
         return self.find(*self.facts, position)
+
+
+def _at(frames: FileFrames, first: int, position: int) -> FrameReference:
+    return frames[first + position]
 
 
 @dataclass(frozen=True, slots=True)

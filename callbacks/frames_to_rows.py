@@ -31,8 +31,11 @@ class _Read:
     progress: AnalysisProgress
     frames: FrameSequence
 
+    first: int = 0
+    """Position of the first frame that is read."""
+
     def __call__(self, position: int, found: NDArray[Any] | NotRead, remark: str) -> None:
-        self.take(self.progress, self.frames, position, found, remark)
+        self.take(self.progress, self.frames, self.first + position, found, remark)
 
 
 class FramesToRows:
@@ -88,7 +91,10 @@ class FramesToRows:
         """The thread that takes a document, or took the last."""
 
     def make(self, progress: AnalysisProgress, frames: FrameSequence) -> None:
-        """Make the rows of all frames of a sequence, now or when they were read and annotated."""
+        """Make the rows of the frames of a sequence that have none, now or when they were read and annotated."""
+        first = max(0, progress.known - frames.origin.index)
+        if first >= frames.count:
+            return
         pixels = frames.pixels
         if frames.reason and frames.count == 1:
             self._fail(progress, frames, 0, NotRead(Status.FAILED, frames.reason), wait=self._waits)
@@ -97,12 +103,11 @@ class FramesToRows:
             # The reader's thread says so of each.
             pixels = FileFrames("", frames.count, _refuse, (frames.reason,))
         if isinstance(pixels, FileFrames):
-            self._reader.submit(
-                pixels, _Read(self._read, progress, frames), run=frames.origin.run_uid, wait=self._waits
-            )
+            read = _Read(self._read, progress, frames, first)
+            self._reader.submit(pixels.behind(first), read, run=frames.origin.run_uid, wait=self._waits)
             return
-        for position, image in enumerate(pixels):
-            self._annotate(progress, frames, position, image)
+        for position in range(first, frames.count):
+            self._annotate(progress, frames, position, pixels[position])
 
     def _annotate(
         self, progress: AnalysisProgress, frames: FrameSequence, position: int, image: NDArray[Any]

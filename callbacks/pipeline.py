@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
@@ -12,13 +12,13 @@ from typing import Self, TypeVar
 from dvfb_stream.callbacks.analysis_run import AnalysisRun
 from dvfb_stream.callbacks.descriptor import GeometryProvider
 from dvfb_stream.callbacks.document_fields import Document, DocumentError
-from dvfb_stream.callbacks.frame_sequence import FrameSequence
+from dvfb_stream.callbacks.frame_sequence import FileFrames, FrameSequence
 from dvfb_stream.callbacks.frames_to_rows import FramesToRows
 from dvfb_stream.callbacks.latest_annotations import LatestAnnotations
 from dvfb_stream.callbacks.pixel_reader import PixelReader, ReaderStats
 from dvfb_stream.callbacks.raw_run import RawRun
 from dvfb_stream.callbacks.row_writer import AnalysisWriter, Sink, WriterStats, countdown
-from dvfb_stream.callbacks.run_progress import AnalysisProgress, RunProgress
+from dvfb_stream.callbacks.run_progress import AnalysisProgress, RowsSoFar, RunProgress
 from dvfb_stream.callbacks.runs import MOST_ENDED, Rejected, RunTracker
 from dvfb_stream.errors import SettingsError, check_at_least
 from dvfb_stream.files.frame_files import FrameFiles
@@ -64,6 +64,19 @@ def check_given(sinks: object, detectors: object) -> None:
     for key, geometry in (detectors or {}).items():
         if not isinstance(geometry, Geometry) and not callable(getattr(geometry, "geometry_in", None)):
             raise SettingsError(f"detectors[{key!r}] must be a Geometry, or find one, not {geometry!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of a document."""
+
+    run_uid: str = ""
+    """Of the raw run that it belongs to, which is open, or whose start is waited for; or that it stops. Empty where
+    there is none."""
+    in_documents: tuple[tuple[str, str, int], ...] = ()
+    """Of the frames found whose pixels are in documents: stream, data key, and one past the last number."""
+    waiting: int = 0
+    """Documents that wait for others, after this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +149,8 @@ class AnnotationPipeline:
         Classes that read old-style resources, by spec; for `files` that are made here.
     policy, batch_size, max_wait, max_frames, max_bytes
         See `dvfb_stream.worker.Worker`.
-    max_rows
-        Rows that may wait for the sinks before annotating waits.
+    max_rows, rows_ahead
+        Rows that may wait for the sinks before annotating waits: `rows_ahead` of them, or as many where that is None.
     max_open_runs
         Raw runs open at a time; of more, or where 256 MB would be kept for them, some 15,000 runs, the one that was
         silent for longest is abandoned (its rows so far are kept, it gets no stop). Bounds what runs without a stop
@@ -160,6 +173,12 @@ class AnnotationPipeline:
     geometry_in_uid
         Called with the origin of the first frame of each data key of a run: the digest that goes into the uid of its
         analysis run, as `analysis_uid` takes it. None: none does, so that the uid is that of the first analysis.
+    on_row
+        Called from the writer's thread after each row that every sink took, with how far its analysis run has come.
+        Must not raise.
+    rows_so_far
+        Called with the origin of the first frame of each data key of a run: its first rows, where a process before
+        this one has given them to all sinks. Their frames are not annotated again.
     head_start
         Seconds that whoever hands over a document has before idle threads begin with its frames.
     metrics
@@ -190,6 +209,7 @@ class AnnotationPipeline:
         max_frames: int = 256,
         max_bytes: int = 1 << 30,
         max_rows: int = 10_000,
+        rows_ahead: int | None = None,
         max_open_runs: int = MOST_ENDED,
         on_run_stored: Callable[[str], None] | None = None,
         on_sink_failure: Callable[[Exception], None] | None = None,
@@ -197,6 +217,8 @@ class AnnotationPipeline:
         on_run_refused: Callable[[RunProgress], None] | None = None,
         memory: FrameMemory | None = None,
         geometry_in_uid: Callable[[Origin], str] | None = None,
+        on_row: Callable[[AnalysisProgress], None] | None = None,
+        rows_so_far: Callable[[Origin], RowsSoFar | None] | None = None,
         head_start: float = 0.0,
         metrics: Metrics | None = None,
         arrays: Sequence[str] = (),
@@ -216,6 +238,7 @@ class AnnotationPipeline:
         self._on_sink_failure = on_sink_failure
         self._on_run_refused = on_run_refused
         self._geometry_in_uid = geometry_in_uid
+        self._rows_so_far = rows_so_far
         self._closed = False
         # Held while a document is taken, which may block; nothing but taking documents waits for it.
         self._taking = threading.Lock()
@@ -237,10 +260,12 @@ class AnnotationPipeline:
         self._writer = AnalysisWriter(
             sinks,
             max_rows=max_rows,
+            rows_ahead=rows_ahead,
             on_finished=self._finished,
             on_stored=self._stored,
             on_sink_failure=self._sink_failed,
             on_refused=self._refused,
+            on_row=on_row,
             metrics=self.metrics,
         )
         self._rows = FramesToRows(
@@ -274,12 +299,16 @@ class AnnotationPipeline:
             uid of the raw run that it belongs to, which is open, or whose start is waited for; or that it stops.
             Empty where there is none.
         """
+        return self.accept(name, doc).run_uid
+
+    def accept(self, name: str, doc: Document) -> Accepted:
+        """Take one Bluesky document, and say what it brought. Never raises."""
         with self._taking:
             self._rows.taker = threading.get_ident()
             if self._closed:
                 self._tracker.documents += 1
                 self._tracker.reject(name, doc, DocumentError("the pipeline is closed"))
-                return ""
+                return Accepted()
             taken = self._tracker.take(name, doc)
             try:
                 for run in taken.abandoned:
@@ -291,7 +320,15 @@ class AnnotationPipeline:
                         self._stop(taken.run, taken.stopped_at)
             except Exception as error:  # noqa: BLE001 - logged there; nothing may reach a RunEngine from here
                 self._tracker.reject(name, doc, error)
-            return taken.run_uid
+            return Accepted(taken.run_uid, tuple(_in_documents(taken.frames)), self._tracker.waiting)
+
+    def remember(self, stream_resource: Document) -> None:
+        """Learn of a stream resource of a run that has ended, which later runs may name. Never raises."""
+        with self._taking:
+            try:
+                self._tracker.remember(stream_resource)
+            except DocumentError as error:
+                self._tracker.reject("stream_resource", stream_resource, error)
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until all frames seen so far have their rows; return whether that came within `timeout` seconds.
@@ -415,8 +452,11 @@ class AnnotationPipeline:
             arrays=self._arrays,
             geometry_in_uid="" if self._geometry_in_uid is None else self._geometry_in_uid(frames.origin),
         )
-        run.progress.analyses.append(AnalysisProgress(analysis, run.progress))
-        return run.progress.analyses[-1]
+        progress = AnalysisProgress(analysis, run.progress)
+        if self._rows_so_far is not None and (rows := self._rows_so_far(frames.origin)) is not None:
+            progress.go_on(rows)
+        run.progress.analyses.append(progress)
+        return progress
 
     # -- on the writer's thread, or a storing sink's ---------------------------------------------------------
 
@@ -448,6 +488,13 @@ class AnnotationPipeline:
             logger.exception("%r raised when told of %r", callback, told)
             with self._counting:
                 self._callback_failures += 1
+
+
+def _in_documents(found: Sequence[FrameSequence]) -> Iterator[tuple[str, str, int]]:
+    for frames in found:
+        origin = frames.origin
+        if not frames.reason and not isinstance(frames.pixels, FileFrames):
+            yield origin.stream, origin.data_key, origin.index + frames.count
 
 
 def _announced(found: Sequence[FrameSequence]) -> list[tuple[Origin, int]]:

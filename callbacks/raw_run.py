@@ -228,7 +228,9 @@ class RawRun:
             last = numbers.order.last(stream)
             missing = (whole(events) or 0) - last
             described = next((d for d in reversed(self.descriptors.values()) if d.stream == stream), None)
-            for key in described.images_in_events if described is not None and missing > 0 else ():
+            if described is None or missing <= 0:
+                continue
+            for key in described.images_in_events:
                 where = (stream, key)
                 each = max(1, numbers.order.frames_each.get(where, described.shape(key).frames))
                 if missing * each <= MAX_FRAMES_IN_A_DOCUMENT:

@@ -74,7 +74,9 @@ class AnalysisWriter:
         Called as `sink(name, doc)`, from the writer's thread alone. A sink that hangs holds up the rows, not
         the scan.
     max_rows
-        Rows that may wait for the sinks before `put` waits.
+        Rows that may wait for the sinks, and a tenth of those that may wait behind others.
+    rows_ahead
+        Rows that may wait for the sinks before `put` waits; None: as many.
     on_finished
         Called from the writer's thread, once a stop, with a raw run all of whose analysis runs have ended. Returns
         whether somebody wants to know when it is stored. Must not raise.
@@ -86,6 +88,8 @@ class AnalysisWriter:
     on_refused
         Called in place of `on_stored` with a raw run of which a sink will not take an analysis run as it is, now or
         ever, once every other sink has stored it: `RunProgress.refusals` says why. Must not raise.
+    on_row
+        Called from the writer's thread after each row that every sink took. Must not raise.
     metrics
         The time of each document is added to it.
     """
@@ -95,16 +99,20 @@ class AnalysisWriter:
         sinks: Sequence[Sink],
         *,
         max_rows: int,
+        rows_ahead: int | None = None,
         on_finished: Callable[[RunProgress], bool],
         on_stored: Callable[[RunProgress], None],
         on_sink_failure: Callable[[Exception], None],
         on_refused: Callable[[RunProgress], None] | None = None,
+        on_row: Callable[[AnalysisProgress], None] | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self._metrics = Metrics() if metrics is None else metrics
         self._sinks = tuple(sinks)
         self._max_rows = max_rows
+        self._rows_ahead = max_rows if rows_ahead is None else min(rows_ahead, max_rows)
         self._on_finished = on_finished
+        self._on_row = on_row
         self._on_stored = on_stored
         self.stores = {number: sink for number, sink in enumerate(sinks) if isinstance(sink, StoringSink)}
         """The storing sinks, by their number among the sinks."""
@@ -133,11 +141,11 @@ class AnalysisWriter:
         )
 
     def put(self, progress: AnalysisProgress, row: Row, *, wait: bool) -> None:
-        """Hand over a row; with `wait`, block while the sinks are behind by `max_rows`."""
+        """Hand over a row; with `wait`, block while the sinks are behind by `rows_ahead`."""
         with self._changed:
             if wait:
                 self._changed.wait_for(
-                    lambda: self._closed or progress.abandoned or len(self._due) < self._max_rows
+                    lambda: self._closed or progress.abandoned or len(self._due) < self._rows_ahead
                 )
             if self._closed or progress.abandoned:
                 self._lose(1)
@@ -300,9 +308,7 @@ class AnalysisWriter:
     def _write(self, progress: AnalysisProgress, row: Row) -> None:
         try:
             event = _event(progress.analysis, row)
-            if progress.written == 0:
-                self._emit(progress, "start", progress.analysis.start())
-                self._emit(progress, "descriptor", progress.analysis.descriptor())
+            self._announce(progress)
             self._emit(progress, "event", event)
         except BaseException:  # no sink's, which are caught where they are called
             logger.exception("frame %d of the %s gets no row", row.index, progress.analysis)
@@ -314,6 +320,14 @@ class AnalysisWriter:
             self._writes = False
             self._rows += 1
             progress.written += 1
+        if self._on_row is not None and not progress.run.broken:
+            self._on_row(progress)
+
+    def _announce(self, progress: AnalysisProgress) -> None:
+        if not progress.announced:
+            progress.announced = True
+            self._emit(progress, "start", progress.analysis.start())
+            self._emit(progress, "descriptor", progress.analysis.descriptor())
 
     def _end_what_is_complete(self, run: RunProgress) -> None:
         """Write the stops that are due; tell who wants to know once all analysis runs have ended."""
@@ -368,6 +382,8 @@ class AnalysisWriter:
     def _write_stop(self, progress: AnalysisProgress, time: float) -> None:
         run = progress.run
         try:
+            # Where all rows were written by a process before this one, it was not.
+            self._announce(progress)
             for number in self.stores.keys() - progress.failed_sinks:
                 with self._changed:
                     run.unstored += 1

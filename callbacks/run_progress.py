@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dvfb_stream.callbacks.analysis_run import AnalysisRun
@@ -24,6 +24,15 @@ class Refusal:
 
     analysis: AnalysisRun
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowsSoFar:
+    """The first rows of an analysis run, which a process before this one has given to all sinks."""
+
+    count: int
+    summary: Sequence[float]
+    """What they add up to, as `AnalysisRun.summary_so_far` returned it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,12 +61,16 @@ class AnalysisProgress:
 
     analysis: AnalysisRun
     run: RunProgress
+    known: int = 0
+    """Frames that had their rows before this process: they are not annotated again."""
     next_index: int = 0
     """Of the first frame without a row."""
     early: dict[int, Row] = field(default_factory=dict)
     """Rows that came before a predecessor of theirs: batches of several geometries overtake one another."""
+    announced: bool = False
+    """The sinks were offered its start and its descriptor."""
     written: int = 0
-    """Rows that the sinks were offered."""
+    """Rows that the sinks were offered, those of a process before this one included."""
     ended: bool = False
     """It had its stop."""
     abandoned: bool = False
@@ -67,3 +80,8 @@ class AnalysisProgress:
     failed_sinks: set[int] = field(default_factory=set)
     """Numbers of the sinks that raised: they get nothing more of this analysis run, its stop least of all,
     which would make an incomplete run look complete."""
+
+    def go_on(self, rows: RowsSoFar) -> None:
+        """Take note of the rows that a process before this one has written; ValueError as `AnalysisRun.go_on`."""
+        self.analysis.go_on(rows.summary)
+        self.known = self.next_index = self.written = rows.count

@@ -160,6 +160,10 @@ class RunTracker:
                 self.reject(name, doc, error)
         return taken
 
+    def remember(self, doc: Document) -> None:
+        """Learn of a stream resource of a run that has ended: a detector may be staged for later ones as well."""
+        self._stream_resources.put(text(doc, "uid"), doc, n_bytes=size_of(doc))
+
     def reject(self, name: str, doc: Document, error: Exception) -> None:
         """Count a document that is not taken, and log why."""
         self.rejected += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from dvfb_stream.metrics import Metrics
@@ -74,6 +75,24 @@ class RefusingSink(Protocol):
 
         To be asked before the stop.
         """
+        ...
+
+
+@runtime_checkable
+class DurableSink(Protocol):
+    """A sink that keeps what its call has returned for, whatever becomes of this process; `TiledSink` is one."""
+
+    def __call__(self, name: str, doc: dict[str, Any], /) -> object:
+        """Take a document."""
+        ...
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it keeps it, for the next process with the same folder; None: this one keeps nothing."""
+        ...
+
+    def sync(self) -> object:
+        """Have what was put survive a power failure, too; OSError where the disk refuses."""
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,39 @@ class Summary:
             contrast = _number(row.get("measured_contrast"))
             if math.isfinite(contrast):
                 self._highest_contrast = max(self._highest_contrast, contrast)
+
+    def state(self) -> list[float]:
+        """Return all that is counted, as numbers, for `go_on`."""
+        return [
+            *self._statuses.values(),
+            self._measured,
+            self._highest_contrast,
+            self._doubtful,
+            self._of_quality,
+            *(getattr(part, slot) for part in self._parts() for slot in part.__slots__),
+        ]
+
+    def go_on(self, state: Sequence[float]) -> None:
+        """Count on from what `state` of another one returned.
+
+        Raises
+        ------
+        ValueError
+            When that was of another version.
+        """
+        if len(state) != len(self.state()):
+            raise ValueError(f"a summary has {len(self.state())} numbers, not {len(state)}")
+        numbers = iter(state)
+        self._statuses = {status: int(next(numbers)) for status in self._statuses}
+        self._measured, self._highest_contrast = int(next(numbers)), next(numbers)
+        self._doubtful, self._of_quality = int(next(numbers)), int(next(numbers))
+        for part in self._parts():
+            for slot in part.__slots__:
+                number = next(numbers)
+                setattr(part, slot, int(number) if isinstance(getattr(part, slot), int) else number)
+
+    def _parts(self) -> list[_Range | _LabelTally]:
+        return [*self._of_quantity.values(), *self._of_label.values()]
 
     def as_dict(self) -> dict[str, Any]:
         """Return frames, of them failed and dropped, those with a measured order, and per label.

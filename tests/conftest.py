@@ -46,7 +46,7 @@ SLOW_PLACES = """
     callbacks/test_rows_of_frames training/test_dataset fbt/test_threads fbt/test_projection
     fbt/test_coefficients models/test_networks models/test_bundle cli/test_models cli/test_app cli/test_annotate
     cli/test_frames kafka/test_wire_format kafka/test_dead_letters kafka/test_hostile kafka/test_killers
-    kafka/test_check kafka/test_operations kafka/test_reaching kafka/test_refused
+    kafka/test_journal kafka/test_check kafka/test_operations kafka/test_reaching kafka/test_refused
     worker/test_invariants worker/test_batch_retry
 """
 """Beginnings of the paths of files with tests that take more than a second, as measured."""

@@ -114,6 +114,15 @@ class TiledSink:
             raise SettingsError(f"annotations cannot be stored: {without_key(error)}") from None
 
     @property
+    def folder(self) -> Path | None:
+        """Where rows survive the end of this process; None: nowhere."""
+        return self._spool.folder
+
+    def sync(self) -> None:
+        """Have what was put survive a power failure, too; OSError where the disk refuses."""
+        self._spool.sync()
+
+    @property
     def is_waited_for(self) -> bool:
         """Whether this is the thread that delivers, which would wait for itself."""
         return self._spool.is_waited_for

@@ -49,3 +49,7 @@ class StoreRefusedError(DvfbError):
         super().__init__(f"{reason}; {cure}" if cure else reason)
         self.reason = reason
         self.everything = everything
+
+
+class RowsMissingError(StoreRefusedError):
+    """Fewer rows of a run are stored than its stop says: they wait in the spool of another process, or are lost."""

@@ -9,7 +9,7 @@ from typing import Any
 from dvfb_stream.catalog.place import STREAM
 from dvfb_stream.catalog.replacing import REPLACED, replaced_frames
 from dvfb_stream.catalog.run_table import RunTable, data_columns, rows_of
-from dvfb_stream.catalog.store_errors import StoreRefusedError
+from dvfb_stream.catalog.store_errors import RowsMissingError, StoreRefusedError
 from dvfb_stream.labels import ALL_LABELS
 from dvfb_stream.summary import QUANTITIES, Summary, known_labels
 
@@ -31,8 +31,10 @@ def stop_of(table: RunTable, stop: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises
     ------
+    RowsMissingError
+        When fewer rows are stored than the given one says there are.
     StoreRefusedError
-        When fewer rows are stored than the given one says there are, or a row has no status.
+        When a row has no status.
     """
     columns = [name for name in data_columns(table.table) if name in _SUMMED]
     summary = Summary(known_labels(table.documents.start.get("analysis", {})))
@@ -45,7 +47,7 @@ def stop_of(table: RunTable, stop: Mapping[str, Any]) -> dict[str, Any]:
         raise StoreRefusedError(reason, everything=False) from error
     expected = (stop.get("num_events") or {}).get(STREAM, 0)
     if summary.frames < expected:
-        raise StoreRefusedError(
+        raise RowsMissingError(
             f"run {table.documents.uid} has {summary.frames} rows stored of {expected}",
             everything=False,
             cure="give its events again before its stop",

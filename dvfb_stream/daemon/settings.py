@@ -114,8 +114,9 @@ class TiledSettings(Settings):
     batch_size: PositiveInt = 64
     """Most rows written at a time. None waits for others for more than half a second."""
     spool: FilePath | None = None
-    """Folder, for this daemon alone, where rows are until the server has them. None: one for the address, below that
-    of this user's spools."""
+    """Folder on a local disk, where rows are until the server has them, and how far runs have come: daemons of one
+    group on one machine share it, and go on with each other's runs. None: one for the address, below that of this
+    user's spools."""
     max_spool_bytes: Annotated[int, Field(ge=1 << 16)] = 1 << 30
     """Size of that folder. When it is full, reading from the source pauses until there is room."""
 

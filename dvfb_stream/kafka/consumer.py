@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from dvfb_stream import __version__
@@ -47,6 +48,7 @@ __all__ = [
     "milliseconds",
     "offsets_to_commit",
     "open_consumer",
+    "read_on_at",
 ]
 
 logger = logging.getLogger(__name__)
@@ -172,6 +174,12 @@ def has_read_all(consumer: KafkaConsumer, partition: TopicPartition) -> bool:
         return end is not None and consumer.position(partition, timeout_ms=0) >= end
     except (KafkaError, LookupError, TypeError, AssertionError):  # taken away this moment, or no position yet
         return False
+
+
+def read_on_at(consumer: KafkaConsumer, partition: TopicPartition, offset: int) -> None:
+    """Read a partition from an offset on, unless it was taken away this moment."""
+    with suppress(KafkaError, LookupError, AssertionError):
+        consumer.seek(partition, offset)
 
 
 class Assignment(AsyncConsumerRebalanceListener):  # type: ignore[misc]

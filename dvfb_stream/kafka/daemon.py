@@ -39,10 +39,12 @@ from dvfb_stream.kafka.consumer import (
     milliseconds,
     offsets_to_commit,
     open_consumer,
+    read_on_at,
 )
 from dvfb_stream.kafka.dead_letter_topic import DeadLetterTopic
 from dvfb_stream.kafka.partition_pipeline import PartitionPipeline, SharedAnnotator
 from dvfb_stream.kafka.partition_watch import ConsumerStalledError, PartitionWatch
+from dvfb_stream.kafka.resuming import Journals
 from dvfb_stream.kafka.stats import DaemonStats
 from dvfb_stream.kafka.watched_annotator import WatchedAnnotator
 from dvfb_stream.kafka.wire_format import MessageError, decode
@@ -114,6 +116,12 @@ class Daemon:
         self._kafka = settings.kafka
         self._sinks_for_partition = sinks_for_partition
         self._detectors = detectors or None
+        self._journals = Journals(
+            self._kafka,
+            model=annotator.identity,
+            arrays=settings.arrays,
+            detectors=None if self._detectors is None else self._detectors.keys(),
+        )
         self._stopping = threading.Event()
         self.metrics = Metrics() if metrics is None else metrics
         """What all pipelines count and time."""
@@ -218,6 +226,7 @@ class Daemon:
             self._drain()
             self.dead_letters.wait(_COMMIT_SECONDS)
             self._commit(consumer)
+            self._write_down()
         finally:
             for partition in list(self._pipelines):
                 self._close(partition)
@@ -241,7 +250,7 @@ class Daemon:
     def _step(self, consumer: Any, assignment: Assignment) -> None:
         self.health.turn()
         self.in_hand.beat()
-        self._follow(assignment)
+        self._follow(consumer, assignment)
         self._pause(consumer)
         for partition, records in consumer.poll(timeout_ms=milliseconds(_POLL_SECONDS)).items():
             # Without a pipeline: assigned while we polled and still paused, so these were read under an ownership
@@ -259,12 +268,13 @@ class Daemon:
             self._next_measure = now + _MEASURE_SECONDS
         if now >= self._next_commit:
             self._commit(consumer)
+            self._write_down()
             self._next_commit = now + self._kafka.commit_interval
         if now >= self._next_report:
             logger.info("%s", self.stats())
             self._next_report = now + _REPORT_SECONDS
 
-    def _follow(self, assignment: Assignment) -> None:
+    def _follow(self, consumer: Any, assignment: Assignment) -> None:
         """Open and close pipelines as partitions come and go; between two polls, so that no record is in hand."""
         owned = assignment.owned()
         for partition, pipeline in list(self._pipelines.items()):
@@ -276,9 +286,13 @@ class Daemon:
             self.in_hand.look()
         for partition, offsets in owned.items():
             if partition in new:
+                sinks = self._sinks_for_partition()
+                resumption = self._journals.take_up(consumer, partition, sinks=sinks, offsets=offsets)
+                if resumption.position is not None:
+                    read_on_at(consumer, partition, resumption.position)
                 self._pipelines[partition] = PartitionPipeline(
                     self._annotator,
-                    sinks=self._sinks_for_partition(),
+                    sinks=sinks,
                     detectors=self._detectors,
                     root_map=self._settings.root_map,
                     open_files=partial(reading_process, self._settings, metrics=self.metrics),
@@ -290,6 +304,7 @@ class Daemon:
                     post=self.dead_letters.post,
                     topic=partition.topic,
                     partition=partition.partition,
+                    resumption=resumption,
                 )
 
     def _pause(self, consumer: Any) -> None:
@@ -352,6 +367,7 @@ class Daemon:
                 continue
             for uid in pipeline.offsets.abandon_silent(limit, caught_up=has_read_all(consumer, partition)):
                 self._abandoned += 1
+                pipeline.give_up(uid)
                 logger.error(
                     "giving up run %s of %s: it was silent for too long (limits.max_open_run_age is %g s), and is "
                     "not stored; its analysis run has no stop",
@@ -409,6 +425,12 @@ class Daemon:
                 case ("message", topic, int(number), int(offset)):
                     if offset < offsets.get(TopicPartition(topic, number), 0):
                         self.in_hand.clear(item)
+
+    def _write_down(self) -> None:
+        """Have the journals survive a power failure: what they count may be skipped by whoever goes on."""
+        for partition, pipeline in self._pipelines.items():
+            if not pipeline.offsets.ended:
+                pipeline.write_down(self._committed.get(partition))
 
     def _drain(self) -> None:
         deadline = time.monotonic() + self._settings.limits.drain_timeout

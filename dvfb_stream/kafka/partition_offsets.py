@@ -83,6 +83,11 @@ class PartitionOffsets:
         """Whether the partition was taken away: nothing of it may be written or committed any more."""
         return self._ended
 
+    def begin(self, committed: int | None) -> None:
+        """Say up to where the partition is committed: documents from before may be taken, of a journal."""
+        with self._lock:
+            self._told = committed
+
     def end(self) -> int | None:
         """Take the partition away, and return what may be committed for it one last time, as `committable`."""
         with self._lock:

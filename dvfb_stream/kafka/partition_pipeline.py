@@ -14,8 +14,8 @@ from typing import Any
 
 from dvfb_stream.annotations import Annotation, ModelIdentity
 from dvfb_stream.callbacks import AnnotationPipeline, GeometryProvider, PipelineStats, Sink
-from dvfb_stream.callbacks.pipeline import frame_memory
-from dvfb_stream.callbacks.run_progress import RunProgress
+from dvfb_stream.callbacks.pipeline import Accepted, frame_memory
+from dvfb_stream.callbacks.run_progress import AnalysisProgress, RowsSoFar, RunProgress
 from dvfb_stream.callbacks.storing_sinks import RefusingSink, StoreCounts, StoringSink
 from dvfb_stream.daemon.feed import DocumentFeed
 from dvfb_stream.daemon.refused_runs import Post, bury_refused
@@ -26,10 +26,18 @@ from dvfb_stream.dead_letters.letter import Kind
 from dvfb_stream.errors import RefusedDocumentError
 from dvfb_stream.files.references import FrameReader
 from dvfb_stream.frame_annotator import FrameAnnotator, StageReport, SupportsAnnotate, as_frame_annotator
-from dvfb_stream.frames import Frame, Geometry
+from dvfb_stream.frames import Frame, Geometry, Origin
 from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.kafka.partition_offsets import PartitionOffsets
-from dvfb_stream.kafka.read_documents import ReadDocument, drop, letter_of_record, published, run_of
+from dvfb_stream.kafka.read_documents import (
+    ReadDocument,
+    RestoredDocument,
+    drop,
+    letter_of_record,
+    published,
+    run_of,
+)
+from dvfb_stream.kafka.resuming import Resumption
 from dvfb_stream.log_facts import log_facts
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import FullQueuePolicy
@@ -179,6 +187,8 @@ class PartitionPipeline:
         Takes dead letters, and what is to be called once they are safe or given up; must not block.
     topic, partition
         For the log.
+    resumption
+        How the partition is taken up; None: without a journal.
     """
 
     def __init__(
@@ -197,9 +207,12 @@ class PartitionPipeline:
         post: Post = drop,
         topic: str = "",
         partition: int = 0,
+        resumption: Resumption | None = None,
     ) -> None:
         self.offsets = offsets
         self._in_hand = InHand(Path()) if in_hand is None else in_hand
+        resumption = Resumption() if resumption is None else resumption
+        self._journal = resumption.journal
         self._post = post
         self._topic = topic
         self._partition = partition
@@ -225,8 +238,18 @@ class PartitionPipeline:
             patience=limits.patience,
             metrics=metrics,
             arrays=arrays,
+            # What is annotated and not in the journal is annotated again after a kill.
+            rows_ahead=None if self._journal is None else limits.batch_size,
+            on_row=None if self._journal is None else self._note_row,
+            rows_so_far=None if self._journal is None else self._rows_so_far,
         )
         self._feed = DocumentFeed(self._take, max_bytes=limits.max_document_bytes)
+        for noted in resumption.documents:
+            restored = RestoredDocument(noted, is_of_ended_run=noted.run not in resumption.runs)
+            self._feed.put(noted.offset, noted.name, restored, size=0)
+        if resumption.position:
+            # Nothing may come after: what is over is committed all the same, once the open runs are known.
+            self._feed.put(resumption.position - 1, "", {}, size=0)
 
     @property
     def is_full(self) -> bool:
@@ -264,6 +287,20 @@ class PartitionPipeline:
         self._feed.close()
         self._files.close()  # the read under way, too
         self._pipeline.close(timeout)
+        if self._journal is not None:
+            self._journal.close()
+
+    def write_down(self, committed: int | None) -> None:
+        """Have the journal survive a power failure, and say in it up to where the partition is committed."""
+        if self._journal is not None:
+            if committed is not None:
+                self._journal.committed(committed)
+            self._journal.write_down()
+
+    def give_up(self, run: str) -> None:
+        """Say that nothing waits for a run any more."""
+        if self._journal is not None:
+            self._journal.over(run)
 
     def stats(self) -> PipelineStats:
         """Return what the pipeline counted."""
@@ -275,11 +312,45 @@ class PartitionPipeline:
             log_facts(topic=self._topic, partition=self._partition, offset=offset),
             self._in_hand.holding([item], blamed=True),
         ):
-            run = self._pipeline.take(name, doc) if name else ""
+            if isinstance(doc, RestoredDocument):
+                self._restore(name, doc)
+                return
+            taken = self._pipeline.accept(name, doc) if name else Accepted()
         record = doc.record if isinstance(doc, ReadDocument) else None
-        self.offsets.taken(
-            offset, name, run, published=published(record), publisher=getattr(record, "key", None)
-        )
+        at, publisher = published(record), getattr(record, "key", None)
+        if self._journal is not None and name:
+            self._journal.document(
+                offset,
+                name,
+                doc,
+                run=taken.run_uid,
+                in_documents=taken.in_documents,
+                waiting=taken.waiting > 0,
+                published=at,
+                publisher=publisher,
+            )
+        self.offsets.taken(offset, name, taken.run_uid, published=at, publisher=publisher)
+
+    def _restore(self, name: str, doc: RestoredDocument) -> None:
+        noted = doc.noted
+        suspicion = self._in_hand.suspicion(message_item(self._topic, self._partition, noted.offset))
+        if suspicion is not None and suspicion.convicts:
+            return  # a dead letter, as when it is read
+        if doc.is_of_ended_run and name == "stream_resource":
+            self._pipeline.remember(doc)
+            return
+        run = self._pipeline.accept(name, doc).run_uid
+        self.offsets.taken(noted.offset, name, run, published=noted.published, publisher=noted.publisher)
+
+    def _note_row(self, progress: AnalysisProgress) -> None:
+        analysis = progress.analysis
+        place = (progress.run.raw_uid, analysis.stream, analysis.data_key)
+        assert self._journal is not None
+        self._journal.rows(place, progress.written, analysis.summary_so_far())
+
+    def _rows_so_far(self, first: Origin) -> RowsSoFar | None:
+        assert self._journal is not None
+        return self._journal.rows_so_far.pop((first.run_uid, first.stream, first.data_key), None)
 
     def _rejected(self, name: str, doc: object, error: Exception) -> None:
         # After the end documents are the next owner's, and rejected because nothing more is taken here.
@@ -287,6 +358,8 @@ class PartitionPipeline:
             self._bury(doc.record, Kind.UNTAKEN, f"a document {name!r} is left out: {error}", run=run_of(doc))
 
     def _stored(self, run: str) -> None:
+        if self._journal is not None and not self.offsets.ended:
+            self._journal.over(run)
         self.offsets.stored(run)
         for item in self._in_hand.suspects:
             if item[:2] == ("frame", run):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dvfb_stream.dead_letters.letter import Content, DeadLetter, Kind
+from dvfb_stream.kafka.journal_state import NotedDocument
 
 
 class ReadDocument(dict[str, Any]):
@@ -17,6 +18,17 @@ class ReadDocument(dict[str, Any]):
     def __init__(self, doc: Mapping[str, Any], record: Any) -> None:
         super().__init__(doc)
         self.record = record
+
+
+class RestoredDocument(dict[str, Any]):
+    """A document that a journal has, without its pixels."""
+
+    __slots__ = ("is_of_ended_run", "noted")
+
+    def __init__(self, noted: NotedDocument, *, is_of_ended_run: bool) -> None:
+        super().__init__(noted.doc)
+        self.noted = noted
+        self.is_of_ended_run = is_of_ended_run
 
 
 def published(record: Any) -> float | None:

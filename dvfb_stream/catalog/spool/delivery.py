@@ -21,6 +21,7 @@ from dvfb_stream.catalog.spool.pace import Pace
 from dvfb_stream.catalog.spool.tally import Tally
 from dvfb_stream.catalog.spool.waiting import WaitingRun, WaitingRuns
 from dvfb_stream.catalog.store_errors import (
+    RowsMissingError,
     StoreFaultError,
     StoreRefusedError,
     StoreUnavailableError,
@@ -199,7 +200,9 @@ class Delivery:
                         run, f"of all runs alone, and {run.faults_alone} times: {_told_by(error)}"
                     )
             except StoreRefusedError as error:
-                if error.everything:
+                if isinstance(error, RowsMissingError) and self._waits_for_neighbours(run):
+                    logger.info("%s; they are waited for", error.reason)
+                elif error.everything:
                     self._refused(_told_by(error))
                 else:
                     self._quarantine(run, _told_by(error))
@@ -329,6 +332,17 @@ class Delivery:
                 "source. Each row is stored once; stop one of them to save its work",
                 writer,
             )
+
+    def _waits_for_neighbours(self, run: WaitingRun) -> bool:
+        """Let the stop of a run wait for rows that may be in the file of another process; return whether it does."""
+        with self.changed:
+            run.faults_alone += 1
+            if run.faults_alone >= self._pace.most_faults_alone or not self.files.has_neighbours():
+                return False
+            self.files.search_soon()
+            run.failures += 1
+            run.not_before = time.monotonic() + self._pace.pause(run.failures, random.random())
+            return True
 
     def _failed(self, run: WaitingRun, reason: str) -> None:
         with self.changed:

@@ -10,7 +10,7 @@ from math import inf
 from pathlib import Path
 
 from dvfb_stream.catalog.spool.folder import OwnedFile, left_files
-from dvfb_stream.catalog.spool.spool_file import SpooledRun, SpoolFile
+from dvfb_stream.catalog.spool.spool_file import SUFFIX, SpooledRun, SpoolFile
 from dvfb_stream.catalog.spool.tally import Tally
 from dvfb_stream.catalog.spool.waiting import WaitingRun, WaitingRuns
 
@@ -41,6 +41,11 @@ class DeliveredFiles:
         self._unsynced: SpoolFile | None = None
         self._sync_at = inf
         self._next_search = self._next_look = -inf
+
+    @property
+    def folder(self) -> Path | None:
+        """Searched for files whose processes have ended."""
+        return self._folder
 
     def own(self, owned: OwnedFile) -> None:
         """Deliver what is in a file."""
@@ -77,6 +82,18 @@ class DeliveredFiles:
                 self._read(owned, found)
         except (OSError, sqlite3.Error) as error:
             logger.error("the spool's folder %s cannot be searched: %s", self._folder, error)
+
+    def search_soon(self) -> None:
+        """Say that a process may have ended."""
+        if self._folder is not None:
+            self._next_search = -inf
+
+    def has_neighbours(self) -> bool:
+        """Return whether other processes have files in the folder, or had some that are not taken over yet."""
+        if self._folder is None:
+            return False
+        own = {owned.file.path for owned in self._owned}
+        return any(path not in own for path in self._folder.glob(f"*{SUFFIX}"))
 
     def look_soon(self) -> None:
         """Say that a run is quarantined, which somebody may let go."""

@@ -134,6 +134,17 @@ class Spool:
             self._delivery.tell_of_refusal(quarantined)
 
     @property
+    def folder(self) -> Path | None:
+        """Where rows survive the end of this process; None: nowhere."""
+        return self._delivery.files.folder
+
+    def sync(self) -> None:
+        """Have what was put survive a power failure, too; OSError where the disk refuses."""
+        with self._changed:
+            if not self._delivery.closed:
+                self._file.sync()
+
+    @property
     def is_waited_for(self) -> bool:
         """Whether this is the spool's own thread, which would wait for itself."""
         return self._delivery.is_waited_for

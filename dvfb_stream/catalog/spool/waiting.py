@@ -104,10 +104,16 @@ class WaitingRuns:
 
     def due_at(self, run: WaitingRun, *, hurry: bool = False) -> float:
         """Return when something of a run should be delivered."""
-        if not run.is_waiting:
+        if not run.is_waiting or self._has_rows_elsewhere(run):
             return inf
         full = run.rows >= self._pace.batch_size or run.stopped or hurry
         return run.not_before if full else max(run.not_before, run.came + self._pace.max_age)
+
+    def _has_rows_elsewhere(self, run: WaitingRun) -> bool:
+        """Return whether only the stop of a run is left here, and rows of it wait in the file of another process."""
+        return run.rows <= 0 and any(
+            other.rows > 0 for other in self._runs.values() if other.uid == run.uid and other is not run
+        )
 
     def next(self, now: float, *, hurry: bool = False) -> WaitingRun | None:
         """Return the run whose turn it is at `now`, and count the turn; None: none's."""

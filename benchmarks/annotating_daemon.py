@@ -1,0 +1,98 @@
+"""A Kafka daemon as a process, to be killed: it notes which frames it has annotated, where SIGKILL does not reach.
+
+    python -m benchmarks.annotating_daemon '{"servers": ["localhost:9092"], "topic": ..., "tiled": URI, ...}'
+
+Scores of every label are a frame's mean pixel over 100,000, so that a row tells which frame it was made from.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.frames import Frame, Geometry
+from dvfb_stream.labels import LABELS
+
+SHAPE = (4, 6)
+MOST = 100_000
+"""Brightness of a frame that scores 1."""
+
+
+class NotingAnnotator:
+    """Takes as long for a frame as it is told, and notes each one in a file once its batch is done."""
+
+    identity = ModelIdentity(name="brightness", version="1", sha256="0" * 64)
+    arrays: ClassVar[dict[str, tuple[int, ...]]] = {}
+
+    def __init__(self, notes: Path, seconds: float) -> None:
+        self._notes = os.open(notes, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        self._seconds = seconds
+
+    def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
+        """Return one annotation per frame."""
+        time.sleep(self._seconds * len(frames))
+        said = "".join(f"{f.origin.run_uid} {f.origin.index} {len(frames)}\n" for f in frames if f.origin)
+        os.write(self._notes, said.encode())
+        return [
+            Annotation(
+                status="ok", model=self.identity, origin=frame.origin, fit_residual=0.0, novelty=0.0,
+                scores=dict.fromkeys(LABELS, float(np.mean(frame.pixels)) / MOST),
+            )
+            for frame in frames
+        ]  # fmt: skip
+
+
+def settings_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a daemon that is missed by its group after a second."""
+    return {
+        "kafka": {
+            "bootstrap_servers": options["servers"],
+            "topics": [options["topic"]],
+            "group": options["group"],
+            "session_timeout": 1.5,
+            "heartbeat_interval": 0.3,
+            "commit_interval": 0.2,
+        },
+        "sinks": {"jsonl": "unused"},
+        "limits": {"batch_size": options["batch"], "max_wait": 0.05, "drain_timeout": 20.0},
+        "root_map": options.get("root_map", {}),
+        "dead_letters": {"folder": f"{options['spool']}-letters"},
+    }
+
+
+def main() -> None:
+    """Annotate until SIGTERM."""
+    from dvfb_stream.catalog import TiledSink
+    from dvfb_stream.catalog.later import LaterCatalog
+    from dvfb_stream.daemon.settings import DaemonSettings
+    from dvfb_stream.kafka.daemon import Daemon
+
+    options = json.loads(sys.argv[1])
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("httpx", "kafka", "tiled"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    # With the server's key in TILED_API_KEY.
+    sink = TiledSink(LaterCatalog(options["tiled"]), spool=options["spool"], batch_size=32)
+    daemon = Daemon(
+        DaemonSettings.model_validate(settings_of(options)),
+        NotingAnnotator(Path(options["notes"]), options["seconds"]),
+        detectors={"image": Geometry(shape=SHAPE, center_x=2.5, center_y=1.5)},
+        sinks_for_partition=lambda: (sink,),
+    )
+    signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
+    daemon.run()
+    sink.close(20.0)
+
+
+if __name__ == "__main__":
+    main()
