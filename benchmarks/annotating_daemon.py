@@ -82,7 +82,7 @@ def main() -> None:
     for chatty in ("httpx", "kafka", "tiled"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     # With the server's key in TILED_API_KEY.
-    sink = TiledSink(LaterCatalog(options["tiled"]), spool=options["spool"], batch_size=32)
+    sink = TiledSink(LaterCatalog(options["tiled"]), spool=options["spool"])
     daemon = Daemon(
         DaemonSettings.model_validate(settings_of(options)),
         NotingAnnotator(Path(options["notes"]), options["seconds"]),
