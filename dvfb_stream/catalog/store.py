@@ -251,6 +251,12 @@ class AnnotationStore:
         """
         return self._stored.state(uid)
 
+    def let_go(self, uid: str) -> None:
+        """Give the lease on the run `uid` back: another process has the rest of it."""
+        run = self._open.pop(uid)
+        if run is not None:
+            self._leave(run)
+
     def close(self) -> None:
         """Give all leases back, so that another writer need not wait for them to run out."""
         self._open.clear()

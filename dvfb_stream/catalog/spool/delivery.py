@@ -191,7 +191,8 @@ class Delivery:
             except StoreUnavailableError as error:
                 if isinstance(error, WrittenByAnotherError):
                     self._mention(error.writer)
-                if not (isinstance(error, StoreFaultError) and self._fails_alone(run)):
+                    self._held_up(run)
+                elif not (isinstance(error, StoreFaultError) and self._fails_alone(run)):
                     self._failed(run, _told_by(error))
                 elif run.faults_alone < self._pace.most_faults_alone:
                     self._failed_alone(run, _told_by(error))
@@ -268,7 +269,11 @@ class Delivery:
             elif len(frames) < self._pace.batch_size:
                 run.came = began  # what is left came during the call
             self.tally.stored(len(frames), inherited=run.inherited)
+            is_done_here = run.rows <= 0 and not run.open and not self.runs.has_another(run)
             self._settle(run)
+        if is_done_here and not run.stopped:
+            # An inherited part: whoever has the rest, or the stop, need not wait for our lease to run out.
+            self._let_go(run.uid)
 
     def _finished(self, run: WaitingRun) -> None:
         with self.changed:
@@ -287,6 +292,13 @@ class Delivery:
                 call(run.uid)
             except Exception:  # whose fault it is does not matter: the rows of the other runs go on
                 logger.exception("%r raised when told that %s is stored", call, run.uid)
+
+    def _let_go(self, uid: str) -> None:
+        if (let_go := getattr(self._store, "let_go", None)) is not None:
+            try:
+                let_go(uid)
+            except Exception as error:  # noqa: BLE001 - the lease runs out by itself
+                logger.info("run %s is not let go: %s", uid, _told_by(error))
 
     # -- failures ---------------------------------------------------------------------------------------------
 
@@ -318,6 +330,15 @@ class Delivery:
             self.changed.notify_all()
         if run.faults_alone == 1:
             logger.warning("the catalog fails over analysis run %s alone (%s)", run.uid, reason)
+
+    def _held_up(self, run: WaitingRun) -> None:
+        """Let a run wait that another process writes: the store takes all others."""
+        with self.changed:
+            run.failures += 1
+            run.not_before = time.monotonic() + self._pace.pause(run.failures, random.random())
+            self.tally.store_failures += 1
+            self.tally.tell()
+            self.changed.notify_all()
 
     def _mention(self, writer: str) -> None:
         """Say once that somebody annotates the same frames, unless it was their last moments."""

@@ -109,6 +109,10 @@ class WaitingRuns:
         full = run.rows >= self._pace.batch_size or run.stopped or hurry
         return run.not_before if full else max(run.not_before, run.came + self._pace.max_age)
 
+    def has_another(self, run: WaitingRun) -> bool:
+        """Return whether something of the same run is here in another file, too."""
+        return any(other.uid == run.uid and other is not run for other in self._runs.values())
+
     def _has_rows_elsewhere(self, run: WaitingRun) -> bool:
         """Return whether only the stop of a run is left here, and rows of it wait in the file of another process."""
         return run.rows <= 0 and any(
