@@ -80,8 +80,10 @@ class Annotation:
         # Scripts may give its value.
         object.__setattr__(self, "status", Status(self.status))
         # They quote what somebody else has written, a file's name, a document, and ten thousand rows may wait.
-        object.__setattr__(self, "reason", printable(self.reason))
-        object.__setattr__(self, "remark", printable(self.remark))
+        for name in ("reason", "remark"):
+            # What is no text, from an annotator of somebody else's, is refused where its row is made.
+            if isinstance(said := getattr(self, name), str):
+                object.__setattr__(self, name, printable(said))
 
     @classmethod
     def failed(cls, reason: str, *, model: ModelIdentity, origin: Origin | None = None) -> Annotation:

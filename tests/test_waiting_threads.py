@@ -26,6 +26,7 @@ model = "default"
 bootstrap_servers = ["localhost:1"]
 topics = ["raw"]
 group = "dvfb"
+bootstrap_timeout = 1
 [sinks]
 jsonl = "annotations.jsonl"
 [detectors.image]
@@ -50,7 +51,7 @@ def environment() -> dict[str, str]:
         (*DVFB, "evaluate", "--frames", "100"),
         (*DVFB, "simulate", "--out", "frames.h5"),
         (*DVFB, "demo"),
-        (*DVFB, "daemon", "--config", "daemon.toml"),
+        (*DVFB, "daemon", "--check", "--config", "daemon.toml"),  # without it, Kafka is waited for first
         ("-m", "dvfb_stream.training", "default", "--work", "work"),
         ("-m", "dvfb_stream.reproduction", "default", "--work", "work"),
         ("-m", "dvfb_stream.reproduction.encoder_training", "--weights", "w.safetensors", "--work", "work"),

@@ -91,7 +91,7 @@ def test_a_reason_stays_on_its_line_and_tells_the_terminal_nothing(printed, raw_
 
     annotator.annotate = broken
     *_, row, _ = printed(raw_documents().whole(1))
-    assert row[-1] == r"RuntimeError: kernel failed\nfor debugging pass X=1\x1b[2J\u202e"
+    assert row[-1] == "RuntimeError: kernel failed for debugging pass X=1\ufffd[2J\ufffd"
 
 
 @pytest.mark.parametrize("scan_id", [[1, 2], {"a": 1}, "line\nline", 1.5, b"x"])

@@ -249,7 +249,8 @@ def test_frames_in_files_that_had_no_rows_are_read_without_their_document(topic,
     *_, last = topic.send(stop)
     then = go_on(kept, lambda: committed(topic) == last + 1)
     assert kept.frames(run) == frames_of(run)
-    assert len(first) + len(then) <= 64
+    # A batch of four that was being annotated, and rows of the one before it that were not in the spool yet.
+    assert len(first) + len(then) < 60 + 2 * 4
 
 
 def test_a_detector_that_was_staged_once_serves_a_run_after_a_restart(topic, go_on, frames_in_a_file):
