@@ -37,7 +37,7 @@ def wait_for(
     opened
         Opens it, or raises: `passes` where it may come by itself; anything else ends the waiting.
     patience
-        Seconds after which it is not called again.
+        Seconds after its first error after which it is not called again: what it takes to import is not waiting.
     stopping
         Ends the waiting.
     passes
@@ -55,13 +55,14 @@ def wait_for(
     DvfbError
         What `opened` raised last.
     """
-    deadline, next_line = time.monotonic() + patience, 0.0
+    deadline, next_line = 0.0, 0.0
     while not stopping.is_set():
         try:
             return opened()
         except passes as error:
             meanwhile(error)
             now = time.monotonic()
+            deadline = deadline or now + patience
             if now >= deadline:
                 raise
             if now >= next_line:
