@@ -113,6 +113,56 @@ class FrameAnnotator(ABC):
         """Let go of processes and devices; it annotates no more."""
 
 
+class AnnotatorAround(FrameAnnotator):
+    """Does what another annotator does, but for what is overridden; whoever made that one closes it."""
+
+    def __init__(self, annotator: FrameAnnotator) -> None:
+        self._annotator = annotator
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """See `FrameAnnotator`, as for all below."""
+        return self._annotator.identity
+
+    @property
+    def prepares_ahead(self) -> bool:
+        """Whether it pays to prepare frames on a thread of their own."""
+        return self._annotator.prepares_ahead
+
+    @property
+    def arrays(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the arrays that annotations can carry."""
+        return self._annotator.arrays
+
+    def keep_arrays(self, names: Sequence[str]) -> None:
+        """From now on have annotations carry these arrays, those of all who use the same annotator."""
+        self._annotator.keep_arrays(names)
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what every result needs beside it to be traced."""
+        return self._annotator.provenance()
+
+    def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
+        """Return one annotation per frame, in their order."""
+        return self._annotator.annotate(frames)
+
+    def prepare(self, frame: Frame) -> Any:
+        """Return what `annotate_prepared` takes of a frame."""
+        return self._annotator.prepare(frame)
+
+    def annotate_prepared(self, prepared: Sequence[Any]) -> list[Annotation]:
+        """Return one annotation for each of what `prepare` returned, in their order."""
+        return self._annotator.annotate_prepared(prepared)
+
+    def fall_back(self) -> str | None:
+        """Compute on another device from now on, and return its name."""
+        return self._annotator.fall_back()
+
+    def report_stages(self, report: StageReport | None) -> None:
+        """From now on call `report` after each stage of each batch."""
+        self._annotator.report_stages(report)
+
+
 def as_frame_annotator(annotator: SupportsAnnotate) -> FrameAnnotator:
     """Return an annotator as it is, or an object with `identity` and `annotate` as one.
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.annotations import Annotation
 from dvfb_stream.callbacks import AnnotationPipeline, GeometryProvider, PipelineStats, Sink
 from dvfb_stream.callbacks.pipeline import Accepted, frame_memory
 from dvfb_stream.callbacks.run_progress import AnalysisProgress, RowsSoFar, RunProgress
@@ -25,7 +25,7 @@ from dvfb_stream.dead_letters.in_hand import InHand
 from dvfb_stream.dead_letters.letter import Kind
 from dvfb_stream.errors import RefusedDocumentError
 from dvfb_stream.files.references import FrameReader
-from dvfb_stream.frame_annotator import FrameAnnotator, StageReport, SupportsAnnotate, as_frame_annotator
+from dvfb_stream.frame_annotator import AnnotatorAround, SupportsAnnotate, as_frame_annotator
 from dvfb_stream.frames import Frame, Geometry, Origin
 from dvfb_stream.isolation.frame_memory import FrameMemory
 from dvfb_stream.kafka.partition_offsets import PartitionOffsets
@@ -43,47 +43,20 @@ from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import FullQueuePolicy
 
 
-class SharedAnnotator(FrameAnnotator):
+class SharedAnnotator(AnnotatorAround):
     """An annotator that the pipelines of several partitions use, one at a time.
 
     `prepare` takes no turn: it may run in every pipeline while one annotates.
     """
 
     def __init__(self, annotator: SupportsAnnotate) -> None:
-        self._annotator = as_frame_annotator(annotator)
+        super().__init__(as_frame_annotator(annotator))
         self._turn = threading.Lock()
-
-    @property
-    def identity(self) -> ModelIdentity:
-        """See `FrameAnnotator`, as for all below."""
-        return self._annotator.identity
-
-    @property
-    def prepares_ahead(self) -> bool:
-        """Whether it pays to prepare frames on a thread of their own."""
-        return self._annotator.prepares_ahead
-
-    @property
-    def arrays(self) -> Mapping[str, tuple[int, ...]]:
-        """Shapes of the arrays that annotations can carry."""
-        return self._annotator.arrays
-
-    def keep_arrays(self, names: Sequence[str]) -> None:
-        """From now on have annotations carry these arrays, those of all pipelines."""
-        self._annotator.keep_arrays(names)
-
-    def provenance(self) -> dict[str, Any]:
-        """Return what every result needs beside it to be traced."""
-        return self._annotator.provenance()
 
     def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
         """Return one annotation per frame, in their order."""
         with self._turn:
             return self._annotator.annotate(frames)
-
-    def prepare(self, frame: Frame) -> Any:
-        """Return what `annotate_prepared` takes of a frame."""
-        return self._annotator.prepare(frame)
 
     def annotate_prepared(self, prepared: Sequence[Any]) -> list[Annotation]:
         """Return one annotation for each of what `prepare` returned, in their order."""
@@ -94,10 +67,6 @@ class SharedAnnotator(FrameAnnotator):
         """Compute on another device from now on, and return its name."""
         with self._turn:
             return self._annotator.fall_back()
-
-    def report_stages(self, report: StageReport | None) -> None:
-        """From now on call `report` after each stage of each batch: pipelines share what it counts in."""
-        self._annotator.report_stages(report)
 
 
 _OF_THE_DOCUMENT = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import io
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from dvfb_stream.annotations import Annotation, ModelIdentity
+from dvfb_stream.annotations import Annotation
 from dvfb_stream.daemon.refused_runs import Post
 from dvfb_stream.dead_letters.deaths import Item, frame_item
 from dvfb_stream.dead_letters.in_hand import InHand
 from dvfb_stream.dead_letters.letter import Content, DeadLetter, Kind
 from dvfb_stream.dead_letters.post import nothing
-from dvfb_stream.frame_annotator import FrameAnnotator, StageReport
+from dvfb_stream.frame_annotator import AnnotatorAround, FrameAnnotator
 from dvfb_stream.frames import Frame
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class _Spared:
         self.annotation = annotation
 
 
-class WatchedAnnotator(FrameAnnotator):
+class WatchedAnnotator(AnnotatorAround):
     """Of an annotator; frames that were in hand at a death are annotated one by one, so that the next names one.
 
     Parameters
@@ -43,32 +43,9 @@ class WatchedAnnotator(FrameAnnotator):
     """
 
     def __init__(self, annotator: FrameAnnotator, in_hand: InHand, post: Post) -> None:
-        self._annotator = annotator
+        super().__init__(annotator)
         self._in_hand = in_hand
         self._post = post
-
-    @property
-    def identity(self) -> ModelIdentity:
-        """See `FrameAnnotator`, as for all below."""
-        return self._annotator.identity
-
-    @property
-    def prepares_ahead(self) -> bool:
-        """Whether it pays to prepare frames on a thread of their own."""
-        return self._annotator.prepares_ahead
-
-    @property
-    def arrays(self) -> Mapping[str, tuple[int, ...]]:
-        """Shapes of the arrays that annotations can carry."""
-        return self._annotator.arrays
-
-    def keep_arrays(self, names: Sequence[str]) -> None:
-        """From now on have annotations carry these arrays."""
-        self._annotator.keep_arrays(names)
-
-    def provenance(self) -> dict[str, Any]:
-        """Return what every result needs beside it to be traced."""
-        return self._annotator.provenance()
 
     def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
         """Return one annotation per frame, in their order."""
@@ -87,14 +64,6 @@ class WatchedAnnotator(FrameAnnotator):
         """Return one annotation for each of what `prepare` returned, in their order."""
         things, items = [thing for thing, _ in prepared], [item for _, item in prepared]
         return self._each(things, items, self._annotator.annotate_prepared)
-
-    def fall_back(self) -> str | None:
-        """Compute on another device from now on, and return its name."""
-        return self._annotator.fall_back()
-
-    def report_stages(self, report: StageReport | None) -> None:
-        """From now on call `report` after each stage of each batch."""
-        self._annotator.report_stages(report)
 
     def _each(
         self,

