@@ -64,7 +64,8 @@ def drain_while_busy(
     Parameters
     ----------
     drained
-        Waits for so many seconds, and returns whether everything is done.
+        Waits for so many seconds, and returns whether everything is done; False before they are over where nothing is
+        left to wait for, though not everything is done: rows were lost, or a run is set aside.
     done
         Returns what changes with everything that is done.
     timeout
@@ -75,14 +76,17 @@ def drain_while_busy(
     Returns
     -------
     bool
-        Whether everything is done; False where time was up, or nothing was done for `QUIET_SECONDS`.
+        Whether nothing is left to wait for; False where time was up, or nothing was done for `QUIET_SECONDS`.
     """
     deadline, quiet = clock() + timeout, Stuck()
     while True:
+        began = clock()
+        time_given = max(0.0, min(_SLICE_SECONDS, deadline - began))
+        if drained(time_given):
+            return True
         now = clock()
-        if drained(max(0.0, min(_SLICE_SECONDS, deadline - now))):
+        if now - began < time_given / 2:
             return True
         meanwhile()
-        now = clock()
         if now >= deadline or quiet.seconds("", done(), now, works=True) >= QUIET_SECONDS:
             return False

@@ -117,6 +117,18 @@ def test_draining_lasts_as_long_as_something_is_done_and_no_longer(goes_on, last
     assert clock.now == pytest.approx(lasts, abs=1.0)
 
 
+def test_draining_ends_where_nothing_is_left_to_wait_for_though_not_everything_is_stored():
+    clock, asked = Clock(), []
+
+    def drained(timeout):
+        asked.append(timeout)
+        clock.now += timeout if len(asked) < 3 else 0.001  # then a run is set aside
+        return False
+
+    assert drain_while_busy(drained, lambda: 0, timeout=100.0, meanwhile=lambda: None, clock=clock)
+    assert len(asked) == 3
+
+
 def test_what_comes_late_is_waited_for_and_said_so_once_in_a_while(caplog, monkeypatch):
     monkeypatch.setattr("dvfb_stream.daemon.waiting.SECONDS_BETWEEN_ATTEMPTS", 0.001)
     attempts = []
