@@ -25,7 +25,7 @@ from filelock import FileLock
 
 from dvfb_stream.annotations import Annotation
 
-SLOW_FIXTURES = {"dvfb_process", "examples", "frames_folder", "real_frames", "tiled_server"}
+SLOW_FIXTURES = {"dvfb_process", "examples", "frames_folder", "real_frames", "tiled_process"}
 """What takes a server, a process or hundreds of simulated frames."""
 # First fits and measurements of them; then processes, real writers and sessions; then numbers by the million, beside
 # references that take their time.
@@ -184,6 +184,15 @@ def frames_folder(tmp_path_factory):
             with FileLock(f"{folder}-{which}.lock"):
                 begin(folder / which, SimulatedDataset(seed=seed, count=200), here)()
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiled_process(tmp_path_factory):
+    """A Tiled server in a process of its own, for all tests of this process: each takes a container of its own."""
+    from tests.catalog.tiled_process import on_sqlite
+
+    with on_sqlite(tmp_path_factory.mktemp("tiled")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

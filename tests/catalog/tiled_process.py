@@ -4,60 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 import httpx
 
+from tests.catalog.tiled_serving import serve
+from tests.forked_processes import ForkedProcess
+
 KEY = "0123456789abcdef"
 PATIENCE = 240.0
 """Seconds for a server to start, on a machine that is busy with other things."""
-
-
-class _Forks:
-    """Processes of ``tiled`` that are forked from one, which has imported what they need."""
-
-    def __init__(self) -> None:
-        # It ends with its standard input, so with this process.
-        self._forking = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("tiled_forks.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        )
-
-    def start(self, argv: Sequence[str], env: Mapping[str, str], log: Path) -> int:
-        assert self._forking.stdin is not None
-        assert self._forking.stdout is not None
-        order = {"argv": list(argv), "env": dict(env), "log": str(log)}
-        self._forking.stdin.write(json.dumps(order) + "\n")
-        self._forking.stdin.flush()
-        return int(self._forking.stdout.readline())
-
-
-@cache
-def _forks() -> _Forks:
-    return _Forks()
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 class TiledProcess:
@@ -68,13 +31,13 @@ class TiledProcess:
         self.port = free_port()
         self.key, self.public = KEY, False
         """From its next start on: the key, and whether everybody may read without one."""
-        self._pid: int | None = None
+        self._process: ForkedProcess | None = None
 
     @property
     def pid(self) -> int:
         """Of the server while it runs."""
-        assert self._pid is not None
-        return self._pid
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def uri(self) -> str:
@@ -84,11 +47,12 @@ class TiledProcess:
         (self.folder / "data").mkdir(exist_ok=True)
         arguments = ["serve", *self._served(), "--port", str(self.port)]
         log = self.folder / "server.log"
-        environment = os.environ | {"TILED_SINGLE_USER_API_KEY": self.key}
-        self._pid = _forks().start(arguments, environment, log)
+        self._process = ForkedProcess(
+            serve, arguments, environment={"TILED_SINGLE_USER_API_KEY": self.key}, stdout=log, stderr=log
+        )
         deadline = time.monotonic() + PATIENCE
         while not self._answers():
-            assert _runs(self._pid), log.read_text()[-2000:]
+            assert self._process.poll() is None, log.read_text()[-2000:]
             assert time.monotonic() < deadline, log.read_text()[-2000:]
             time.sleep(0.05)
 
@@ -97,11 +61,10 @@ class TiledProcess:
                 *(["--public"] if self.public else [])]  # fmt: skip
 
     def kill(self) -> None:
-        if self._pid is not None:
-            os.kill(self._pid, signal.SIGKILL)
-            while _runs(self._pid):
-                time.sleep(0.01)
-            self._pid = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
 
     def _answers(self) -> bool:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -24,6 +25,7 @@ from dvfb_stream.errors import SettingsError
 from dvfb_stream.frames import Geometry
 from dvfb_stream.kafka.daemon import Daemon
 from dvfb_stream.labels import LABELS
+from tests.forked_processes import dvfb
 
 SHAPE = (4, 6)
 DETECTORS = {"image": Geometry(shape=SHAPE, center_x=2.5, center_y=1.5)}
@@ -142,15 +144,14 @@ def topic(make_topic):
 
 
 @pytest.fixture(scope="module")
-def tiled_server(tmp_path_factory):
-    """A real Tiled server in this process; `.uri` is of its container of raw runs, and carries the key."""
-    from dvfb_stream.catalog import embedded_server
+def tiled_server(tiled_process):
+    """A real Tiled server; `.uri` is of a module's own container of raw runs, and carries the key."""
+    from tiled.client import from_uri
 
-    # Not for the whole session: of two servers in a process, Tiled 0.2 lets in the clients of the newer only.
-    with embedded_server(tmp_path_factory.mktemp("tiled")) as client:
-        key = client.context.api_key
-        raw = client.create_container(key="raw")
-        yield SimpleNamespace(uri=f"{raw.uri}?api_key={key}", api_key=key)
+    root = from_uri(tiled_process.uri, api_key=tiled_process.key)
+    raw = root.create_container(key=f"raw-{uuid.uuid4().hex[:8]}")
+    yield SimpleNamespace(uri=f"{raw.uri}?api_key={tiled_process.key}", api_key=tiled_process.key)
+    root.context.close()
 
 
 @pytest.fixture
@@ -160,6 +161,63 @@ def catalog(tiled_server):
     client = from_uri(tiled_server.uri)
     yield client
     client.context.close()
+
+
+CONFIG = """
+model = "{model}"
+device = "cpu"
+
+[kafka]
+bootstrap_servers = {servers}
+topics = ["{topic}"]
+group = "dvfb-{topic}"
+session_timeout = 1.0
+heartbeat_interval = 0.25
+commit_interval = 0.1
+bootstrap_timeout = 5
+
+[sinks.tiled]
+uri = "{tiled}"
+"""
+
+
+@pytest.fixture
+def write_config(tmp_path, tiny_bundle, topic, tiled_server):
+    """Function that writes a daemon's configuration, which ends with these lines; the first may be of the sink."""
+    path = tmp_path / "daemon.toml"
+
+    def write(more):
+        settled = CONFIG.format(
+            model=tiny_bundle,
+            servers=json.dumps(topic.bootstrap_servers),
+            topic=topic.name,
+            tiled=tiled_server.uri.partition("?")[0],
+        )
+        path.write_text(settled + more)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def launch(config, tiled_server):
+    """Function that starts a process of `dvfb daemon` with the test's `config`; its log is beside that."""
+    processes = []
+
+    def start(*options, **environment):
+        processes.append(
+            dvfb(
+                "daemon", "--config", config, *options,
+                environment={"TILED_API_KEY": tiled_server.api_key} | environment,
+                stderr=config.parent / f"log-{len(processes)}.txt",
+            )
+        )  # fmt: skip
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 class RawRun:

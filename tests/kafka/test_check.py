@@ -1,33 +1,18 @@
 """`dvfb daemon --check` tries everything, says all that is wrong at once, and leaves nothing behind."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from tiled.client import from_uri
 
+from tests.forked_processes import dvfb
 from tests.kafka.conftest import RawRun
 
-DVFB = [str(Path(sys.executable).with_name("dvfb"))]
-
 CONFIG = """
-model = "{model}"
-device = "cpu"
-
-[kafka]
-bootstrap_servers = {servers}
-topics = ["{topic}"]
-group = "new-{topic}"
+spool = "spool"
 
 [sinks]
 jsonl = "annotations.jsonl"
-
-[sinks.tiled]
-uri = "{tiled}"
-spool = "spool"
 
 [detectors.image]
 shape = [4, 6]
@@ -43,33 +28,21 @@ allowed_roots = ["{root}"]
 
 
 @pytest.fixture
-def config(tmp_path, tiny_bundle, topic, tiled_server):
-    path = tmp_path / "daemon.toml"
-    path.write_text(
-        CONFIG.format(
-            model=tiny_bundle,
-            servers=json.dumps(topic.bootstrap_servers),
-            topic=topic.name,
-            tiled=tiled_server.uri.partition("?")[0],
-            root=tmp_path,
-        )
-    )
-    return path
+def config(write_config, tmp_path):
+    return write_config(CONFIG.format(root=tmp_path))
 
 
 @pytest.fixture
-def check(config, tiled_server):
+def check(config, tiled_server, tmp_path_factory):
     """Function that checks; returns the exit status, the findings by part, and what was said."""
+    said = tmp_path_factory.mktemp("said")
+    stdout, stderr = said / "stdout", said / "stderr"
 
     def run(**environment):
-        done = subprocess.run(
-            [*DVFB, "daemon", "--check", "--json", "--config", str(config)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"TILED_API_KEY": tiled_server.api_key, "OMP_NUM_THREADS": "1"} | environment,
-        )
-        return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+        settled = {"TILED_API_KEY": tiled_server.api_key} | environment
+        words = ("daemon", "--check", "--json", "--config", config)
+        status = dvfb(*words, environment=settled, stdout=stdout, stderr=stderr).wait(120)
+        return status, [json.loads(line) for line in stdout.read_text().splitlines()], stderr.read_text()
 
     return run
 
@@ -91,7 +64,7 @@ def test_where_all_is_well_it_says_so_and_changes_nothing(check, config, topic, 
     assert {each["outcome"] for each in found} == {"ok"}, found
     what = {each["part"]: each["what"] for each in found}
     assert what["kafka.topics"] == f"{topic.name}: 1 partition"
-    assert what["kafka.group"] == f"new-{topic.name} is new, and begins with the oldest documents"
+    assert what["kafka.group"] == f"dvfb-{topic.name} is new, and begins with the oldest documents"
     assert "a row was written, read and deleted" in what["sinks.tiled"]
     assert what["spool"].endswith("spool, which will be made")
     assert what["model"].endswith("on cpu")
@@ -101,7 +74,7 @@ def test_where_all_is_well_it_says_so_and_changes_nothing(check, config, topic, 
     }  # fmt: skip
     assert tree(tiled_server) == before
     assert sorted(config.parent.iterdir()) == files
-    assert topic.committed(f"new-{topic.name}") is None
+    assert topic.committed(f"dvfb-{topic.name}") is None
 
 
 def test_several_faults_are_all_told(check, config, topic):

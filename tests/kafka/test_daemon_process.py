@@ -1,6 +1,5 @@
 """`dvfb daemon` as a process: killed, started again, told to stop, and told nonsense."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,27 +13,11 @@ from dvfb_stream.catalog.place import find_place, table_of_run
 from dvfb_stream.labels import LABELS
 from tests.kafka.conftest import eventually, rows_so_far
 
-DVFB = [str(Path(sys.executable).with_name("dvfb"))]
-
 CONFIG = """
-model = "{model}"
-device = "cpu"
-
-[kafka]
-bootstrap_servers = {servers}
-topics = ["{topic}"]
-group = "dvfb-{topic}"
-session_timeout = 1.0
-heartbeat_interval = 0.25
-commit_interval = 0.1
-bootstrap_timeout = 5
+batch_size = 4
 
 [sinks]
 jsonl = "annotations.jsonl"
-
-[sinks.tiled]
-uri = "{tiled}"
-batch_size = 4
 
 [detectors.image]
 shape = [96, 80]
@@ -48,38 +31,8 @@ start_timeout = 3
 
 
 @pytest.fixture
-def config(tmp_path, tiny_bundle, topic, tiled_server):
-    path = tmp_path / "daemon.toml"
-    path.write_text(
-        CONFIG.format(
-            model=tiny_bundle,
-            servers=list(topic.bootstrap_servers),
-            topic=topic.name,
-            tiled=tiled_server.uri.partition("?")[0],
-        ).replace("'", '"')
-    )
-    return path
-
-
-@pytest.fixture
-def launch(config, tiled_server):
-    """Function that starts the daemon's process; its standard error goes to a file."""
-    processes = []
-
-    def start(**environment):
-        log = (config.parent / f"log-{len(processes)}.txt").open("w+")
-        processes.append((subprocess.Popen(
-            [*DVFB, "daemon", "--config", str(config)],
-            stderr=log,
-            env=os.environ | {"TILED_API_KEY": tiled_server.api_key, "OMP_NUM_THREADS": "1"} | environment,
-        ), log))  # fmt: skip
-        return processes[-1][0]
-
-    yield start
-    for process, log in processes:
-        process.kill()
-        process.wait()
-        log.close()
+def config(write_config):
+    return write_config(CONFIG)
 
 
 @pytest.fixture

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 
 import h5py
@@ -17,6 +14,7 @@ from dvfb_stream.catalog.store_errors import StoreUnavailableError
 from dvfb_stream.kafka.journal_state import JournalState
 from dvfb_stream.kafka.partition_offsets import PartitionOffsets
 from dvfb_stream.kafka.resuming import _position
+from tests.forked_processes import module
 from tests.kafka.conftest import SHAPE, BrightnessAnnotator, RawRun, eventually, frames_of, rows_so_far
 
 BATCH = 8
@@ -33,20 +31,19 @@ def launch(tmp_path, topic, tiled_server):
             "tiled": tiled_server.uri.partition("?")[0], "spool": str(tmp_path / spool),
             "notes": str(tmp_path / "annotated"), "seconds": seconds, "batch": BATCH,
         }  # fmt: skip
-        log = (tmp_path / f"log-{len(processes)}.txt").open("w")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.annotating_daemon", json.dumps(options)],
-            stderr=log,
-            env=os.environ | {"TILED_API_KEY": tiled_server.api_key},
-        )
-        processes.append((process, log))
-        return process
+        processes.append(
+            module(
+                "benchmarks.annotating_daemon", json.dumps(options),
+                environment={"TILED_API_KEY": tiled_server.api_key},
+                stderr=tmp_path / f"log-{len(processes)}.txt",
+            )
+        )  # fmt: skip
+        return processes[-1]
 
     yield start
-    for process, log in processes:
+    for process in processes:
         process.kill()
         process.wait()
-        log.close()
 
 
 @pytest.fixture

@@ -3,19 +3,15 @@
 import io
 import json
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dvfb_stream.dead_letters.folder import LetterFolder
 from dvfb_stream.dead_letters.letter import Content, Kind
+from tests.forked_processes import module
 from tests.kafka.conftest import RawRun, eventually, frames_of, quick_group
 from tests.kafka.dying_daemon import KILLER
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -36,16 +32,14 @@ def launch(topic, tmp_path, folder):
     }))  # fmt: skip
 
     def start(how):
-        log = (tmp_path / f"log-{len(processes)}.txt").open("w")
-        command = [sys.executable, "-m", "tests.kafka.dying_daemon", str(path), how]
-        processes.append((subprocess.Popen(command, stderr=log, cwd=ROOT), log))
-        return processes[-1][0]
+        log = tmp_path / f"log-{len(processes)}.txt"
+        processes.append(module("tests.kafka.dying_daemon", path, how, stderr=log))
+        return processes[-1]
 
     yield start
-    for process, log in processes:
+    for process in processes:
         process.kill()
         process.wait()
-        log.close()
 
 
 def rows(tmp_path, run):

@@ -1,12 +1,8 @@
 """`dvfb daemon` as its supervisor sees it: HTTP, JSON logs, SIGHUP, and what a slip in its configuration costs."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
-from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
@@ -14,24 +10,9 @@ import pytest
 
 from tests.kafka.conftest import RawRun, eventually
 
-DVFB = [str(Path(sys.executable).with_name("dvfb"))]
-
 CONFIG = """
-model = "{model}"
-device = "cpu"
-
 [http]
 port = {port}
-
-[kafka]
-bootstrap_servers = {servers}
-topics = ["{topic}"]
-group = "dvfb-{topic}"
-session_timeout = 1.0
-heartbeat_interval = 0.25
-
-[sinks.tiled]
-uri = "{tiled}"
 
 [limits]
 start_timeout = 2
@@ -50,38 +31,8 @@ def port():
 
 
 @pytest.fixture
-def config(tmp_path, tiny_bundle, topic, tiled_server, port):
-    path = tmp_path / "daemon.toml"
-    path.write_text(
-        CONFIG.format(
-            model=tiny_bundle,
-            servers=json.dumps(topic.bootstrap_servers),
-            topic=topic.name,
-            tiled=tiled_server.uri.partition("?")[0],
-            port=port,
-        )
-    )
-    return path
-
-
-@pytest.fixture
-def launch(config, tiled_server):
-    """Function that starts the daemon with some options; its log is beside the configuration."""
-    processes = []
-
-    def start(*options):
-        with (config.parent / "log.txt").open("w") as log:
-            processes.append(subprocess.Popen(
-                [*DVFB, "daemon", "--config", str(config), *options],
-                stderr=log,
-                env=os.environ | {"TILED_API_KEY": tiled_server.api_key, "OMP_NUM_THREADS": "1"},
-            ))  # fmt: skip
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.wait()
+def config(write_config, port):
+    return write_config(CONFIG.format(port=port))
 
 
 def get(port, path):
@@ -110,7 +61,7 @@ def test_it_says_how_it_is_refuses_to_reload_and_ends_when_told(launch, config, 
     assert 'dvfb_up{part="store"} 1.0' in get(port, "/metrics")[1]
     config.write_text(config.read_text().replace("port =", "prot ="))
     daemon.send_signal(signal.SIGHUP)
-    log = config.parent / "log.txt"
+    log = config.parent / "log-0.txt"
     eventually(lambda: "http.prot" in log.read_text(), pause_for=0.2)
     assert get(port, "/livez")[0] == 200
 
@@ -127,7 +78,7 @@ def test_tls_against_a_plain_port_ends_it_with_one_line(launch, config):
     config.write_text(config.read_text().replace("[kafka]", '[kafka]\nsecurity_protocol = "SSL"'))
     daemon = launch()
     assert daemon.wait(60) == 1
-    (line,) = (config.parent / "log.txt").read_text().splitlines()[1:]  # after where it listens
+    (line,) = (config.parent / "log-0.txt").read_text().splitlines()[1:]  # after where it listens
     assert line.startswith("dvfb: error: no Kafka broker answers")
     assert "does not speak TLS" in line
 
@@ -136,7 +87,7 @@ def test_a_broker_that_is_not_there_is_waited_for_and_told(launch, config, topic
     config.write_text(config.read_text().replace(topic.bootstrap_servers[0], "127.0.0.1:1"))
     daemon = launch()
     assert daemon.wait(60) == 1
-    _, waiting, error = (config.parent / "log.txt").read_text().splitlines()
+    _, waiting, error = (config.parent / "log-0.txt").read_text().splitlines()
     assert "waiting for Kafka, 2 s more at most: no Kafka broker answers" in waiting
     assert error.startswith("dvfb: error: no Kafka broker answers")
     assert "nobody listens there; is the port right" in error
@@ -146,5 +97,5 @@ def test_two_names_of_one_port_are_refused(launch, config):
     config.write_text("metrics_port = 9100\n" + config.read_text())
     daemon = launch()
     assert daemon.wait(60) == 1
-    (line,) = (config.parent / "log.txt").read_text().splitlines()
+    (line,) = (config.parent / "log-0.txt").read_text().splitlines()
     assert "it has both metrics_port and port under [http]: leave out metrics_port" in line

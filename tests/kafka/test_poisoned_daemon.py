@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.kafka.conftest import eventually
-from tests.kafka.test_daemon_process import config, launch  # noqa: F401 - fixtures
+from tests.kafka.test_daemon_process import config  # noqa: F401 - a fixture
 
 ISOLATION = str(Path(__file__).parents[1] / "isolation")
 sys.path.insert(0, ISOLATION)
