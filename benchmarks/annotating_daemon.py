@@ -1,4 +1,4 @@
-"""A Kafka daemon as a process, to be killed: it notes which frames it has annotated, where SIGKILL does not reach.
+"""A Kafka daemon as a process, to be killed: it notes which frames it annotates, where SIGKILL does not reach.
 
     python -m benchmarks.annotating_daemon '{"servers": ["localhost:9092"], "topic": ..., "tiled": URI, ...}'
 
@@ -29,7 +29,7 @@ MOST = 100_000
 
 
 class NotingAnnotator:
-    """Takes as long for a frame as it is told, and notes each one in a file once its batch is done."""
+    """Takes as long for a frame as it is told, and notes each one in a file as soon as it has it."""
 
     identity = ModelIdentity(name="brightness", version="1", sha256="0" * 64)
     arrays: ClassVar[dict[str, tuple[int, ...]]] = {}
@@ -40,9 +40,9 @@ class NotingAnnotator:
 
     def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
         """Return one annotation per frame."""
-        time.sleep(self._seconds * len(frames))
         said = "".join(f"{f.origin.run_uid} {f.origin.index} {len(frames)}\n" for f in frames if f.origin)
         os.write(self._notes, said.encode())
+        time.sleep(self._seconds * len(frames))
         return [
             Annotation(
                 status="ok", model=self.identity, origin=frame.origin, fit_residual=0.0, novelty=0.0,
@@ -66,28 +66,28 @@ def settings_of(options: dict[str, Any]) -> dict[str, Any]:
         "sinks": {"jsonl": "unused"},
         "limits": {"batch_size": options["batch"], "max_wait": 0.05, "drain_timeout": 20.0},
         "root_map": options.get("root_map", {}),
-        "dead_letters": {"folder": f"{options['spool']}-letters"},
+        "dead_letters": {"folder": options.get("letters", f"{options['spool']}-letters")},
     }
 
 
-def main() -> None:
-    """Annotate until SIGTERM."""
+def annotate(options: dict[str, Any]) -> None:
+    """Be a daemon until SIGTERM, with the server's key in TILED_API_KEY."""
     from dvfb_stream.catalog import TiledSink
     from dvfb_stream.catalog.later import LaterCatalog
+    from dvfb_stream.catalog.spool import WhenFull
     from dvfb_stream.daemon.settings import DaemonSettings
     from dvfb_stream.kafka.daemon import Daemon
 
-    options = json.loads(sys.argv[1])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("httpx", "kafka", "tiled"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    # With the server's key in TILED_API_KEY.
-    sink = TiledSink(LaterCatalog(options["tiled"]), spool=options["spool"])
+    sink = TiledSink(LaterCatalog(options["tiled"]), spool=options["spool"], when_full=WhenFull.WAIT)
     daemon = Daemon(
         DaemonSettings.model_validate(settings_of(options)),
         NotingAnnotator(Path(options["notes"]), options["seconds"]),
         detectors={"image": Geometry(shape=SHAPE, center_x=2.5, center_y=1.5)},
         sinks_for_partition=lambda: (sink,),
+        store_trouble=lambda: sink.stats().trouble,
     )
     signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
     daemon.run()
@@ -95,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    annotate(json.loads(sys.argv[1]))

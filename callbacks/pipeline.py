@@ -149,8 +149,8 @@ class AnnotationPipeline:
         Classes that read old-style resources, by spec; for `files` that are made here.
     policy, batch_size, max_wait, max_frames, max_bytes
         See `dvfb_stream.worker.Worker`.
-    max_rows, rows_ahead
-        Rows that may wait for the sinks before annotating waits: `rows_ahead` of them, or as many where that is None.
+    max_rows
+        Rows that may wait for the sinks before annotating waits.
     max_open_runs
         Raw runs open at a time; of more, or where 256 MB would be kept for them, some 15,000 runs, the one that was
         silent for longest is abandoned (its rows so far are kept, it gets no stop). Bounds what runs without a stop
@@ -209,7 +209,6 @@ class AnnotationPipeline:
         max_frames: int = 256,
         max_bytes: int = 1 << 30,
         max_rows: int = 10_000,
-        rows_ahead: int | None = None,
         max_open_runs: int = MOST_ENDED,
         on_run_stored: Callable[[str], None] | None = None,
         on_sink_failure: Callable[[Exception], None] | None = None,
@@ -260,7 +259,6 @@ class AnnotationPipeline:
         self._writer = AnalysisWriter(
             sinks,
             max_rows=max_rows,
-            rows_ahead=rows_ahead,
             on_finished=self._finished,
             on_stored=self._stored,
             on_sink_failure=self._sink_failed,
@@ -339,6 +337,13 @@ class AnnotationPipeline:
         drained = self._reader.drain(left()) and self._worker.drain(left())
         self._tracker.wait_no_longer()
         return drained
+
+    def catch_up(self) -> None:
+        """Wait until every sink has taken the rows made so far whose turn it is, and `on_row` has returned.
+
+        Or until the pipeline is being closed. Not for the writer's thread.
+        """
+        self._writer.catch_up()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the rows of all frames seen so far are stored, and the stops now due.

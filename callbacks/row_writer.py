@@ -74,9 +74,7 @@ class AnalysisWriter:
         Called as `sink(name, doc)`, from the writer's thread alone. A sink that hangs holds up the rows, not
         the scan.
     max_rows
-        Rows that may wait for the sinks, and a tenth of those that may wait behind others.
-    rows_ahead
-        Rows that may wait for the sinks before `put` waits; None: as many.
+        Rows that may wait for the sinks before `put` waits, and a tenth of those that may wait behind others.
     on_finished
         Called from the writer's thread, once a stop, with a raw run all of whose analysis runs have ended. Returns
         whether somebody wants to know when it is stored. Must not raise.
@@ -99,7 +97,6 @@ class AnalysisWriter:
         sinks: Sequence[Sink],
         *,
         max_rows: int,
-        rows_ahead: int | None = None,
         on_finished: Callable[[RunProgress], bool],
         on_stored: Callable[[RunProgress], None],
         on_sink_failure: Callable[[Exception], None],
@@ -110,7 +107,6 @@ class AnalysisWriter:
         self._metrics = Metrics() if metrics is None else metrics
         self._sinks = tuple(sinks)
         self._max_rows = max_rows
-        self._rows_ahead = max_rows if rows_ahead is None else min(rows_ahead, max_rows)
         self._on_finished = on_finished
         self._on_row = on_row
         self._on_stored = on_stored
@@ -128,6 +124,7 @@ class AnalysisWriter:
         self._early_rows = 0
         self._busy = self._writes = False  # at anything; at a row
         self._closed = self._cut_off = False
+        self._begun_rows = self._done_rows = 0  # of those that were due, the abandoned ones included
         self._rows = self._lost_rows = self._repeated_rows = 0
         self._analysis_runs = self._sink_failures = 0
         self._thread = threading.Thread(target=self._work, name="dvfb-writer", daemon=True)
@@ -141,11 +138,11 @@ class AnalysisWriter:
         )
 
     def put(self, progress: AnalysisProgress, row: Row, *, wait: bool) -> None:
-        """Hand over a row; with `wait`, block while the sinks are behind by `rows_ahead`."""
+        """Hand over a row; with `wait`, block while the sinks are behind by `max_rows`."""
         with self._changed:
             if wait:
                 self._changed.wait_for(
-                    lambda: self._closed or progress.abandoned or len(self._due) < self._rows_ahead
+                    lambda: self._closed or progress.abandoned or len(self._due) < self._max_rows
                 )
             if self._closed or progress.abandoned:
                 self._lose(1)
@@ -159,6 +156,15 @@ class AnalysisWriter:
                 self._abandon(progress, f"{stuck} stuck", lost=1)
             else:
                 self._queue(progress, row)
+
+    def catch_up(self) -> None:
+        """Block until the sinks and `on_row` are done with the rows whose turn it is now, or the writer is closed.
+
+        Rows that come meanwhile do not prolong it. Not for the writer's own thread.
+        """
+        with self._changed:
+            last = self._begun_rows + len(self._due)
+            self._changed.wait_for(lambda: self._closed or self._done_rows >= last)
 
     def stop(self, run: RunProgress, counts: Mapping[tuple[str, str], int], time: float) -> None:
         """Say that the raw run has stopped at `time`, and its number of frames by stream and data key."""
@@ -265,7 +271,10 @@ class AnalysisWriter:
         if self._cut_off:
             return  # those that waited are counted
         others = deque(entry for entry in self._due if entry[0] is not progress)
-        self._lose(len(self._due) - len(others) + len(progress.early))
+        gone = len(self._due) - len(others)
+        self._begun_rows += gone
+        self._done_rows += gone
+        self._lose(gone + len(progress.early))
         self._early_rows -= len(progress.early)
         self._due = others
         progress.early.clear()
@@ -287,6 +296,7 @@ class AnalysisWriter:
             finally:
                 with self._changed:
                     self._busy = False
+                    self._done_rows += row is not None
                     self._changed.notify_all()
 
     def _next(self) -> tuple[RunProgress, AnalysisProgress | None, Row | None] | None:
@@ -302,6 +312,7 @@ class AnalysisWriter:
                 return None
             progress, row = self._due.popleft()
             self._writes = True
+            self._begun_rows += 1
             self._changed.notify_all()
             return progress.run, progress, row
 

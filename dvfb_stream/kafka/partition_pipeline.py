@@ -28,6 +28,7 @@ from dvfb_stream.files.references import FrameReader
 from dvfb_stream.frame_annotator import AnnotatorAround, SupportsAnnotate, as_frame_annotator
 from dvfb_stream.frames import Frame, Geometry, Origin
 from dvfb_stream.isolation.frame_memory import FrameMemory
+from dvfb_stream.kafka.in_step import InStep
 from dvfb_stream.kafka.partition_offsets import PartitionOffsets
 from dvfb_stream.kafka.read_documents import (
     ReadDocument,
@@ -189,7 +190,8 @@ class PartitionPipeline:
         memory = frame_memory(limits.max_frame_bytes)
         self._files = open_files(memory)
         self._pipeline = AnnotationPipeline(
-            annotator,
+            # What is annotated and not in the journal is annotated again after a kill: one batch, no more.
+            annotator if self._journal is None else InStep(annotator, lambda: self._pipeline.catch_up()),
             sinks=[self._while_ours(sink) for sink in sinks],
             detectors=detectors,
             policy=FullQueuePolicy.BLOCK,
@@ -207,8 +209,6 @@ class PartitionPipeline:
             patience=limits.patience,
             metrics=metrics,
             arrays=arrays,
-            # What is annotated and not in the journal is annotated again after a kill.
-            rows_ahead=None if self._journal is None else limits.batch_size,
             on_row=None if self._journal is None else self._note_row,
             rows_so_far=None if self._journal is None else self._rows_so_far,
         )

@@ -414,3 +414,40 @@ def test_lost_rows_are_in_the_metrics(make_writer):
     _, progress = analysis_of("raw")
     writer.put(progress, row(0), wait=False)
     assert metrics.snapshot()["dvfb_lost_rows"]["values"][0]["value"] == writer.stats().lost_rows == 1
+
+
+def test_who_catches_up_waits_for_the_rows_that_are_due_and_for_what_is_told_of_each(make_writer):
+    sink, told = Hangs(), []
+    writer = make_writer(sink, on_row=lambda progress: told.append(progress.written))
+    _, progress = analysis_of("raw")
+    for index in (0, 1, 5):  # the last one waits for others, and nobody for it
+        writer.put(progress, row(index), wait=False)
+    assert sink.reached.wait(PATIENCE)
+    waiting = threading.Thread(target=writer.catch_up)
+    waiting.start()
+    sink.go_on.set()
+    waiting.join(PATIENCE)
+    assert not waiting.is_alive()
+    assert told == [1, 2]
+    assert writer.stats().pending_rows == 1
+
+
+@pytest.mark.parametrize("end", ["closed", "abandoned"])
+def test_nobody_waits_to_catch_up_with_a_sink_that_hangs_in_the_end(make_writer, end):
+    sink = Hangs()
+    writer = make_writer(sink, max_rows=1)
+    run, progress = analysis_of("raw")
+    other_run, other = analysis_of("other")
+    writer.put(progress, row(0), wait=False)
+    assert sink.reached.wait(PATIENCE)
+    writer.put(other, row(0), wait=False)
+    waiting = threading.Thread(target=writer.catch_up)
+    waiting.start()
+    if end == "closed":
+        writer.close(0)
+    else:
+        writer.abandon(other_run)
+        sink.go_on.set()
+    waiting.join(PATIENCE)
+    assert not waiting.is_alive()
+    sink.go_on.set()
