@@ -67,6 +67,36 @@ def test_a_message_is_put_back_where_it_came_from_and_leaves_the_folder(
     assert sink.frames() == frames_of(raw)
 
 
+def test_a_letter_in_a_topic_is_listed_shown_and_put_back_and_stays_there(
+    topic, make_topic, start_daemon, tmp_path
+):
+    dead, late = make_topic(), RawRun([3])
+    config = tmp_path / "daemon.toml"
+    config.write_text(
+        f"[kafka]\nbootstrap_servers = {json.dumps(topic.bootstrap_servers)}\ntopics = ['{topic.name}']\n"
+        "[sinks]\njsonl = 'rows.jsonl'\n[files]\nallowed_roots = []\n"
+        f"[dead_letters]\ntopic = '{dead.name}'\nfolder = '{tmp_path / 'letters'}'\n"
+    )
+    assert run("list", "--config", config).strip() == "there are no dead letters"
+    # A run whose start comes last: nothing of it can be taken, until it is put back.
+    *_, last = topic.send(late.descriptor, *late.events, late.stop, late.start)
+    sink = Recorder()
+    daemon = start_daemon(sink, dead_letters={"topic": dead.name, "folder": str(tmp_path / "letters")})
+    eventually(lambda: daemon.daemon.dead_letters.sent == 3)
+    listed = [json.loads(line) for line in run("list", "--config", config, "--json").splitlines()]
+    ids = [each["id"] for each in sorted(listed, key=lambda each: each["offset"])]
+    assert len(ids) == 3
+    assert all(each in run("list", "--config", config) for each in ids)
+    assert late.descriptor[1]["uid"] in run("show", ids[0], "--config", config)
+    said = run("retry", *ids, "--config", config)
+    assert said.count(f"published again to {topic.name}[0]") == 3
+    eventually(lambda: topic.committed(quick_group(topic)["group"]) == last + 4)
+    assert sink.frames() == frames_of(late)
+    assert len(run("list", "--config", config, "--json").splitlines()) == 3
+    assert "is in a topic, and stays there" in run("remove", ids[0], "--config", config, "--yes")
+    assert "no dead letter has the id" in run("retry", "0" * 12, "--config", config, status=1)
+
+
 def test_what_is_not_there_or_no_message_is_said_so(folder, tmp_path):
     pixels = letter(topic="", content=Content.PIXELS, kind=Kind.KILLER)
     folder.put(pixels)
