@@ -436,7 +436,7 @@ def test_who_catches_up_waits_for_the_rows_that_are_due_and_for_what_is_told_of_
 def test_nobody_waits_to_catch_up_with_a_sink_that_hangs_in_the_end(make_writer, end):
     sink = Hangs()
     writer = make_writer(sink, max_rows=1)
-    run, progress = analysis_of("raw")
+    _, progress = analysis_of("raw")
     other_run, other = analysis_of("other")
     writer.put(progress, row(0), wait=False)
     assert sink.reached.wait(PATIENCE)
