@@ -1,9 +1,12 @@
 """What is counted is what was written, whoever wrote it; and Prometheus reads the same numbers."""
 
+import gzip
 import json
+import socket
 import sys
 import threading
-from urllib.request import urlopen
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 from hypothesis import given, settings
@@ -152,6 +155,52 @@ def test_what_is_served_is_the_state_of_now_in_prometheus_own_format():
             serve(metrics, server.port)
     with serve(metrics, server.port):  # the port was freed
         pass
+
+
+def test_prometheus_gets_the_format_the_series_and_the_compression_that_it_asks_for():
+    pytest.importorskip("prometheus_client")
+    with serve(written(), 0) as server:
+
+        def get(path, **headers):
+            asked = {name.replace("_", "-"): value for name, value in headers.items()}
+            with urlopen(Request(f"http://127.0.0.1:{server.port}{path}", headers=asked)) as answer:
+                return answer.headers, answer.read()
+
+        headers, plain = get("/metrics")
+        assert headers["Content-Type"].startswith("text/plain")
+        assert headers["Content-Encoding"] is None
+        headers, packed = get("/metrics", Accept_Encoding="gzip")
+        assert headers["Content-Encoding"] == "gzip"
+        assert gzip.decompress(packed).splitlines()[:2] == plain.splitlines()[:2]
+        headers, found = get("/metrics", Accept="application/openmetrics-text; version=1.0.0")
+        assert headers["Content-Type"].startswith("application/openmetrics-text")
+        assert found.endswith(b"# EOF\n")
+        _, found = get("/metrics?name[]=dvfb_received_frames_total")
+        assert b"dvfb_received_frames_total" in found
+        assert b"dvfb_stage_seconds" not in found
+        with pytest.raises(HTTPError, match="404"):
+            get("/")
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
+def test_it_listens_by_the_other_protocol_too():
+    pytest.importorskip("prometheus_client")
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 on this machine")
+    with (
+        serve(written(), 0, address="::1") as server,
+        urlopen(f"http://[::1]:{server.port}/metrics") as answer,
+    ):
+        assert b"dvfb_received_frames_total" in answer.read()
+
+
+@pytest.mark.parametrize("port", [-1, 65_536, 1 << 40])
+def test_a_port_that_is_none_is_said_so(port):
+    pytest.importorskip("prometheus_client")
+    with pytest.raises(SettingsError, match=f"127.0.0.1:{port}: .* choose another port"):
+        serve(Metrics(), port)
 
 
 def test_without_the_client_the_extra_is_named(monkeypatch):

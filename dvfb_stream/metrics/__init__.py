@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dvfb_stream.metrics import catalogue
 from dvfb_stream.metrics.catalogue import CATALOGUE, Counter, Gauge, Histogram, Metric, Stage
-from dvfb_stream.metrics.prometheus import PrometheusServer, serve, snapshot_collector
+from dvfb_stream.metrics.http import HttpServer
+from dvfb_stream.metrics.prometheus import serve, snapshot_collector
 from dvfb_stream.metrics.record import Metrics
 
 __all__ = [
@@ -12,9 +13,9 @@ __all__ = [
     "Counter",
     "Gauge",
     "Histogram",
+    "HttpServer",
     "Metric",
     "Metrics",
-    "PrometheusServer",
     "Stage",
     "catalogue",
     "serve",

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from threading import Thread
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
-from wsgiref.simple_server import WSGIServer
+from typing import TYPE_CHECKING, Any
 
-from dvfb_stream.errors import MissingExtraError, SettingsError
+from dvfb_stream.errors import MissingExtraError
+from dvfb_stream.metrics.http import Answer, HttpServer, Question
 from dvfb_stream.metrics.record import Metrics
 
 if TYPE_CHECKING:
@@ -17,30 +14,6 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
 Snapshot = Callable[[], dict[str, dict[str, Any]]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PrometheusServer:
-    """An HTTP server whose ``/metrics`` answers with snapshots, on a daemon thread of its own."""
-
-    port: int
-    """Where it listens; chosen by the system where 0 was asked for."""
-    server: WSGIServer
-    thread: Thread
-
-    def close(self) -> None:
-        """End the server and its thread, and free the port."""
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def snapshot_collector(snapshot: Snapshot) -> Collector:
@@ -91,8 +64,10 @@ def snapshot_collector(snapshot: Snapshot) -> Collector:
     return SnapshotCollector()
 
 
-def text_of(snapshot: Snapshot) -> Callable[[], tuple[bytes, str]]:
-    """Return a function that gives the snapshot of now in Prometheus' own format, and its content type.
+def exporting(snapshot: Snapshot) -> Callable[[Question], Answer]:
+    """Return a function that answers with the snapshot of now, in the format that Prometheus asks for.
+
+    ``name[]`` in its query chooses among the series, as prometheus-client's own server has it.
 
     Raises
     ------
@@ -100,14 +75,21 @@ def text_of(snapshot: Snapshot) -> Callable[[], tuple[bytes, str]]:
         When prometheus-client is not installed.
     """
     collector = snapshot_collector(snapshot)
-    from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.exposition import choose_encoder
 
-    registry = CollectorRegistry()
+    registry = CollectorRegistry(auto_describe=True)
     registry.register(collector)
-    return lambda: (generate_latest(registry), CONTENT_TYPE_LATEST)
+
+    def export(question: Question) -> Answer:
+        encode, content_type = choose_encoder(question.accept)
+        names = question.query.get("name[]")
+        return Answer(encode(registry.restricted_registry(names) if names else registry), content_type)
+
+    return export
 
 
-def serve(metrics: Metrics, port: int, *, address: str = "127.0.0.1") -> PrometheusServer:
+def serve(metrics: Metrics, port: int, *, address: str = "127.0.0.1") -> HttpServer:
     """Answer ``http://address:port/metrics`` with the record's snapshots, until closed.
 
     Parameters
@@ -126,15 +108,4 @@ def serve(metrics: Metrics, port: int, *, address: str = "127.0.0.1") -> Prometh
     SettingsError
         When nothing can listen there.
     """
-    collector = snapshot_collector(metrics.snapshot)
-    from prometheus_client import CollectorRegistry, start_http_server
-
-    registry = CollectorRegistry()
-    registry.register(collector)
-    try:
-        server, thread = start_http_server(port, addr=address, registry=registry)
-    except (OSError, OverflowError) as error:
-        raise SettingsError(
-            f"metrics cannot be served on {address}:{port}: {error}; choose another port or address"
-        ) from error
-    return PrometheusServer(int(server.server_port), server, thread)
+    return HttpServer({"/metrics": exporting(metrics.snapshot)}, address=address, port=port)

@@ -7,7 +7,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from dvfb_stream.daemon.health import Health, Part, State
-from dvfb_stream.daemon.http import HealthServer
+from dvfb_stream.daemon.http import serve_health
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.metrics import Metrics, catalogue
 
@@ -37,7 +37,7 @@ def health(clock, metrics):
 
 @pytest.fixture
 def server(health, metrics):
-    with HealthServer(health, metrics, address="127.0.0.1", port=0) as server:
+    with serve_health(health, metrics, address="127.0.0.1", port=0) as server:
         yield server
 
 
@@ -103,7 +103,7 @@ def test_a_port_that_is_taken_is_said_so_with_the_cure(server, health, metrics):
     with pytest.raises(
         SettingsError, match=r"127\.0\.0\.1:\d+: .*choose another port or address under \[http\]"
     ):
-        HealthServer(health, metrics, address="127.0.0.1", port=server.port)
+        serve_health(health, metrics, address="127.0.0.1", port=server.port)
 
 
 def test_a_gauge_is_set_and_forgotten_and_a_counter_never_falls(metrics):

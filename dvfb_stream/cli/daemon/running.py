@@ -223,10 +223,10 @@ def _served(settings: DaemonSettings, health: Health, metrics: Metrics) -> Itera
     if port is None:
         yield
         return
-    from dvfb_stream.daemon.http import PATHS, HealthServer
+    from dvfb_stream.daemon.http import PATHS, serve_health
 
     address = settings.http.address
-    with HealthServer(health, metrics, address=address, port=port):
+    with serve_health(health, metrics, address=address, port=port):
         logger.info("%s are at http://%s:%d", ", ".join(PATHS), address, port)
         if settings.metrics_port is not None and address == "127.0.0.1":
             logger.warning(
