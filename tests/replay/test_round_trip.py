@@ -1,11 +1,7 @@
 """Recorded from a real broker, published to broker, Tiled and RunEngine: the rows are those of the run itself."""
 
 import json
-import os
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,22 +11,22 @@ from dvfb_stream.daemon.settings import KafkaSettings
 from dvfb_stream.replay.recording import Recorder as RunRecorder
 from dvfb_stream.replay.stored import read_stored
 from dvfb_stream.replay.topic import read_topics
+from tests import forked_processes
 from tests.kafka.conftest import RawRun, Recorder, eventually, frames_of
 
-DVFB = [str(Path(sys.executable).with_name("dvfb"))]
 
+@pytest.fixture
+def dvfb(tmp_path_factory):
+    """Function that runs the command; returns the words that it prints."""
+    said = tmp_path_factory.mktemp("said")
+    stdout, stderr = said / "stdout", said / "stderr"
 
-def dvfb(*arguments, **environment):
-    done = subprocess.run(
-        [*DVFB, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    def run(*arguments, **environment):
+        process = forked_processes.dvfb(*arguments, environment=environment, stdout=stdout, stderr=stderr)
+        assert process.wait(300) == 0, stderr.read_text()
+        return stdout.read_text().split()
+
+    return run
 
 
 @pytest.fixture
@@ -55,7 +51,7 @@ center_y = 1.5
 
 
 def test_a_run_recorded_from_a_topic_is_annotated_again_as_it_was(
-    topic, make_topic, start_daemon, tmp_path, config
+    topic, make_topic, start_daemon, tmp_path, config, dvfb
 ):
     run = RawRun([5, 7, 9], operator="Ada")
     topic.send(b"no document", *run.documents)
@@ -77,7 +73,7 @@ def test_a_run_recorded_from_a_topic_is_annotated_again_as_it_was(
     assert same == run.uid
 
 
-def test_by_a_run_engine_every_frame_has_its_row(config, tmp_path):
+def test_by_a_run_engine_every_frame_has_its_row(config, tmp_path, dvfb):
     run = RawRun([5, 7, 9])
     with RunRecorder(tmp_path / "files") as recorder:
         for name, doc in run.documents:
@@ -89,7 +85,32 @@ def test_by_a_run_engine_every_frame_has_its_row(config, tmp_path):
     assert [doc["data"]["frame"] for name, doc in documents if name == "event"] == [0, 1, 2]
 
 
-def test_through_tiled_and_back_pixels_times_and_numbers_are_the_same(tiled_server, catalog, tmp_path):
+def test_by_a_run_engine_no_file_is_opened_that_a_daemon_would_not_open(config, tmp_path, dvfb):
+    run = RawRun([5, 7])
+    run.descriptor[1]["data_keys"]["image"]["external"] = "FILESTORE:"
+    documents = [run.start, run.descriptor]
+    for folder, (name, event) in zip(("allowed", "elsewhere"), run.events, strict=True):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "scan_0.npy", event["data"]["image"])
+        resource = {
+            "uid": folder, "run_start": run.uid, "spec": "NPY_SEQ", "root": str(tmp_path / folder),
+            "resource_path": "scan", "resource_kwargs": {}, "path_semantics": "posix",
+        }  # fmt: skip
+        datum = {"datum_id": f"{folder}/0", "resource": folder, "datum_kwargs": {"index": 0}}
+        filled = {"data": {"image": datum["datum_id"]}, "filled": {"image": False}}
+        documents += [("resource", resource), ("datum", datum), (name, event | filled)]
+    with RunRecorder(tmp_path / "files") as recorder:
+        for name, doc in [*documents, run.stop]:
+            recorder(name, doc)
+    config.write_text(config.read_text() + f'[files]\nallowed_roots = ["{tmp_path / "allowed"}"]\n')
+    dvfb("replay", recorder.runs[0], "--to", "runengine", "--config", config, "--rate", "max")
+    documents = [json.loads(line) for line in (tmp_path / "annotations.jsonl").read_text().splitlines()]
+    first, second = (doc["data"] for name, doc in documents if name == "event")
+    assert (first["status"], second["status"]) == ("ok", "failed")
+    assert "no folder that allowed_roots in [files] of the configuration names" in second["reason"]
+
+
+def test_through_tiled_and_back_pixels_times_and_numbers_are_the_same(tiled_server, catalog, tmp_path, dvfb):
     run = RawRun([5, 7, 9], sample_name="silver behenate")
     with RunRecorder(tmp_path) as recorder:
         for name, doc in run.documents:

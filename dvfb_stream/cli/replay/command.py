@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,8 +42,8 @@ def replay(
         Path | None,
         option(
             "FILE.toml",
-            "Configuration of a daemon: its Kafka cluster for --to kafka; its model, detectors and sinks for --to "
-            "runengine.",
+            "Configuration of a daemon: its Kafka cluster for --to kafka; its model, detectors, files and sinks for "
+            "--to runengine.",
         ),
     ] = None,
     servers: Annotated[
@@ -195,8 +195,11 @@ def _live(settings: DaemonSettings, config: Path) -> Iterator[Target]:
     from bluesky import RunEngine
 
     from dvfb_stream.callbacks import LiveAnnotator
+    from dvfb_stream.daemon.reading import reading_process
     from dvfb_stream.daemon.sinks import ConfiguredSinks
     from dvfb_stream.files.settings_file import read_geometries
+    from dvfb_stream.isolation.frame_memory import FrameMemory
+    from dvfb_stream.metrics import Metrics
     from dvfb_stream.replay.targets import RunEngineTarget
 
     open_topic = None
@@ -205,20 +208,25 @@ def _live(settings: DaemonSettings, config: Path) -> Iterator[Target]:
 
         open_topic = partial(TopicSink, settings.kafka)
     detectors = read_geometries(settings.detectors, config, what="configuration")
+    metrics = Metrics()
     with (
+        closing(FrameMemory()) as memory,
+        # A recording comes from somewhere, too: its documents name no other files than a daemon would open.
+        closing(reading_process(settings, memory, metrics)) as files,
         ConfiguredSinks(settings, open_topic=open_topic) as sinks,
         LiveAnnotator(
             settings.model,
             sinks=sinks.for_pipeline(),
             detectors=detectors or None,
+            files=files,
             root_map=settings.root_map,
-            handlers=settings.handlers,
             device=settings.device,
             # A beamline drops frames that come too fast; whoever replays wants to see all.
             policy="block",
             batch_size=settings.limits.batch_size,
             patience=settings.limits.patience,
             arrays=settings.arrays,
+            metrics=metrics,
         ) as live,
     ):
         run_engine: Any = RunEngine({})
