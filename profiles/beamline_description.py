@@ -26,6 +26,7 @@ from dvfb_stream.files.settings_file import (
     read_settings_file,
 )
 from dvfb_stream.frames import Geometry
+from dvfb_stream.isolation.file_settings import FileSettings
 
 BEAMLINE_VARIABLE = "DVFB_BEAMLINE"
 """Environment variable that names the TOML file of the beamline."""
@@ -89,6 +90,9 @@ class BeamlineDescription(Settings):
     """Seconds that the file of a frame may be late before the frame gets a row that says so."""
     root_map: dict[str, str] = Field(default_factory=dict)
     """Other places for the folders that documents name: ``"/ioc/data" = "/mnt/data"``."""
+    files: FileSettings = FileSettings()
+    """Which files ``dvfb annotate --tiled`` opens that stored runs name. Live, files are those of this session's own
+    detectors, and all are opened."""
     handlers: dict[str, str] = Field(default_factory=dict)
     """Classes that read old-style resources, by spec: ``MY_SPEC = "package.module:Class"``."""
     arrays: ArrayNames = ()

@@ -20,7 +20,7 @@ from pydantic import (
 
 from dvfb_stream.files import DetectorDescription
 from dvfb_stream.files.settings_file import ArrayNames, ServerAddress, Settings, Text, read_settings_file
-from dvfb_stream.isolation.limits import LEAST_MEMORY
+from dvfb_stream.isolation.file_settings import FileSettings
 
 TILED_KEY_VARIABLE = "TILED_API_KEY"
 """Environment variable with the API key for Tiled; Tiled's own client reads the same one."""
@@ -181,27 +181,6 @@ class HttpSettings(Settings):
     """TCP port; None: it listens nowhere."""
     max_lag: PositiveInt = 10_000
     """Messages of a partition not read yet, above which the daemon is not ready."""
-
-
-def _root(path: str) -> str:
-    if not os.path.isabs(path) or os.path.realpath(path) in (os.sep, "/proc", "/sys", "/dev"):
-        raise ValueError(f"a root must be the absolute path of a folder of data, such as /data, not {path!r}")
-    return path
-
-
-class FileSettings(Settings):
-    """Which files are opened, and what reading one of them may cost. They are read by a process beside the daemon."""
-
-    allowed_roots: list[Annotated[Text, AfterValidator(_root)]] = Field(default_factory=list)
-    """Folders below which files may be opened that documents name, and folders that ``root_map`` leads to besides.
-    Without either no file is opened, and the rows of frames in files say so."""
-    read_timeout: PositiveFloat = 10.0
-    """Seconds that reading a frame may take; longer than the longest pause of the file servers. A frame takes
-    milliseconds. A file can hold up a partition for twice as long."""
-    max_memory: Annotated[int, Field(ge=LEAST_MEMORY)] = 1 << 30
-    """Bytes that reading may take, besides the frames that wait: of a compressed file what is in it."""
-    max_open: PositiveInt = 32
-    """HDF5 files and handlers kept open for each partition."""
 
 
 class DaemonSettings(Settings):

@@ -18,6 +18,7 @@ from dvfb_stream.catalog.sink import TiledSink
 from dvfb_stream.catalog.spool import Pace
 from dvfb_stream.catalog.store import AnnotationStore
 from dvfb_stream.errors import DvfbError, GeometryError
+from dvfb_stream.files.allowed_roots import AllowedRoots
 from dvfb_stream.files.moving_centre import MovingGeometry
 from dvfb_stream.frame_annotator import SupportsAnnotate, as_frame_annotator
 from dvfb_stream.frame_arrays import named_arrays
@@ -26,6 +27,9 @@ from dvfb_stream.history.due import Again, Due, Way, due
 from dvfb_stream.history.replacing_sink import ReplacingSink
 from dvfb_stream.history.report import HistoryReport
 from dvfb_stream.history.stored_documents import ImageKey, Streams, documents_of, image_keys, streams_of
+from dvfb_stream.isolation.file_settings import FileSettings
+from dvfb_stream.isolation.frame_memory import FrameMemory
+from dvfb_stream.metrics import Metrics
 
 _ROWS_A_CALL = 512
 """A row costs the server a seventh of what it costs in calls of 64 (benchmarks/results/store.json)."""
@@ -58,6 +62,9 @@ class HistoryAnnotator:
         As `AnnotationPipeline` takes them.
     root_map
         Other places for the folders that documents name.
+    files
+        Which files are opened, and what reading one may cost. None: none, but below folders that `root_map` leads to;
+        images in others are read from Tiled.
     again
         Rows that may be replaced by better ones; then raw runs that have none are passed over. None: rows that are
         there stay.
@@ -87,6 +94,7 @@ class HistoryAnnotator:
         *,
         detectors: Detectors | None = None,
         root_map: Mapping[str, str] | None = None,
+        files: FileSettings | None = None,
         again: Again | None = None,
         on_row: Callable[[str], None] | None = None,
         on_storing: Callable[[], None] | None = None,
@@ -100,6 +108,8 @@ class HistoryAnnotator:
         self._model = as_frame_annotator(annotator).provenance()["model"]
         self._detectors = detectors
         self._root_map = dict(root_map or {})
+        self._files = FileSettings() if files is None else files
+        self._allowed = AllowedRoots([*self._files.allowed_roots, *self._root_map.values()])
         self._again = again
         self._on_row = on_row
         self._on_storing = on_storing
@@ -124,10 +134,15 @@ class HistoryAnnotator:
         else:
             sink = ReplacingSink(self._store, self._again, self._find)
         told = _Told()
+        metrics, memory = Metrics(), FrameMemory()
+        files = self._files.reading_process(memory, metrics, root_map=self._root_map)
         pipeline = AnnotationPipeline(
             self._annotator,
             sinks=[self._counting, sink],
             detectors=self._detectors,
+            files=files,
+            memory=memory,
+            metrics=metrics,
             root_map=self._root_map,
             patience=0.0,  # no file of history is late
             batch_size=self._batch_size,
@@ -155,6 +170,7 @@ class HistoryAnnotator:
                 yield uid
         finally:
             pipeline.close()
+            memory.close()
             if isinstance(sink, TiledSink):
                 sink.close()
             self._store.close()
@@ -184,7 +200,11 @@ class HistoryAnnotator:
             sink.expect(self._dues.values())
         before = pipeline.stats().rejected_documents
         for name, doc in documents_of(
-            run, data_keys=self._detectors, root_map=self._root_map, streams=streams
+            run,
+            data_keys=self._detectors,
+            root_map=self._root_map,
+            permits=self._allowed.permits,
+            streams=streams,
         ):
             pipeline(name, doc)
         pipeline.drain()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import ValidationError
+
+from dvfb_stream.errors import SettingsError
 from dvfb_stream.files import DetectorDescription
 from dvfb_stream.files.settings_file import read_geometries
+from dvfb_stream.isolation.file_settings import FileSettings
 from dvfb_stream.profiles.beamline_description import read_beamline
 
 if TYPE_CHECKING:
@@ -38,6 +42,8 @@ class HistorySettings:
     batch_size: int = 16
     again: tuple[str, ...] = ()
     """Statuses of rows that may be replaced by better ones; none: rows that are there stay."""
+    allowed_roots: tuple[str, ...] = ()
+    """Folders below which files may be opened that documents name, besides those of the beamline's ``[files]``."""
     arrays: tuple[str, ...] | None = None
     """What is kept of each frame besides its row; None: what the beamline's file says."""
     annotator: str = "dvfb_stream.annotator:Annotator.load"
@@ -73,10 +79,11 @@ class HistorySettings:
         from dvfb_stream.history.annotating import HistoryAnnotator
         from dvfb_stream.history.due import Again
 
-        model, root_map, arrays = self.model, None, self.arrays
+        model, root_map, arrays, files = self.model, None, self.arrays, FileSettings()
         if self.beamline is not None:
             beamline = read_beamline(self.beamline)
             root_map = beamline.description.root_map
+            files = beamline.description.files
             detectors = beamline.geometries if detectors is None else detectors
             arrays = beamline.description.arrays if arrays is None else arrays
             model = beamline.model if model == DEFAULT_MODEL else model
@@ -88,6 +95,7 @@ class HistorySettings:
             _loaded(self.annotator, model, self.device, self.thresholds),
             detectors=detectors,
             root_map=root_map,
+            files=allowing(files, self.allowed_roots),
             again=Again(frozenset(map(Status, self.again))) if self.again else None,
             on_row=on_row,
             on_storing=on_storing,
@@ -95,6 +103,22 @@ class HistorySettings:
             spool=spool,
             arrays=arrays or (),
         )
+
+
+def allowing(files: FileSettings, roots: Sequence[str]) -> FileSettings:
+    """Return these settings with further roots.
+
+    Raises
+    ------
+    SettingsError
+        When one of them is none.
+    """
+    try:
+        return FileSettings(**{**files.model_dump(), "allowed_roots": [*files.allowed_roots, *roots]})
+    except ValidationError as error:
+        raise SettingsError(
+            "; ".join(told["msg"].removeprefix("Value error, ") for told in error.errors())
+        ) from None
 
 
 @lru_cache(maxsize=2)

@@ -32,6 +32,7 @@ def annotate_run(
     thresholds: str = "best_f1",
     batch_size: int = 16,
     again: Collection[str] = (),
+    allowed_roots: Collection[str] = (),
     arrays: Collection[str] | None = None,
 ) -> HistoryReport:
     """Annotate a stored raw run into the analysis runs beside it; return when their rows were read back.
@@ -60,6 +61,9 @@ def annotate_run(
         Frames annotated at a time.
     again
         Statuses of stored rows that better ones may replace: ``failed``, ``dropped``, ``ok``.
+    allowed_roots
+        Folders below which files may be opened that the run names, besides those of ``[files]`` in the beamline's
+        file; images in others are read from Tiled.
     arrays
         What is kept of each frame besides its row, as `HistoryAnnotator` takes it; None: as the beamline's file says.
 
@@ -92,6 +96,7 @@ def annotate_run(
         thresholds=thresholds,
         batch_size=batch_size,
         again=tuple(again),
+        allowed_roots=tuple(map(str, allowed_roots)),
         arrays=None if arrays is None else tuple(arrays),
     )
     # Tiled's client reads arrays by dask: in a worker of Dask it would give that to the cluster, and wait for workers

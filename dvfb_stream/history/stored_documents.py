@@ -10,6 +10,7 @@ from typing import Any
 from tiled.client.container import Container
 
 from dvfb_stream.callbacks.copied_fields import ACCESS_TAGS
+from dvfb_stream.history.stored_images import Permits, any_file
 from dvfb_stream.history.stored_stream import Document, StoredStream, image_keys_of
 
 _STREAM_SPEC = "BlueskyEventStream"
@@ -24,6 +25,7 @@ def documents_of(
     *,
     data_keys: Collection[str] | None = None,
     root_map: Mapping[str, str] | None = None,
+    permits: Permits = any_file,
     streams: Streams | None = None,
 ) -> Iterator[Document]:
     """Give start, descriptors, frames and stop of a raw run, as `AnnotationPipeline` takes them.
@@ -39,6 +41,8 @@ def documents_of(
         The data keys with images; None: those that look like images.
     root_map
         Other places for the folders that documents name.
+    permits
+        Whether the file at a path may be opened here; images in others are read from Tiled, where it can.
     streams
         What `streams_of` gave; None: it is asked.
 
@@ -52,7 +56,7 @@ def documents_of(
     start = start_of(run)
     yield "start", start
     for name, node in streams_of(run) if streams is None else streams:
-        stream = StoredStream(name, start["uid"], data_keys=data_keys, root_map=root_map)
+        stream = StoredStream(name, start["uid"], data_keys=data_keys, root_map=root_map, permits=permits)
         stream.look(node)
         yield from stream.documents(ended=True)
     if stop := run.metadata_copy()[0].get("stop"):

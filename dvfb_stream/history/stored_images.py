@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,11 +80,21 @@ class FilesOfImages:
             first += count
 
 
+Permits = Callable[[str], bool]
+"""Whether the file at a path may be opened."""
+
+
+def any_file(path: str) -> bool:
+    """Permit every file."""
+    return True
+
+
 def images_of(
     node: Any,
     spec: Mapping[str, Any],
     root_map: Mapping[str, str],
     *,
+    permits: Permits = any_file,
     before: ImagesInTiled | FilesOfImages | None = None,
 ) -> ImagesInTiled | FilesOfImages:
     """Return where the images of a data key lie.
@@ -97,6 +107,8 @@ def images_of(
         What the descriptor says of the data key.
     root_map
         Other places for the folders that documents name.
+    permits
+        Whether the file at a path may be opened here; others are read by Tiled, where it can.
     before
         Where they were, when there were fewer: they stay there.
 
@@ -124,7 +136,7 @@ def images_of(
     if not is_even or source.mimetype not in (HDF5, *SEQUENCES):
         return images
     files = FilesOfImages(points, uris, source.mimetype, _of_one_file(source.parameters))
-    if before is not None or _are_mounted(uris, root_map) or not _can_be_read(images):
+    if before is not None or _are_mounted(uris, root_map, permits) or not _can_be_read(images):
         return files  # whose rows say what is missing
     return images
 
@@ -134,9 +146,10 @@ def _of_one_file(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {key: parameters[key] for key in ("dataset", "slice") if parameters.get(key)}
 
 
-def _are_mounted(uris: Sequence[str], root_map: Mapping[str, str]) -> bool:
+def _are_mounted(uris: Sequence[str], root_map: Mapping[str, str], permits: Permits) -> bool:
     try:
-        return all(Path(path_of(uri, root_map)).is_file() for uri in (uris[0], uris[-1]))
+        paths = [path_of(uri, root_map) for uri in (uris[0], uris[-1])]
+        return all(permits(path) and Path(path).is_file() for path in paths)
     except FrameError:
         return False
 

@@ -17,7 +17,7 @@ from dvfb_stream.callbacks.descriptor import looks_like_image
 from dvfb_stream.callbacks.frame_sequence import NoPixels
 from dvfb_stream.errors import DvfbError
 from dvfb_stream.history.stored_events import StoredEvents
-from dvfb_stream.history.stored_images import FilesOfImages, ImagesInTiled, images_of
+from dvfb_stream.history.stored_images import FilesOfImages, ImagesInTiled, Permits, any_file, images_of
 
 Document = tuple[str, dict[str, Any]]
 Read = Callable[[str, ImagesInTiled, int, int], Sequence[NDArray[Any] | NoPixels]]
@@ -63,6 +63,8 @@ class StoredStream:
         The data keys with images; None: those that look like images.
     root_map
         Other places for the folders that documents name.
+    permits
+        Whether the file at a path may be opened here.
     read
         Gives images that are not in files which are mounted here. None: Tiled's server.
     event_patience
@@ -76,6 +78,7 @@ class StoredStream:
         *,
         data_keys: Collection[str] | None = None,
         root_map: Mapping[str, str] | None = None,
+        permits: Permits = any_file,
         read: Read = _from_tiled,
         event_patience: float = 0.0,
     ) -> None:
@@ -83,6 +86,7 @@ class StoredStream:
         self._run_uid = run_uid
         self._data_keys = data_keys
         self._root_map = dict(root_map or {})
+        self._permits = permits
         self._read = read
         self._event_patience = event_patience
         self.events = StoredEvents()
@@ -139,8 +143,9 @@ class StoredStream:
         for key in keys:
             if key in nodes:
                 found = images_of(
-                    nodes[key], described["data_keys"][key], self._root_map, before=self.images.get(key)
-                )
+                    nodes[key], described["data_keys"][key], self._root_map,
+                    permits=self._permits, before=self.images.get(key),
+                )  # fmt: skip
                 if found.points:
                     self.images[key] = found
         self._descriptors = descriptors

@@ -128,6 +128,7 @@ def test_arrays_are_kept_where_they_are_asked_for_and_added_where_somebody_insis
         (("--only", "late"), "unknown status 'late'"),
         (("--only", "failed", "--again"), "give one of --only and --again"),
         (("--plot", "x.png"), "give no FILES"),
+        (("--allowed-root", "/proc"), "a folder of data, such as /data, not '/proc'"),
         (("frame.tif",), "give no FILES"),
     ],
 )
@@ -144,6 +145,7 @@ def test_what_is_wrong_is_said_in_a_line(annotate, arguments: tuple[str, ...], s
         (("--tiled", "http://127.0.0.1:1/?api_key=secret", *GEOMETRY), "TILED_API_KEY"),
         (("--tiled", "http://127.0.0.1:1"), "which data key is a detector"),
         (("--uid", "1234567", "frame.tif"), "need --tiled"),
+        (("--allowed-root", "/data", "frame.tif"), "--allowed-root, --only"),
         (("--arrays", "features", "frame.tif"), "--arrays and --workers need --tiled"),
         ((), "give detector files, or --tiled URI"),
     ],

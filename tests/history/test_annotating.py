@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from dvfb_stream.catalog import find_runs, read_annotations
 from dvfb_stream.catalog.place import find_place
 from dvfb_stream.catalog.sink import TiledSink
 from dvfb_stream.errors import DvfbError
+from dvfb_stream.files.allowed_roots import AllowedRoots
 from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.history import annotating
 from dvfb_stream.history.annotating import HistoryAnnotator
@@ -22,6 +24,7 @@ from dvfb_stream.history.due import Again
 from dvfb_stream.history.report import HistoryReport
 from dvfb_stream.history.selection import raw_runs
 from dvfb_stream.history.stored_documents import documents_of
+from dvfb_stream.isolation.file_settings import FileSettings
 
 from .conftest import DETECTORS, MeanAnnotator, Recorded
 
@@ -47,8 +50,9 @@ def as_text(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
     return repr([[float(v).hex() if isinstance(v := row[c], float) else v for c in columns] for row in rows])
 
 
-def test_history_gives_the_analysis_runs_of_live_annotation(raw, recorded: Recorded):
-    report = annotate(raw, [recorded.uid, recorded.other])
+def test_history_gives_the_analysis_runs_of_live_annotation(raw, recorded: Recorded, files_folder: Path):
+    files = FileSettings(allowed_roots=[str(files_folder)])
+    report = annotate(raw, [recorded.uid, recorded.other], files=files)
     assert report.failures == []
     assert (report.runs, report.annotated, report.rows) == (2, 2, Counter(ok=11))
     live = recorded.runs()
@@ -59,6 +63,26 @@ def test_history_gives_the_analysis_runs_of_live_annotation(raw, recorded: Recor
     for uid, rows in live.items():
         columns = sorted(rows[0].keys() - NOT_KEPT)
         assert as_text(stored[uid], columns) == as_text(rows, columns)
+
+
+def test_files_below_no_allowed_root_are_not_opened_here(
+    raw, recorded: Recorded, files_folder: Path, tmp_path: Path, monkeypatch
+):
+    come = Counter(name for name, _ in documents_of(raw[recorded.uid], data_keys=DETECTORS))
+    assert come["stream_resource"] == 4, "one of HDF5, and a file for each frame"
+    elsewhere = AllowedRoots([str(tmp_path)])
+    come = Counter(
+        name for name, _ in documents_of(raw[recorded.uid], data_keys=DETECTORS, permits=elsewhere.permits)
+    )
+    assert come == Counter(start=1, descriptor=1, event=3, stop=1), "the server reads them"
+    # Where it cannot, either, rows say why nothing is read; below what `root_map` leads to, it is.
+    monkeypatch.setattr("dvfb_stream.history.stored_images._can_be_read", lambda _: False)
+    assert annotate(raw, [recorded.uid]).rows == Counter(ok=3, failed=6)
+    refused = [row["reason"] for row in read_annotations(raw, recorded.uid) if row["status"] == "failed"]
+    assert all("add allowed_roots in [files] of the configuration" in reason for reason in refused)
+    failed = Again(frozenset({Status.FAILED}))
+    mounted = {str(files_folder): str(files_folder)}
+    assert annotate(raw, [recorded.uid], again=failed, root_map=mounted).rows["ok"] >= 6
 
 
 def test_files_that_are_not_mounted_here_are_read_by_the_server(raw, recorded: Recorded, monkeypatch):

@@ -18,6 +18,7 @@ from dvfb_stream.callbacks import AnnotationPipeline
 from dvfb_stream.daemon.settings import DaemonSettings
 from dvfb_stream.history.annotating import HistoryAnnotator
 from dvfb_stream.history.stored_documents import documents_of
+from dvfb_stream.isolation.file_settings import FileSettings
 from dvfb_stream.kafka.daemon import Daemon
 from dvfb_stream.kafka.wire_format import decode
 from tests.history.conftest import DETECTORS, Camera, MeanAnnotator
@@ -120,6 +121,7 @@ def test_all_four_give_the_same_analysis_runs(raw, follow: Start, files_folder, 
     assert_same(runs(of_history, without=NOT_KEPT), expected)
     assert_same(runs(of_socket.documents, without=NOT_KEPT), expected)
     # What is stored, too: history passes over what is annotated, so that the rows are those of a catalog of its own.
-    history = HistoryAnnotator(raw, MeanAnnotator(), detectors=DETECTORS)
+    files = FileSettings(allowed_roots=[str(files_folder)])
+    history = HistoryAnnotator(raw, MeanAnnotator(), detectors=DETECTORS, files=files)
     assert list(history.annotate([uid])) == [uid]
     assert history.report.annotated == 1

@@ -143,6 +143,15 @@ def annotate(
             panel=HISTORY,
         ),
     ] = None,
+    allowed_root: Annotated[
+        list[str] | None,
+        option(
+            "FOLDER",
+            "Files below this folder may be opened that stored runs name; again for more, besides allowed_roots in "
+            "[files] of the beamline's file. Images in others are read from Tiled.",
+            panel=HISTORY,
+        ),
+    ] = None,
     only: Annotated[
         str | None,
         option(
@@ -217,6 +226,7 @@ def annotate(
         uids=tuple(uid or ()), since=since, until=until, where=where, only=only, again=again,
         data_keys=tuple(data_key or ()), beamline=beamline, model=model, device=device, thresholds=thresholds,
         batch_size=batch_size, workers=workers, json=json, arrays=arrays,
+        allowed_roots=tuple(allowed_root or ()),
     )  # fmt: skip
     if tiled is not None:
         if files or csv or output is not None or plot is not None:
@@ -227,8 +237,8 @@ def annotate(
         return
     if asked.is_asked:
         raise WrongCallError(
-            "--uid, --since, --until, --where, --data-key, --beamline, --only, --again, --arrays and --workers need "
-            "--tiled"
+            "--uid, --since, --until, --where, --data-key, --beamline, --allowed-root, --only, --again, --arrays and "
+            "--workers need --tiled"
         )
     if not files:
         raise WrongCallError("Missing argument 'FILES...': give detector files, or --tiled URI")

@@ -57,6 +57,7 @@ class History:
     workers: int | None
     json: bool
     arrays: str | None
+    allowed_roots: tuple[str, ...]
 
     @property
     def is_asked(self) -> bool:
@@ -72,6 +73,7 @@ class History:
             self.beamline,
             self.workers,
             self.arrays,
+            self.allowed_roots,
         )
         return any(given)
 
@@ -150,7 +152,8 @@ def _beamline(asked: History) -> Beamline | None:
 
 def _settings(asked: History, description: DetectorDescription, statuses: tuple[str, ...]) -> HistorySettings:
     """Return how runs are annotated; all that a user may have got wrong is known by then, but for the model."""
-    from dvfb_stream.history.settings import HistorySettings
+    from dvfb_stream.history.settings import HistorySettings, allowing
+    from dvfb_stream.isolation.file_settings import FileSettings
 
     beamline = _beamline(asked)
     is_described = description.center_x is not None or description.poni is not None
@@ -168,6 +171,8 @@ def _settings(asked: History, description: DetectorDescription, statuses: tuple[
         )
     else:
         description.load()
+    roots = tuple(os.path.abspath(root) for root in asked.allowed_roots)
+    allowing(FileSettings(), roots)  # here, where whoever has typed them sees what is refused
     described = description.model_copy(update={"from_file": False}).model_dump(mode="json")
     return HistorySettings(
         beamline=None if beamline is None else str(beamline.path),
@@ -179,6 +184,7 @@ def _settings(asked: History, description: DetectorDescription, statuses: tuple[
         batch_size=asked.batch_size,
         again=statuses,
         arrays=_arrays(asked),
+        allowed_roots=roots,
     )
 
 
