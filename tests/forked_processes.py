@@ -85,6 +85,8 @@ class ForkedProcess:
     ) -> None:
         settled = {**os.environ, **(environment or {})}
         files = (stdout, stderr)
+        for path in filter(None, files):
+            path.write_bytes(b"")
         self._process = _server().Process(
             target=_run, args=(run, arguments, settled, files, str(cwd or Path.cwd()))
         )
@@ -154,7 +156,7 @@ def _run(
     ]
     for number, path in zip((1, 2), files, strict=True):
         if path is not None:
-            written = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+            written = os.open(path, os.O_WRONLY | os.O_APPEND)
             os.dup2(written, number)
             os.close(written)
     try:

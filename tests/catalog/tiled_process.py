@@ -11,11 +11,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import httpx
 
-from tests.catalog.tiled_serving import serve
+from tests.catalog.tiled_serving import tiled
 from tests.forked_processes import ForkedProcess
 
 KEY = "0123456789abcdef"
@@ -23,11 +24,20 @@ PATIENCE = 240.0
 """Seconds for a server to start, on a machine that is busy with other things."""
 
 
-class TiledProcess:
-    """``tiled serve catalog``, which keeps its port when it is started again."""
+@cache
+def _empty_catalog() -> Path:
+    """Make a catalog once, which each server begins with: it takes a second."""
+    path = Path(tempfile.mkdtemp(prefix="dvfb-test-catalog-")) / "catalog.db"
+    assert ForkedProcess(tiled, "catalog", "init", f"sqlite:///{path}").wait(PATIENCE) == 0
+    return path
 
-    def __init__(self, folder: Path, catalog: str, tables: str) -> None:
-        self.folder, self._catalog, self.tables = folder, catalog, tables
+
+class TiledProcess:
+    """``tiled serve catalog`` of ``catalog.db`` in its folder, which keeps its port when it is started again."""
+
+    def __init__(self, folder: Path, tables: str) -> None:
+        self.folder, self.tables = folder, tables
+        self._catalog = f"sqlite:///{folder / 'catalog.db'}"
         self.port = free_port()
         self.key, self.public = KEY, False
         """From its next start on: the key, and whether everybody may read without one."""
@@ -47,8 +57,10 @@ class TiledProcess:
         (self.folder / "data").mkdir(exist_ok=True)
         arguments = ["serve", *self._served(), "--port", str(self.port)]
         log = self.folder / "server.log"
+        if not (self.folder / "catalog.db").exists():
+            shutil.copy(_empty_catalog(), self.folder / "catalog.db")
         self._process = ForkedProcess(
-            serve, arguments, environment={"TILED_SINGLE_USER_API_KEY": self.key}, stdout=log, stderr=log
+            tiled, *arguments, environment={"TILED_SINGLE_USER_API_KEY": self.key}, stdout=log, stderr=log
         )
         deadline = time.monotonic() + PATIENCE
         while not self._answers():
@@ -57,7 +69,7 @@ class TiledProcess:
             time.sleep(0.05)
 
     def _served(self) -> list[str]:
-        return ["catalog", self._catalog, "--init", "--write", str(self.folder / "data"), "--write", self.tables,
+        return ["catalog", self._catalog, "--write", str(self.folder / "data"), "--write", self.tables,
                 *(["--public"] if self.public else [])]  # fmt: skip
 
     def kill(self) -> None:
@@ -80,9 +92,7 @@ class StreamingProcess(TiledProcess):
     """
 
     def __init__(self, folder: Path, *, readable: Path) -> None:
-        super().__init__(
-            folder, f"sqlite:///{folder / 'catalog.db'}", f"duckdb:///{folder / 'tables.duckdb'}"
-        )
+        super().__init__(folder, f"duckdb:///{folder / 'tables.duckdb'}")
         self._readable = readable
         self.cache: dict[str, str | int] | None = {"uri": "memory"}
         """From its next start on; None: it tells of nothing."""
@@ -92,7 +102,6 @@ class StreamingProcess(TiledProcess):
             "uri": self._catalog,
             "writable_storage": [str(self.folder / "data"), self.tables],
             "readable_storage": [str(self._readable)],
-            "init_if_not_exists": True,
         }
         settings = {
             "authentication": {"single_user_api_key": self.key},
@@ -105,9 +114,7 @@ class StreamingProcess(TiledProcess):
 
 @contextmanager
 def on_sqlite(folder: Path) -> Iterator[TiledProcess]:
-    server = TiledProcess(
-        folder, f"sqlite:///{folder / 'catalog.db'}", f"duckdb:///{folder / 'tables.duckdb'}"
-    )
+    server = TiledProcess(folder, f"duckdb:///{folder / 'tables.duckdb'}")
     try:
         server.start()
         yield server
@@ -123,7 +130,7 @@ def on_postgresql(folder: Path, address: str) -> Iterator[TiledProcess]:
     """
     name = f"tables_{secrets.token_hex(4)}"
     asyncio.run(_create_database(address, name))
-    server = TiledProcess(folder, f"sqlite:///{folder / 'catalog.db'}", f"postgresql://{address}/{name}")
+    server = TiledProcess(folder, f"postgresql://{address}/{name}")
     try:
         server.start()
         yield server

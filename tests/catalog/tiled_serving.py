@@ -5,25 +5,11 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
 
 
-def serve(argv: Sequence[str]) -> None:
+def tiled(*argv: str) -> None:
     """Run ``tiled`` with these arguments, as if it had been started by itself."""
     _give_each_request_a_connection()
-    argv = list(argv)
-    if "--init" in argv:
-        # A server would start one more interpreter for it.
-        argv.remove("--init")
-        initialising = os.fork()
-        if initialising == 0:
-            _tiled("catalog", "init", "--if-not-exists", argv[argv.index("catalog") + 1])
-        assert os.waitpid(initialising, 0)[1] == 0
-    _tiled(*argv)
-
-
-def _tiled(*argv: str) -> NoReturn:
     from tiled.commandline.main import main
 
     sys.argv = ["tiled", *argv]

@@ -52,9 +52,11 @@ def hears_interrupts() -> Callable[[], object]:
     return functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def load_once() -> Callable[..., Annotator]:
-    """Load each model once: the plan of a geometry takes half a second to build, and an annotator keeps it."""
+    """Load each model once for the tests of a file: the plan of a geometry takes half a second to build, and an
+    annotator keeps it. Those of all files together fill gigabytes.
+    """
     return functools.cache(Annotator.load)
 
 

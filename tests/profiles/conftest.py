@@ -11,7 +11,7 @@ from bluesky import RunEngine
 
 from dvfb_stream.profiles.catalogs import served_folder
 
-PATIENCE = 120.0
+PATIENCE = 240.0
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_a_session_starts_annotates_answers_and_ends_with_every_row_stored(tmp_p
     table = scan + answer("[(row['frame'], row['status']) for row in read_annotations(catalog, uid)]")
     assert "| 3 frames: " in table  # printed before the prompt came back, or after
     assert "True" in table
-    assert "[(0, 'ok'), (1, 'ok'), (2, 'ok')]" in answer("RE(bp.scan([det], motor, -1, 1, 12)); exit()")
+    assert "[(0, 'ok'), (1, 'ok'), (2, 'ok')]" in answer("RE(bp.scan([det], motor, -1, 1, 4)); exit()")
     session.expect(pexpect.EOF)
     session.close()
     assert (session.exitstatus, session.signalstatus) == (0, None)
@@ -72,7 +72,7 @@ def test_a_session_starts_annotates_answers_and_ends_with_every_row_stored(tmp_p
         scans = {run.metadata["start"]["scan_id"]: uid for uid, run in catalog.items()}
         assert set(scans) == {1, 2}
         counts = {scan: len(read_annotations(catalog, uid)) for scan, uid in scans.items()}
-        assert counts == {1: 3, 2: 12}
+        assert counts == {1: 3, 2: 4}
         assert len(catalog) == 2, "annotations lie among the raw runs"
         analyses = [run.metadata for run in find_place(catalog).values()]
         assert all(run["stop"]["exit_status"] == "success" for run in analyses)

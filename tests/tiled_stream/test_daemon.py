@@ -164,6 +164,7 @@ def test_images_that_tiled_does_not_give_have_rows_that_say_so(
     raw: Any, follow: Start, server: StreamingProcess, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(followed_run, "_MOST_FAULTS", 2)
+    monkeypatch.setattr("tiled.client.utils.TILED_RETRY_ATTEMPTS", 2)  # of each fault; ten take 45 s
     beamline = Beamline(raw)
     beamline.take(1, 2)
     for broken in server.folder.glob(f"data/**/{beamline.uid}/primary/image/zarr.json"):

