@@ -146,6 +146,12 @@ class PartitionJournal:
             except (OSError, ValueError) as error:
                 self._give_up(error)
 
+    @property
+    def is_written(self) -> bool:
+        """Whether there is a file that says all that happened so far."""
+        with self._lock:
+            return self._file is not None
+
     def close(self) -> None:
         """End it; the file stays for whoever goes on."""
         with self._lock:
@@ -197,6 +203,8 @@ class PartitionJournal:
                 os.replace(beside, self.path)
             except BaseException:
                 os.close(new)
+                with suppress(OSError):  # whose room is wanted
+                    os.unlink(beside)
                 raise
             if self._file is not None:
                 os.close(self._file)
@@ -204,7 +212,10 @@ class PartitionJournal:
             self._bytes = self._bytes_at_first = len(content)
             self._is_unwritten = False
         except OSError as error:
-            self._give_up(error)
+            if self._file is None:
+                self._give_up(error)
+            else:  # the one that is there is as good, and longer
+                self._bytes_at_first = self._bytes
 
     def _give_up(self, error: Exception) -> None:
         logger.warning(
@@ -275,6 +286,8 @@ class JournalFolder:
     ) -> PartitionJournal:
         """Begin a file behind that with a number, and remove the older ones: whoever has them is no longer asked.
 
+        On a full disk there is no new file, and the older ones stay: less is known from them, and nothing wrong.
+
         Raises
         ------
         OSError
@@ -284,7 +297,7 @@ class JournalFolder:
         path = self._path(topic, partition, number + 1)
         journal = PartitionJournal(path, state, sync=sync, is_ours=is_ours)
         for older in self._numbers(topic, partition):
-            if older <= number:
+            if older <= number and journal.is_written:
                 with suppress(OSError):
                     self._path(topic, partition, older).unlink()
         return journal

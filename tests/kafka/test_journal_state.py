@@ -266,6 +266,34 @@ def test_only_the_newest_file_of_a_partition_counts_and_older_ones_go(tmp_path):
     assert {second.path, other.path, first.path} == set(tmp_path.iterdir())
 
 
+def test_where_there_is_no_room_for_a_new_file_the_older_one_counts(tmp_path, caplog):
+    folder = JournalFolder(tmp_path)
+    settings = {"sync": lambda: None, "is_ours": lambda: True}
+    first = folder.begin("a", 0, 0, JournalState(at=5), **settings)
+    (tmp_path / "a-0.00000002.new").mkdir()  # what cannot be opened as a file, as on a full disk
+    second = folder.begin("a", 0, 1, JournalState(at=7), **settings)
+    assert not second.is_written
+    assert "cannot be written" in caplog.text
+    number, found = folder.newest("a", 0)
+    assert (number, found.at) == (1, 5)
+    (tmp_path / "a-0.00000002.new").rmdir()
+    assert folder.begin("a", 0, number, found, **settings).is_written
+    assert folder.newest("a", 0)[1].at == 5
+    assert not first.path.exists()
+
+
+def test_a_journal_that_cannot_be_written_anew_goes_on_as_it_is(tmp_path):
+    journal = PartitionJournal(
+        tmp_path / "a.journal", JournalState(), sync=lambda: None, is_ours=lambda: True
+    )
+    place = (str(uuid.uuid4()), "primary", "image")
+    journal.rows(place, 1, [])
+    (tmp_path / "a.new").mkdir()
+    journal._write_anew(JournalState(at=6))
+    journal.rows(place, 2, [])
+    assert read_state(journal.path.read_bytes(), boot=BOOT).rows[place].count == 2
+
+
 def test_rows_that_no_sink_took_any_more_are_not_noted(tmp_path):
     ours = [True]
     journal = PartitionJournal(
