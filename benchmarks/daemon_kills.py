@@ -42,7 +42,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.beamline.broker import Broker, Retention, broker
-from benchmarks.beamline.daemons import Annotated, Consumption, Daemons, annotated, annotated_until_now
+from benchmarks.beamline.daemons import (
+    Annotated,
+    Consumption,
+    Daemons,
+    annotated,
+    annotated_frames,
+    annotated_until_now,
+)
 from benchmarks.beamline.full_disk import SmallDisk, small_disk
 from benchmarks.beamline.runs import Acquisition, Publisher, compared
 from benchmarks.beamline.waiting import until
@@ -58,6 +65,8 @@ RATE = 8.0
 """Frames a second and partition: what a busy machine's Tiled stores of all three together."""
 SECONDS = 0.02
 """That the annotator takes for a frame: it has a batch in hand half of the time."""
+MOST_BEHIND = 600
+"""Frames that are published before they are annotated; more come when these are."""
 BETWEEN = 20
 """Frames at least that are annotated between two kills, about."""
 SECONDS_AWAY = 5.0
@@ -183,11 +192,23 @@ def kill_and_count(
         for place in range(options.daemons)
     ]  # fmt: skip
     mishaps, kills, began = Mishaps(notes), 0, time.monotonic()
-    long_outage, full_disk = options.kills // 4, options.kills // 2
+    due = {"Tiled away for long": 0.25, "disk full": 0.5}  # shares of the kills, or of their time
+
+    def is_due(what: str) -> bool:
+        share = max(kills / options.kills, (time.monotonic() - began) / (60 * options.minutes))
+        return what in due and share >= due[what] and bool(due.pop(what))
+
     with ExitStack() as stack:
         publisher = Publisher(cluster.servers, topic)
         stack.callback(publisher.close)
-        acquisition = Acquisition(publisher, folder, partitions=PARTITIONS, frames=FRAMES, rate=RATE)
+        acquisition = Acquisition(
+            publisher,
+            folder,
+            partitions=PARTITIONS,
+            frames=FRAMES,
+            rate=RATE,
+            waits=lambda published: published - annotated_frames(notes) > MOST_BEHIND,
+        )
         stack.callback(acquisition.cut_off)
         daemons = Daemons(given, {"TILED_API_KEY": server.key}, folder)
         stack.callback(daemons.stop)
@@ -216,7 +237,7 @@ def kill_and_count(
             )
             time.sleep(chance.uniform(0.0, 1.0))
             kill()
-            if kills == long_outage:
+            if not mishaps.are_under_way("tiled") and is_due("Tiled away for long"):
                 mishaps.happen("tiled", "Tiled away for long", server.kill, options.away, server.start)
             elif kills % 15 == 14:
                 mishaps.happen("tiled", "Tiled killed", server.kill, SECONDS_AWAY, server.start)
@@ -224,7 +245,7 @@ def kill_and_count(
                 mishaps.happen("broker", "broker killed", cluster.kill, SECONDS_AWAY, cluster.start)
             elif kills % 10 == 8:
                 mishaps.happen("broker", "broker halted", cluster.halt, SECONDS_AWAY, cluster.go_on)
-            if kills == full_disk and disk is not None:
+            if disk is not None and is_due("disk full"):
                 mishaps.happen("disk", "disk full", disk.fill, options.full, disk.empty)
                 time.sleep(chance.uniform(0.3, 0.7) * options.full)
                 kill("kill while the disk is full", only_working=False)

@@ -219,6 +219,15 @@ def annotated(notes: Path) -> list[Annotated]:
     return found
 
 
+def annotated_frames(notes: Path) -> int:
+    """Return how many frames were annotated, about: as long as the lines are alike."""
+    if not notes.exists():
+        return 0
+    with notes.open("rb") as file:
+        line = len(file.readline()) + 1
+    return notes.stat().st_size // line
+
+
 def annotated_until_now(notes: Path) -> int:
     """Return the size of the file of notes."""
     return notes.stat().st_size if notes.exists() else 0

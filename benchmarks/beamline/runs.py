@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,9 @@ class Acquisition:
         Of each run.
     rate
         Frames a second and partition.
+    waits
+        Called with the number of frames published: whether no more come at the moment. On a busy machine daemons that
+        are killed again and again annotate few.
     """
 
     def __init__(
@@ -144,9 +147,13 @@ class Acquisition:
         partitions: int,
         frames: int,
         rate: float,
+        waits: Callable[[int], bool] = lambda published: False,
     ) -> None:
+        self._waits = waits
         self._publisher, self.folder, self._named = publisher, folder, named or str(folder)
         self.moving = threading.Lock()
+        self._counting = threading.Lock()
+        self._published = 0
         self._partitions, self._frames, self._rate = partitions, frames, rate
         self._stopping, self._cut_off = threading.Event(), threading.Event()
         self._failures: list[BaseException] = []
@@ -186,8 +193,15 @@ class Acquisition:
             due = time.monotonic()
             for document in made:
                 sent = self._publisher.send(document, partition)
-                due += {"event": 1, "stream_datum": OF_A_DATUM}.get(document[0], 0) / self._rate
-                if self._cut_off.wait(max(0.0, due - time.monotonic())):
+                frames = {"event": 1, "stream_datum": OF_A_DATUM}.get(document[0], 0)
+                due += frames / self._rate
+                with self._counting:
+                    self._published += frames
+                while not self._cut_off.wait(max(0.0, due - time.monotonic())) and self._waits(
+                    self._published
+                ):
+                    due = time.monotonic() + 0.2
+                if self._cut_off.is_set():
                     return
             self._publisher.at(sent, partition)
 
