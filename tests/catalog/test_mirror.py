@@ -66,6 +66,20 @@ def place(client, analysis_documents):
     return find_place(client)
 
 
+@pytest.fixture(scope="module")
+def stored_once(server, analysis_documents):
+    container = server.create_container(key="mirrored unchanged")
+    store(container, *(analysis_documents(0.9, 0.1, raw_uid=f"run {k}") for k in range(5)))
+    return find_place(container)
+
+
+@pytest.fixture
+def unchanged(stored_once, monkeypatch, tmp_path):
+    """The same as `place`, for tests that only read it; nothing of it is copied yet."""
+    monkeypatch.setenv("DVFB_CACHE", str(tmp_path / "cache"))
+    return stored_once
+
+
 def files(place):
     return cache_folder(place) / "rows"
 
@@ -91,13 +105,13 @@ def test_rows_are_read_once_and_new_runs_in_a_few_requests(place, client, analys
     assert len(asked) <= 5
 
 
-def test_rows_are_read_of_those_runs_alone_that_a_summary_leaves_open(place, requests):
+def test_rows_are_read_of_those_runs_alone_that_a_summary_leaves_open(unchanged, requests):
     requests()
-    assert len(find_runs(place, "rings and not halo")) == 5
+    assert len(find_runs(unchanged, "rings and not halo")) == 5
     assert not any("table/full" in one for one in requests())
-    assert find_runs(place, "rings >= 0.95 or halo") == []
+    assert find_runs(unchanged, "rings >= 0.95 or halo") == []
     assert not any("table/full" in one for one in requests())
-    assert len(find_runs(place, "rings >= 0.5 and novelty < 0.9 and frame < 1")) == 5
+    assert len(find_runs(unchanged, "rings >= 0.5 and novelty < 0.9 and frame < 1")) == 5
     assert sum("table/full" in one for one in requests()) == 5
 
 
@@ -267,16 +281,16 @@ def _other_catalog(folder):
 @pytest.mark.parametrize(
     "damage", [_cut_short, _overwritten, _gone, _no_list, _other_version, _other_catalog]
 )
-def test_a_damaged_copy_is_made_anew(place, damage):
-    assert rings(place) == FIVE
-    damage(files(place))
-    assert rings(place) == FIVE
+def test_a_damaged_copy_is_made_anew(unchanged, damage):
+    assert rings(unchanged) == FIVE
+    damage(files(unchanged))
+    assert rings(unchanged) == FIVE
 
 
-def test_where_nothing_can_be_kept_everything_is_read_each_time(place, monkeypatch, tmp_path, caplog):
+def test_where_nothing_can_be_kept_everything_is_read_each_time(unchanged, monkeypatch, tmp_path, caplog):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("DVFB_CACHE", str(tmp_path / "file"))
-    assert rings(place) == FIVE
+    assert rings(unchanged) == FIVE
     assert "no copy of the catalog can be kept" in caplog.text
 
 
@@ -288,13 +302,13 @@ def test_a_few_files_hold_many_runs(place, client, analysis_documents):
     assert len(list(files(place).glob("*.parquet"))) <= 6
 
 
-def test_killed_while_it_is_written_and_written_by_two_at_a_time_it_gives_all(place, tmp_path):
+def test_killed_while_it_is_written_and_written_by_two_at_a_time_it_gives_all(unchanged, tmp_path):
     """Processes search while others do, and are killed at random; after each kill a copy is there, or made."""
-    environment = {**os.environ, "TILED_API_KEY": place.context.api_key, "DVFB_CACHE": str(tmp_path)}
+    environment = {**os.environ, "TILED_API_KEY": unchanged.context.api_key, "DVFB_CACHE": str(tmp_path)}
 
     def searching():
         return subprocess.Popen(
-            [sys.executable, "-c", SEARCHING, place.uri], env=environment, text=True, stdin=subprocess.PIPE,
+            [sys.executable, "-c", SEARCHING, unchanged.uri], env=environment, text=True, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )  # fmt: skip
 
