@@ -22,6 +22,7 @@ from dvfb_stream.cli.simulate.parts import PartsFolder
 from dvfb_stream.files import read_mask
 from dvfb_stream.labels import ALL_LABELS, FURTHER_LABELS, LABELS
 from dvfb_stream.simulation import SimulationSettings, Simulator
+from tests import forked_processes
 
 SMALL = """
 size = 40
@@ -88,12 +89,16 @@ def test_the_masks_are_read_without_plugins_and_by_the_reader_of_masks(dvfb, tmp
     assert int(plain.stdout) == np.count_nonzero(~frame.geometry.mask) > 0
 
 
-def command(path, small, *, count, seed=2):
+def words_for(path, small, *, count, seed=2):
     return [
-        *(sys.executable, "-c", "from dvfb_stream.cli import main; main()", "simulate"),
-        *("--count", str(count), "--seed", str(seed), "--device", "cpu"),
+        *("simulate", "--count", str(count), "--seed", str(seed), "--device", "cpu"),
         *("--out", str(path), "--settings", str(small), "--json"),
     ]
+
+
+def command(*arguments, **settings):
+    program = [sys.executable, "-c", "from dvfb_stream.cli import main; main()"]
+    return [*program, *words_for(*arguments, **settings)]
 
 
 def ends_or(process, condition):
@@ -108,7 +113,7 @@ def test_killed_at_any_moment_and_called_again_it_ends_with_the_same_bytes(dvfb,
     path, parts = tmp_path / "broken.h5", tmp_path / "broken.h5.parts"
     kept = 0
     for wanted in (1, 2):
-        process = subprocess.Popen(command(path, small, count=800), stdout=subprocess.DEVNULL)
+        process = forked_processes.dvfb(*words_for(path, small, count=800), stdout=tmp_path / "said")
         ends_or(process, lambda wanted=wanted: len(list(parts.glob("*-*.h5"))) >= wanted)
         process.send_signal(signal.SIGKILL)
         process.wait()
