@@ -159,6 +159,7 @@ def test_wherever_a_journal_is_cut_off_frames_keep_their_numbers(data, tmp_path_
             case "stop":
                 partition.take(*raw.stop())
     content = partition.journal.path.read_bytes()
+    partition.journal.close()
     state = read_state(content[: data.draw(st.integers(0, len(content)))], boot=BOOT)
     position = state.position
     if position is None:
@@ -169,6 +170,7 @@ def test_wherever_a_journal_is_cut_off_frames_keep_their_numbers(data, tmp_path_
         "topic", 0, 0, state.before(position), sync=lambda: None, is_ours=lambda: True
     )
     state = read_state(journal.path.read_bytes(), boot=BOOT)
+    journal.close()
     assert state.position == position
     for noted in state.documents:
         assert noted.offset < position
