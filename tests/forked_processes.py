@@ -148,6 +148,7 @@ def _run(
     files: tuple[Path | None, Path | None],
     cwd: str,
 ) -> None:
+    threading.Thread(target=_end_with_the_tests, name="end-with-the-tests", daemon=True).start()
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
@@ -165,3 +166,11 @@ def _run(
         # As an interpreter ends: multiprocessing's own end runs no handlers but its own.
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
+
+
+def _end_with_the_tests() -> None:
+    """End this process when the one that runs the tests is gone, however it ended: a server would stay for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGKILL)
