@@ -61,8 +61,6 @@ PARTITIONS = 3
 FRAMES = 300
 """Of a run: many batches, so that reading it again from its start would show."""
 BATCH = 8
-RATE = 8.0
-"""Frames a second and partition: what a busy machine's Tiled stores of all three together."""
 SECONDS = 0.02
 """That the annotator takes for a frame: it has a batch in hand half of the time."""
 MOST_BEHIND = 600
@@ -206,7 +204,7 @@ def kill_and_count(
             folder,
             partitions=PARTITIONS,
             frames=FRAMES,
-            rate=RATE,
+            rate=options.rate,
             waits=lambda published: published - annotated_frames(notes) > MOST_BEHIND,
         )
         stack.callback(acquisition.cut_off)
@@ -257,6 +255,7 @@ def kill_and_count(
             lambda: cluster.committed(topic, group, PARTITIONS) == publisher.ends,
             what=f"all is committed, up to {publisher.ends}",
             patience=SECONDS_TO_STORE,
+            pause=2.0,
         )
         seconds_to_store = time.monotonic() - last
         ended = list(daemons.ended)
@@ -273,6 +272,7 @@ def kill_and_count(
         "daemons_ended_by_themselves": ended,
         "runs": len(publisher.runs),
         "frames_a_run": FRAMES,
+        "frames_a_second": options.rate * PARTITIONS,
         "frames": FRAMES * len(publisher.runs),
         "batch": BATCH,
         "load_average": os.getloadavg(),
@@ -314,6 +314,7 @@ if __name__ == "__main__":
         },
         away=(120.0, "seconds that Tiled is away, once"),
         full=(20.0, "seconds that the spool's disk is full, once"),
+        rate=(8.0, "frames a second and partition: no more than Tiled stores on this machine, together"),
         seed=(7, "of what is left to chance"),
         logs=("", "folder for the daemons' logs"),
         tables=TABLES,

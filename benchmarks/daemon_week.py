@@ -150,6 +150,7 @@ class Week:
             lambda: self._cluster.committed(self._topic, "week", PARTITIONS) == self.publisher.ends,
             what=f"all is committed, up to {self.publisher.ends}",
             patience=SECONDS_TO_STORE,
+            pause=2.0,
         )
         return round(time.monotonic() - began, 1)
 

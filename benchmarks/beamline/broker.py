@@ -131,7 +131,7 @@ class Retention(threading.Thread):
     """Has a broker forget, every few seconds, what a group is done with: what it lists at each read stays short."""
 
     def __init__(
-        self, cluster: Broker, topic: str, group: str, partitions: int, seconds: float = 5.0
+        self, cluster: Broker, topic: str, group: str, partitions: int, seconds: float = 10.0
     ) -> None:
         super().__init__(daemon=True)
         self._cluster, self._topic, self._group = cluster, topic, group

@@ -9,8 +9,8 @@ PATIENCE = 300.0
 """Seconds, on a machine that is busy with other things."""
 
 
-def until(true: Callable[[], object], *, what: str, patience: float = PATIENCE) -> None:
-    """Wait for a condition.
+def until(true: Callable[[], object], *, what: str, patience: float = PATIENCE, pause: float = 0.1) -> None:
+    """Wait for a condition, which is looked at every `pause` seconds.
 
     Raises
     ------
@@ -21,4 +21,4 @@ def until(true: Callable[[], object], *, what: str, patience: float = PATIENCE) 
     while not true():
         if time.monotonic() > end:
             raise TimeoutError(f"not within {patience:.0f} s: {what}")
-        time.sleep(0.1)
+        time.sleep(pause)
