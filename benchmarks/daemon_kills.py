@@ -267,8 +267,8 @@ def kill_and_count(
         "seconds_of_kills": round(last - began),
         "seconds_tiled_was_away": options.away,
         "disk_full": f"a file system in memory of {DISK_MEGABYTES} MB, for {options.full:g} s"
-        if disk
-        else "not tried",
+        if any(each.kind == "disk full" for each in mishaps.happened)
+        else "not in this run",
         "daemons_ended_by_themselves": ended,
         "runs": len(publisher.runs),
         "frames_a_run": FRAMES,

@@ -228,6 +228,6 @@ def compared(client: Any, runs: dict[str, tuple[int, int]]) -> dict[str, int]:
         found["of_others"] += sum(
             round(ring * MOST) != first + number for number, ring in zip(numbers, rings, strict=True)
         )
-        stop = analyses[0].metadata["stop"] or {}
+        stop = analyses[0].metadata.get("stop") or {}
         found["without_a_stop_that_counts_them"] += stop.get("summary", {}).get("frames") != frames
     return dict(found)

@@ -203,6 +203,8 @@ class Delivery:
             except StoreRefusedError as error:
                 if isinstance(error, RowsMissingError) and self._waits_for_neighbours(run):
                     logger.info("%s; they are waited for", error.reason)
+                    # Whoever has them must write that run meanwhile, and we ask for it again and again.
+                    self._let_go(run.uid)
                 elif error.everything:
                     self._refused(_told_by(error))
                 else:
