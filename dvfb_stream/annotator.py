@@ -321,7 +321,8 @@ class Annotator(FrameAnnotator):
                 results[index] = one.view
                 continue
             # A frame that alone has lost pixels (overflow, negative) has an estimator, hence a batch, of its own.
-            key = (one.frame.geometry.digest, np.packbits(one.view.mask).tobytes())
+            masks = (np.packbits(mask).tobytes() for mask in (one.view.mask, one.view.fine.mask))
+            key = (one.frame.geometry.digest, *masks)
             groups.setdefault(key, (one.view, []))[1].append(index)
         for view, indices in groups.values():
             try:
@@ -350,7 +351,7 @@ class Annotator(FrameAnnotator):
         """Return what the model says about frames with views that share an estimator."""
         began = time.perf_counter()
         views = [one.view for one in prepared if isinstance(one.view, View)]
-        orders, counts = self._azimuthal.get(views, prepared[0].frame.geometry, self._estimators)
+        orders, counts = self._azimuthal.get(views, prepared[0].frame.geometry)
         measured, rings = self._measure(orders, counts)
         images, masks = self._on_device(prepared)
         solution = estimator.solve(images)

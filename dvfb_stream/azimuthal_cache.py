@@ -10,14 +10,14 @@ from scipy.ndimage import uniform_filter
 
 from dvfb_stream.azimuthal.orders import AzimuthalOrders
 from dvfb_stream.bounded_cache import BoundedCache
-from dvfb_stream.fourier_bessel_cache import FourierBesselCache
 from dvfb_stream.frames import Geometry
-from dvfb_stream.view import View, ViewResamplers, counts_of
+from dvfb_stream.view import View, ViewResamplers
+from dvfb_stream.whole_masks import WholeMasks
 
-MOST_BYTES = 128 << 20
-"""Some fifty geometries, of 2 MB each."""
+MOST_BYTES = 256 << 20
+"""Some ten geometries, of 5 MB for each of the centres that their frames turn out to have."""
 NEAR = 5
-"""View pixels along a side of the square around a lost one whose mean takes its place."""
+"""Pixels along a side of the square around a lost one whose mean takes its place."""
 ISOLATED = 0.6
 """Share of that square that must be valid; a lost block is masked, for its edges would feign what is not there."""
 
@@ -28,39 +28,36 @@ class AzimuthalCache:
     Parameters
     ----------
     resamplers
-        Where the scale of a geometry's view is found.
+        Where the finer raster of a geometry's view is found.
     """
 
     def __init__(self, resamplers: ViewResamplers) -> None:
         self._resamplers = resamplers
         self._kept: BoundedCache[Hashable, AzimuthalOrders] = BoundedCache(max_bytes=MOST_BYTES)
+        self._whole_masks = WholeMasks(lambda geometry: resamplers.get(geometry).fine.mask)
 
-    def get(
-        self, views: Sequence[View], geometry: Geometry, estimators: FourierBesselCache
-    ) -> tuple[AzimuthalOrders, NDArray[np.float32]]:
+    def get(self, views: Sequence[View], geometry: Geometry) -> tuple[AzimuthalOrders, NDArray[np.float32]]:
         """Return what measures views of one geometry and mask, and their counts, (B, rows, columns).
 
         Parameters
         ----------
         views
-            With one mask.
+            With one mask of the finer raster.
         geometry
             Theirs.
-        estimators
-            Which knows what of a geometry is valid in frames that have lost nothing.
         """
-        view = views[0]
-        whole = estimators.whole_mask(view, geometry)
-        counts = counts_of(np.stack([one.image for one in views]))
-        lost = whole & ~view.mask
-        if lost.any() and not _filled(counts, lost, view.mask):
-            whole = view.mask
-        resampler = self._resamplers.get(geometry)
-        area = resampler.scale_x * resampler.scale_y
-        key = (view.center_x, view.center_y, area, np.packbits(whole).tobytes())
+        mask, raster = views[0].fine.mask, self._resamplers.get(geometry).fine
+        whole = self._whole_masks.of(mask, geometry)
+        counts = np.stack([view.fine.counts for view in views])
+        lost = whole & ~mask
+        if lost.any() and not _filled(counts, lost, mask):
+            whole = mask
+        key = (raster.center_x, raster.center_y, raster.area, raster.step, np.packbits(whole).tobytes())
         orders = self._kept.get_or_make(
             key,
-            lambda: AzimuthalOrders(whole, view.center_x, view.center_y, area),
+            lambda: AzimuthalOrders(
+                whole, raster.center_x, raster.center_y, raster.area, step=raster.step
+            ),
             n_bytes_of=lambda made: made.nbytes,
         )
         return orders, counts

@@ -14,17 +14,10 @@ from dvfb_stream.errors import GeometryError
 from dvfb_stream.fbt import FourierBessel, FourierBesselSettings
 from dvfb_stream.frames import Geometry
 from dvfb_stream.view import View, ViewResamplers
+from dvfb_stream.whole_masks import WholeMasks
 
 REMEMBERED = 4096
 """Estimators let go whose keys' hashes are remembered, to notice that they come back."""
-
-WHOLE_MASKS = 256
-"""Geometries of which the mask of a frame that had lost nothing is remembered: 64 KiB each."""
-
-MOST_LOST = 0.05
-"""Share of a view that a single frame may lose before it gets an estimator of its own. Up to there, taking the lost
-pixels out of the geometry's estimator costs a tenth of building one, or less."""
-
 
 class FourierBesselCache:
     """Estimators for views of any geometry on one device, bounded in bytes; for one thread at a time.
@@ -61,7 +54,7 @@ class FourierBesselCache:
         self._kept: dict[Hashable, FourierBessel] = {}  # the one used least recently first
         self._gone: BoundedCache[int, None] = BoundedCache(REMEMBERED)
         self._choice = random.Random(0)
-        self._whole_masks: BoundedCache[str, NDArray[np.bool_]] = BoundedCache(WHOLE_MASKS)
+        self._whole_masks = WholeMasks(lambda geometry: resamplers.get(geometry).mask)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -83,7 +76,7 @@ class FourierBesselCache:
         GeometryError
             When no basis function reaches the valid pixels.
         """
-        whole = self.whole_mask(view, geometry)
+        whole = self._whole_masks.of(view.mask, geometry)
 
         def key(mask: NDArray[np.bool_]) -> Hashable:
             return view.center_x, view.center_y, np.packbits(mask).tobytes()
@@ -113,22 +106,6 @@ class FourierBesselCache:
                 "check the centre (in detector pixels) and the mask"
             ) from error
 
-    def whole_mask(self, view: View, geometry: Geometry) -> NDArray[np.bool_]:
-        """Return the mask of which this view's has lost some pixels: that of its geometry, or its own."""
-        known = self._whole_masks.get(geometry.digest)
-        whole = known
-        if whole is None or (view.mask & ~whole).any():
-            unblemished = self._resamplers.get(geometry).mask
-            if _share_lost(unblemished, view.mask) <= MOST_LOST:
-                whole = unblemished
-            else:  # gaps that the geometry's mask does not know: negative in every frame
-                whole = view.mask if whole is None else whole | view.mask
-        if _share_lost(whole, view.mask) > MOST_LOST:
-            return view.mask
-        if whole is not known:
-            self._whole_masks.put(geometry.digest, whole)
-        return whole
-
     def _find(self, key: Hashable, build: Callable[[], FourierBessel]) -> FourierBessel:
         estimator = self._kept.pop(key, None)
         if estimator is None:
@@ -143,7 +120,3 @@ class FourierBesselCache:
             leaving = self._choice.choice(list(self._kept)) if goes_round else next(iter(self._kept))
             del self._kept[leaving]
             self._gone.put(hash(leaving), None)
-
-
-def _share_lost(whole: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
-    return float((whole & ~mask).sum() / whole.sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -98,3 +99,34 @@ def _within_reach(part: Geometry) -> bool:
         return float(within.mean()) >= LEAST_WITHIN_REACH
     valid = int(np.count_nonzero(part.mask))
     return int(np.count_nonzero(within & part.mask)) >= LEAST_WITHIN_REACH * valid
+
+
+def span(shape: tuple[int, int], pixel_aspect: float, mask: NDArray[np.bool_] | None) -> float:
+    """Return how long a detector is, in widths of a pixel, however it is turned.
+
+    It is the side of a rectangle whose pixels lie as far apart on average, by their second moment along the direction
+    in which that is greatest: the longer side of a rectangle, 0.87 diameters of a disk. Unlike `longer_side` it is
+    the same when the detector, or an image of it, is turned by any angle.
+
+    Parameters
+    ----------
+    shape
+        (rows, columns).
+    pixel_aspect
+        Height over width of a pixel.
+    mask
+        (rows, columns), True = valid, at least one; None: all are.
+    """
+    if mask is None:
+        return longer_side(shape, pixel_aspect)
+    in_rows, in_columns = (mask.sum(axis=axis, dtype=float) for axis in (1, 0))
+    y, x = np.arange(shape[0]) * pixel_aspect, np.arange(shape[1], dtype=float)
+    number = in_rows.sum()
+    y -= in_rows @ y / number
+    x -= in_columns @ x / number
+    # A pixel's own extent besides the distances between pixels.
+    yy = in_rows @ y**2 / number + pixel_aspect**2 / 12
+    xx = in_columns @ x**2 / number + 1 / 12
+    xy = y.astype(np.float32) @ (mask @ x.astype(np.float32)) / number
+    greatest = np.linalg.eigvalsh([[xx, xy], [xy, yy]])[-1]
+    return math.sqrt(12 * float(greatest))

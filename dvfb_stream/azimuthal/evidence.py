@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,15 +13,16 @@ from dvfb_stream.azimuthal.harmonics import Harmonics
 from dvfb_stream.azimuthal.maxima import (
     DISTORTION,
     LEAST_OF_ALL,
+    NEAREST,
     SIGNIFICANT,
     SURE,
     TEXTURES,
     anisotropic_maxima,
 )
-from dvfb_stream.azimuthal.polar_bins import slopes
+from dvfb_stream.azimuthal.polar_bins import RING_WIDTH, slopes
 
 RINGS_TOGETHER = 4
-"""Whose mean is a fold's contrast: no single ring decides."""
+"""Of `RING_WIDTH` or as many narrow ones as are as wide, whose mean is a fold's contrast: no single ring decides."""
 NEIGHBOURS = 5
 """Rings over which is averaged what is not centrosymmetric, as noise may hide it in one, and how steep the profile
 is, as the flanks of a narrow ring cancel."""
@@ -44,7 +46,7 @@ class Evidence:
     contrast: float
     """Of that order: standard deviation along the azimuth over the mean, at least."""
     rings_known: int
-    """Rings whose harmonics are known."""
+    """Rings whose harmonics are known; narrow ones count as the share of `RING_WIDTH` that they have."""
 
 
 def evidence(harmonics: Harmonics) -> list[Evidence]:
@@ -53,10 +55,11 @@ def evidence(harmonics: Harmonics) -> list[Evidence]:
     odd = np.sqrt(np.maximum(_smoothed(harmonics.odd), 0.0))
     feigned = odd + DISTORTION * np.abs(_smoothed(steepness))
     strength = np.abs(harmonics.amplitude) * (harmonics.significance > SIGNIFICANT)
+    far = (harmonics.radii >= NEAREST)[:, None]
     sure = np.where(
-        strength > 0, np.maximum(strength - SURE * harmonics.deviation - feigned[:, :, None], 0.0), 0.0
+        (strength > 0) & far, np.maximum(strength - SURE * harmonics.deviation - feigned[:, :, None], 0.0), 0.0
     ) / np.sqrt(2)
-    folds, textures = _folds(strength, sure), anisotropic_maxima(harmonics, steepness)
+    folds, textures = _folds(strength, sure, harmonics.widths), anisotropic_maxima(harmonics, steepness)
     best = folds.argmax(axis=1)
     return [
         Evidence(
@@ -71,13 +74,15 @@ def evidence(harmonics: Harmonics) -> list[Evidence]:
             textures.tolist(),
             folds.tolist(),
             best.tolist(),
-            harmonics.known.sum(axis=1).tolist(),
+            (harmonics.known @ (harmonics.widths / RING_WIDTH)).astype(int).tolist(),
             strict=True,
         )
     ]
 
 
-def _folds(strength: NDArray[np.float64], sure: NDArray[np.float64]) -> NDArray[np.float64]:
+def _folds(
+    strength: NDArray[np.float64], sure: NDArray[np.float64], widths: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return the contrast of orders 2, 4 and 6 of each view, (B, 3).
 
     The order of a ring is the largest number that divides those of all its harmonics.
@@ -89,17 +94,27 @@ def _folds(strength: NDArray[np.float64], sure: NDArray[np.float64]) -> NDArray[
     is_four = ~is_two & (four > six) & (four >= OF_AN_ORDER * eight)
     is_six = ~is_two & (six > four)
     each = np.stack(
-        [_together(np.where(which, sure[:, :, k], 0.0)) for k, which in enumerate((is_two, is_four, is_six))],
+        [
+            _together(np.where(which, sure[:, :, k], 0.0), widths)
+            for k, which in enumerate((is_two, is_four, is_six))
+        ],
         axis=1,
     )
     others = np.stack([np.delete(each, k, axis=1).max(axis=1) for k in range(3)], axis=1)
     return np.maximum(each - OTHER_ORDER * others, 0.0)
 
 
-def _together(contrast: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean of the largest of (B, R), (B,)."""
-    number = min(RINGS_TOGETHER, contrast.shape[1])
-    return np.asarray(np.partition(contrast, -number, axis=1)[:, -number:].sum(axis=1) / RINGS_TOGETHER)
+def _together(contrast: NDArray[np.float64], widths: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of the largest of (B, R), (B,), over rings that are (R,) wide."""
+    whole = RINGS_TOGETHER * RING_WIDTH
+    number = min(math.ceil(whole / widths.min()), contrast.shape[1])
+    largest = np.argpartition(contrast, -number, axis=1)[:, -number:]
+    contrast = np.take_along_axis(contrast, largest, axis=1)
+    descending = np.argsort(-contrast, axis=1)
+    contrast = np.take_along_axis(contrast, descending, axis=1)
+    width = widths[np.take_along_axis(largest, descending, axis=1)]
+    before = width.cumsum(axis=1) - width
+    return np.asarray((contrast * np.clip(whole - before, 0, width)).sum(axis=1) / whole)
 
 
 def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:

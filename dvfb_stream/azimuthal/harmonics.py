@@ -29,7 +29,9 @@ class Harmonics:
     """Of B views with R rings."""
 
     radii: NDArray[np.float64]
-    """(R,) view pixels."""
+    """(R,) units of radius, as of `PolarBins`."""
+    widths: NDArray[np.float64]
+    """(R,) likewise."""
     mean: NDArray[np.float64]
     """(B, R) counts of a detector pixel: what is left when all harmonics are taken out."""
     amplitude: NDArray[np.complex128]
@@ -83,7 +85,7 @@ class HarmonicFit:
     """
 
     def __init__(self, bins: PolarBins, *, verified: bool) -> None:
-        self._radii = bins.radii
+        self._radii, self._widths = bins.radii, bins.widths
         seen = bins.pixels > 0
         used = seen & np.roll(seen, HALF, axis=1) if verified else seen
         pixels = np.where(used, bins.pixels, 0.0)
@@ -114,7 +116,7 @@ class HarmonicFit:
         sectors
             Of this geometry.
         area
-            Detector pixels under a view pixel.
+            Detector pixels under a pixel of the raster.
         """
         values, spoilt = sectors.values.swapaxes(0, 1), (sectors.one_sided & self._used).swapaxes(0, 1)
         parts = values @ self._solve  # (R, B, parts)
@@ -134,6 +136,7 @@ class HarmonicFit:
         variance = sectors.noise[:, :, None] * self._pairs.variance
         return Harmonics(
             radii=self._radii,
+            widths=self._widths,
             mean=mean,
             amplitude=(pairs[..., 0] + 1j * pairs[..., 1]) * over[:, :, None],
             deviation=np.where(known[:, :, None], np.sqrt(variance) * over[:, :, None], np.inf),

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from scipy.signal import find_peaks, peak_widths
 
 from dvfb_stream.azimuthal.harmonics import Harmonics
-from dvfb_stream.azimuthal.polar_bins import RING_WIDTH
 
 LEAST_OF_STRUCTURE = 0.12
 """Standard deviation along the azimuth of a structure over its mean: the anisotropy rule of docs/labels.md,"""
@@ -30,8 +29,8 @@ FOOT, MIDDLE = 0.95, 0.5
 """Shares of a maximum's height, from its top, at which its feet and its width are taken."""
 WIDEST_RING = 0.3
 """Width over radius that divides rings from haloes, as in docs/labels.md."""
-NEAREST = 8.0
-"""View pixels: nearer to the beam is the beamstop's edge."""
+NEAREST = 9.0
+"""Units of radius: nearer to the beam is the beamstop's edge, and the glow around it."""
 SEEN_OF_A_MAXIMUM = 0.6
 """Share of a maximum's rings whose harmonics must be known."""
 
@@ -85,6 +84,7 @@ def anisotropic_maxima(harmonics: Harmonics, steepness: NDArray[np.float64]) -> 
 def _maxima(harmonics: Harmonics) -> _Maxima | None:
     """Return the maxima of all views, or None."""
     views, peaks, widths, ends = [], [], [], []
+    number = np.arange(len(harmonics.radii))
     for view, (mean, known) in enumerate(zip(harmonics.mean, harmonics.known, strict=True)):
         if not known.any():
             continue
@@ -93,11 +93,11 @@ def _maxima(harmonics: Harmonics) -> _Maxima | None:
         if not len(tops):
             continue
         shape = tuple(about[name] for name in ("prominences", "left_bases", "right_bases"))
-        width, _, first, last = peak_widths(logarithm, tops, MIDDLE, prominence_data=shape)
+        _, _, first, last = peak_widths(logarithm, tops, MIDDLE, prominence_data=shape)
         _, _, left, right = peak_widths(logarithm, tops, FOOT, prominence_data=shape)
         views.append(np.full(len(tops), view))
         peaks.append(tops)
-        widths.append(width)
+        widths.append(np.subtract(*(np.interp(end, number, harmonics.radii) for end in (last, first))))
         ends.append(np.stack([left, right, first, last]))
     if not views:
         return None
@@ -106,7 +106,7 @@ def _maxima(harmonics: Harmonics) -> _Maxima | None:
     far = radius >= NEAREST
     return _Maxima(
         np.concatenate(views)[far],
-        (np.concatenate(widths) * RING_WIDTH < WIDEST_RING * radius)[far],
+        (np.concatenate(widths) < WIDEST_RING * radius)[far],
         (left[far].astype(int), np.ceil(right[far]).astype(int) + 1),
         (first[far].astype(int), np.ceil(last[far]).astype(int) + 1),
     )

@@ -1,4 +1,8 @@
-"""Pixels of a view gathered into sectors of rings around the beam."""
+"""Pixels of a view's finer raster gathered into sectors of rings around the beam.
+
+Radii are in units of which the detector's span has 256: view pixels, were the detector as wide as it is long and not
+turned. So a pattern lies at the same radii however the detector is turned.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,14 @@ HALF = SECTORS // 2
 AZIMUTHS = np.arange(SECTORS) * (2 * np.pi / SECTORS)
 """Middles of the sectors."""
 RING_WIDTH = 2.0
-"""View pixels: narrow rings stay narrow, and from 6 pixels on each sector of a ring holds one."""
+"""Units: from 6 on each sector of a ring holds a pixel that is as large as a unit."""
+NARROW_WIDTH = 1.0
+"""Of rings within `NARROW_WITHIN`, where the raster's pixels are at most `FINE` units: reflections near the beam are
+narrower than a view pixel. Farther out, haloes and rings of powders are wide, and there is more to count."""
+NARROW_WITHIN = 64.0
+FINE = 0.75
 STEEPEST = 0.7
-"""Slope of the logarithm over a view pixel: a power law of exponent -4 at 6 pixels."""
+"""Slope of the logarithm over a unit: a power law of exponent -4 at 6 units."""
 
 
 class PolarBins:
@@ -23,24 +32,34 @@ class PolarBins:
     Parameters
     ----------
     mask
-        (rows, columns) of the view, True = valid.
+        (rows, columns) of the raster, True = valid.
     center_x, center_y
-        Direct beam in view pixels; pixel centres at integers.
+        Direct beam in its pixels; pixel centres at integers.
+    step
+        Units along the side of a pixel.
 
     Attributes
     ----------
     radii
-        (R,) mean radius of each ring's valid pixels, ascending.
+        (R,) mean radius of each ring's valid pixels in units, ascending.
+    widths
+        (R,) of the rings.
     pixels
         (R, 72) valid pixels in each sector.
     """
 
-    def __init__(self, mask: NDArray[np.bool_], center_x: float, center_y: float) -> None:
+    def __init__(
+        self, mask: NDArray[np.bool_], center_x: float, center_y: float, *, step: float = 1.0
+    ) -> None:
         rows, columns = mask.shape
         y, x = np.arange(rows)[:, None], np.arange(columns)
-        radius = np.hypot(x - center_x, y - center_y)[mask]
+        radius = np.hypot(x - center_x, y - center_y)[mask] * step
         azimuth = np.arctan2(y - center_y, x - center_x)[mask]
         ring = (radius / RING_WIDTH).astype(int)
+        if step <= FINE:
+            narrow = radius < NARROW_WITHIN
+            ring[narrow] = radius[narrow] / NARROW_WIDTH
+            ring[~narrow] += int(NARROW_WITHIN / NARROW_WIDTH - NARROW_WITHIN / RING_WIDTH)
         _, ring = np.unique(ring, return_inverse=True)
         rings = int(ring.max()) + 1
         sector = np.rint(azimuth * (SECTORS / (2 * np.pi))).astype(int) % SECTORS
@@ -49,6 +68,8 @@ class PolarBins:
         self.pixels = np.bincount(bins, minlength=rings * SECTORS).reshape(shape).astype(float)
         sums = np.bincount(bins, weights=radius, minlength=rings * SECTORS).reshape(shape)
         self.radii = sums.sum(axis=1) / self.pixels.sum(axis=1)
+        narrowest = NARROW_WIDTH if step <= FINE else RING_WIDTH
+        self.widths = np.where(self.radii < NARROW_WITHIN, narrowest, RING_WIDTH)
         seen = self.pixels > 0
         means = np.divide(sums, self.pixels, out=np.zeros(shape), where=seen)
         self._off = np.where(seen, means - self.radii[:, None], 0.0).astype(np.float32)

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvfb_stream.azimuthal.harmonics import ORDERS, Harmonics
-from dvfb_stream.azimuthal.polar_bins import HALF, RING_WIDTH, PolarBins
-from dvfb_stream.azimuthal.sectors import Sectors, middle
+from dvfb_stream.azimuthal.polar_bins import HALF, PolarBins
+from dvfb_stream.azimuthal.sectors import LARGEST_SHIFT, Sectors, middle
 
 PER_OCTAVE = 40
-"""Bins of radius: a ring of the least width that a view resolves, two pixels, fills one at 115 pixels."""
-INNERMOST, OUTERMOST = 3.0, 363.0
-"""View pixels: a beamstop hides what is nearer. Nothing of a view is farther from its own corner; of one whose beam
-lies off the detector, what is farther is not looked at."""
+"""Bins of radius: a ring of the least width that is resolved fills one at 58 units, and at 115 beyond 64."""
+INNERMOST, OUTERMOST = 2.0, 363.0
+"""Units of radius, of which a detector's span has 256: a beamstop hides what is nearer. Nothing of a square detector
+is farther from its own corner; of one whose beam lies off the detector, what is farther is not looked at."""
 BINS = int(np.ceil(PER_OCTAVE * np.log2(OUTERMOST / INNERMOST)))
 EDGES = INNERMOST * 2.0 ** (np.arange(BINS + 1) / PER_OCTAVE)
 TINY = 1e-30
@@ -34,6 +34,7 @@ CHANNELS = (
     "roughness",
     "middle",
     "brightest",
+    "shift",
 )
 
 
@@ -45,23 +46,29 @@ class RingStatistics:
     bins
         Rings and sectors of the geometry.
     area
-        Detector pixels under a view pixel.
+        Detector pixels under a pixel of the raster.
     """
 
     def __init__(self, bins: PolarBins, area: float) -> None:
         self._pixels, self._area = bins.pixels, area
         self._seen = bins.pixels > 0
         # Between rings linearly where bins are narrower than they, else over all rings in a bin.
-        reach = np.maximum(EDGES[1:] - EDGES[:-1], RING_WIDTH)
+        width = np.interp(MIDDLES, bins.radii, bins.widths)
+        reach = np.maximum(EDGES[1:] - EDGES[:-1], width)
         share = np.maximum(1 - np.abs(bins.radii[:, None] - MIDDLES) / reach, 0.0)
         whole = share.sum(axis=0)
         self._share = (share / np.maximum(whole, 1e-12)).astype(np.float32)
-        self._there = np.minimum(whole * RING_WIDTH / reach, 1.0).astype(np.float32)
+        self._there = np.minimum(whole * width / reach, 1.0).astype(np.float32)
         number = self._seen.sum(axis=1)
         self._coverage = number / self._seen.shape[1]
 
-    def of(self, sectors: Sectors, verified: Harmonics, all_seen: Harmonics) -> NDArray[np.float32]:
-        """Return the statistics of B views, (B, channels, `BINS`), in the order of `CHANNELS`; 0 where nothing is."""
+    def of(
+        self, sectors: Sectors, verified: Harmonics, all_seen: Harmonics, shift: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """Return the statistics of B views, (B, channels, `BINS`), in the order of `CHANNELS`; 0 where nothing is.
+
+        `shift`, (B, 2), is by how much the stated centre is off.
+        """
         mean, number = sectors.mean, self._pixels.sum(axis=1)
         photon = sectors.worth[:, None] / (self._area * number)  # one in the whole ring, as a mean
         logarithm = np.log(np.maximum(mean, 0.5 * photon))
@@ -81,6 +88,7 @@ class RingStatistics:
             / 4,
             np.log(np.maximum(median, 0.05 * floor) / floor).clip(-3, 1),
             np.log(np.maximum(brightest, floor) / floor).clip(0, 5) / 2,
+            np.broadcast_to(np.hypot(*shift.T)[:, None] / LARGEST_SHIFT, mean.shape),
         ]
         binned = np.stack(rings, axis=1).astype(np.float32) @ self._share
         there = np.broadcast_to(self._there, (len(mean), 1, BINS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,11 @@ DISAGREEMENT = 4.0
 DISAGREEING_SHARE = 0.1
 """share of the ring's mean, to be left out: with 10,000 counts a sector, 4 standard deviations are no contrast."""
 LARGEST_SHIFT = 4.0
-"""View pixels: what odd harmonics say beyond is no error of the centre, and is not mended."""
+"""Units of radius: what odd harmonics say beyond is no error of the centre, and is not mended."""
+TOLD = 4.0
+"""Standard deviations, a tenth of the mean being allowed besides noise, by which a shift must differ from none, and"""
+LEAST_EXPLAINED = 0.03
+"""share of what is not centrosymmetric that it must explain: less is what a horizon or a shadow feigns."""
 STEPS = 3
 """Of least squares, each but the first with less weight for what the one before left over: one-sided sectors."""
 SMALLEST = np.float32(1e-30)
@@ -42,16 +46,24 @@ class Sectors:
     values: NDArray[np.float32]
     """(B, R, 72) means of sectors, about the centre that makes them most centrosymmetric; 0 where none is seen."""
     noise: NDArray[np.float64]
-    """(B, R) variance of a sector's mean times its view pixels: a photon's worth, roughness included."""
+    """(B, R) variance of a sector's mean times its pixels: a photon's worth, roughness included."""
     worth: NDArray[np.float64]
     """(B,) counts that one photon gives: 1 of a counting detector."""
     shift: NDArray[np.float64]
-    """(B, 2) view pixels, x and y: from the stated centre to that about which odd harmonics vanish."""
+    """(B, 2) units of radius, x and y: from the centre of the bins to that about which odd harmonics vanish."""
+    moved: NDArray[np.bool_]
+    """(B,) whether the shift is told from noise and explains more than a little of what is not centrosymmetric."""
     one_sided: NDArray[np.bool_]
     """(B, R, 72): seen together with the opposite sector, and not agreeing with it."""
     odd: NDArray[np.float64]
     """(B, R) mean square of what is not centrosymmetric over the squared mean, that of noise taken off: on average 0
     where noise is all there is, hence below 0 half of the time."""
+
+    def of(self, which: NDArray[np.bool_]) -> Sectors:
+        """Return those of some of the views, (B,)."""
+        if which.all():
+            return self
+        return Sectors(**{each.name: getattr(self, each.name)[which] for each in fields(self)})
 
 
 def gather(bins: PolarBins, counts: NDArray[np.float32], area: float) -> Sectors:
@@ -62,9 +74,9 @@ def gather(bins: PolarBins, counts: NDArray[np.float32], area: float) -> Sectors
     bins
         Of the views' geometry.
     counts
-        (B, rows, columns) mean counts of the detector pixels under each view pixel.
+        (B, rows, columns) mean counts of the detector pixels under each pixel of the raster.
     area
-        Detector pixels under a view pixel.
+        Detector pixels under a pixel of the raster.
     """
     mean, values = bins.means(counts)
     # Where hardly anything is counted, the noise is that of a ring with a ten-thousandth of the frame's mean.
@@ -79,7 +91,7 @@ def gather(bins: PolarBins, counts: NDArray[np.float32], area: float) -> Sectors
     half_difference = (values[:, :, :HALF] - values[:, :, HALF:]) * half
     variance: NDArray[np.float32] = noise.astype(np.float32)[:, :, None] * per_pixel
     gradient = mean * slopes(mean, bins.radii)
-    shift = _shift(half_difference, variance, gradient, mean, both)
+    shift, told = _shift(half_difference, variance, gradient, mean, both)
     moved = gradient.astype(np.float32)[:, :, None] * (shift @ SIDES).astype(np.float32)[:, None]
     square = ((half_difference + moved) * both) ** 2
     least = (DISAGREEING_SHARE * mean).astype(np.float32)[:, :, None] ** 2
@@ -93,6 +105,7 @@ def gather(bins: PolarBins, counts: NDArray[np.float32], area: float) -> Sectors
         noise=noise,
         worth=worth,
         shift=shift,
+        moved=told,
         one_sided=np.concatenate([one_sided, one_sided], axis=2),
         odd=np.divide(left_over, mean**2, out=np.zeros_like(mean), where=mean > 0),
     )
@@ -159,8 +172,10 @@ def _shift(
     gradient: NDArray[np.float64],
     mean: NDArray[np.float64],
     both: NDArray[np.bool_],
-) -> NDArray[np.float64]:
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return how far the centre is from where it is stated, (B, 2), by reweighted least squares over all sectors.
+
+    And whether that is told, (B,).
 
     A shift s changes the intensity by -s · grad I, which is odd; a tenth of the mean is allowed besides noise.
     """
@@ -182,7 +197,11 @@ def _shift(
             moved = steep[:, :, None] * (shift @ SIDES).astype(np.float32)[:, None]
             weight = base / np.maximum(1, np.abs(half_difference + moved) * deviation)
     shift[np.hypot(*shift.T) > LARGEST_SHIFT] = 0
-    return shift
+    moved = steep[:, :, None] * (shift @ SIDES).astype(np.float32)[:, None]
+    before, after = ((base * odd**2).sum(axis=(1, 2)) for odd in (half_difference, half_difference + moved))
+    beyond_noise = before - (base * variance).sum(axis=(1, 2))
+    told = (base * moved**2).sum(axis=(1, 2)) > TOLD**2
+    return shift, told & (before - after > LEAST_EXPLAINED * beyond_noise)
 
 
 def _overall(mean: NDArray[np.float64], pixels: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from dvfb_stream.process_pool import process_pool
 from dvfb_stream.simulation import SimulationSettings, Simulator
 from dvfb_stream.simulation.identity import as_text, difference, identity_of
 from dvfb_stream.training.examples import Examples, by_geometry, encode
-from dvfb_stream.view import VIEW_SIZE
+from dvfb_stream.view import FINER, VIEW_SIZE
 
 FRAMES_PER_BLOCK = 100
 """Made and stored at a time: two experiments, hence two estimators."""
@@ -37,8 +37,10 @@ def default_simulation() -> SimulationSettings:
 
 
 def beamline_simulation() -> SimulationSettings:
-    """Return the settings that training frames of real beamlines are made with."""
-    return SimulationSettings.real_beamlines(frames_per_experiment=FRAMES_PER_EXPERIMENT)
+    """Return the settings that training frames of real beamlines are made with: as finely as rings are measured."""
+    return SimulationSettings.real_beamlines(
+        frames_per_experiment=FRAMES_PER_EXPERIMENT, size=FINER * VIEW_SIZE
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +63,11 @@ class SimulatedDataset:
             raise SettingsError(f"at least 1 frame must be simulated, not {self.count}")
         if self.start % FRAMES_PER_BLOCK or self.start < 0:
             raise SettingsError(f"the first frame must be a multiple of {FRAMES_PER_BLOCK}, not {self.start}")
-        if self.simulation.raster != "view" or self.simulation.size != VIEW_SIZE:
+        sizes = (VIEW_SIZE, FINER * VIEW_SIZE)
+        if self.simulation.raster != "view" or self.simulation.size not in sizes:
             raise SettingsError(
-                f"networks are trained on views of {VIEW_SIZE} pixels, not on the raster {self.simulation.raster} "
-                f"of size {self.simulation.size}"
+                f"networks are trained on views of {sizes[0]} pixels or the raster of {sizes[1]} beneath them, not on "
+                f"the raster {self.simulation.raster} of size {self.simulation.size}"
             )
 
     @property

@@ -20,7 +20,7 @@ from dvfb_stream.errors import FrameError, GeometryError, SettingsError
 from dvfb_stream.fbt import FourierBessel, FourierBesselSettings
 from dvfb_stream.frames import Geometry
 from dvfb_stream.simulation import Simulator
-from dvfb_stream.view import VIEW_SIZE, ViewResampler, counts_of
+from dvfb_stream.view import VIEW_SIZE, ViewResampler
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +33,8 @@ class GeometryViews:
     """(256, 256), True = valid in all of them."""
     estimator: FourierBessel
     orders: AzimuthalOrders
+    counts: NDArray[np.float32]
+    """(B, rows, columns) of the finer raster, which the rings are measured on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +89,7 @@ def views_of(
             geometry = replace(geometry, counts_per_unit=1.0)
         resampler = ViewResampler(geometry)
         views = [resampler.view(frame) for frame in pixels]
-        common = np.logical_and.reduce([view.mask for view in views])
+        common, fine = np.logical_and.reduce([view.mask for view in views]), resampler.fine
         estimator = FourierBessel.from_settings(
             settings,
             shape=(VIEW_SIZE, VIEW_SIZE),
@@ -102,8 +104,13 @@ def views_of(
         common,
         estimator,
         AzimuthalOrders(
-            common, resampler.center_x, resampler.center_y, resampler.scale_x * resampler.scale_y
+            np.logical_and.reduce([view.fine.mask for view in views]),
+            fine.center_x,
+            fine.center_y,
+            fine.area,
+            step=fine.step,
         ),
+        np.stack([view.fine.counts for view in views]),
     )
 
 
@@ -118,7 +125,7 @@ def encode(
         return None
     masks = np.broadcast_to(np.packbits(views.mask, axis=-1), (len(pixels), VIEW_SIZE, VIEW_SIZE // 8))
     images = np.where(views.mask, views.images.numpy(), 0).astype(np.float16)
-    rings = views.orders.statistics(counts_of(views.images.numpy())).astype(np.float16)
+    rings = views.orders.statistics(views.counts).astype(np.float16)
     return Encoded(images, masks, views.estimator.estimate(views.images).numpy(), rings)
 
 

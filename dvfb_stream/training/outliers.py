@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.random import Generator
@@ -12,6 +13,7 @@ from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.simulation import Simulator
 from dvfb_stream.training.dataset import FRAMES_PER_EXPERIMENT, default_simulation
 from dvfb_stream.training.examples import Encoded, by_geometry, encode
+from dvfb_stream.view import VIEW_SIZE
 
 Counts = NDArray[np.float64]
 
@@ -93,7 +95,7 @@ OUTLIERS: Mapping[str, Callable[[Counts, Generator], Counts]] = {
     "in_pieces": _in_pieces,
     "scene": _scene,
 }
-"""Kinds by name; each takes (256, 256) counts and leaves them as they are."""
+"""Kinds by name; each takes square counts and leaves them as they are."""
 
 LABELLED = ("noise", "blank", "saturated")
 """Kinds that the further labels `empty` and `saturated` are for."""
@@ -106,6 +108,7 @@ def encoded_outliers(
     frames: int,
     settings: FourierBesselSettings,
     kinds: Collection[str] = tuple(OUTLIERS),
+    sizes: Sequence[int] = (VIEW_SIZE,),
 ) -> Iterator[Encoded]:
     """Yield outliers of every kind, those of one geometry together, as the networks are shown them.
 
@@ -121,10 +124,13 @@ def encoded_outliers(
         Of the estimate.
     kinds
         Of `OUTLIERS`.
+    sizes
+        Of the rasters that geometries have, one after another.
     """
-    simulator = Simulator(seed, settings=default_simulation())
+    simulators = [Simulator(seed, settings=replace(default_simulation(), size=size)) for size in sizes]
     rng = np.random.default_rng(seed)
     for number in range(experiments):
+        simulator = simulators[number % len(simulators)]
         first = number * FRAMES_PER_EXPERIMENT
         for geometry, pixels, _ in by_geometry(simulator, first, first + frames):
             sources = pixels.astype(float)

@@ -232,7 +232,7 @@ _DISTURBED_FITTING = dataclasses.replace(
 
 _RINGS = Recipe(
     name="rings",
-    version="0.4.1",
+    version="0.5.0",
     purpose="ring statistics, the first member of the default",
     real_frames=_REAL_FRAMES,
     architecture={

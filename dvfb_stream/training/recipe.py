@@ -433,6 +433,7 @@ def _kinds(recipe: Recipe) -> tuple[str, ...]:
 
 def _outliers(recipe: Recipe, work: Path) -> Examples:
     """Return frames that are no scattering, made once for all recipes of a work folder."""
+    sizes = tuple(sorted({default_simulation().size, _dataset(recipe, "train").simulation.size}))
     experiments = min(OUTLIER_EXPERIMENTS, max(1, recipe.frames["train"] // FRAMES_PER_EXPERIMENT))
 
     def parts() -> Iterator[tuple[Encoded, NDArray[np.bool_]]]:
@@ -442,6 +443,7 @@ def _outliers(recipe: Recipe, work: Path) -> Examples:
             frames=OUTLIER_FRAMES,
             settings=recipe.fbt,
             kinds=_kinds(recipe),
+            sizes=sizes,
         ):
             yield encoded, np.zeros((len(encoded.images), len(recipe.labels)), dtype=bool)
 

@@ -1,9 +1,12 @@
 """What the networks see of a frame: a square log-intensity image with its own mask and beam centre."""
 
 from dvfb_stream.view.resampling import (
+    FINER,
     FULL_SCALE,
     MAXIMUM,
     VIEW_SIZE,
+    FineRaster,
+    FineView,
     View,
     ViewResampler,
     ViewResamplers,
@@ -12,9 +15,12 @@ from dvfb_stream.view.resampling import (
 )
 
 __all__ = [
+    "FINER",
     "FULL_SCALE",
     "MAXIMUM",
     "VIEW_SIZE",
+    "FineRaster",
+    "FineView",
     "View",
     "ViewResampler",
     "ViewResamplers",

@@ -1,7 +1,7 @@
-"""Adds up the pixels of a frame under each pixel of a view, reading them once.
+"""Adds up the pixels of a frame under each pixel of a view, and of a finer raster beneath it, reading them once.
 
 Band by band of rows, pixels are converted, checked for values that are no counts, and added up while they are in a
-core's cache; what is left has as many rows as the view and is small. Frames of one detector mostly lack the same
+core's cache; what is left has as many rows as the raster and is small. Frames of one detector mostly lack the same
 pixels: those of the last frame that differed are left out at once, and only looked at to see that they still are
 no counts.
 """
@@ -63,6 +63,37 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Coverages:
+    """What is left of the view and of the finer raster beneath it."""
+
+    view: Coverage
+    fine: Coverage
+    """The same one where the raster is no finer."""
+
+    @classmethod
+    def of(cls, valid: NDArray[np.float32], whole: NDArray[np.float32], finer: int) -> Coverages:
+        """Return what valid pixels leave, given their area in each pixel of the finer raster and the frame's."""
+        fine = Coverage.of(valid, whole)
+        if finer == 1:
+            return cls(fine, fine)
+        return cls(Coverage.of(in_blocks(valid, finer), in_blocks(whole, finer)), fine)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds."""
+        return self.view.nbytes + (0 if self.fine is self.view else self.fine.nbytes)
+
+
+def in_blocks(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Return the sums over blocks of side x side."""
+    if side == 1:
+        return values
+    rows, columns = (length // side for length in values.shape)
+    # Row by row first: the sum over two axes at once takes three times as long.
+    return values.reshape(rows, side, -1).sum(axis=1).reshape(rows, columns, side).sum(axis=2)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class BandMasking:
     """Which pixels of a band are left out."""
 
@@ -99,10 +130,10 @@ class Masking:
     """Which pixels of a frame are left out, band by band, and what that leaves of the view."""
 
     bands: tuple[BandMasking, ...]
-    coverage: Coverage
+    coverage: Coverages
 
     @classmethod
-    def of(cls, areas: Areas, valid: NDArray[np.bool_] | None, coverage: Coverage) -> Masking:
+    def of(cls, areas: Areas, valid: NDArray[np.bool_] | None, coverage: Coverages) -> Masking:
         """Prepare the masking by (rows, columns) of a frame; None: all pixels are valid."""
         columns = areas.shape[1]
         return cls(tuple(BandMasking.of(band, valid, columns) for band in areas.bands), coverage)
@@ -117,9 +148,12 @@ class Masking:
 class Sums:
     """What the valid pixels of a frame add up to."""
 
+    fine: NDArray[np.float32]
+    """(finer size, finer size) their integral over each pixel of the finer raster: counts times shared area in
+    detector pixels."""
     total: NDArray[np.float32]
-    """(size, size) their integral over each view pixel: counts times shared area in detector pixels."""
-    coverage: Coverage
+    """(size, size) the same of the view; not the same array."""
+    coverage: Coverages
     n_valid: int
     """How many they are."""
     least: float
@@ -135,21 +169,23 @@ class FrameSums:
     mask
         Boolean, True = valid; None: all are. It is not copied.
     areas
-        How pixels fall on view pixels.
+        How pixels fall on those of a raster as fine as the view, or finer.
+    finer
+        Pixels of that raster along the side of a view pixel.
     """
 
-    def __init__(self, mask: NDArray[np.bool_] | None, areas: Areas) -> None:
-        self._mask, self._areas = mask, areas
+    def __init__(self, mask: NDArray[np.bool_] | None, areas: Areas, *, finer: int = 1) -> None:
+        self._mask, self._areas, self._finer = mask, areas, finer
         self._whole = areas.of(np.ones(areas.shape))
         valid = self._whole if mask is None else areas.of(mask)
-        self._certain = Masking.of(areas, mask, Coverage.of(valid, self._whole))
+        self._certain = Masking.of(areas, mask, Coverages.of(valid, self._whole, finer))
         self._expected = self._certain
         self._unexpected = 0
         self._spare: list[_Memory] = []
 
     @property
-    def coverage(self) -> Coverage:
-        """What the geometry's mask alone leaves of the view."""
+    def coverage(self) -> Coverages:
+        """What the geometry's mask alone leaves."""
         return self._certain.coverage
 
     @property
@@ -198,10 +234,11 @@ class FrameSums:
                 least, greatest = min(least, low), max(greatest, high)
                 for block in band.blocks:
                     np.matmul(block.lengths, counts[block.pixels], out=memory.summed[block.view])
-            total = self._areas.over_columns(memory.summed)
+            fine = self._areas.over_columns(memory.summed)
+            total = fine.copy() if self._finer == 1 else in_blocks(fine, self._finer)
         self._spare.append(memory)
         coverage = self._coverage(differing, expected) if differing else expected.coverage
-        return Sums(total, coverage, n_valid, least, greatest)
+        return Sums(fine, total, coverage, n_valid, least, greatest)
 
     def _as_expected(
         self, part: NDArray[Any], rules: InvalidPixels, masking: BandMasking, number: int
@@ -218,15 +255,15 @@ class FrameSums:
             valid &= mask
         return valid
 
-    def _coverage(self, differing: dict[int, NDArray[np.bool_]], expected: Masking) -> Coverage:
-        """Return what a frame leaves of the view, given the valid pixels of bands that are not as expected."""
+    def _coverage(self, differing: dict[int, NDArray[np.bool_]], expected: Masking) -> Coverages:
+        """Return what a frame leaves, given the valid pixels of bands that are not as expected."""
         valid = np.ones(self._areas.shape, dtype=bool)
         for number, (band, masking) in enumerate(zip(self._areas.bands, expected.bands, strict=True)):
             if number in differing:
                 valid[band.rows] = differing[number]
             elif masking.valid is not None:
                 valid[band.rows] = masking.valid
-        coverage = Coverage.of(self._areas.of(valid), self._whole)
+        coverage = Coverages.of(self._areas.of(valid), self._whole, self._finer)
         if self._unexpected % FRAMES_BEFORE_ANEW == 0:
             anew = Masking.of(self._areas, valid, coverage)
             if sum(len(band.places) for band in anew.bands) <= MOST_PLACES * valid.size:

@@ -3,10 +3,14 @@
 Any detector becomes one size: masked margins are cut off, and what is left is scaled, keeping its proportions, until
 its longer side fills the view, and laid in the middle; what it does not cover is invalid. Each view pixel is the mean
 of the valid detector pixels under it, weighted by the area they share with it.
+
+Rings are measured on a raster twice as fine, where the detector has as many pixels: narrow rings and reflections fill
+less than a view pixel.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +22,7 @@ from dvfb_stream.bounded_cache import BoundedCache
 from dvfb_stream.errors import FrameError
 from dvfb_stream.frames import COUNT_KINDS, Frame, Geometry, InvalidValues, plain_array
 from dvfb_stream.invalid_pixels import PILATUS_MARKERS, InvalidPixels, invalid_pixels
-from dvfb_stream.shown_part import longer_side, shown_part
+from dvfb_stream.shown_part import longer_side, shown_part, span
 from dvfb_stream.view.bands import Areas
 from dvfb_stream.view.count_scale import COUNTS, CountScale, ScaleSource, count_scale
 from dvfb_stream.view.masked_sums import FrameSums, Sums
@@ -34,6 +38,38 @@ MAXIMUM = 255.0
 """Image value of that maximum; the scale on which the penalty of (9) is stated."""
 
 
+FINER = 2
+"""Pixels of the finer raster along the side of a view pixel, where the detector's pixels"""
+
+LEAST_DETAIL = 0.9
+"""are not larger than they by more than a tenth: of larger ones, neighbours would show the same counts."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FineView:
+    """A frame as its rings are measured."""
+
+    counts: NDArray[np.float32]
+    """(size, size) mean counts of the detector pixels under each pixel; 0 where invalid."""
+    mask: NDArray[np.bool_]
+    """(size, size), True = valid."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FineRaster:
+    """Where the pixels of a geometry's finer raster lie."""
+
+    mask: NDArray[np.bool_]
+    """(size, size), True = valid under the geometry's mask."""
+    center_x: float
+    """Direct beam in its pixels; pixel centres at integers."""
+    center_y: float
+    area: float
+    """Detector pixels under each of its pixels."""
+    step: float
+    """Side of its pixels in units of `VIEW_SIZE` to the detector's `span`: nearly a view pixel over their number."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
     """A frame as the networks see it."""
@@ -45,6 +81,7 @@ class View:
     center_x: float
     """Direct beam in view pixels; pixel centres at integers."""
     center_y: float
+    fine: FineView
     masked_pixels: int = 0
     """Detector pixels that are not in it: those of the geometry's mask, and those marked by their value."""
     counts: float = math.inf
@@ -85,8 +122,10 @@ class ViewResampler:
         self.center_x = (shown.center_x + 0.5) / self.scale_x + left - 0.5
         self.center_y = (shown.center_y + 0.5) / self.scale_y + top - 0.5
         self._rules: dict[np.dtype[Any], InvalidPixels] = {}
-        self._sums = FrameSums(shown.mask, Areas(shown.shape, self.scale_y, self.scale_x, size))
-        self._straightening = self._straightens()
+        self._finer = finer = FINER if scale >= LEAST_DETAIL * FINER else 1
+        areas = Areas(shown.shape, self.scale_y / finer, self.scale_x / finer, size * finer)
+        self._sums = FrameSums(shown.mask, areas, finer=finer)
+        self._straightening, self._fine_straightening = self._straightens(1), self._straightens(finer)
 
     @property
     def nbytes(self) -> int:
@@ -94,15 +133,28 @@ class ViewResampler:
         whole = self.geometry.mask
         # The mask of what is shown is counted with the sums.
         mask = 0 if whole is None or self._shown is self.geometry else int(whole.nbytes)
-        return self._sums.nbytes + mask + (0 if self._straightening is None else self._straightening.nbytes)
+        straightening = (self._straightening, self._fine_straightening)
+        return self._sums.nbytes + mask + sum(0 if one is None else one.nbytes for one in straightening)
 
     @property
     def mask(self) -> NDArray[np.bool_]:
         """(size, size), True = valid under the geometry's mask; a single frame may lose more."""
-        mask = self._sums.coverage.mask
+        mask = self._sums.coverage.view.mask
         return mask if self._straightening is None else self._straightening.mask(mask)
 
-    def _straightens(self) -> Straightening | None:
+    @functools.cached_property
+    def fine(self) -> FineRaster:
+        """The finer raster."""
+        mask, finer = self._sums.coverage.fine.mask, self._finer
+        return FineRaster(
+            mask if self._fine_straightening is None else self._fine_straightening.mask(mask),
+            (self.center_x + 0.5) * finer - 0.5,
+            (self.center_y + 0.5) * finer - 0.5,
+            self.scale_x * self.scale_y / finer**2,
+            self.scale_x / finer * self.size / span(self._shown.shape, self._shown.pixel_aspect, self._shown.mask),
+        )
+
+    def _straightens(self, finer: int) -> Straightening | None:
         """Return what makes circles of rings, where they are not nearly circles on the detector."""
         tilt, (rows, columns) = self._shown.tilt, self._shown.shape
         if tilt is None:
@@ -113,12 +165,13 @@ class ViewResampler:
         )
         if tilt.departure(farthest) < NEGLIGIBLE_DEPARTURE * self.scale_x:
             return None
-        return Straightening(tilt, self.center_x, self.center_y, self.scale_x, self.size)
+        x, y = ((centre + 0.5) * finer - 0.5 for centre in (self.center_x, self.center_y))
+        return Straightening(tilt, x, y, self.scale_x / finer, self.size * finer)
 
     @property
     def covered_pixels(self) -> NDArray[np.float32]:
         """(size, size) detector pixels' worth of valid area under each view pixel in the mask; infinite outside."""
-        return self._sums.coverage.area
+        return self._sums.coverage.view.area
 
     def view(self, pixels: NDArray[Any]) -> View:
         """Return the view of a frame of this geometry.
@@ -146,7 +199,7 @@ class ViewResampler:
         if _holds_scaled_markers(scale, sums.least):
             rules = invalid_pixels(pixels.dtype, self._with_markers(scale.unit))
             sums = self._sums.of(pixels, rules)
-        mask = sums.coverage.mask
+        mask = sums.coverage.view.mask
         masked = n_pixels - sums.n_valid
         if not mask.any():
             raise FrameError(
@@ -154,11 +207,14 @@ class ViewResampler:
                 "the mask (in a mask file 1 means masked, in Geometry(mask=) True means valid) and what the detector "
                 "writes where there is no count (--dummy, invalid_values)"
             )
-        image = sums.total
+        image, fine = sums.total, sums.fine
         if scale.unit != 1:
             image /= scale.unit
+            fine /= scale.unit
         counts = float(image.sum())
-        image /= sums.coverage.area
+        image /= sums.coverage.view.area
+        fine /= sums.coverage.fine.area
+        fine_mask = sums.coverage.fine.mask
         if not np.isfinite(image).all():
             raise FrameError(
                 f"pixels reach {self._greatest(pixels, rules):g}, too large for counts; "
@@ -167,8 +223,10 @@ class ViewResampler:
         if sums.least < 0:
             # Less was counted than was subtracted.
             np.maximum(image, 0, out=image)
-        if self._straightening is not None:
+            np.maximum(fine, 0, out=fine)
+        if self._straightening is not None and self._fine_straightening is not None:
             image, mask = self._straightening.image(image, mask)
+            fine, fine_mask = self._fine_straightening.image(fine, fine_mask)
             if not mask.any():
                 raise FrameError(
                     f"no valid pixel is left of the frame once its tilt, {self.geometry.tilt}, is taken out; check "
@@ -176,7 +234,9 @@ class ViewResampler:
                 )
         np.log1p(image, out=image)
         image *= MAXIMUM / FULL_SCALE
-        return View(image, mask, self.center_x, self.center_y, masked, counts, scale)
+        return View(
+            image, mask, self.center_x, self.center_y, FineView(fine, fine_mask), masked, counts, scale
+        )
 
     def _scale(self, pixels: NDArray[Any], rules: InvalidPixels, sums: Sums) -> CountScale:
         stated = self.geometry.counts_per_unit

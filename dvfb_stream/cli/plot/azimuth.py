@@ -12,7 +12,7 @@ from dvfb_stream.azimuthal.harmonics import ORDERS, Harmonics
 from dvfb_stream.azimuthal.maxima import SIGNIFICANT
 from dvfb_stream.azimuthal.orders import AzimuthalOrders
 from dvfb_stream.frames import Geometry
-from dvfb_stream.view import View, ViewResampler, counts_of
+from dvfb_stream.view import View, ViewResampler
 
 AZIMUTHS = 360
 """Rows of a map, a degree each, from -180 on."""
@@ -30,6 +30,8 @@ class Azimuth:
     """(360, R): valid."""
     harmonics: Harmonics
     """Of this view alone: those that decide."""
+    units: float
+    """Of their radii in a view pixel."""
     verified: bool
     """Whether they follow from sectors that agree with their opposites; else from all that are seen."""
     order: int
@@ -40,7 +42,7 @@ class Azimuth:
     @property
     def radii(self) -> NDArray[np.float64]:
         """(K,) view pixels: of the rings whose harmonics are known."""
-        return np.asarray(self.harmonics.radii[self.harmonics.known[0]])
+        return np.asarray(self.harmonics.radii[self.harmonics.known[0]] / self.units)
 
     def contrasts(self, order: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Return the contrast of an order on each ring of `radii`, and whether it is significant, (K,) each."""
@@ -51,9 +53,11 @@ class Azimuth:
 
 def measure_azimuth(view: View, geometry: Geometry) -> Azimuth:
     """Return what the view of a frame of this geometry shows along the azimuth."""
-    resampler = ViewResampler(geometry)
-    orders = AzimuthalOrders(view.mask, view.center_x, view.center_y, resampler.scale_x * resampler.scale_y)
-    counts = counts_of(view.image[None])
+    raster = ViewResampler(geometry).fine
+    orders = AzimuthalOrders(
+        view.fine.mask, raster.center_x, raster.center_y, raster.area, step=raster.step
+    )
+    counts = view.fine.counts[None]
     (found,) = orders.measure(counts)
     verified, seen = orders.harmonics(counts)
     decides = found.verified if found.seen is None else found.seen
@@ -63,6 +67,7 @@ def measure_azimuth(view: View, geometry: Geometry) -> Azimuth:
         masked=inside & ~valid,
         seen=valid,
         harmonics=verified if found.seen is None else seen,
+        units=raster.step * len(view.fine.mask) / len(view.mask),
         verified=found.seen is None,
         order=decides.order,
         contrast=decides.contrast if decides.rings_known else math.nan,
