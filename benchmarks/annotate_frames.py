@@ -29,7 +29,7 @@ from dvfb_stream.models.folded import folded
 from dvfb_stream.models.network_cost import cost_of
 from dvfb_stream.models.networks import AnnotationNetwork
 from dvfb_stream.models.novelty import statistics_of
-from dvfb_stream.view import ViewResampler, counts_of
+from dvfb_stream.view import ViewResampler
 
 BATCHES = (1, 16, 64)
 
@@ -110,10 +110,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     images = torch.from_numpy(np.stack([view.image for view in views]))
     masks = torch.from_numpy(np.stack([view.mask for view in views]))
     coefficients = plan.estimate(images)
+    raster = resampler.fine
     orders = AzimuthalOrders(
-        views[0].mask, views[0].center_x, views[0].center_y, resampler.scale_x * resampler.scale_y
+        views[0].fine.mask, raster.center_x, raster.center_y, raster.area, step=raster.step
     )
-    counts = counts_of(images.numpy())
+    counts = np.stack([view.fine.counts for view in views])
     rings = torch.from_numpy(orders.statistics(counts))
 
     batches = {}

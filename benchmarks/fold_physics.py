@@ -44,7 +44,7 @@ from dvfb_stream.frames import Frame
 from dvfb_stream.labels import LABELS, close_under_implication
 from dvfb_stream.training.real_frames.invariance import measure_invariance
 from dvfb_stream.training.real_frames.judged_frames import JudgedFrames, judged_frames, measure
-from dvfb_stream.view import ViewResampler, counts_of
+from dvfb_stream.view import ViewResampler
 
 DECIDED = ("symmetry_halo", "symmetry_rings", "two_fold", "four_fold", "six_fold")
 PLACES = [LABELS.index(label) for label in DECIDED]
@@ -57,12 +57,11 @@ FEWEST_RINGS = 4
 
 
 def orders_of(frame: Frame) -> tuple[AzimuthalOrders, NDArray[np.float32]]:
-    """Return what measures a frame, and its view's counts."""
+    """Return what measures a frame, and its counts."""
     resampler = ViewResampler(frame.geometry)
-    view = resampler.view(frame.pixels)
-    counts = counts_of(view.image[None])
-    area = resampler.scale_x * resampler.scale_y
-    return AzimuthalOrders(view.mask, view.center_x, view.center_y, area), counts
+    view, raster = resampler.view(frame.pixels), resampler.fine
+    orders = AzimuthalOrders(view.fine.mask, raster.center_x, raster.center_y, raster.area, step=raster.step)
+    return orders, view.fine.counts[None]
 
 
 def measured(frame: RealFrame) -> dict[str, Any]:

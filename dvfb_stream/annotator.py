@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from dvfb_stream import __version__
 from dvfb_stream.annotations import Annotation, ModelIdentity, Status
 from dvfb_stream.azimuthal.orders import FEWEST_RINGS, AzimuthalOrders, MeasuredOrders
+from dvfb_stream.azimuthal.ring_statistics import VERSION as RINGS_VERSION
 from dvfb_stream.azimuthal_cache import AzimuthalCache
 from dvfb_stream.errors import BundleError, FrameError, GeometryError, SettingsError
 from dvfb_stream.fbt import FourierBessel, complex_from_real, find_device
@@ -477,7 +478,7 @@ class Annotator(FrameAnnotator):
 
 def _check_view(bundle: Bundle) -> None:
     """Refuse a bundle trained on views of another size or scale: it would judge what it has never seen."""
-    made = {"size": VIEW_SIZE, "maximum": MAXIMUM, "full_scale": FULL_SCALE}
+    made = {"size": VIEW_SIZE, "maximum": MAXIMUM, "full_scale": FULL_SCALE, "rings": RINGS_VERSION}
     for name, stated in bundle.description.view.items():
         if name not in made or stated != made[name]:
             raise BundleError(

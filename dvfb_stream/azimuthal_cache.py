@@ -55,9 +55,7 @@ class AzimuthalCache:
         key = (raster.center_x, raster.center_y, raster.area, raster.step, np.packbits(whole).tobytes())
         orders = self._kept.get_or_make(
             key,
-            lambda: AzimuthalOrders(
-                whole, raster.center_x, raster.center_y, raster.area, step=raster.step
-            ),
+            lambda: AzimuthalOrders(whole, raster.center_x, raster.center_y, raster.area, step=raster.step),
             n_bytes_of=lambda made: made.nbytes,
         )
         return orders, counts

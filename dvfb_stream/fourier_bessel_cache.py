@@ -19,6 +19,7 @@ from dvfb_stream.whole_masks import WholeMasks
 REMEMBERED = 4096
 """Estimators let go whose keys' hashes are remembered, to notice that they come back."""
 
+
 class FourierBesselCache:
     """Estimators for views of any geometry on one device, bounded in bytes; for one thread at a time.
 

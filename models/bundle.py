@@ -18,6 +18,7 @@ from torch import Tensor, from_numpy
 
 from dvfb_stream.annotations import ModelIdentity
 from dvfb_stream.atomic_output import replaced
+from dvfb_stream.azimuthal.ring_statistics import VERSION as RINGS_VERSION
 from dvfb_stream.errors import BundleError, SettingsError
 from dvfb_stream.fbt.settings import FourierBesselSettings
 from dvfb_stream.models.bundle_description import (
@@ -148,6 +149,7 @@ def load_bundle(folder: Path) -> Bundle:
         When a part is missing, altered, or does not fit the others.
     """
     description = read_description(folder)
+    _check_rings(folder, description)
     path = folder / "weights.safetensors"
     try:
         weights = path.read_bytes()
@@ -205,6 +207,17 @@ def load_bundle(folder: Path) -> Bundle:
     except ValueError as error:
         raise BundleError(f"{folder}: the decision in model.json is none: {error}") from error
     return Bundle(description, network.eval(), novelty, heads, decision)
+
+
+def _check_rings(folder: Path, description: BundleDescription) -> None:
+    """Refuse a network that was trained on other ring statistics than are made now."""
+    stated = description.view.get("rings", 1)
+    if "rings" in description.architecture and stated != RINGS_VERSION:
+        raise BundleError(
+            f"{folder}: {description.name} {description.version} was trained on ring statistics of version {stated}, "
+            f"but this version of dvfb_stream makes those of version {RINGS_VERSION}; train it anew (dvfb train, or "
+            "dvfb adapt for a beamline's own), or install the version that trained it"
+        )
 
 
 def _renamed(key: str, old: str, new: str) -> str:

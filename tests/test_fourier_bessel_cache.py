@@ -8,7 +8,7 @@ from dvfb_stream.errors import GeometryError
 from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.fourier_bessel_cache import FourierBesselCache
 from dvfb_stream.frames import Geometry
-from dvfb_stream.view import View, ViewResampler, ViewResamplers
+from dvfb_stream.view import FineView, View, ViewResampler, ViewResamplers
 
 SIDE = 32
 CPU = torch.device("cpu")
@@ -27,7 +27,8 @@ class Stream:
     def get(self, x, mask=None, *, geometry=None):
         mask = np.ones((self.side,) * 2, dtype=bool) if mask is None else mask
         geometry = geometry or Geometry(shape=mask.shape, center_x=x, center_y=16.0)
-        return self.cache.get(View(np.zeros(mask.shape, np.float32), mask, x, 16.0), geometry)
+        image = np.zeros(mask.shape, np.float32)
+        return self.cache.get(View(image, mask, x, 16.0, FineView.of(image, mask)), geometry)
 
 
 class Resamplers(ViewResamplers):
@@ -109,11 +110,11 @@ def test_a_frame_that_lost_few_pixels_shares_its_geometrys_projection(lost, shar
 
 
 def test_masks_of_geometries_are_forgotten_one_by_one(nbytes, monkeypatch):
-    monkeypatch.setattr("dvfb_stream.fourier_bessel_cache.WHOLE_MASKS", 8)
+    monkeypatch.setattr("dvfb_stream.whole_masks.REMEMBERED_BYTES", 8 << 10)
     stream = Stream(int(nbytes * 1.5))
     for x in range(8 + 3):
         stream.get(float(x) / 16)
-    assert len(stream.cache._whole_masks) == 8
+    assert len(stream.cache._whole_masks._known) == 8
 
 
 def test_on_another_device_it_begins_empty(nbytes):

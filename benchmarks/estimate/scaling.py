@@ -19,7 +19,7 @@ from benchmarks.estimate.timing import Work, machine, progress, seconds, summary
 from dvfb_stream.fbt import FourierBessel
 from dvfb_stream.fourier_bessel_cache import FourierBesselCache
 from dvfb_stream.frames import Geometry
-from dvfb_stream.view import View, ViewResamplers
+from dvfb_stream.view import FineView, View, ViewResamplers
 
 SIZES = (64, 128, 192, 256, 384, 512)
 """Sides of the view. The radius grows with it, so that the pixels are what differs."""
@@ -164,7 +164,8 @@ def with_geometries(arguments: argparse.Namespace, shown: Progress) -> dict[str,
             seen: dict[float, FourierBessel] = seen,
             built: list[float] = built,
         ) -> None:
-            view = View(case.images[0], case.mask, case.center_x, case.center_y)
+            image, mask = case.images[0], case.mask
+            view = View(image, mask, case.center_x, case.center_y, FineView.of(image, mask))
             geometry = Geometry(case.mask.shape, case.center_x, case.center_y, case.mask)
             estimator = cache.get(view, geometry)
             if seen.get(case.center_x) is not estimator:

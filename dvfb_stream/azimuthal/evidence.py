@@ -57,7 +57,9 @@ def evidence(harmonics: Harmonics) -> list[Evidence]:
     strength = np.abs(harmonics.amplitude) * (harmonics.significance > SIGNIFICANT)
     far = (harmonics.radii >= NEAREST)[:, None]
     sure = np.where(
-        (strength > 0) & far, np.maximum(strength - SURE * harmonics.deviation - feigned[:, :, None], 0.0), 0.0
+        (strength > 0) & far,
+        np.maximum(strength - SURE * harmonics.deviation - feigned[:, :, None], 0.0),
+        0.0,
     ) / np.sqrt(2)
     folds, textures = _folds(strength, sure, harmonics.widths), anisotropic_maxima(harmonics, steepness)
     best = folds.argmax(axis=1)

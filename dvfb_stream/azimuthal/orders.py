@@ -26,7 +26,7 @@ GRID = 0.25
 """Units of radius between the centres that views are measured about: a pixel of a detector with 1024."""
 
 MOST_CENTRES = 4
-"""Besides the stated one, of a geometry, that are kept: frames of one run have one centre, and rounding two or four."""
+"""Of a geometry that are kept besides the stated one: frames of one run have one, which rounding makes two or four."""
 
 LARGEST = 1e9
 """Counts: a frame with larger ones is scaled to it, for squares of its sectors to be finite."""
@@ -51,8 +51,8 @@ class MeasuredOrders:
 class AzimuthalOrders:
     """Measures views of one geometry, each about the centre that its own pattern has.
 
-    A stated centre is off by a pixel or more on most beamlines, which smears narrow rings and feigns twofold ones. What
-    is left over between a frame's own centre and the nearest of a grid is taken out by the slope of the profile.
+    A stated centre is off by a pixel or more on most beamlines, which smears narrow rings and feigns twofold ones.
+    What is left over between a frame's own centre and the nearest of a grid is taken out by the slope of the profile.
 
     Parameters
     ----------

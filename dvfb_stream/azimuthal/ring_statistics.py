@@ -12,6 +12,9 @@ from dvfb_stream.azimuthal.harmonics import ORDERS, Harmonics
 from dvfb_stream.azimuthal.polar_bins import HALF, PolarBins
 from dvfb_stream.azimuthal.sectors import LARGEST_SHIFT, Sectors, middle
 
+VERSION = 2
+"""Of what the numbers mean: a network judges only those of the version that it was trained on. 1, up to 0.4, was
+measured on the view itself, about the stated centre."""
 PER_OCTAVE = 40
 """Bins of radius: a ring of the least width that is resolved fills one at 58 units, and at 115 beyond 64."""
 INNERMOST, OUTERMOST = 2.0, 363.0

@@ -28,7 +28,7 @@ DISAGREEING_SHARE = 0.1
 LARGEST_SHIFT = 4.0
 """Units of radius: what odd harmonics say beyond is no error of the centre, and is not mended."""
 TOLD = 4.0
-"""Standard deviations, a tenth of the mean being allowed besides noise, by which a shift must differ from none, and"""
+"""Standard deviations by which a shift must differ from none, a tenth of the mean being allowed besides noise, and"""
 LEAST_EXPLAINED = 0.03
 """share of what is not centrosymmetric that it must explain: less is what a horizon or a shadow feigns."""
 STEPS = 3

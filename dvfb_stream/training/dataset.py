@@ -66,8 +66,8 @@ class SimulatedDataset:
         sizes = (VIEW_SIZE, FINER * VIEW_SIZE)
         if self.simulation.raster != "view" or self.simulation.size not in sizes:
             raise SettingsError(
-                f"networks are trained on views of {sizes[0]} pixels or the raster of {sizes[1]} beneath them, not on "
-                f"the raster {self.simulation.raster} of size {self.simulation.size}"
+                f"networks are trained on views of {sizes[0]} pixels or the raster of {sizes[1]} beneath them, "
+                f"not on the raster {self.simulation.raster} of size {self.simulation.size}"
             )
 
     @property

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dvfb_stream.azimuthal.ring_statistics import VERSION as RINGS_VERSION
 from dvfb_stream.errors import SettingsError
 from dvfb_stream.fbt import find_device
 from dvfb_stream.fbt.device import find_precision
@@ -397,7 +398,12 @@ def finish(
         architecture=recipe.architecture,
         calibrations=calibrations,
         novelty=novelty,
-        view={"size": VIEW_SIZE, "maximum": MAXIMUM, "full_scale": FULL_SCALE},
+        view={
+            "size": VIEW_SIZE,
+            "maximum": MAXIMUM,
+            "full_scale": FULL_SCALE,
+            **({"rings": RINGS_VERSION} if network.takes_rings else {}),
+        },
         fbt=recipe.fbt,
         training=facts,
         card=write_card(recipe.name, recipe.version, facts),

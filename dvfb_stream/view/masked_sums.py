@@ -90,7 +90,8 @@ def in_blocks(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
         return values
     rows, columns = (length // side for length in values.shape)
     # Row by row first: the sum over two axes at once takes three times as long.
-    return values.reshape(rows, side, -1).sum(axis=1).reshape(rows, columns, side).sum(axis=2)
+    by_row = values.reshape(rows, side, -1).sum(axis=1)
+    return np.asarray(by_row.reshape(rows, columns, side).sum(axis=2))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -54,6 +54,11 @@ class FineView:
     mask: NDArray[np.bool_]
     """(size, size), True = valid."""
 
+    @classmethod
+    def of(cls, image: NDArray[np.float32], mask: NDArray[np.bool_]) -> FineView:
+        """Return the raster of a view that has nothing finer beneath it."""
+        return cls(np.where(mask, counts_of(image), np.float32(0)), mask)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FineRaster:
@@ -151,7 +156,10 @@ class ViewResampler:
             (self.center_x + 0.5) * finer - 0.5,
             (self.center_y + 0.5) * finer - 0.5,
             self.scale_x * self.scale_y / finer**2,
-            self.scale_x / finer * self.size / span(self._shown.shape, self._shown.pixel_aspect, self._shown.mask),
+            self.scale_x
+            / finer
+            * self.size
+            / span(self._shown.shape, self._shown.pixel_aspect, self._shown.mask),
         )
 
     def _straightens(self, finer: int) -> Straightening | None:

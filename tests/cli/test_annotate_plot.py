@@ -18,7 +18,7 @@ from dvfb_stream.cli.annotate.frame_figure import (
 from dvfb_stream.cli.plot.azimuth import measure_azimuth
 from dvfb_stream.frames import Geometry
 from dvfb_stream.labels import ALL_LABELS, LABELS, TITLES
-from dvfb_stream.view import View
+from dvfb_stream.view import FineView, View
 
 
 @pytest.fixture
@@ -26,7 +26,8 @@ def picture() -> FramePicture:
     rng = np.random.default_rng(0)
     mask = np.ones((64, 64), bool)
     mask[30:34] = False
-    view = View(rng.random((64, 64), dtype=np.float32) * 100, mask, center_x=20.0, center_y=40.0)
+    image = rng.random((64, 64), dtype=np.float32) * 100
+    view = View(image, mask, 20.0, 40.0, FineView.of(image, mask))
     return FramePicture(
         title="frame.tif",
         view=view,

@@ -17,7 +17,7 @@ from dvfb_stream.cli.plot.azimuthal_panels import (
 )
 from dvfb_stream.cli.plot.panels import new_figure
 from dvfb_stream.frames import Frame, Geometry
-from dvfb_stream.view import View, make_view
+from dvfb_stream.view import FineView, View, make_view
 
 GEOMETRY = Geometry(shape=(256, 256), center_x=120.0, center_y=131.0)
 Y, X = np.indices(GEOMETRY.shape)
@@ -69,7 +69,7 @@ def test_the_map_has_each_pixel_at_its_azimuth_and_radius():
     mask = RADIUS > 5
     geometry = Geometry(shape=GEOMETRY.shape, center_x=120.0, center_y=131.0, mask=mask)
     image = (RADIUS + 100 * (AZIMUTH > 0)).astype(np.float32)
-    azimuth = measure_azimuth(View(image, mask, 120.0, 131.0), geometry)
+    azimuth = measure_azimuth(View(image, mask, 120.0, 131.0, FineView.of(image, mask)), geometry)
     down, up, right = 180 + 90, 180 - 90, 180  # rows run down: +90 degrees
     for row, extra in ((down, 100), (up, 0), (right, 0)):
         assert azimuth.map[row, 50] - extra == pytest.approx(50.5, abs=0.8)

@@ -53,10 +53,9 @@ class Azimuth:
 
 def measure_azimuth(view: View, geometry: Geometry) -> Azimuth:
     """Return what the view of a frame of this geometry shows along the azimuth."""
-    raster = ViewResampler(geometry).fine
-    orders = AzimuthalOrders(
-        view.fine.mask, raster.center_x, raster.center_y, raster.area, step=raster.step
-    )
+    raster, finer = ViewResampler(geometry).fine, len(view.fine.mask) / len(view.mask)
+    x, y = ((centre + 0.5) * finer - 0.5 for centre in (view.center_x, view.center_y))
+    orders = AzimuthalOrders(view.fine.mask, x, y, raster.area, step=raster.step)
     counts = view.fine.counts[None]
     (found,) = orders.measure(counts)
     verified, seen = orders.harmonics(counts)
@@ -67,7 +66,7 @@ def measure_azimuth(view: View, geometry: Geometry) -> Azimuth:
         masked=inside & ~valid,
         seen=valid,
         harmonics=verified if found.seen is None else seen,
-        units=raster.step * len(view.fine.mask) / len(view.mask),
+        units=raster.step * finer,
         verified=found.seen is None,
         order=decides.order,
         contrast=decides.contrast if decides.rings_known else math.nan,
