@@ -13,7 +13,7 @@ from dvfb_stream.errors import FrameError, GeometryError
 from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.files.moving_centre import GRID_STEPS, on_grid
 from dvfb_stream.fourier_bessel_cache import FourierBesselCache
-from dvfb_stream.shown_part import shown_part, without_margins
+from dvfb_stream.shown_part import shown_part, span, without_margins
 from dvfb_stream.tilt import Tilt
 from dvfb_stream.view import ViewResampler, ViewResamplers
 
@@ -143,3 +143,22 @@ def test_a_frame_that_is_marked_all_over_what_is_shown_fails_as_one_without_a_ma
     frame = Frame(np.full(mask.shape, -1), Geometry(shape=mask.shape, center_x=20, center_y=20, mask=mask))
     with pytest.raises(FrameError, match="no valid pixel is left: 2000 of 2000"):
         ViewResampler(frame.geometry).view(frame.pixels)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 17.0, 45.0, 80.0])
+def test_a_detector_has_the_same_span_however_it_is_turned(degrees):
+    side, half_length, half_width = 700, 250.5, 90.5
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    angle = np.radians(degrees)
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    mask = (np.abs(along) < half_length) & (np.abs(across) < half_width)
+    assert span(mask.shape, 1.0, mask) == pytest.approx(2 * half_length, rel=5e-3)
+
+
+def test_spans_of_rectangles_and_disks():
+    assert span((300, 200), 1.0, None) == 300
+    assert span((300, 200), 0.5, None) == 200
+    assert span((300, 200), 0.5, np.ones((300, 200), bool)) == pytest.approx(200)
+    y, x = np.mgrid[:400, :400] - 199.5
+    disk = np.hypot(x, y) < 200
+    assert span(disk.shape, 1.0, disk) == pytest.approx(400 * np.sqrt(3) / 2, rel=1e-3)

@@ -13,7 +13,7 @@ from dvfb_stream.azimuthal.evidence import RINGS_TOGETHER, Evidence, evidence
 from dvfb_stream.azimuthal.harmonics import HarmonicFit, Harmonics
 from dvfb_stream.azimuthal.polar_bins import PolarBins
 from dvfb_stream.azimuthal.ring_statistics import RingStatistics
-from dvfb_stream.azimuthal.sectors import Sectors, gather
+from dvfb_stream.azimuthal.sectors import LARGEST_SHIFT, Sectors, gather
 from dvfb_stream.bounded_cache import BoundedCache
 
 FRAMES_TOGETHER = 8
@@ -25,8 +25,11 @@ FEWEST_RINGS = RINGS_TOGETHER
 GRID = 0.25
 """Units of radius between the centres that views are measured about: a pixel of a detector with 1024."""
 
+STEPS_TO_THE_CENTRE = 2
+"""From one centre to the next nearer one: shifts of several units are told to a quarter of their length."""
+
 MOST_CENTRES = 4
-"""Of a geometry that are kept besides the stated one: frames of one run have one, which rounding makes two or four."""
+"""Of a geometry that are kept besides the stated one: a run has one, which rounding makes two or four."""
 
 LARGEST = 1e9
 """Counts: a frame with larger ones is scaled to it, for squares of its sectors to be finite."""
@@ -122,20 +125,32 @@ class AzimuthalOrders:
             if not some.max() <= LARGEST:  # or what is masked is not finite
                 largest = np.where(self._mask, some, 0).max(axis=(1, 2), keepdims=True)
                 some = some * np.minimum(LARGEST / np.maximum(largest, 1.0), 1.0).astype(np.float32)
-            places = np.arange(start, start + len(some))
-            first = gather(self._as_stated.bins, some, self._area)
-            cells = np.rint(first.shift / GRID).astype(int) * first.moved[:, None]
-            there = (cells == 0).all(axis=1)
-            if there.any():
-                yield places[there], self._as_stated.seen(first.of(there), np.zeros(2))
-            for cell in {(int(x), int(y)) for x, y in cells[~there]}:
-                which = (cells == cell).all(axis=1)
-                about = self._about(cell)
-                sectors = gather(about.bins, some[which], self._area)
-                yield places[which], about.seen(sectors, GRID * np.array(cell))
+            waiting = {(0, 0): np.arange(len(some))}
+            for step in range(STEPS_TO_THE_CENTRE + 1):
+                nearer: dict[tuple[int, int], list[NDArray[np.intp]]] = {}
+                for cell, places in waiting.items():
+                    about = self._about(cell)
+                    sectors = gather(about.bins, some[places], self._area)
+                    cells = self._nearest(cell, sectors) if step < STEPS_TO_THE_CENTRE else np.array([cell])
+                    there = np.broadcast_to((cells == cell).all(axis=1), len(places))
+                    if there.any():
+                        yield start + places[there], about.seen(sectors.of(there), GRID * np.array(cell))
+                    for x, y in {(int(x), int(y)) for x, y in cells if (x, y) != cell}:
+                        nearer.setdefault((x, y), []).append(places[(cells == (x, y)).all(axis=1)])
+                waiting = {cell: np.concatenate(parts) for cell, parts in nearer.items()}
+
+    @staticmethod
+    def _nearest(cell: tuple[int, int], sectors: Sectors) -> NDArray[np.intp]:
+        """Return the cells of the grid, (B, 2), nearest to the centres of views, given their sectors about one."""
+        steps = np.rint(sectors.shift / GRID).astype(np.intp) * sectors.moved[:, None]
+        cells = np.array(cell) + steps
+        within = np.hypot(*cells.T) * GRID <= LARGEST_SHIFT
+        return np.where(within[:, None], cells, cell)
 
     def _about(self, cell: tuple[int, int]) -> _About:
         """Return what measures about a centre of the grid."""
+        if cell == (0, 0):
+            return self._as_stated
         x, y = (at + GRID * by / self._step for at, by in zip(self._center, cell, strict=True))
         return self._elsewhere.get_or_make(
             cell, lambda: _About(self._mask, x, y, self._area, self._step), n_bytes_of=lambda made: 1

@@ -86,12 +86,9 @@ class Coverages:
 
 def in_blocks(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     """Return the sums over blocks of side x side."""
-    if side == 1:
-        return values
-    rows, columns = (length // side for length in values.shape)
-    # Row by row first: the sum over two axes at once takes three times as long.
-    by_row = values.reshape(rows, side, -1).sum(axis=1)
-    return np.asarray(by_row.reshape(rows, columns, side).sum(axis=2))
+    rows = sum((values[start::side] for start in range(1, side)), values[::side])
+    # Strided sums: to reduce over axes as short as these takes ten times as long.
+    return np.asarray(sum((rows[:, start::side] for start in range(1, side)), rows[:, ::side]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -40,6 +40,22 @@ def ring_radii(geometry: Geometry, pixels: np.ndarray) -> np.ndarray:
     return np.bincount(sector.ravel(), (weights * np.hypot(x, y)).ravel(), 36) / total
 
 
+def fine_radii(geometry: Geometry, pixels: np.ndarray) -> np.ndarray:
+    """Return the same, in view pixels, of the finer raster."""
+    resampler = ViewResampler(geometry)
+    fine, raster = resampler.view(pixels).fine, resampler.fine
+    rows, columns = np.indices(fine.mask.shape)
+    x, y = columns - raster.center_x, rows - raster.center_y
+    sector = ((np.arctan2(y, x) + np.pi) / (2 * np.pi) * 36).astype(int) % 36
+    total = np.bincount(sector.ravel(), fine.counts.ravel(), 36)
+    return (
+        np.bincount(sector.ravel(), (fine.counts * np.hypot(x, y)).ravel(), 36)
+        / total
+        * VIEW_SIZE
+        / len(fine.mask)
+    )
+
+
 def ring(source: AzimuthalIntegrator) -> np.ndarray:
     """Return a frame with one ring, at pyFAI's scattering angle of 0.2."""
     angles = source.center_array(SHAPE, unit="2th_rad")
@@ -57,6 +73,7 @@ def test_a_ring_of_a_tilted_detector_is_a_circle(angles: dict[str, float]) -> No
     crooked = ring_radii(as_it_is, ring(source))
     assert np.ptp(crooked) > 3
     assert np.ptp(straight) < 0.25
+    assert fine_radii(geometry, ring(source)) == pytest.approx(straight, abs=0.25)
     assert geometry.tilt is not None
     scale = max(SHAPE) / VIEW_SIZE
     assert straight.mean() == pytest.approx(geometry.tilt.distance * np.tan(0.2) / scale, abs=0.1)
