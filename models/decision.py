@@ -34,7 +34,7 @@ __all__ = [
 MEASURED_LABELS = DIRECTED
 """Decided by what is measured; in the order of `dvfb_stream.azimuthal.evidence.Evidence.labels`."""
 PLACES = [LABELS.index(label) for label in MEASURED_LABELS]
-EMPTY = ALL_LABELS.index("empty")
+EMPTY, GRAZING = ALL_LABELS.index("empty"), ALL_LABELS.index("grazing")
 ORIENTED, TEXTURED = ALL_LABELS.index("rings_oriented"), ALL_LABELS.index("symmetry_rings")
 LEAST_EVIDENCE = 0.05
 """Below, evidence is none: a twentieth of what the eye sees."""
@@ -42,6 +42,8 @@ NOT_GATED = ("empty", "weak", "saturated", "misaligned")
 """What is said of a frame's quality holds however novel it is."""
 SHOWN = [k for k, label in enumerate(ALL_LABELS) if label not in NOT_GATED]
 """What an empty frame has not."""
+FOLDS = [LABELS.index(label) for label in ("two_fold", "four_fold", "six_fold")]
+"""What a frame at grazing incidence has not, by docs/labels.md: it is mirrored, and does not repeat around the beam."""
 SUREST = 1e-6
 """Nearest to 0 and 1 that a network's probability counts."""
 
@@ -138,11 +140,15 @@ def decide(
 
 
 def _excluded(scores: NDArray[np.float64], reached: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which labels, (B, L), are less probable than one that excludes them: an empty frame shows nothing."""
+    """Return which labels, (B, L), are less probable than one that excludes them.
+
+    An empty frame shows nothing, and one at grazing incidence has no fold.
+    """
     excluded = np.zeros_like(reached)
-    if scores.shape[1] <= EMPTY:
-        return excluded
-    empty = scores[:, EMPTY : EMPTY + 1]
-    excluded[:, SHOWN] = reached[:, EMPTY : EMPTY + 1] & (scores[:, SHOWN] <= empty)
-    excluded[:, EMPTY] = (reached[:, SHOWN] & (scores[:, SHOWN] > empty)).any(axis=1)
+    for one, others in ((EMPTY, SHOWN), (GRAZING, FOLDS)):
+        if scores.shape[1] <= one:
+            continue
+        score, there = scores[:, one : one + 1], reached[:, one : one + 1]
+        excluded[:, others] |= there & reached[:, others] & (scores[:, others] <= score)
+        excluded[:, one] |= (there & reached[:, others] & (scores[:, others] > score)).any(axis=1)
     return excluded

@@ -108,7 +108,10 @@ def test_one_changed_byte_of_the_weights_is_noticed(copy):
         ({"fbt": {"lambda": 1}}, "unknown Fourier-Bessel settings: lambda"),
         ({"calibration": {}}, "diffuse_low_q"),
         ({"version": 3}, "version must be"),
-        ({"architecture": {"rings": {"name": "compact"}, "hidden": [32]}}, "ring statistics of version 1, but"),
+        (
+            {"architecture": {"rings": {"name": "compact"}, "hidden": [32]}},
+            "ring statistics of version 1, but",
+        ),
     ],
 )
 def test_descriptions_that_do_not_fit_are_refused(copy, changes, message):

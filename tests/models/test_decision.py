@@ -114,6 +114,21 @@ def test_a_novel_frame_has_doubtful_labels_alone():
     assert found.doubtful[0, TWO]
 
 
+@pytest.mark.parametrize(("fold", "grazing"), [(0.7, 0.9), (0.9, 0.7)])
+def test_a_frame_at_grazing_incidence_has_no_fold(fold, grazing):
+    """Of the two, the one that is more probable is accepted and the other is doubtful."""
+    place, four = ALL_LABELS.index("grazing"), LABELS.index("four_fold")
+    stated = np.full((1, len(ALL_LABELS)), 0.01)
+    stated[0, four], stated[0, place], stated[0, RINGS] = fold, grazing, 0.8
+    decision = replace(DECISION, unverified_from=0.6)
+    found = decide(
+        stated, np.zeros((1, 5)), np.array([False]), np.zeros(1), np.full(len(ALL_LABELS), 0.5), decision
+    )
+    assert found.accepted[0, place] == found.doubtful[0, four] == (grazing > fold)
+    assert found.accepted[0, four] == found.doubtful[0, place] == (fold > grazing)
+    assert found.accepted[0, RINGS]
+
+
 def test_an_empty_frame_shows_nothing():
     """Of an empty frame and a ring on it, the one that is more probable is accepted and the other is doubtful."""
     empty, oriented, textured = (
