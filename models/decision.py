@@ -43,7 +43,7 @@ NOT_GATED = ("empty", "weak", "saturated", "misaligned")
 SHOWN = [k for k, label in enumerate(ALL_LABELS) if label not in NOT_GATED]
 """What an empty frame has not."""
 FOLDS = [LABELS.index(label) for label in ("two_fold", "four_fold", "six_fold")]
-"""What a frame at grazing incidence has not, by docs/labels.md: it is mirrored, and does not repeat around the beam."""
+"""What a frame at grazing incidence has not, by docs/labels.md: it does not repeat around the beam."""
 SUREST = 1e-6
 """Nearest to 0 and 1 that a network's probability counts."""
 
