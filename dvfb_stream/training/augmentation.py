@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dvfb_stream.azimuthal.ring_statistics import CHANNELS
 from dvfb_stream.fbt import rotate
 from dvfb_stream.frames import Frame
 from dvfb_stream.tilt import Tilt
@@ -72,35 +71,6 @@ def moved(rings: Tensor, most: int) -> Tensor:
         padded = torch.nn.functional.pad(half, (max(by, 0), max(-by, 0)))
         halves.append(padded[..., max(-by, 0) : max(-by, 0) + bins])
     return torch.cat(halves)
-
-
-CURVE, NOISE, FACTOR = 0.3, 0.02, 0.1
-"""Natural logarithms: of the smooth curve along the radius, of the noise, and of the factors of a frame."""
-WAVES = 3
-SEEN, LEVEL = CHANNELS.index("seen"), CHANNELS.index("level")
-SCALED = [k for k, name in enumerate(CHANNELS) if name.startswith(("contrast", "odd", "roughness"))]
-
-
-def disturbed(rings: Tensor) -> Tensor:
-    """Return the ring statistics of a batch as another beamline might have them, and with the same labels.
-
-    The level gets a smooth curve along the logarithm of the radius, as another background or flat field would give,
-    and noise; contrasts, what is one-sided and roughness get a factor for each frame and channel.
-
-    Parameters
-    ----------
-    rings
-        (B, channels, bins); left as it is.
-    """
-    frames, _, bins = rings.shape
-    along = torch.linspace(0.0, math.pi, bins, device=rings.device)
-    waves = torch.stack([torch.cos(k * along) / k for k in range(1, WAVES + 1)])
-    curve = CURVE * torch.randn(frames, WAVES, device=rings.device) @ waves
-    noise = NOISE * torch.randn(frames, bins, device=rings.device)
-    result = rings.clone()
-    result[:, LEVEL] += (curve + noise) * (rings[:, SEEN] > 0)
-    result[:, SCALED] *= torch.exp(FACTOR * torch.randn(frames, len(SCALED), 1, device=rings.device))
-    return result
 
 
 Number = TypeVar("Number", bound=np.generic)

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from dvfb_stream.errors import BundleError, SettingsError
 from dvfb_stream.fbt.device import find_precision, in_precision
 from dvfb_stream.models.networks import AnnotationNetwork, Inputs, build_network
-from dvfb_stream.training.augmentation import SYMMETRIES, disturbed, moved, transform
+from dvfb_stream.training.augmentation import SYMMETRIES, moved, transform
 from dvfb_stream.training.checkpoint import Epoch, FitState, read_state
 from dvfb_stream.training.dataset import EpochFrames
 from dvfb_stream.training.distributed import Team, own_device, team
@@ -267,7 +267,6 @@ class _Fit:
         settings = self._settings
         views = (batch.images, batch.masks, batch.coefficients)
         rings = moved(batch.rings, settings.moved) if settings.moved else batch.rings
-        rings = disturbed(rings) if settings.disturbed else rings
         if settings.symmetries:
             halves = [
                 transform(int(torch.randint(SYMMETRIES, ())), *part, orders=self._orders)
