@@ -188,9 +188,10 @@ all of them through memory several times."""
 
 _REAL_FRAMES = (
     "the odds of the simulated beamlines, by looking at what frames of the benchmark's eleven set-ups have; the "
-    "constants by which folds are measured; that rings are looked at and no coefficients beside them; that two fits "
-    "are joined, of four that were tried; how network and measurement join. So the benchmark has decided, and only "
-    "frames kept apart can confirm what it says"
+    "constants by which folds are measured; that rings are looked at and no coefficients beside them; that they are "
+    "measured on a finer raster and about the pattern's own centre; that two fits are joined, of three that were "
+    "tried; how network and measurement join, with version 0.4. So the benchmark has decided, and only frames kept "
+    "apart can confirm what it says"
 )
 
 DECISION = Decision(
