@@ -394,7 +394,7 @@ class Annotator(FrameAnnotator):
         ]
 
     def _measure(
-        self, orders: AzimuthalOrders, counts: NDArray[np.float32]
+        self, orders: AzimuthalOrders, counts: Sequence[NDArray[np.float32]]
     ) -> tuple[list[MeasuredOrders], torch.Tensor | None]:
         """Return what is measured of views, and their ring statistics for a network that takes them."""
         if not self._network.takes_rings:

@@ -36,8 +36,10 @@ class AzimuthalCache:
         self._kept: BoundedCache[Hashable, AzimuthalOrders] = BoundedCache(max_bytes=MOST_BYTES)
         self._whole_masks = WholeMasks(lambda geometry: resamplers.get(geometry).fine.mask)
 
-    def get(self, views: Sequence[View], geometry: Geometry) -> tuple[AzimuthalOrders, NDArray[np.float32]]:
-        """Return what measures views of one geometry and mask, and their counts, (B, rows, columns).
+    def get(
+        self, views: Sequence[View], geometry: Geometry
+    ) -> tuple[AzimuthalOrders, list[NDArray[np.float32]]]:
+        """Return what measures views of one geometry and mask, and their counts, (rows, columns) each.
 
         Parameters
         ----------
@@ -48,10 +50,11 @@ class AzimuthalCache:
         """
         mask, raster = views[0].fine.mask, self._resamplers.get(geometry).fine
         whole = self._whole_masks.of(mask, geometry)
-        counts = np.stack([view.fine.counts for view in views])
+        counts = [view.fine.counts for view in views]
         lost = whole & ~mask
-        if lost.any() and not _filled(counts, lost, mask):
-            whole = mask
+        if lost.any():
+            filled = _filled(counts, lost, mask)
+            counts, whole = (counts, mask) if filled is None else (filled, whole)
         key = (raster.center_x, raster.center_y, raster.area, raster.step, np.packbits(whole).tobytes())
         orders = self._kept.get_or_make(
             key,
@@ -61,12 +64,16 @@ class AzimuthalCache:
         return orders, counts
 
 
-def _filled(counts: NDArray[np.float32], lost: NDArray[np.bool_], valid: NDArray[np.bool_]) -> bool:
-    """Put the mean of valid neighbours in place of lost pixels; False where they are a block, and nothing done."""
+def _filled(
+    counts: Sequence[NDArray[np.float32]], lost: NDArray[np.bool_], valid: NDArray[np.bool_]
+) -> list[NDArray[np.float32]] | None:
+    """Return counts with the mean of valid neighbours in place of lost pixels; None where these are a block."""
     share = uniform_filter(valid.astype(np.float32), NEAR, mode="constant")
     if share[lost].min() < ISOLATED:
-        return False
+        return None
+    filled = []
     for one in counts:
         near = uniform_filter(np.where(valid, one, np.float32(0)), NEAR, mode="constant")
-        one[lost] = near[lost] / share[lost]
-    return True
+        filled.append(one.copy())
+        filled[-1][lost] = near[lost] / share[lost]
+    return filled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -87,29 +87,31 @@ class AzimuthalOrders:
         """Bytes held at most."""
         return self._mask.nbytes + (1 + MOST_CENTRES) * self._as_stated.nbytes
 
-    def harmonics(self, counts: NDArray[np.float32]) -> tuple[Harmonics, Harmonics]:
+    def harmonics(self, counts: Sequence[NDArray[np.float32]]) -> tuple[Harmonics, Harmonics]:
         """Return the verified harmonics of one view, and those of all its sectors, for figures; see `measure`."""
         ((_, one),) = self._some(counts)
         return one.verified, one.all_seen
 
-    def measure(self, counts: NDArray[np.float32]) -> list[MeasuredOrders]:
+    def measure(self, counts: Sequence[NDArray[np.float32]]) -> list[MeasuredOrders]:
         """Return what is measured of each view.
 
         Parameters
         ----------
         counts
-            (B, rows, columns) mean counts of the detector pixels under each pixel of the raster; anything where the
-            mask is False. The unit does not matter: what a photon is worth is estimated.
+            B of (rows, columns): mean counts of the detector pixels under each pixel of the raster; anything where
+            the mask is False. The unit does not matter: what a photon is worth is estimated.
         """
         return _in_order(((places, _measured(some)) for places, some in self._some(counts)), len(counts))
 
-    def statistics(self, counts: NDArray[np.float32]) -> NDArray[np.float32]:
+    def statistics(self, counts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return what the ring network sees of each view, (B, channels, `BINS`); see `RingStatistics`."""
         return np.stack(
             _in_order(((places, some.statistics()) for places, some in self._some(counts)), len(counts))
         )
 
-    def examine(self, counts: NDArray[np.float32]) -> tuple[list[MeasuredOrders], NDArray[np.float32]]:
+    def examine(
+        self, counts: Sequence[NDArray[np.float32]]
+    ) -> tuple[list[MeasuredOrders], NDArray[np.float32]]:
         """Return what `measure` and `statistics` return, for less than both take."""
         both = (
             (places, list(zip(_measured(some), some.statistics(), strict=True)))
@@ -118,19 +120,16 @@ class AzimuthalOrders:
         measured, statistics = zip(*_in_order(both, len(counts)), strict=True)
         return list(measured), np.stack(statistics)
 
-    def _some(self, counts: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.intp], _Seen]]:
+    def _some(self, counts: Sequence[NDArray[np.float32]]) -> Iterator[tuple[NDArray[np.intp], _Seen]]:
         """Yield the places of some views, and what is seen of these, until all have been."""
         for start in range(0, len(counts), FRAMES_TOGETHER):
-            some = counts[start : start + FRAMES_TOGETHER]
-            if not some.max() <= LARGEST:  # or what is masked is not finite
-                largest = np.where(self._mask, some, 0).max(axis=(1, 2), keepdims=True)
-                some = some * np.minimum(LARGEST / np.maximum(largest, 1.0), 1.0).astype(np.float32)
+            some = [self._bounded(one) for one in counts[start : start + FRAMES_TOGETHER]]
             waiting = {(0, 0): np.arange(len(some))}
             for step in range(STEPS_TO_THE_CENTRE + 1):
                 nearer: dict[tuple[int, int], list[NDArray[np.intp]]] = {}
                 for cell, places in waiting.items():
                     about = self._about(cell)
-                    sectors = gather(about.bins, some[places], self._area)
+                    sectors = gather(about.bins, [some[place] for place in places], self._area)
                     cells = self._nearest(cell, sectors) if step < STEPS_TO_THE_CENTRE else np.array([cell])
                     there = np.broadcast_to((cells == cell).all(axis=1), len(places))
                     if there.any():
@@ -138,6 +137,12 @@ class AzimuthalOrders:
                     for x, y in {(int(x), int(y)) for x, y in cells if (x, y) != cell}:
                         nearer.setdefault((x, y), []).append(places[(cells == (x, y)).all(axis=1)])
                 waiting = {cell: np.concatenate(parts) for cell, parts in nearer.items()}
+
+    def _bounded(self, counts: NDArray[np.float32]) -> NDArray[np.float32]:
+        if counts.max() <= LARGEST:
+            return counts
+        largest = np.where(self._mask, counts, 0).max()  # or what is masked is not finite
+        return counts * np.float32(min(LARGEST / max(largest, 1.0), 1.0))
 
     @staticmethod
     def _nearest(cell: tuple[int, int], sectors: Sectors) -> NDArray[np.intp]:

@@ -6,6 +6,8 @@ turned. So a pattern lies at the same radii however the detector is turned.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
@@ -93,7 +95,7 @@ class PolarBins:
         )
         return sum(array.nbytes for array in arrays)
 
-    def means(self, counts: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    def means(self, counts: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Return the mean of each ring and of each sector.
 
         A sector's pixels lie somewhat nearer to the beam or farther from it than the ring's do; where intensity falls
@@ -102,7 +104,7 @@ class PolarBins:
         Parameters
         ----------
         counts
-            (B, rows, columns), anything where the mask is False.
+            B of (rows, columns), anything where the mask is False.
 
         Returns
         -------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -66,7 +67,7 @@ class Sectors:
         return Sectors(**{each.name: getattr(self, each.name)[which] for each in fields(self)})
 
 
-def gather(bins: PolarBins, counts: NDArray[np.float32], area: float) -> Sectors:
+def gather(bins: PolarBins, counts: Sequence[NDArray[np.float32]], area: float) -> Sectors:
     """Return the sectors of views.
 
     Parameters
@@ -74,7 +75,7 @@ def gather(bins: PolarBins, counts: NDArray[np.float32], area: float) -> Sectors
     bins
         Of the views' geometry.
     counts
-        (B, rows, columns) mean counts of the detector pixels under each pixel of the raster.
+        B of (rows, columns): mean counts of the detector pixels under each pixel of the raster.
     area
         Detector pixels under a pixel of the raster.
     """
