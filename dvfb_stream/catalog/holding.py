@@ -114,6 +114,7 @@ class Hold:
             return
         self.turn.lease = None
         if not self.turn.late_appends:
+            self.turn.was_taken = False  # a lease that is there next time is another's
             leases.release(lease)
 
     def _both(self) -> tuple[Leases, Lease]:

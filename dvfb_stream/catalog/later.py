@@ -52,6 +52,11 @@ class LaterStore:
         """See `AnnotationStore`."""
         return self._opened().finish(start, descriptor, stop)
 
+    def let_go(self, uid: str) -> None:
+        """See `AnnotationStore`."""
+        if self._store is not None:
+            self._store.let_go(uid)
+
     def close(self) -> None:
         """See `AnnotationStore`."""
         if self._store is not None:

@@ -24,7 +24,7 @@ from dvfb_stream.catalog.replacing import REPLACED, replace_rows
 from dvfb_stream.catalog.rewriting import is_in_order, opened, rewrite, stand_in
 from dvfb_stream.catalog.run_table import RunDocuments, RunTable, frames_of
 from dvfb_stream.catalog.storable import storable
-from dvfb_stream.catalog.store_errors import StoreRefusedError, StoreUnavailableError
+from dvfb_stream.catalog.store_errors import RowsMissingError, StoreRefusedError, StoreUnavailableError
 from dvfb_stream.catalog.stored_runs import RunState, StoredRuns
 from dvfb_stream.catalog.stored_stop import stop_of, warn_of_what_stays
 from dvfb_stream.catalog.trial import write_trial_run
@@ -189,6 +189,8 @@ class AnnotationStore:
         ------
         StoreUnavailableError
             When it is not certain that the stop is stored; call it again.
+        RowsMissingError
+            When rows are missing. The run is let go, so that another process which has them can write it.
         StoreRefusedError
             When it never will be.
         """
@@ -267,6 +269,12 @@ class AnnotationStore:
         with run.hold.turn.lock:
             try:
                 yield run
+            except RowsMissingError:
+                self._release(
+                    run
+                )  # who has the others must write it, and we shall ask for it again and again
+                run.forget()
+                raise
             except BaseException:
                 run.forget()
                 raise

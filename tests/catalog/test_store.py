@@ -15,7 +15,12 @@ from dvfb_stream.catalog.answers import told_apart
 from dvfb_stream.catalog.place import find_place
 from dvfb_stream.catalog.run_table import RunDocuments, RunTable
 from dvfb_stream.catalog.store import AnnotationStore
-from dvfb_stream.catalog.store_errors import StoreFaultError, StoreRefusedError, StoreUnavailableError
+from dvfb_stream.catalog.store_errors import (
+    RowsMissingError,
+    StoreFaultError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
 from dvfb_stream.catalog.stored_runs import RunState, Stored
 
 SCORES = (0.1, 0.9, None, 0.8, 0.7, 0.2)
@@ -144,6 +149,19 @@ def test_a_run_with_rows_missing_gets_no_stop(store, run, client):
         run.finish(store)
     assert not refused.value.everything
     assert store.state(run.uid).stored is Stored.OPEN
+
+
+def test_who_asks_for_a_stop_too_early_keeps_nobody_from_writing_the_missing_rows(store, run, client):
+    run.write(store, 0, 1)
+    leases = store._made_place().leases
+    assert len(leases._all(run.uid)) == 1
+    for _ in range(2):  # again and again, as a spool does
+        with pytest.raises(RowsMissingError):
+            run.finish(store)
+        assert leases._all(run.uid) == []
+    run.write(store, 2, 3, 4, 5)
+    run.finish(store)
+    assert run.frames(client) == FRAMES
 
 
 def test_nothing_is_known_of_a_run_that_was_never_written(store, run):

@@ -203,8 +203,6 @@ class Delivery:
             except StoreRefusedError as error:
                 if isinstance(error, RowsMissingError) and self._waits_for_neighbours(run):
                     logger.info("%s; they are waited for", error.reason)
-                    # Whoever has them must write that run meanwhile, and we ask for it again and again.
-                    self._let_go(run.uid)
                 elif error.everything:
                     self._refused(_told_by(error))
                 else:
@@ -364,7 +362,8 @@ class Delivery:
                 return False
             self.files.search_soon()
             run.failures += 1
-            run.not_before = time.monotonic() + self._pace.pause(run.failures, random.random())
+            # Twice: at last longer than a lease lives that could not be given back, so that they can be written.
+            run.not_before = time.monotonic() + 2 * self._pace.pause(run.failures, random.random())
             return True
 
     def _failed(self, run: WaitingRun, reason: str) -> None:

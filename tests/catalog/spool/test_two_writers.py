@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dvfb_stream.catalog.spool import Spool, delivery
-from dvfb_stream.catalog.store_errors import RowsMissingError, WrittenByAnotherError
+from dvfb_stream.catalog.store_errors import WrittenByAnotherError
 
 from .conftest import PATIENCE, QUICK, documents, until
 
@@ -57,22 +57,3 @@ def test_a_part_of_a_run_that_was_taken_over_is_let_go_once_it_is_stored(store, 
     with Spool(store, tmp_path, pace=QUICK):
         until(lambda: list(store.rows.get("a", ())) == [0, 1, 2])
         until(lambda: let_go == ["a"])
-
-
-def test_a_run_whose_other_rows_are_waited_for_is_let_go_meanwhile(store, tmp_path):
-    """Who has them could not write it, and both would wait until it is quarantined."""
-    let_go = []
-    store.let_go = let_go.append
-    store.fault = lambda kind, uid: (
-        RowsMissingError("2 of 3 rows are stored", everything=False)
-        if kind == "finish" and not let_go
-        else None
-    )
-    with Spool(store, tmp_path, pace=QUICK) as neighbour, Spool(store, tmp_path, pace=QUICK) as spool:
-        for name, doc in documents("b", 1)[:-1]:
-            neighbour(name, doc)
-        for name, doc in documents("a", 3):
-            spool(name, doc)
-        assert spool.wait(PATIENCE)
-        assert let_go[0] == "a"
-        assert spool.stats().quarantined_runs == 0
