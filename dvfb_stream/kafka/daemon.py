@@ -164,7 +164,7 @@ class Daemon:
         Raises
         ------
         BrokerError
-            When the cluster cannot be reached at the start, or refuses us.
+            When the cluster cannot be reached at the start, or refuses us for good.
         StorageError
             When a sink failed, or the pipeline did: what was not stored was not committed, and a daemon that is
             started again takes it up there.
@@ -176,6 +176,11 @@ class Daemon:
                     self._read_until_stopped()
                 except ConsumerStalledError as stalled:
                     self._reopen(stalled)
+                except KafkaError as error:
+                    # A broker that is being restarted refuses connections for a while; that is no refusal.
+                    if self._stopping.is_set() or not error.retriable:
+                        raise
+                    self._reopen(error)
         except KafkaError as error:
             raise BrokerError(f"the Kafka cluster refuses us: {type(error).__name__}: {error}") from error
         finally:
@@ -237,14 +242,14 @@ class Daemon:
         self.health.say(Part.BROKER, ok=False, reason=str(error))
         self.health.turn()
 
-    def _reopen(self, stalled: ConsumerStalledError) -> None:
+    def _reopen(self, reason: ConsumerStalledError | KafkaError) -> None:
         self._reopened += 1
         if self._reopened > _MOST_REOPENINGS:
             raise BrokerError(
-                f"{stalled}; opened again {_MOST_REOPENINGS} times, it received nothing either: look at the brokers "
+                f"{reason}; opened again {_MOST_REOPENINGS} times, it received nothing either: look at the brokers "
                 "and the network, and start the daemon again"
-            ) from stalled
-        logger.error("%s; opening the consumer again", stalled)
+            ) from reason
+        logger.error("%s; opening the consumer again", reason)
         self.metrics.add(catalogue.REOPENINGS)
 
     def _step(self, consumer: Any, assignment: Assignment) -> None:

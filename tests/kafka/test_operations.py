@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from kafka.errors import KafkaConnectionError
 
 from dvfb_stream.daemon.health import Part
 from dvfb_stream.daemon.sinks import StorageError
@@ -123,6 +124,33 @@ def test_a_consumer_that_brings_nothing_of_what_there_is_is_opened_again(topic, 
     eventually(lambda: len(sink.of("stop")) == 2, timeout=60)
     assert sink.frames()[-3:] == frames_of(second)
     assert values(daemon, "dvfb_consumer_reopenings")[()] == 1
+    daemon.stop()
+
+
+def test_a_connection_that_is_refused_while_it_runs_is_made_again(topic, start_daemon, monkeypatch):
+    """As by a broker that is being started anew; it ended the daemon as one that refuses it for good does."""
+    refuse, opened = threading.Event(), []
+
+    class Refused(Stalled):
+        def poll(self, timeout_ms):
+            if refuse.is_set() and len(opened) == 1:
+                raise KafkaConnectionError("Connection refused")
+            return self._consumer.poll(timeout_ms=timeout_ms)
+
+    def open_one(settings):
+        opened.append(open_consumer(settings))
+        return Refused(opened[-1], refuse.is_set)
+
+    monkeypatch.setattr(daemon_module, "open_consumer", open_one)
+    sink, first, second = Recorder(), RawRun([1, 2]), RawRun([3, 4, 5])
+    topic.send(*first.documents)
+    daemon = start_daemon(sink)
+    eventually(lambda: len(sink.of("stop")) == 1)
+    refuse.set()
+    topic.send(*second.documents)
+    eventually(lambda: len(sink.of("stop")) == 2, timeout=60)
+    assert sink.frames()[-3:] == frames_of(second)
+    assert len(opened) == 2
     daemon.stop()
 
 
