@@ -125,7 +125,7 @@ def encode(
         return None
     masks = np.broadcast_to(np.packbits(views.mask, axis=-1), (len(pixels), VIEW_SIZE, VIEW_SIZE // 8))
     images = np.where(views.mask, views.images.numpy(), 0).astype(np.float16)
-    rings = views.orders.statistics(views.counts).astype(np.float16)
+    rings = views.orders.statistics(list(views.counts)).astype(np.float16)
     return Encoded(images, masks, views.estimator.estimate(views.images).numpy(), rings)
 
 

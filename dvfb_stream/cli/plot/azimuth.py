@@ -56,7 +56,7 @@ def measure_azimuth(view: View, geometry: Geometry) -> Azimuth:
     raster, finer = ViewResampler(geometry).fine, len(view.fine.mask) / len(view.mask)
     x, y = ((centre + 0.5) * finer - 0.5 for centre in (view.center_x, view.center_y))
     orders = AzimuthalOrders(view.fine.mask, x, y, raster.area, step=raster.step)
-    counts = view.fine.counts[None]
+    counts = [view.fine.counts]
     (found,) = orders.measure(counts)
     verified, seen = orders.harmonics(counts)
     decides = found.verified if found.seen is None else found.seen
