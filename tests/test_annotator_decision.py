@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dvfb_stream import Annotator, Frame, Geometry
+from dvfb_stream.azimuthal.ring_statistics import VERSION as RINGS_VERSION
 from dvfb_stream.fbt import FourierBesselSettings
 from dvfb_stream.labels import ALL_LABELS
 from dvfb_stream.models import load_bundle, save_bundle
@@ -51,7 +52,7 @@ def folder(tmp_path_factory):
         architecture=ARCHITECTURE,
         calibrations={label: LabelCalibration(1.0, 0.0, 0.6) for label in ALL_LABELS},
         novelty=Novelty(np.zeros(inputs, np.float32), np.zeros(1, np.float32), np.array([-1, 1], np.float32)),
-        view={"size": VIEW_SIZE, "maximum": MAXIMUM, "full_scale": FULL_SCALE},
+        view={"size": VIEW_SIZE, "maximum": MAXIMUM, "full_scale": FULL_SCALE, "rings": RINGS_VERSION},
         fbt=FourierBesselSettings(),
         training={},
         card="",
