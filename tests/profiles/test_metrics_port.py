@@ -22,7 +22,7 @@ def test_a_port_in_use_leaves_no_thread_and_nothing_subscribed(run_engine, descr
             f'name = "trial"\nmodel = "{tiny_bundle}"\nmetrics_port = {taken.getsockname()[1]}\n'
             '[catalog]\nuri = "http://localhost:1"\n'
         )
-        with pytest.raises(SettingsError, match="nothing can listen on 127.0.0.1"):
+        with pytest.raises(SettingsError, match=r"nothing can listen on 127\.0\.0\.1"):
             annotate_live(run_engine, description, catalog=catalog)
     left = [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("dvfb")]
     for thread in left:
