@@ -147,7 +147,7 @@ class AzimuthalOrders:
     @staticmethod
     def _nearest(cell: tuple[int, int], sectors: Sectors) -> NDArray[np.intp]:
         """Return the cells of the grid, (B, 2), nearest to the centres of views, given their sectors about one."""
-        steps = np.rint(sectors.shift / GRID).astype(np.intp) * sectors.moved[:, None]
+        steps = np.rint(sectors.shift / GRID).astype(np.intp) * sectors.told[:, None]
         cells = np.array(cell) + steps
         within = np.hypot(*cells.T) * GRID <= LARGEST_SHIFT
         return np.where(within[:, None], cells, cell)
@@ -157,9 +157,7 @@ class AzimuthalOrders:
         if cell == (0, 0):
             return self._as_stated
         x, y = (at + GRID * by / self._step for at, by in zip(self._center, cell, strict=True))
-        return self._elsewhere.get_or_make(
-            cell, lambda: _About(self._mask, x, y, self._area, self._step), n_bytes_of=lambda made: 1
-        )
+        return self._elsewhere.get_or_make(cell, lambda: _About(self._mask, x, y, self._area, self._step))
 
 
 class _About:

@@ -52,7 +52,7 @@ class Sectors:
     """(B,) counts that one photon gives: 1 of a counting detector."""
     shift: NDArray[np.float64]
     """(B, 2) units of radius, x and y: from the centre of the bins to that about which odd harmonics vanish."""
-    moved: NDArray[np.bool_]
+    told: NDArray[np.bool_]
     """(B,) whether the shift is told from noise and explains more than a little of what is not centrosymmetric."""
     one_sided: NDArray[np.bool_]
     """(B, R, 72): seen together with the opposite sector, and not agreeing with it."""
@@ -91,9 +91,11 @@ def gather(bins: PolarBins, counts: Sequence[NDArray[np.float32]], area: float) 
     half = np.where(both, np.float32(0.5), np.float32(0))
     half_difference = (values[:, :, :HALF] - values[:, :, HALF:]) * half
     variance: NDArray[np.float32] = noise.astype(np.float32)[:, :, None] * per_pixel
-    gradient = mean * slopes(mean, bins.radii)
-    shift, told = _shift(half_difference, variance, gradient, mean, both)
-    moved = gradient.astype(np.float32)[:, :, None] * (shift @ SIDES).astype(np.float32)[:, None]
+    gradient = (mean * slopes(mean, bins.radii)).astype(np.float32)
+    allowed = variance + ((0.1 * mean) ** 2).astype(np.float32)[:, :, None]  # a tenth besides noise
+    weight = np.where(both & (mean > 0)[:, :, None], 1 / np.maximum(allowed, SMALLEST), np.float32(0))
+    shift = _shift(half_difference, weight, gradient)
+    moved = _change(gradient, shift)
     square = ((half_difference + moved) * both) ** 2
     least = (DISAGREEING_SHARE * mean).astype(np.float32)[:, :, None] ** 2
     one_sided = square > np.maximum(np.float32(DISAGREEMENT**2) * variance, least)
@@ -106,7 +108,7 @@ def gather(bins: PolarBins, counts: Sequence[NDArray[np.float32]], area: float) 
         noise=noise,
         worth=worth,
         shift=shift,
-        moved=told,
+        told=_is_told(weight, half_difference, moved, square, variance),
         one_sided=np.concatenate([one_sided, one_sided], axis=2),
         odd=np.divide(left_over, mean**2, out=np.zeros_like(mean), where=mean > 0),
     )
@@ -168,41 +170,48 @@ def _typical(values: NDArray[np.float64], usable: NDArray[np.bool_]) -> NDArray[
 
 
 def _shift(
-    half_difference: NDArray[np.float32],
-    variance: NDArray[np.float32],
-    gradient: NDArray[np.float64],
-    mean: NDArray[np.float64],
-    both: NDArray[np.bool_],
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    half_difference: NDArray[np.float32], base: NDArray[np.float32], gradient: NDArray[np.float32]
+) -> NDArray[np.float64]:
     """Return how far the centre is from where it is stated, (B, 2), by reweighted least squares over all sectors.
 
-    And whether that is told, (B,).
-
-    A shift s changes the intensity by -s · grad I, which is odd; a tenth of the mean is allowed besides noise.
+    A shift s changes the intensity by -s · grad I, which is odd.
     """
-    allowed = variance + ((0.1 * mean) ** 2).astype(np.float32)[:, :, None]
-    base = np.where(both & (mean > 0)[:, :, None], 1 / np.maximum(allowed, SMALLEST), np.float32(0))
-    deviation = np.sqrt(base)
-    steep, square = gradient.astype(np.float32), (gradient**2).astype(np.float32)
+    deviation, square = np.sqrt(base), gradient**2
     products = np.stack([SIDES[0] ** 2, SIDES[0] * SIDES[1], SIDES[1] ** 2], axis=1)
-    weight, shift = base, np.zeros((len(mean), 2))
+    weight, shift = base, np.zeros((len(gradient), 2))
     for step in range(STEPS):
         xx, xy, yy = ((square[:, None] @ weight)[:, 0] @ products).T
-        x, y = -((steep[:, None] @ (weight * half_difference))[:, 0] @ SIDES.T).T
+        x, y = -((gradient[:, None] @ (weight * half_difference))[:, 0] @ SIDES.T).T
         determinant = xx * yy - xy**2
         solvable = determinant > 1e-6 * (xx + yy) ** 2
         determinant = np.where(solvable, determinant, 1.0)
         shift = np.stack([yy * x - xy * y, xx * y - xy * x], axis=1) / determinant[:, None]
         shift[~solvable] = 0
         if step + 1 < STEPS:
-            moved = steep[:, :, None] * (shift @ SIDES).astype(np.float32)[:, None]
-            weight = base / np.maximum(1, np.abs(half_difference + moved) * deviation)
+            left = np.abs(half_difference + _change(gradient, shift))
+            weight = base / np.maximum(1, left * deviation)
     shift[np.hypot(*shift.T) > LARGEST_SHIFT] = 0
-    moved = steep[:, :, None] * (shift @ SIDES).astype(np.float32)[:, None]
-    before, after = ((base * odd**2).sum(axis=(1, 2)) for odd in (half_difference, half_difference + moved))
-    beyond_noise = before - (base * variance).sum(axis=(1, 2))
-    told = (base * moved**2).sum(axis=(1, 2)) > TOLD**2
-    return shift, told & (before - after > LEAST_EXPLAINED * beyond_noise)
+    return shift
+
+
+def _change(gradient: NDArray[np.float32], shift: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return what the shift of the centre, (B, 2), takes off the sectors of half a circle, (B, R, 36)."""
+    return np.asarray(gradient[:, :, None] * (shift @ SIDES).astype(np.float32)[:, None])
+
+
+def _is_told(
+    weight: NDArray[np.float32],
+    half_difference: NDArray[np.float32],
+    moved: NDArray[np.float32],
+    square: NDArray[np.float32],
+    variance: NDArray[np.float32],
+) -> NDArray[np.bool_]:
+    """Return whether shifts are told, (B,), given what they change and the square of what is left."""
+    before = (weight * half_difference**2).sum(axis=(1, 2))
+    explained = before - (weight * square).sum(axis=(1, 2))
+    beyond_noise = before - (weight * variance).sum(axis=(1, 2))
+    stands_out = (weight * moved**2).sum(axis=(1, 2)) > TOLD**2
+    return np.asarray(stands_out & (explained > LEAST_EXPLAINED * beyond_noise))
 
 
 def _overall(mean: NDArray[np.float64], pixels: NDArray[np.float64]) -> NDArray[np.float64]:

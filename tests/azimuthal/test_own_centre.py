@@ -72,7 +72,7 @@ def test_what_is_too_faint_to_have_a_centre_is_measured_about_the_stated_one():
     found = orders()
     ((places, seen),) = found._some(frames)
     assert places.tolist() == [0, 1, 2, 3]
-    assert not seen.sectors.moved.any()
+    assert not seen.sectors.told.any()
     np.testing.assert_array_equal(seen.shift, seen.sectors.shift)
 
 
