@@ -235,7 +235,7 @@ class ViewResampler:
         if self._straightening is not None and self._fine_straightening is not None:
             image, mask = self._straightening.image(image, mask)
             fine, fine_mask = self._fine_straightening.image(fine, fine_mask)
-            if not mask.any():
+            if not (mask.any() and fine_mask.any()):
                 raise FrameError(
                     f"no valid pixel is left of the frame once its tilt, {self.geometry.tilt}, is taken out; check "
                     "the angles and the distance"
