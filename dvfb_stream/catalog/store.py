@@ -270,9 +270,8 @@ class AnnotationStore:
             try:
                 yield run
             except RowsMissingError:
-                self._release(
-                    run
-                )  # who has the others must write it, and we shall ask for it again and again
+                # Who has the others must write it, and we shall ask for it again and again.
+                self._release(run)
                 run.forget()
                 raise
             except BaseException:
