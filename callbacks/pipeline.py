@@ -338,12 +338,12 @@ class AnnotationPipeline:
         self._tracker.wait_no_longer()
         return drained
 
-    def catch_up(self) -> None:
+    def catch_up(self) -> bool:
         """Wait until every sink has taken the rows made so far whose turn it is, and `on_row` has returned.
 
-        Or until the pipeline is being closed. Not for the writer's thread.
+        Or until the pipeline takes no more rows, being closed: then False. Not for the writer's thread.
         """
-        self._writer.catch_up()
+        return self._writer.catch_up()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the rows of all frames seen so far are stored, and the stops now due.

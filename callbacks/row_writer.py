@@ -157,14 +157,20 @@ class AnalysisWriter:
             else:
                 self._queue(progress, row)
 
-    def catch_up(self) -> None:
+    def catch_up(self) -> bool:
         """Block until the sinks and `on_row` are done with the rows whose turn it is now, or the writer is closed.
 
         Rows that come meanwhile do not prolong it. Not for the writer's own thread.
+
+        Returns
+        -------
+        bool
+            Whether rows are still taken: False once the writer is closed.
         """
         with self._changed:
             last = self._begun_rows + len(self._due)
             self._changed.wait_for(lambda: self._closed or self._done_rows >= last)
+            return not self._closed
 
     def stop(self, run: RunProgress, counts: Mapping[tuple[str, str], int], time: float) -> None:
         """Say that the raw run has stopped at `time`, and its number of frames by stream and data key."""

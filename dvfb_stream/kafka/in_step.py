@@ -9,6 +9,9 @@ from dvfb_stream.annotations import Annotation
 from dvfb_stream.frame_annotator import AnnotatorAround, FrameAnnotator
 from dvfb_stream.frames import Frame
 
+CLOSED = "its rows are not taken any more"
+"""Why a batch is not annotated; the row that says so is not stored."""
+
 
 class InStep(AnnotatorAround):
     """Annotates a batch once the rows of the batches before it are where they survive; prepares its frames meanwhile.
@@ -18,10 +21,10 @@ class InStep(AnnotatorAround):
     annotator
         What annotates.
     catch_up
-        Blocks until they are.
+        Blocks until they are; returns False where no row is taken any more. Nothing is annotated then.
     """
 
-    def __init__(self, annotator: FrameAnnotator, catch_up: Callable[[], object]) -> None:
+    def __init__(self, annotator: FrameAnnotator, catch_up: Callable[[], bool]) -> None:
         super().__init__(annotator)
         self._catch_up = catch_up
 
@@ -31,5 +34,6 @@ class InStep(AnnotatorAround):
 
     def annotate_prepared(self, prepared: Sequence[Any]) -> list[Annotation]:
         """Return one annotation for each of what `prepare` returned, in their order."""
-        self._catch_up()
+        if not self._catch_up():
+            return [Annotation.failed(CLOSED, model=self.identity) for _ in prepared]
         return super().annotate_prepared(prepared)

@@ -191,7 +191,7 @@ class PartitionPipeline:
         self._files = open_files(memory)
         self._pipeline = AnnotationPipeline(
             # What is annotated and not in the journal is annotated again after a kill: one batch, no more.
-            annotator if self._journal is None else InStep(annotator, lambda: self._pipeline.catch_up()),
+            annotator if self._journal is None else InStep(annotator, self._catch_up),
             sinks=[self._while_ours(sink) for sink in sinks],
             detectors=detectors,
             policy=FullQueuePolicy.BLOCK,
@@ -247,6 +247,10 @@ class PartitionPipeline:
     def drain(self, timeout: float) -> bool:
         """Wait until the sinks have the rows of all documents put so far; return whether it came in time."""
         return self._feed.drain(timeout) and self._pipeline.wait(timeout)
+
+    def _catch_up(self) -> bool:
+        """Wait for the rows of what is annotated; return whether rows are still taken."""
+        return self._pipeline.catch_up() and not self.offsets.ended
 
     def close(self, timeout: float) -> None:
         """Cut off the sinks and end the threads, waiting at most `timeout` seconds for what is under way."""

@@ -423,11 +423,12 @@ def test_who_catches_up_waits_for_the_rows_that_are_due_and_for_what_is_told_of_
     for index in (0, 1, 5):  # the last one waits for others, and nobody for it
         writer.put(progress, row(index), wait=False)
     assert sink.reached.wait(PATIENCE)
-    waiting = threading.Thread(target=writer.catch_up)
+    caught_up = []
+    waiting = threading.Thread(target=lambda: caught_up.append(writer.catch_up()))
     waiting.start()
     sink.go_on.set()
     waiting.join(PATIENCE)
-    assert not waiting.is_alive()
+    assert caught_up == [True]
     assert told == [1, 2]
     assert writer.stats().pending_rows == 1
 
@@ -441,7 +442,8 @@ def test_nobody_waits_to_catch_up_with_a_sink_that_hangs_in_the_end(make_writer,
     writer.put(progress, row(0), wait=False)
     assert sink.reached.wait(PATIENCE)
     writer.put(other, row(0), wait=False)
-    waiting = threading.Thread(target=writer.catch_up)
+    caught_up = []
+    waiting = threading.Thread(target=lambda: caught_up.append(writer.catch_up()))
     waiting.start()
     if end == "closed":
         writer.close(0)
@@ -449,5 +451,5 @@ def test_nobody_waits_to_catch_up_with_a_sink_that_hangs_in_the_end(make_writer,
         writer.abandon(other_run)
         sink.go_on.set()
     waiting.join(PATIENCE)
-    assert not waiting.is_alive()
+    assert caught_up == [end != "closed"]
     sink.go_on.set()
