@@ -168,7 +168,12 @@ def kafka_way(_: Path) -> dict[str, Any]:
                 "sinks": {"jsonl": "unused"},
             }
         )
-        (sinks,) = set(inspect.signature(Daemon).parameters) - {"settings", "annotator", "detectors"}
+        required = {
+            name
+            for name, parameter in inspect.signature(Daemon).parameters.items()
+            if parameter.default is inspect.Parameter.empty
+        }
+        (sinks,) = required - {"settings", "annotator", "detectors"}  # its name has changed
         daemon = Daemon(
             settings,
             Annotator.load("default", device="cpu"),
