@@ -16,6 +16,7 @@ import logging
 import os
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 MOST_BYTES = 1 << 29
 """Of one file: a run of a million events and more. Beyond, nothing is written down, and a restart repeats that."""
+MOST_LATE_BYTES = 16 << 20
+"""Of records that wait for room on the disk. Beyond, the journal ends where it is."""
 _GROWN_BYTES = 4 << 20
 """A file is written anew when it is so much larger than twice what it was when it was written last."""
 _SUFFIX = ".journal"
@@ -44,8 +47,9 @@ _SUFFIX = ".journal"
 class PartitionJournal:
     """Writes the journal of one partition, while the partition is this process's.
 
-    What cannot be written ends it, with a warning in the log: a restart then repeats what came after that. Safe from
-    all threads.
+    On a full disk its records wait, some megabytes of them, and are written once there is room; whoever starts again
+    before that repeats what they count. What can never be written ends it, with a warning in the log. Safe from all
+    threads.
 
     Parameters
     ----------
@@ -77,8 +81,14 @@ class PartitionJournal:
         self._bytes = self._bytes_at_first = 0
         self._is_unwritten = False
         self._file: int | None = None
+        self._is_over = self._is_told = False
+        self._not_begun: JournalState | None = state
+        """With which it begins, until there is a file."""
+        self._late: deque[bytes] = deque()
+        """Records that wait for room."""
+        self._late_bytes = 0
         self.rows_so_far = dict(state.rows)
-        self._write_anew(state)
+        self._catch_up()
 
     # -- what happens ----------------------------------------------------------------------------------------
 
@@ -131,11 +141,13 @@ class PartitionJournal:
     def write_down(self) -> None:
         """Have the spool and the journal survive a power failure, and write the journal anew where it has grown."""
         with self._lock:
-            if self._file is None or not self._is_unwritten:
+            if not self._catch_up() or self._file is None or not self._is_unwritten:
                 return
             try:
                 self._sync()
                 self._append(["written down"])
+                if self._late:
+                    return
                 os.fsync(self._file)
                 self._is_unwritten = False
                 if self._bytes > 2 * self._bytes_at_first + _GROWN_BYTES:
@@ -150,14 +162,13 @@ class PartitionJournal:
     def is_written(self) -> bool:
         """Whether there is a file that says all that happened so far."""
         with self._lock:
-            return self._file is not None
+            return self._file is not None and not self._late
 
     def close(self) -> None:
         """End it; the file stays for whoever goes on."""
         with self._lock:
-            if self._file is not None:
-                os.close(self._file)
-                self._file = None
+            self._catch_up()
+            self._end()
 
     # -- under the lock --------------------------------------------------------------------------------------
 
@@ -172,18 +183,52 @@ class PartitionJournal:
         return self._run_of_resource.get(resource, "") if isinstance(resource, str) else ""
 
     def _append(self, record: list[Any]) -> None:
-        if self._file is None:
+        if self._is_over:
             return
         try:
             if self._bytes > MOST_BYTES:
                 raise OSError(f"it has more than {MOST_BYTES} bytes")
             content = packed(record)
-            if os.write(self._file, content) != len(content):
-                raise OSError("the disk took a part of a record")
-            self._bytes += len(content)
-            self._is_unwritten = True
         except (OSError, TypeError, ValueError, OverflowError, RecursionError) as error:
             self._give_up(error)
+            return
+        if not self._late and self._write(content):
+            return
+        self._late.append(content)
+        self._late_bytes += len(content)
+        if self._late_bytes > MOST_LATE_BYTES:
+            self._give_up(OSError(f"more than {MOST_LATE_BYTES} bytes wait for room on the disk"))
+
+    def _catch_up(self) -> bool:
+        """Write what waits for room, the beginning first; return whether all of it is written."""
+        if self._is_over:
+            return False
+        if self._not_begun is not None:
+            begun = self._not_begun
+            self._write_anew(begun)
+            if self._file is None:
+                return False
+            self._not_begun = None
+        while self._late and self._write(self._late[0]):
+            self._late_bytes -= len(self._late.popleft())
+        return not self._late
+
+    def _write(self, content: bytes) -> bool:
+        """Append a record whole, or nothing of it."""
+        if self._file is None:
+            return False
+        try:
+            if os.write(self._file, content) != len(content):
+                raise OSError("the disk took a part of a record")
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._file, self._bytes)
+            if not self._late:
+                self._say_it_waits(error)
+            return False
+        self._bytes += len(content)
+        self._is_unwritten = True
+        return True
 
     def _write_anew(
         self, state: JournalState, whole: JournalState | None = None, position: int | None = None
@@ -212,10 +257,18 @@ class PartitionJournal:
             self._bytes = self._bytes_at_first = len(content)
             self._is_unwritten = False
         except OSError as error:
-            if self._file is None:
-                self._give_up(error)
-            else:  # the one that is there is as good, and longer
+            if self._file is not None:  # it is as good, and longer
                 self._bytes_at_first = self._bytes
+            elif not self._is_told:
+                self._say_it_waits(error)
+
+    def _say_it_waits(self, error: Exception) -> None:
+        self._is_told = True
+        logger.warning(
+            "the journal %s cannot be written now (%s): a restart before it can be repeats what comes from here on",
+            self.path,
+            error,
+        )
 
     def _give_up(self, error: Exception) -> None:
         logger.warning(
@@ -223,6 +276,11 @@ class PartitionJournal:
             self.path,
             error,
         )
+        self._end()
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._late.clear()
         if self._file is not None:
             os.close(self._file)
             self._file = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import uuid
 
 import hypothesis.strategies as st
@@ -282,6 +284,70 @@ def test_where_there_is_no_room_for_a_new_file_the_older_one_counts(tmp_path, ca
     assert folder.begin("a", 0, number, found, **settings).is_written
     assert folder.newest("a", 0)[1].at == 5
     assert not first.path.exists()
+
+
+def test_a_journal_that_had_no_room_to_begin_begins_once_there_is_some(tmp_path):
+    (tmp_path / "a.new").mkdir()
+    journal = PartitionJournal(
+        tmp_path / "a.journal", JournalState(at=7), sync=lambda: None, is_ours=lambda: True
+    )
+    place = (str(uuid.uuid4()), "primary", "image")
+    journal.rows(place, 1, [])
+    (tmp_path / "a.new").rmdir()
+    journal.write_down()
+    assert journal.is_written
+    state = read_state(journal.path.read_bytes(), boot="another start")
+    assert (state.at, state.rows[place].count) == (7, 1)
+
+
+class FullDisk:
+    """Takes so many bytes of each record and says that it is full, until there is room."""
+
+    def __init__(self, monkeypatch, takes):
+        self.takes, self.is_full, self._write = takes, True, os.write
+        monkeypatch.setattr("dvfb_stream.kafka.journal.os.write", self.write)
+
+    def write(self, file, content):
+        if not self.is_full:
+            return self._write(file, content)
+        if self.takes:
+            return self._write(file, content[: self.takes])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("takes", [0, 5])
+def test_records_wait_for_room_on_a_full_disk_and_are_written_in_their_order(
+    tmp_path, monkeypatch, caplog, takes
+):
+    partition, raw = journal_of_a_run(tmp_path)
+    place = (raw.uid, "primary", "image")
+    partition.write_rows(1)
+    before = partition.journal.path.read_bytes()
+    disk = FullDisk(monkeypatch, takes)
+    partition.write_rows(1)
+    partition.write_rows(1)
+    partition.journal.write_down()
+    assert partition.journal.path.read_bytes() == before
+    assert not partition.journal.is_written
+    assert caplog.text.count("cannot be written now") == 1
+    disk.is_full = False
+    partition.journal.write_down()
+    assert partition.journal.is_written
+    assert read_state(partition.journal.path.read_bytes(), boot="another start").rows[place].count == 3
+    assert partition.journal.path.read_bytes().startswith(before)
+
+
+def test_a_journal_ends_where_more_waits_for_room_than_memory_is_given(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("dvfb_stream.kafka.journal.MOST_LATE_BYTES", 100)
+    partition, _ = journal_of_a_run(tmp_path)
+    before = partition.journal.path.read_bytes()
+    disk = FullDisk(monkeypatch, 0)
+    partition.write_rows(3)
+    disk.is_full = False
+    partition.journal.write_down()
+    partition.journal.close()
+    assert partition.journal.path.read_bytes() == before
+    assert "wait for room on the disk" in caplog.text
 
 
 def test_a_journal_that_cannot_be_written_anew_goes_on_as_it_is(tmp_path):
