@@ -38,6 +38,7 @@ class DeliveredFiles:
         self._runs = runs
         self._tally = tally
         self._owned: list[OwnedFile] = []
+        self._own: SpoolFile | None = None
         self._unsynced: SpoolFile | None = None
         self._sync_at = inf
         self._next_search = self._next_look = -inf
@@ -48,8 +49,9 @@ class DeliveredFiles:
         return self._folder
 
     def own(self, owned: OwnedFile) -> None:
-        """Deliver what is in a file."""
+        """Deliver what is in a file, this process's own."""
         self._owned.append(owned)
+        self._own = owned.file
 
     # -- what is due by the clock ------------------------------------------------------------------------------
 
@@ -75,7 +77,7 @@ class DeliveredFiles:
             self._next_search = inf
             return
         try:
-            for owned in left_files(self._folder):
+            for owned in left_files(self._folder, self._own):
                 self._owned.append(owned)
                 found = owned.file.runs()
                 logger.info("taking over %d runs with %d rows", len(found), sum(run.rows for run in found))
@@ -122,6 +124,8 @@ class DeliveredFiles:
             (owned,) = (owned for owned in self._owned if owned.file is run.file)
             self._owned.remove(owned)
             owned.close(remove=True)
+            if self._own is not None:
+                self._own.keep_reserve()  # which that file may have used
         elif run.gone and not self._runs.of(run.file):
             run.file.shrink()
         self._tally.count(self._runs)

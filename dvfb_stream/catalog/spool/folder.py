@@ -49,9 +49,7 @@ class OwnedFile:
             self.file.close()
         if remove:
             # The lock last: whoever gets hold of it sees that there is nothing to take over.
-            for suffix in ("", "-wal", "-shm", RESERVE_SUFFIX):
-                Path(f"{path}{suffix}").unlink(missing_ok=True)
-            _lock_of(path).unlink(missing_ok=True)
+            _remove(path)
         self.lock.release()
 
 
@@ -67,6 +65,9 @@ def new_file(folder: Path, *, max_bytes: int, address: str) -> OwnedFile:
     address
         Of the catalog.
 
+    On a full disk it takes the room that files keep whose processes have ended: or what they hold would never be
+    delivered.
+
     Raises
     ------
     SettingsError
@@ -74,17 +75,12 @@ def new_file(folder: Path, *, max_bytes: int, address: str) -> OwnedFile:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        others = sum(_size(path) for path in folder.glob(f"*{SUFFIX}"))
-        path = folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{uuid4().hex[:8]}{SUFFIX}"
-        lock = _locked(path)
-        if lock is None:
-            raise SpoolFileError(f"{path} is another's, by a name that nobody else has")
         try:
-            room = max(max_bytes - others, max_bytes // 16)
-            return OwnedFile(SpoolFile(path, max_bytes=room, address=address), lock)
-        except BaseException:
-            lock.release()
-            raise
+            return _made(folder, max_bytes, address)
+        except (OSError, SpoolFileError):
+            if not _give_up_reserves(folder):
+                raise
+            return _made(folder, max_bytes, address)
     except (OSError, SpoolFileError) as error:
         raise SettingsError(
             f"no spool can be kept in {folder}: {error}; name a folder that can be written to, on a disk with room: "
@@ -92,8 +88,38 @@ def new_file(folder: Path, *, max_bytes: int, address: str) -> OwnedFile:
         ) from error
 
 
-def left_files(folder: Path) -> Iterator[OwnedFile]:
-    """Take over, one after another, the files whose processes have ended; one that is damaged is set aside."""
+def _made(folder: Path, max_bytes: int, address: str) -> OwnedFile:
+    others = sum(_size(path) for path in folder.glob(f"*{SUFFIX}"))
+    path = folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{uuid4().hex[:8]}{SUFFIX}"
+    lock = _locked(path)
+    if lock is None:
+        raise SpoolFileError(f"{path} is another's, by a name that nobody else has")
+    try:
+        room = max(max_bytes - others, max_bytes // 16)
+        return OwnedFile(SpoolFile(path, max_bytes=room, address=address), lock)
+    except BaseException:
+        _remove(path)
+        lock.release()
+        raise
+
+
+def _give_up_reserves(folder: Path) -> bool:
+    """Remove the room that files keep whose processes have ended; return whether there was any."""
+    found = False
+    for reserve in folder.glob(f"*{SUFFIX}{RESERVE_SUFFIX}"):
+        lock = _locked(Path(str(reserve).removesuffix(RESERVE_SUFFIX)))
+        if lock is not None:
+            found |= reserve.exists()
+            reserve.unlink(missing_ok=True)
+            lock.release()
+    return found
+
+
+def left_files(folder: Path, beside: SpoolFile | None = None) -> Iterator[OwnedFile]:
+    """Take over, one after another, the files whose processes have ended; one that is damaged is set aside.
+
+    The room that is kept `beside` a file of this process is for them as well; without one, each keeps its own.
+    """
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         lock = _locked(path)
         if lock is None:
@@ -102,11 +128,17 @@ def left_files(folder: Path) -> Iterator[OwnedFile]:
             lock.release()
             continue
         try:
-            yield OwnedFile(SpoolFile(path), lock)
+            yield OwnedFile(SpoolFile(path, beside=beside), lock)
         except SpoolFileError as error:
             logger.error("%s; it is left as it is, renamed, and nothing of it is delivered", error)
             path.rename(path.with_suffix(".unreadable"))
             lock.release()
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm", RESERVE_SUFFIX):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    _lock_of(path).unlink(missing_ok=True)
 
 
 def is_in_use(path: Path) -> bool:

@@ -55,6 +55,11 @@ CREATE TABLE rows (
 """A run with a reason is quarantined: its rows are kept, and not delivered until somebody has mended the cause."""
 
 
+def reserve_of(path: Path) -> Path:
+    """Return the file that keeps room for taking rows out of the spool's file at `path`."""
+    return Path(f"{path}{RESERVE_SUFFIX}")
+
+
 class SpoolFileError(DvfbError):
     """A file of the spool that cannot be read: damaged, or of another version."""
 
@@ -94,6 +99,8 @@ class SpoolFile:
         How large it may grow, the journal (8 MB) and the room that is kept (8 MB) besides.
     address
         Of the catalog, without a key; None: the file must be there already.
+    beside
+        A file of the same process, whose room is kept for both: none is kept for this one.
 
     Raises
     ------
@@ -101,9 +108,16 @@ class SpoolFile:
         When it is there and is no file of a spool, or cannot be made.
     """
 
-    def __init__(self, path: Path, *, max_bytes: int | None = None, address: str | None = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bytes: int | None = None,
+        address: str | None = "",
+        beside: SpoolFile | None = None,
+    ) -> None:
         self.path = path
-        self._reserve = Path(f"{path}{RESERVE_SUFFIX}")
+        self._reserve = reserve_of(path if beside is None else beside.path)
         try:
             self._connection = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=_SECONDS_FOR_OTHERS
@@ -116,8 +130,10 @@ class SpoolFile:
         except sqlite3.Error as error:
             raise SpoolFileError(f"the spool's file {path} cannot be used: {error}") from error
         self._version = self._version_now()
-        if address is not None:
-            self._keep_reserve()
+        if beside is not None:
+            reserve_of(path).unlink(missing_ok=True)
+        elif address is not None:
+            self.keep_reserve()
 
     def _prepare(self, max_bytes: int | None, address: str | None) -> None:
         do = self._connection.execute
@@ -237,7 +253,15 @@ class SpoolFile:
         """Give the room of what has left back to the file system; quick where nothing is left."""
         if self._connection.execute("PRAGMA freelist_count").fetchone()[0] * _PAGE_BYTES > _JOURNAL_BYTES:
             self._connection.execute("VACUUM")
-        self._keep_reserve()
+        self.keep_reserve()
+
+    def keep_reserve(self) -> None:
+        """Have room for the journal, where there is so much."""
+        try:
+            with self._reserve.open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
+        except (OSError, AttributeError):  # a full disk, or a system that has no such call
+            self._reserve.unlink(missing_ok=True)
 
     def n_bytes(self) -> int:
         """Return how large the documents in the file are, with all that SQLite needs for them."""
@@ -268,14 +292,6 @@ class SpoolFile:
         with self._transaction():
             for statement, of_it in places.items():
                 self._connection.executemany(statement, of_it)
-
-    def _keep_reserve(self) -> None:
-        """Have room for the journal, where there is so much."""
-        try:
-            with self._reserve.open("ab") as file:
-                os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
-        except (OSError, AttributeError):  # a full disk, or a system that has no such call
-            self._reserve.unlink(missing_ok=True)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

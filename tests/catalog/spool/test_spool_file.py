@@ -13,8 +13,9 @@ from dvfb_stream.catalog.spool import Spool
 from dvfb_stream.catalog.spool.encoding import encode
 from dvfb_stream.catalog.spool.folder import folder_for, is_in_use, left_files, new_file, spools_folder
 from dvfb_stream.catalog.spool.spool_file import RESERVE_SUFFIX, SpoolFile, SpoolFileError
+from dvfb_stream.errors import SettingsError
 
-from .conftest import PATIENCE, QUICK, documents, event, unavailable
+from .conftest import PATIENCE, QUICK, documents, event, unavailable, until
 
 
 @pytest.fixture
@@ -225,6 +226,51 @@ def test_what_is_stored_leaves_the_spool_while_the_disk_is_full(small_disk, stor
         assert spool.wait(PATIENCE)
         assert spool.stats().spooled_rows == 0
         assert len(store.rows["a"]) == 1000
+
+
+def left_by_a_process(folder, uid, frames):
+    """A file as one leaves it that is killed."""
+    owned = new_file(folder, max_bytes=1 << 24, address="")
+    (_, start), (_, descriptor), *events, (_, stop) = documents(uid, frames)
+    number = owned.file.add_run(uid, encode(start))
+    owned.file.add_descriptor(number, encode(descriptor))
+    for _, doc in events:
+        owned.file.add_row(number, doc["data"]["frame"], encode(doc))
+    owned.file.add_stop(number, encode(stop))
+    owned.file.close()
+    owned.lock.release()
+
+
+def test_a_process_keeps_room_once_however_many_files_it_takes_over(tmp_path, store):
+    for uid in "abc":
+        left_by_a_process(tmp_path, uid, 3)
+    store.fault = lambda kind, uid: unavailable()
+    with Spool(store, tmp_path, pace=QUICK) as spool:
+        until(lambda: spool.stats().inherited_rows == 9)
+        assert len(list(tmp_path.glob(f"*{RESERVE_SUFFIX}"))) == 1
+        store.fault = lambda kind, uid: None
+        until(lambda: spool.stats().inherited_rows == 0)
+
+
+@pytest.mark.parametrize("kept", [2, 0])
+def test_a_process_that_starts_on_a_full_disk_delivers_what_others_left(small_disk, store, kept):
+    """It could not even begin: every start ended with an error, and the rows stayed where they were."""
+    folder = small_disk / "spool"
+    for uid in "ab":
+        left_by_a_process(folder, uid, 50)
+    reserves = list(folder.glob(f"*{RESERVE_SUFFIX}"))
+    assert len(reserves) == 2
+    for reserve in reserves[kept:]:
+        reserve.unlink()
+    with (small_disk / "others").open("ab", buffering=0) as others, suppress(OSError):
+        while others.write(b"x" * 4096):
+            pass
+    if not kept:
+        with pytest.raises(SettingsError, match="full"):
+            Spool(store, folder)
+        (small_disk / "others").unlink()
+    with Spool(store, folder, pace=QUICK):
+        until(lambda: {uid: len(rows) for uid, rows in store.rows.items()} == {"a": 50, "b": 50})
 
 
 def test_nothing_of_a_file_stays_when_it_is_removed(tmp_path):
