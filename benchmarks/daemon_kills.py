@@ -69,7 +69,7 @@ BETWEEN = 20
 """Frames at least that are annotated between two kills, about."""
 SECONDS_AWAY = 5.0
 """Of the broker, and of Tiled but for the one long outage."""
-SECONDS_TO_STORE = 900.0
+SECONDS_TO_STORE = 3600.0
 """That Tiled may take for what waits for it in the end."""
 DISK_MEGABYTES = 256
 ONLY_LOGS = shutil.ignore_patterns("*.h5", "spools", "letters")
