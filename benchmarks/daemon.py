@@ -30,6 +30,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ import msgpack_numpy
 import numpy as np
 from tiled.queries import Eq
 
-from benchmarks.beamline.broker import BrokerInMemory, broker_in_memory
+from benchmarks.beamline.broker import broker_in_memory
 from benchmarks.command import run
 from benchmarks.live.documents import (
     FRAMES_A_FILE,
@@ -75,7 +76,7 @@ topics = ["{topic}"]
 group = "{topic}"
 [sinks.tiled]
 uri = "{tiled}"
-spool = "spool"
+spool = "{spool}"
 
 [files]
 allowed_roots = ["{roots}"]
@@ -157,11 +158,11 @@ class Parts:
         with self._daemon() as daemon:
             self._warm_up(source, daemon)
             before, stages, begun = self._used(daemon), daemon.stages(), time.monotonic()
-            uids = [daemon.publish(self._documents(source, each)) for _ in range(runs)]
+            uids = [daemon.publish(self.documents(source, each)) for _ in range(runs)]
             daemon.producer.flush()
             published = time.monotonic() - begun
             for uid in uids:
-                self._until_seen(uid, each)
+                self.until_seen(uid, each)
             seconds = time.monotonic() - begun
             used = {name: after - before[name] for name, after in self._used(daemon).items()}
             return {
@@ -181,7 +182,7 @@ class Parts:
         count = min(rate * self._options.seconds, FRAMES_A_FILE)
         with self._daemon() as daemon:
             self._warm_up(source, daemon)
-            documents = list(self._documents(source, count))
+            documents = list(self.documents(source, count))
             context = multiprocessing.get_context("spawn")
             seen = context.Queue()
             watching = context.Process(
@@ -211,16 +212,32 @@ class Parts:
             "read_s": round(told[0], 3),
         }
 
-    def _documents(self, source: str, count: int) -> Documents:
+    @property
+    def catalog(self) -> tuple[str, str]:
+        """Address of the container of raw runs, and the key."""
+        return self._raw.uri, self._server.key
+
+    @property
+    def folder(self) -> Path:
+        """With the file of frames."""
+        return self._folder
+
+    def processor_seconds_of_tiled(self) -> float:
+        """Return what the server has used."""
+        return processor_seconds_of(self._server.pid)
+
+    def documents(self, source: str, count: int) -> Documents:
+        """Return the documents of a run."""
         if source == "inline":
             return inline_run(self._frames, count)
         return stream_run(self._path, count)
 
     def _warm_up(self, source: str, daemon: RunningDaemon) -> None:
         """Have the geometry's plan made, and all that a first run brings."""
-        self._until_seen(daemon.publish(self._documents(source, 4)), 4)
+        self.until_seen(daemon.publish(self.documents(source, 4)), 4)
 
-    def _until_seen(self, raw_uid: str, count: int) -> None:
+    def until_seen(self, raw_uid: str, count: int) -> None:
+        """Wait until an ordinary client sees so many rows of a raw run."""
         frames, deadline = SeenFrames(self._raw, raw_uid), time.monotonic() + PATIENCE
         while len(frames.read()) < count:
             if time.monotonic() > deadline:
@@ -237,41 +254,59 @@ class Parts:
 
     @contextmanager
     def _daemon(self) -> Iterator[RunningDaemon]:
-        with RunningDaemon(
-            self._options, self._broker, self._raw.uri, self._server.key, self._folder
-        ) as daemon:
+        place = Place(self._broker.address, self._raw.uri, self._server.key, self._folder)
+        with RunningDaemon(self._options.model, place, topic_of(place, partitions=1)) as daemon:
             yield daemon
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What daemons are connected to."""
+
+    broker: str
+    """Its address."""
+    tiled: str
+    """Address of the container of raw runs."""
+    key: str
+    folder: Path
+    """With the detector's files, and what daemons write."""
+
+
+def topic_of(place: Place, *, partitions: int) -> str:
+    """Make a topic, and return its name."""
+    from kafka.admin import KafkaAdminClient
+
+    topic = f"bench.{uuid.uuid4().hex[:8]}"
+    admin = KafkaAdminClient(bootstrap_servers=place.broker)
+    admin.create_topics({topic: {"num_partitions": partitions, "replication_factor": 1}})
+    admin.close()
+    (place.folder / topic).mkdir()
+    return topic
+
+
 class RunningDaemon:
-    """A ``dvfb daemon`` of its own topic, and what publishes to that."""
+    """A ``dvfb daemon``, one of the group of a topic, and what publishes to that."""
 
-    def __init__(
-        self, options: argparse.Namespace, broker: BrokerInMemory, tiled: str, key: str, folder: Path
-    ) -> None:
+    def __init__(self, model: str, place: Place, topic: str) -> None:
         from kafka import KafkaProducer
-        from kafka.admin import KafkaAdminClient
 
-        self._topic = f"bench.{uuid.uuid4().hex[:8]}"
-        admin = KafkaAdminClient(bootstrap_servers=broker.address)
-        admin.create_topics({self._topic: {"num_partitions": 1, "replication_factor": 1}})
-        admin.close()
-        self.producer = KafkaProducer(bootstrap_servers=broker.address, max_request_size=LARGEST)
+        self._topic, self.since = topic, time.monotonic()
+        self.producer = KafkaProducer(bootstrap_servers=place.broker, max_request_size=LARGEST)
         self._port = free_port()
-        folder = folder / self._topic
-        folder.mkdir()
-        (folder / "daemon.toml").write_text(
+        folder = place.folder / topic
+        configuration = folder / f"daemon-{self._port}.toml"
+        configuration.write_text(
             CONFIGURATION.format(
-                model=options.model, port=self._port, broker=broker.address, topic=self._topic, tiled=tiled,
+                model=model, port=self._port, broker=place.broker, topic=topic, tiled=place.tiled,
                 key="image", rows=SHAPE[0], columns=SHAPE[1], center_x=GEOMETRY.center_x,
-                center_y=GEOMETRY.center_y, roots=folder.parent,
+                center_y=GEOMETRY.center_y, roots=place.folder, spool=folder / "spool",
             )
         )  # fmt: skip
-        self._log = (folder / "log").open("w")
+        self._log = configuration.with_suffix(".log").open("w")
         self._process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("dvfb")), "daemon", "--config", str(folder / "daemon.toml")],
+            [str(Path(sys.executable).with_name("dvfb")), "daemon", "--config", str(configuration)],
             stderr=self._log,
-            env=os.environ | {"TILED_API_KEY": key, "OMP_WAIT_POLICY": "PASSIVE"},
+            env=os.environ | {"TILED_API_KEY": place.key, "OMP_WAIT_POLICY": "PASSIVE"},
         )
 
     def __enter__(self) -> RunningDaemon:
@@ -286,17 +321,22 @@ class RunningDaemon:
             self._process.kill()
             self._log.close()
 
-    def send(self, name: str, doc: dict[str, Any]) -> None:
+    def send(self, name: str, doc: dict[str, Any], partition: int = 0) -> None:
         """Publish a document."""
-        self.producer.send(self._topic, msgpack_numpy.packb((name, doc)))
+        self.producer.send(self._topic, msgpack_numpy.packb((name, doc)), partition=partition)
 
-    def publish(self, documents: Documents) -> str:
+    def publish(self, documents: Documents, partition: int = 0) -> str:
         """Publish a run, and return its uid."""
         uid = ""
         for name, doc in documents:
             uid = doc["uid"] if name == "start" else uid
-            self.send(name, doc)
+            self.send(name, doc, partition)
         return uid
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self._process.pid
 
     def pids(self) -> list[int]:
         """Of the daemon's process and of its children."""
