@@ -12,6 +12,7 @@ import pytest
 from tiled.client import from_uri
 
 from dvfb_stream.catalog.answers import told_apart
+from dvfb_stream.catalog.later import LaterStore
 from dvfb_stream.catalog.place import find_place
 from dvfb_stream.catalog.run_table import RunDocuments, RunTable
 from dvfb_stream.catalog.store import AnnotationStore
@@ -284,6 +285,20 @@ def test_a_probe_leaves_nothing_behind(store, client):
     store.probe()
     assert len(find_place(client)) == 0
     assert len(find_place(client).parent[f"{client.item['id']}_annotations_leases"]) == 0
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_run_that_is_let_go_is_anothers_at_once(client, run, later):
+    store: Any = LaterStore(client) if later else AnnotationStore(client)
+    store.let_go("of a run that it never wrote to")
+    run.write(store, 0)
+    leases = AnnotationStore(client)._made_place().leases
+    assert len(leases._all(run.uid)) == 1
+    store.let_go(run.uid)
+    assert leases._all(run.uid) == []
+    run.write(store, 1)  # and nothing keeps who let it go from taking it up again
+    assert run.frames(client) == [0, 1]
+    store.close()
 
 
 def test_trials_at_the_same_time_do_not_drop_each_other_s_table(store, client):
