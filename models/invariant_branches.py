@@ -101,20 +101,26 @@ class SeveralRingNetworks(nn.Module):
     ----------
     widths
         Of each of them.
+    without
+        Names of channels that none of them sees: each is 0 everywhere.
     """
 
     invariant = True
 
-    def __init__(self, *, widths: tuple[tuple[int, int, int], ...]) -> None:
+    def __init__(self, *, widths: tuple[tuple[int, int, int], ...], without: tuple[str, ...] = ()) -> None:
         super().__init__()
         if not widths:
             raise ValueError("several ring networks are at least one")
+        if unknown := sorted(set(without) - set(CHANNELS)):
+            raise ValueError(f"there are no channels {', '.join(unknown)}; there are {', '.join(CHANNELS)}")
+        self._without = [CHANNELS.index(name) for name in without]
         self.members = nn.ModuleList(RingNetwork(widths=tuple(each)) for each in widths)  # type: ignore[arg-type]
         self.features = sum(member.features for member in self.members)  # type: ignore[misc]
 
     def prepare(self, rings: Tensor) -> Tensor:
         """Return what each of them takes."""
         prepared: Tensor = self.members[0].prepare(rings)  # type: ignore[operator]
+        prepared[:, self._without] = 0.0
         return prepared
 
     def forward(self, prepared: Tensor) -> Tensor:

@@ -244,13 +244,17 @@ def build_network(architecture: Mapping[str, Any]) -> AnnotationNetwork:
 
 
 @torch.no_grad()
-def mean_of_rings(networks: Sequence[AnnotationNetwork]) -> tuple[AnnotationNetwork, dict[str, Any]]:
+def mean_of_rings(
+    networks: Sequence[AnnotationNetwork], *, without: Sequence[str] = ()
+) -> tuple[AnnotationNetwork, dict[str, Any]]:
     """Return one network whose logits are the mean of those of several ring networks, and its architecture.
 
     Parameters
     ----------
     networks
         Of compact ring networks alone, each with one hidden layer and as many outputs as the others.
+    without
+        Channels that they shall not see any more.
 
     Raises
     ------
@@ -260,8 +264,9 @@ def mean_of_rings(networks: Sequence[AnnotationNetwork]) -> tuple[AnnotationNetw
     if any(list(network.branches) != ["rings"] or len(network.later) != 2 for network in networks):
         raise BundleError("only networks of ring statistics with one hidden layer have a mean")
     members = [network.branches["rings"] for network in networks]
+    widths = [list(member.widths) for member in members]  # type: ignore[arg-type]
     architecture: dict[str, Any] = {
-        "rings": {"name": "several", "widths": [list(member.widths) for member in members]},  # type: ignore[arg-type]
+        "rings": {"name": "several", "widths": widths, **({"without": list(without)} if without else {})},
         "hidden": [sum(network.hidden for network in networks)],
         "outputs": networks[0].outputs,
     }

@@ -196,7 +196,10 @@ def _joined(
         )
         for name in recipe.members
     }
-    network, architecture = mean_of_rings([member.network for member in members.values()])
+    network, architecture = mean_of_rings(
+        [member.network for member in members.values()],
+        without=recipe.architecture["rings"].get("without", ()),
+    )
     recipe = dataclasses.replace(
         recipe,
         architecture=architecture,  # the preset's, where its members are those of the preset

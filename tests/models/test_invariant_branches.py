@@ -88,6 +88,34 @@ def test_the_level_of_a_frame_is_taken_out_and_nothing_else():
     np.testing.assert_allclose(level, expected, atol=1e-5)
 
 
+def test_channels_that_networks_shall_not_see_change_nothing_they_say():
+    torch.manual_seed(0)
+    single = [
+        AnnotationNetwork(rings={"name": "compact", "widths": (8, 8, 8)}, hidden=(8,)) for _ in range(2)
+    ]
+    mean, architecture = mean_of_rings([one.eval() for one in single], without=["shift"])
+    assert architecture["rings"]["without"] == ["shift"]
+    again = build_network(architecture).eval()
+    again.load_state_dict(mean.state_dict())
+    seen = rings(2, 8)
+    moved_away = seen.clone()
+    moved_away[:, CHANNELS.index("shift")] += 1.0
+    for network in (mean, again):
+        assert torch.equal(
+            network(network.prepare(None, None, None, moved_away))[0],
+            network(network.prepare(None, None, None, seen))[0],
+        )
+    assert not torch.equal(
+        single[0](single[0].prepare(None, None, None, moved_away))[0],
+        single[0](single[0].prepare(None, None, None, seen))[0],
+    )
+
+
+def test_a_channel_that_is_none_is_named():
+    with pytest.raises(BundleError, match="no channels sideways; there are seen"):
+        build_network({"rings": {"name": "several", "widths": [[8, 8, 8]], "without": ["sideways"]}})
+
+
 def test_what_is_not_seen_does_not_count():
     network = RingNetwork().eval()
     nothing = torch.zeros(1, len(CHANNELS), BINS)
