@@ -48,7 +48,7 @@ SLOW_PLACES = """
     fbt/test_coefficients models/test_networks models/test_bundle cli/test_models cli/test_app cli/test_annotate
     cli/test_frames kafka/test_wire_format kafka/test_dead_letters kafka/test_hostile kafka/test_killers
     kafka/test_journal kafka/test_check kafka/test_operations kafka/test_reaching kafka/test_refused
-    worker/test_invariants worker/test_batch_retry
+    worker/test_invariants worker/test_batch_retry kafka/test_workers daemon/test_members
 """
 """Beginnings of the paths of files with tests that take more than a second, as measured."""
 FIRST_PLACES = """

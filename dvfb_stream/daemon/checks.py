@@ -96,6 +96,8 @@ def checks_of(settings: DaemonSettings, detectors: Mapping[str, Geometry | RunDe
     if settings.http_port is not None:
         port = settings.http_port
         checks["http"] = lambda: _port(settings.http.address, port)
+    if settings.workers.devices:
+        checks["workers"] = lambda: _devices(settings.workers.devices)
     checks["model"] = lambda: _model(settings)
     return checks
 
@@ -220,6 +222,12 @@ def _port(address: str, port: int) -> Iterator[Finding]:
         yield notice("http", f"{address}:{port} is taken ({error}); is this daemon running already?")
     else:
         yield ok("http", f"{address}:{port} is free")
+
+
+def _devices(devices: Iterable[str]) -> Iterator[Finding]:
+    from dvfb_stream.fbt import find_device
+
+    yield ok("workers", "on " + ", ".join(str(find_device(device)) for device in devices))
 
 
 def _model(settings: DaemonSettings) -> Iterator[Finding]:

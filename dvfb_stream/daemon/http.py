@@ -43,13 +43,13 @@ def serve_health(health: Health, metrics: Metrics, *, address: str, port: int) -
 
     def alive(question: Question) -> Answer:
         state = health.alive()
-        return _told({"alive": state.ok, "reason": state.reason}, ok=state.ok)
+        return json_answer({"alive": state.ok, "reason": state.reason}, ok=state.ok)
 
     def ready(question: Question) -> Answer:
         parts = health.ready()
         is_ready = all(state.ok for state in parts.values())
         told = {part: {"ok": state.ok, "reason": state.reason} for part, state in parts.items()}
-        return _told({"ready": is_ready, "parts": told}, ok=is_ready)
+        return json_answer({"ready": is_ready, "parts": told}, ok=is_ready)
 
     def measured(question: Question) -> Answer:
         health.measure()
@@ -59,6 +59,7 @@ def serve_health(health: Health, metrics: Metrics, *, address: str, port: int) -
     return HttpServer(answers, address=address, port=port, chosen="under [http]")
 
 
-def _told(content: dict[str, Any], *, ok: bool) -> Answer:
+def json_answer(content: dict[str, Any], *, ok: bool) -> Answer:
+    """Return an answer that says whether all is well by its status, too."""
     status = HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE
     return Answer(json.dumps(content).encode() + b"\n", "application/json", status)

@@ -28,7 +28,16 @@ class JsonLines(logging.Formatter):
     """Writes a record of the log as one JSON object on one line.
 
     What a call gives as `extra`, by a name of `FACTS`, has precedence over what its thread knows.
+
+    Parameters
+    ----------
+    worker
+        Number of this process among several; None: it is alone.
     """
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -38,6 +47,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if self._worker is not None:
+            line["worker"] = self._worker
         known = known_facts()
         for fact in FACTS:
             value = getattr(record, fact, known.get(fact))
@@ -48,10 +59,16 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def log_to_stderr(log_format: LogFormat | str) -> None:
-    """Have this process log to stderr in that format, whatever was logged to before."""
+def log_to_stderr(log_format: LogFormat | str, *, worker: int | None = None) -> None:
+    """Have this process log to stderr in that format, whatever was logged to before.
+
+    Of several processes, `worker` is the number of this one, which each line has.
+    """
+    plain = PLAIN if worker is None else PLAIN.replace("%(name)s", f"worker {worker}: %(name)s")
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if LogFormat(log_format) is LogFormat.JSON else logging.Formatter(PLAIN))
+    handler.setFormatter(
+        JsonLines(worker) if LogFormat(log_format) is LogFormat.JSON else logging.Formatter(plain)
+    )
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for chatty in CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)

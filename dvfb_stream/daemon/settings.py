@@ -183,6 +183,15 @@ class HttpSettings(Settings):
     """Messages of a partition not read yet, above which the daemon is not ready."""
 
 
+class WorkersSettings(Settings):
+    """How many processes of this machine annotate: with more than one, each is a daemon of the group."""
+
+    processes: Annotated[PositiveInt, Field(le=256)] = 1
+    """The cluster divides the partitions among them: of more processes than partitions, the rest idles."""
+    devices: list[Text] = Field(default_factory=list)
+    """Where their models run, in turns: ``["cuda:0", "cuda:1"]``. Empty: all of them on `device`."""
+
+
 class DaemonSettings(Settings):
     """The whole configuration file of ``dvfb daemon``."""
 
@@ -215,7 +224,9 @@ class DaemonSettings(Settings):
     log_format: Literal["plain", "json"] = "plain"
     """Lines of the log: for people, or one JSON object each."""
     limits: LimitSettings = LimitSettings()
-    """What bounds memory, and how long things may take."""
+    """What bounds memory, and how long things may take; each of several processes has as much."""
+    workers: WorkersSettings = WorkersSettings()
+    """How many processes annotate."""
 
     @field_validator("sinks")
     @classmethod
@@ -234,6 +245,25 @@ class DaemonSettings(Settings):
     def http_port(self) -> int | None:
         """The port under ``[http]``, or `metrics_port`; None: it listens nowhere."""
         return self.http.port if self.metrics_port is None else self.metrics_port
+
+    @model_validator(mode="after")
+    def _several_processes(self) -> Self:
+        if self.workers.processes > 1 and self.source is not None:
+            raise ValueError(
+                f"workers.processes is {self.workers.processes}, and the source is a Tiled catalog, which nobody "
+                "divides among processes; leave it out, or read from [kafka]"
+            )
+        if self.workers.processes > 1 and self.sinks.jsonl is not None:
+            raise ValueError(
+                f"workers.processes is {self.workers.processes}, and lines of several processes would mix in "
+                "sinks.jsonl; leave one of them out"
+            )
+        if len(self.workers.devices) > self.workers.processes:
+            raise ValueError(
+                f"workers.devices names {len(self.workers.devices)} devices for {self.workers.processes} processes: "
+                "some would do nothing; set workers.processes to as many at least"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

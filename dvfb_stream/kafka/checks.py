@@ -53,6 +53,7 @@ def check_cluster(settings: DaemonSettings) -> Iterator[Finding]:
         for part, topics in wanted.items():
             for topic in topics:
                 yield _topic(admin, part, topic)
+        yield from _workers(admin, settings.workers.processes, kafka.topics)
         yield from _group(admin, kafka)
     finally:
         admin.close()
@@ -67,6 +68,16 @@ def _topic(admin: Any, part: str, topic: str) -> Finding:
     near = difflib.get_close_matches(topic, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else f"; there are {len(known)} others"
     return fault(part, f"there is no topic {topic!r} that this user may see{hint}")
+
+
+def _workers(admin: Any, processes: int, topics: list[str]) -> Iterator[Finding]:
+    partitions = sum(
+        len(each["partitions"]) for each in admin.describe_topics(topics) if not each["error_code"]
+    )
+    if processes > partitions:
+        yield notice("workers", f"{processes} processes for {partitions} partitions: the rest idles")
+    elif processes > 1:
+        yield ok("workers", f"{processes} processes for {partitions} partitions")
 
 
 def _group(admin: Any, kafka: KafkaSettings) -> Iterator[Finding]:

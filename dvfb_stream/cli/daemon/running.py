@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
+
+from dvfb_stream.cli.daemon.signals import refuse_reload, stop_on_signals
 
 if TYPE_CHECKING:
     from dvfb_stream.annotator import Annotator
@@ -51,14 +52,25 @@ def run_daemon(config: Path, log_format: str | None) -> None:
     # torch, which takes seconds, comes after all that can be refused without it.
     from dvfb_stream.daemon.health import Health, Part
     from dvfb_stream.daemon.log_lines import log_to_stderr
+    from dvfb_stream.daemon.members import Membership
     from dvfb_stream.daemon.settings import read_settings
     from dvfb_stream.files.settings_file import read_geometries
     from dvfb_stream.metrics import Metrics
 
-    log_to_stderr(log_format or "plain")
+    member = Membership.of_this_process()
+    number = None if member is None else member.number
+    log_to_stderr(log_format or "plain", worker=number)
     settings = read_settings(config)
-    log_to_stderr(log_format or settings.log_format)
-    signal.signal(signal.SIGHUP, partial(_refuse_reload, config))
+    log_to_stderr(log_format or settings.log_format, worker=number)
+    signal.signal(signal.SIGHUP, partial(refuse_reload, config))
+    if member is not None:
+        settings = member.settings(settings)
+        member.end_with_the_supervisor()
+    elif settings.workers.processes > 1:
+        from dvfb_stream.cli.daemon.workers import run_workers
+
+        run_workers(config, settings, log_format)
+        return
     detectors = read_geometries(settings.detectors, config, what="configuration")
     metrics = Metrics()
     source = (Part.BROKER, Part.LAG) if settings.source is None else (Part.SOURCE,)
@@ -149,7 +161,7 @@ def _run(
         end_process(reason)
 
     with Guard(health, patience=patience, drain_timeout=drain, end=end) as guard:
-        _stop_on_signals(stop, guard.expect_end)
+        stop_on_signals(stop, guard.expect_end)
         tell_supervisor(READY)
         run()
 
@@ -235,36 +247,3 @@ def _served(settings: DaemonSettings, health: Health, metrics: Metrics) -> Itera
                 port,
             )
         yield
-
-
-def _refuse_reload(config: Path, number: int, frame: FrameType | None) -> None:
-    """Say on a thread of its own, as a signal may come in the middle of a line of the log, what to do instead."""
-    threading.Thread(target=_say_how_to_reload, args=(config,), name="dvfb-sighup", daemon=True).start()
-
-
-def _say_how_to_reload(config: Path) -> None:
-    from dvfb_stream.daemon.settings import read_settings
-    from dvfb_stream.errors import DvfbError
-
-    try:
-        read_settings(config)
-        found = f"{config}, as it is now, is valid"
-    except DvfbError as error:
-        found = f"do not yet: {error}"
-    logger.warning(
-        "SIGHUP changes nothing: a daemon reads its configuration when it starts. Restart it, nothing is lost (%s)",
-        found,
-    )
-
-
-def _stop_on_signals(*told: Callable[[], None]) -> None:
-    signals = (signal.SIGTERM, signal.SIGINT)
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        for each in signals:
-            signal.signal(each, signal.SIG_DFL)
-        for tell in told:
-            tell()
-
-    for each in signals:
-        signal.signal(each, stop)

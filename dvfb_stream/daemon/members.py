@@ -1,0 +1,226 @@
+"""Several daemons of one consumer group as one service: started, watched, started again and stopped together.
+
+Each is a process with an interpreter of its own, an ordinary daemon: the cluster divides the partitions among them,
+and spool, journals and dead letters are those of the group. Nothing is loaded here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from dvfb_stream.daemon.settings import DaemonSettings, HttpSettings, WorkersSettings
+
+logger = logging.getLogger(__name__)
+
+VARIABLE = "DVFB_DAEMON_MEMBER"
+"""Environment variable by which a member knows that it is one: its number, its port, and a descriptor that is at its
+end once the supervising process is gone."""
+
+_THREADS_VARIABLE = "OMP_NUM_THREADS"
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+"""Seconds before one that has ended is started again: longer each time, and as at first once it has run so long."""
+_SECONDS_BETWEEN_LOOKS = 0.2
+_COMMAND = "import sys; from dvfb_stream.cli import main; sys.exit(main())"
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What a process knows that is one of several."""
+
+    number: int
+    port: int
+    """On which it says how it is, to the supervising process."""
+    lifeline: int
+    """Descriptor of a pipe that nobody writes to."""
+
+    @classmethod
+    def of_this_process(cls, environment: Mapping[str, str] = os.environ) -> Self | None:
+        """Return that of this process; None for a daemon of its own."""
+        given = environment.get(VARIABLE)
+        return cls(*map(int, given.split())) if given else None
+
+    def settings(self, whole: DaemonSettings) -> DaemonSettings:
+        """Return the configuration as it is for this member."""
+        devices = whole.workers.devices
+        return whole.model_copy(
+            update={
+                "workers": WorkersSettings(),
+                "device": devices[self.number % len(devices)] if devices else whole.device,
+                "http": HttpSettings(port=self.port, max_lag=whole.http.max_lag),
+                "metrics_port": None,
+            }
+        )
+
+    def end_with_the_supervisor(self) -> None:
+        """Have this process told to stop, as by SIGTERM, once the supervising one is gone, however that ended."""
+        threading.Thread(target=self._outlive_nobody, name="dvfb-lifeline", daemon=True).start()
+
+    def _outlive_nobody(self) -> None:
+        os.read(self.lifeline, 1)  # until its end: nobody writes
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """One of the daemons."""
+
+    number: int
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+    since: float = 0.0
+    """When it was started, seconds, monotonic."""
+    not_before: float = 0.0
+    pause: float = _FIRST_PAUSE
+    has_run: bool = False
+    """Whether it was ready to work since it was started last."""
+    starts: int = field(default=0)
+
+    @property
+    def lives(self) -> bool:
+        """Whether its process is there."""
+        return self.process is not None and self.process.poll() is None
+
+
+class Members:
+    """Runs the daemons of a configuration until it is told to stop, or one cannot even begin.
+
+    Parameters
+    ----------
+    config
+        The file.
+    settings
+        What it says.
+    ports
+        One for each, free, on this machine.
+    arguments
+        Of the command, besides the file.
+    has_begun
+        Asked about a member that lives and has not begun yet: whether it has loaded what it needs.
+    clock
+        Seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        config: Path,
+        settings: DaemonSettings,
+        *,
+        ports: Sequence[int],
+        arguments: Sequence[str] = (),
+        has_begun: Callable[[Member], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.members = [Member(number, port) for number, port in enumerate(ports)]
+        self._config, self._arguments = config, arguments
+        self._threads = max(1, (os.cpu_count() or 1) // settings.workers.processes)
+        self._has_begun, self._clock = has_begun, clock
+        self._stopping = threading.Event()
+        self._reading, self._writing = os.pipe()
+        """Whose end the members see once this process is gone."""
+        self._failed: int | None = None
+
+    def run(self, on_turn: Callable[[], object] = lambda: None, on_begun: Callable[[], object] = str) -> int:
+        """Start them, start again what ends, and return once all have ended.
+
+        Parameters
+        ----------
+        on_turn
+            Called again and again.
+        on_begun
+            Called once, when all have begun.
+
+        Returns
+        -------
+        int
+            The exit status: 0 where it was told to stop and all came to their end; that of a member which ended
+            before it had ever begun, as by a wrong configuration.
+        """
+        is_told = False
+        try:
+            while not self._stopping.is_set() and self._failed is None:
+                for member in self.members:
+                    self._attend(member)
+                if not is_told and all(member.has_run for member in self.members):
+                    is_told = True
+                    on_begun()
+                on_turn()
+                self._stopping.wait(_SECONDS_BETWEEN_LOOKS)
+            return self._end(on_turn)
+        finally:
+            os.close(self._writing)
+            os.close(self._reading)
+
+    def stop(self) -> None:
+        """Have all come to their end; for signal handlers."""
+        self._stopping.set()
+
+    def restarts(self) -> int:
+        """Return how often one was started again."""
+        return sum(max(0, member.starts - 1) for member in self.members)
+
+    def _attend(self, member: Member) -> None:
+        now = self._clock()
+        if member.process is not None and (status := member.process.poll()) is not None:
+            member.process = None
+            how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+            if not member.has_run and member.starts == 1:
+                logger.error(
+                    "worker %d ended %s before it had begun; the others end, too", member.number, how
+                )
+                self._failed = status if status > 0 else 1
+                return
+            long_enough = now - member.since >= _LONGEST_PAUSE
+            member.pause = _FIRST_PAUSE if long_enough else min(2 * member.pause, _LONGEST_PAUSE)
+            member.not_before = now + member.pause
+            logger.error(
+                "worker %d ended %s; it is started again in %.0f s", member.number, how, member.pause
+            )
+        if member.process is None:
+            if now >= member.not_before:
+                self._start(member)
+        elif not member.has_run:
+            member.has_run = self._has_begun(member)
+
+    def _start(self, member: Member) -> None:
+        member.starts += 1
+        member.since, member.has_run = self._clock(), False
+        environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
+        environment.setdefault(_THREADS_VARIABLE, str(self._threads))
+        environment[VARIABLE] = f"{member.number} {member.port} {self._reading}"
+        member.process = subprocess.Popen(
+            [sys.executable, "-c", _COMMAND, "daemon", "--config", str(self._config), *self._arguments],
+            env=environment,
+            pass_fds=(self._reading,),
+            stdin=subprocess.DEVNULL,
+            process_group=0,  # Ctrl-C in a terminal is passed on once, by us
+        )
+
+    def _end(self, on_turn: Callable[[], object]) -> int:
+        living = [member.process for member in self.members if member.process is not None]
+        for process in living:
+            with suppress(ProcessLookupError):
+                process.terminate()
+        while any(process.poll() is None for process in living):
+            on_turn()
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        if self._failed is not None:
+            return self._failed
+        return max((abs(process.returncode) and 1 for process in living), default=0)
+
+    def kill(self) -> None:
+        """End all at once, as a second signal does; nothing is lost."""
+        for member in self.members:
+            if member.process is not None:
+                with suppress(ProcessLookupError):
+                    member.process.kill()
