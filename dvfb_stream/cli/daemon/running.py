@@ -80,7 +80,7 @@ def run_daemon(config: Path, log_format: str | None) -> None:
         patience=settings.limits.stall_timeout / 2,
         metrics=metrics,
     )
-    with _served(settings, health, metrics):
+    with _served(settings, health, metrics, is_member=member is not None):
         if settings.source is None:
             _from_kafka(settings, detectors, health, metrics)
         else:
@@ -229,8 +229,8 @@ def _annotator(settings: DaemonSettings, health: Health) -> Annotator:
 
 
 @contextmanager
-def _served(settings: DaemonSettings, health: Health, metrics: Metrics) -> Iterator[None]:
-    """Answer over HTTP, where the configuration names a port."""
+def _served(settings: DaemonSettings, health: Health, metrics: Metrics, *, is_member: bool) -> Iterator[None]:
+    """Answer over HTTP, where the configuration names a port; a member is asked by the supervising process alone."""
     port = settings.http_port
     if port is None:
         yield
@@ -239,7 +239,8 @@ def _served(settings: DaemonSettings, health: Health, metrics: Metrics) -> Itera
 
     address = settings.http.address
     with serve_health(health, metrics, address=address, port=port):
-        logger.info("%s are at http://%s:%d", ", ".join(PATHS), address, port)
+        if not is_member:
+            logger.info("%s are at http://%s:%d", ", ".join(PATHS), address, port)
         if settings.metrics_port is not None and address == "127.0.0.1":
             logger.warning(
                 "metrics_port is answered on this machine alone; for others write, in place of it, [http] with "

@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from dvfb_stream.cli.daemon.signals import stop_on_signals
+from dvfb_stream.daemon.http import PATHS
 from dvfb_stream.daemon.members import Members
 from dvfb_stream.daemon.members_http import has_begun, serve_members
 from dvfb_stream.daemon.settings import DaemonSettings
@@ -66,6 +67,7 @@ def run_workers(config: Path, settings: DaemonSettings, log_format: str | None) 
                 port=settings.http_port,
             )
             stack.enter_context(served)
+            logger.info("%s are at http://%s:%d", ", ".join(PATHS), settings.http.address, settings.http_port)
         if status := members.run(turn, begun):
             raise typer.Exit(status)
 
