@@ -30,6 +30,7 @@ TABLES: dict[str, Any] = {
     "help": "where Tiled keeps tables",
 }
 """Option of a benchmark's command."""
+_IN_MEMORY = "/dev/shm"
 PASSWORD = "secret"
 
 
@@ -189,11 +190,12 @@ def serving(
     """Serve a new catalog in a folder, a temporary one by default.
 
     The rest is as for `TiledServer`, but for `tables`: ``duckdb``; ``postgresql``, a server of which is started; or
-    the address of one.
+    the address of one. With users, it writes to SQLite at every request: the temporary folder is in memory then.
     """
     over = threading.Event()
     with ExitStack() as stack:
-        folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        where = _IN_MEMORY if with_users and os.path.isdir(_IN_MEMORY) else None
+        folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(dir=where)))
         address = tables if "://" in tables else None
         if tables == "postgresql":
             from tests.catalog.tiled_process import postgresql
