@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -84,7 +84,7 @@ class Member:
     pause: float = _FIRST_PAUSE
     has_run: bool = False
     """Whether it was ready to work since it was started last."""
-    starts: int = field(default=0)
+    starts: int = 0
 
     @property
     def lives(self) -> bool:
@@ -214,9 +214,7 @@ class Members:
         while any(process.poll() is None for process in living):
             on_turn()
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-        if self._failed is not None:
-            return self._failed
-        return max((abs(process.returncode) and 1 for process in living), default=0)
+        return int(any(process.returncode for process in living)) if self._failed is None else self._failed
 
     def kill(self) -> None:
         """End all at once, as a second signal does; nothing is lost."""
