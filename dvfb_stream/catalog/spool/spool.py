@@ -63,7 +63,8 @@ class Spool:
     pace
         When rows are delivered, and how often again.
     max_bytes
-        Of all files in the folder together; each may have a journal of 8 MB, and keeps 8 MB of room, besides.
+        Of all files in the folder together; each may have a journal of 8 MB besides, and each process keeps 8 MB of
+        room.
     when_full
         See `WhenFull`.
     max_open_runs
