@@ -250,8 +250,11 @@ class Annotator(FrameAnnotator):
         FrameError
             When `frames` is no list of frames: what is no frame in a list gets a reason like any other.
         """
-        prepared = self._divided(lambda some: [self.prepare(frame) for frame in some], listed(frames))
-        return self.annotate_prepared(prepared, keep_coefficients=keep_coefficients)
+        return self.annotate_prepared(self.prepare_all(listed(frames)), keep_coefficients=keep_coefficients)
+
+    def prepare_all(self, frames: Sequence[Frame]) -> list[Prepared]:
+        """Return what `prepare` returns for each frame, in their order."""
+        return self._divided(lambda some: [self.prepare(frame) for frame in some], frames)
 
     def prepare(self, frame: Frame) -> Prepared:
         """Return a frame with its view, for `annotate_prepared`; any thread, at any time.

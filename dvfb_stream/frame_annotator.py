@@ -90,6 +90,10 @@ class FrameAnnotator(ABC):
         """
         return frame
 
+    def prepare_all(self, frames: Sequence[Frame]) -> list[Any]:
+        """Return what `prepare` returns for each frame, in their order; on several cores where that is quicker."""
+        return [self.prepare(frame) for frame in frames]
+
     def annotate_prepared(self, prepared: Sequence[Any]) -> list[Annotation]:
         """Return one annotation for each of what `prepare` returned, in their order; otherwise as `annotate`."""
         return self.annotate(prepared)
@@ -149,6 +153,10 @@ class AnnotatorAround(FrameAnnotator):
     def prepare(self, frame: Frame) -> Any:
         """Return what `annotate_prepared` takes of a frame."""
         return self._annotator.prepare(frame)
+
+    def prepare_all(self, frames: Sequence[Frame]) -> list[Any]:
+        """Return what `prepare` returns for each frame, in their order."""
+        return self._annotator.prepare_all(frames)
 
     def annotate_prepared(self, prepared: Sequence[Any]) -> list[Annotation]:
         """Return one annotation for each of what `prepare` returned, in their order."""

@@ -30,7 +30,7 @@ class InStep(AnnotatorAround):
 
     def annotate(self, frames: Sequence[Frame]) -> list[Annotation]:
         """Return one annotation per frame, in their order."""
-        return self.annotate_prepared([self.prepare(frame) for frame in frames])
+        return self.annotate_prepared(self.prepare_all(frames))
 
     def annotate_prepared(self, prepared: Sequence[Any]) -> list[Annotation]:
         """Return one annotation for each of what `prepare` returned, in their order."""

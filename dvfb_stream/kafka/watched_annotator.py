@@ -60,6 +60,14 @@ class WatchedAnnotator(AnnotatorAround):
         with self._in_hand.holding([item]):
             return self._annotator.prepare(frame), item
 
+    def prepare_all(self, frames: Sequence[Frame]) -> list[Any]:
+        """Return what `prepare` returns for each frame, in their order."""
+        items = [_item(frame) for frame in frames]
+        if any(self._in_hand.suspicion(item) is not None for item in items):
+            return [self.prepare(frame) for frame in frames]
+        with self._in_hand.holding(items):
+            return list(zip(self._annotator.prepare_all(frames), items, strict=True))
+
     def annotate_prepared(self, prepared: Sequence[Any]) -> list[Annotation]:
         """Return one annotation for each of what `prepare` returned, in their order."""
         things, items = [thing for thing, _ in prepared], [item for _, item in prepared]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dvfb_stream.annotations import Status
-from dvfb_stream.frame_annotator import AnnotatorAround
+from dvfb_stream.frame_annotator import AnnotatorAround, as_frame_annotator
 from dvfb_stream.frames import Frame, Geometry
 from dvfb_stream.kafka.in_step import CLOSED, InStep
 from tests.kafka.conftest import BrightnessAnnotator
@@ -19,9 +19,9 @@ class Prepares(AnnotatorAround):
         super().__init__(annotator)
         self.calls = calls
 
-    def prepare(self, frame):
+    def prepare_all(self, frames):
         self.calls.append("prepare")
-        return frame
+        return super().prepare_all(frames)
 
     def annotate_prepared(self, prepared):
         self.calls.append("annotate")
@@ -36,13 +36,13 @@ def test_frames_are_prepared_while_rows_are_waited_for_and_annotated_where_rows_
         calls.append("catch up")
         return are_taken
 
-    annotator = InStep(Prepares(BrightnessAnnotator(), calls), catch_up)
+    annotator = InStep(Prepares(as_frame_annotator(BrightnessAnnotator()), calls), catch_up)
     frames = [Frame(np.full((4, 4), level), GEOMETRY) for level in (100, 200)]
     annotations = annotator.annotate(frames)
     if are_taken:
-        assert calls == ["prepare", "prepare", "catch up", "annotate"]
+        assert calls == ["prepare", "catch up", "annotate"]
         assert [annotation.scores["rings"] for annotation in annotations] == [0.1, 0.2]
     else:
-        assert calls == ["prepare", "prepare", "catch up"]
+        assert calls == ["prepare", "catch up"]
         assert [annotation.status for annotation in annotations] == [Status.FAILED] * 2
         assert {annotation.reason for annotation in annotations} == {CLOSED}
