@@ -53,14 +53,16 @@ class NotingAnnotator:
 
 
 def settings_of(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration of a daemon that is missed by its group after a second."""
+    """Return the configuration of a daemon that is missed by its group after `session` seconds, 1.5 by default."""
+    session = options.get("session", 1.5)
     return {
         "kafka": {
             "bootstrap_servers": options["servers"],
             "topics": [options["topic"]],
             "group": options["group"],
-            "session_timeout": 1.5,
-            "heartbeat_interval": 0.3,
+            "session_timeout": session,
+            "heartbeat_interval": session / 5,
+            "max_poll_interval": 30.0,
             "commit_interval": 0.2,
         },
         "sinks": {"jsonl": "unused"},

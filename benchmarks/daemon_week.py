@@ -54,6 +54,8 @@ RATE = 2.0
 BATCH = 8
 SECONDS = 0.004
 SECONDS_AWAY = 3.0
+SECONDS_UNTIL_MISSED = 6.0
+"""By its group: three daemons that start at once, on two cores, are slow to show that they live."""
 SECONDS_TO_STORE = 5400.0
 """In the end: a server with users takes 60 ms for a request, and a run some 25 requests."""
 NAMED = "/detector/data"
@@ -168,7 +170,7 @@ class Week:
             "servers": self._cluster.servers, "topic": self._topic, "group": "week",
             "tiled": self.client.uri.partition("?")[0], "spool": str(self.spool),
             "letters": str(self._folder / "letters"), "notes": str(self.notes), "seconds": SECONDS, "batch": BATCH,
-            "root_map": {NAMED: str(self._mounted)},
+            "root_map": {NAMED: str(self._mounted)}, "session": SECONDS_UNTIL_MISSED,
         }  # fmt: skip
 
     def _publish_open(self, what: str, *, begin: bool = False) -> None:
