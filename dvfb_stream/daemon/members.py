@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,10 @@ end once the supervising process is gone."""
 
 _THREADS_VARIABLE = "OMP_NUM_THREADS"
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
-"""Seconds before one that has ended is started again: longer each time, and as at first once it has run so long."""
+"""Seconds before one that has ended is started again: twice as long each time, and as at first once it has run for as
+long as the longest."""
+_INTERRUPTED = 128 + signal.SIGTERM
+"""Exit status of a daemon that is told to stop while it starts, and of all where one of them was."""
 _SECONDS_BETWEEN_LOOKS = 0.2
 _COMMAND = "import sys; from dvfb_stream.cli import main; sys.exit(main())"
 
@@ -76,12 +80,14 @@ class Member:
     """One of the daemons."""
 
     number: int
-    port: int
+    port: int = 0
+    """On which it says how it is: another one at each start."""
     process: subprocess.Popen[bytes] | None = None
     since: float = 0.0
     """When it was started, seconds, monotonic."""
     not_before: float = 0.0
-    pause: float = _FIRST_PAUSE
+    pause: float = 0.0
+    """Seconds that it was away the last time."""
     has_run: bool = False
     """Whether it was ready to work since it was started last."""
     starts: int = 0
@@ -101,8 +107,6 @@ class Members:
         The file.
     settings
         What it says.
-    ports
-        One for each, free, on this machine.
     arguments
         Of the command, besides the file.
     has_begun
@@ -116,12 +120,11 @@ class Members:
         config: Path,
         settings: DaemonSettings,
         *,
-        ports: Sequence[int],
         arguments: Sequence[str] = (),
         has_begun: Callable[[Member], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.members = [Member(number, port) for number, port in enumerate(ports)]
+        self.members = [Member(number) for number in range(settings.workers.processes)]
         self._config, self._arguments = config, arguments
         self._threads = max(1, (os.cpu_count() or 1) // settings.workers.processes)
         self._has_begun, self._clock = has_begun, clock
@@ -143,8 +146,9 @@ class Members:
         Returns
         -------
         int
-            The exit status: 0 where it was told to stop and all came to their end; that of a member which ended
-            before it had ever begun, as by a wrong configuration.
+            The exit status: 0 where it was told to stop and all came to their end; 143, as of a daemon alone, where
+            one was still starting; 1 where one failed to end; that of a member which ended before it had ever
+            begun, as by a wrong configuration.
         """
         is_told = False
         try:
@@ -165,10 +169,6 @@ class Members:
         """Have all come to their end; for signal handlers."""
         self._stopping.set()
 
-    def restarts(self) -> int:
-        """Return how often one was started again."""
-        return sum(max(0, member.starts - 1) for member in self.members)
-
     def _attend(self, member: Member) -> None:
         now = self._clock()
         if member.process is not None and (status := member.process.poll()) is not None:
@@ -181,7 +181,8 @@ class Members:
                 self._failed = status if status > 0 else 1
                 return
             long_enough = now - member.since >= _LONGEST_PAUSE
-            member.pause = _FIRST_PAUSE if long_enough else min(2 * member.pause, _LONGEST_PAUSE)
+            before = 0.0 if long_enough else member.pause
+            member.pause = min(2 * before, _LONGEST_PAUSE) or _FIRST_PAUSE
             member.not_before = now + member.pause
             logger.error(
                 "worker %d ended %s; it is started again in %.0f s", member.number, how, member.pause
@@ -195,6 +196,7 @@ class Members:
     def _start(self, member: Member) -> None:
         member.starts += 1
         member.since, member.has_run = self._clock(), False
+        member.port = _free_port(taken={each.port for each in self.members})
         environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
         environment.setdefault(_THREADS_VARIABLE, str(self._threads))
         environment[VARIABLE] = f"{member.number} {member.port} {self._reading}"
@@ -214,11 +216,18 @@ class Members:
         while any(process.poll() is None for process in living):
             on_turn()
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-        return int(any(process.returncode for process in living)) if self._failed is None else self._failed
+        if self._failed is not None:
+            return self._failed
+        statuses = {process.returncode for process in living} - {0}
+        if statuses <= {_INTERRUPTED, -signal.SIGTERM}:
+            return _INTERRUPTED if statuses else 0
+        return 1
 
-    def kill(self) -> None:
-        """End all at once, as a second signal does; nothing is lost."""
-        for member in self.members:
-            if member.process is not None:
-                with suppress(ProcessLookupError):
-                    member.process.kill()
+
+def _free_port(taken: Container[int]) -> int:
+    """Return a port of this machine on which nobody listens, and none of those."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = int(probe.getsockname()[1])
+        if port not in taken:
+            return port

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
 from dvfb_stream.daemon.health import Part
@@ -19,7 +21,10 @@ from dvfb_stream.metrics.http import Answer, HttpServer, Question
 if TYPE_CHECKING:
     from prometheus_client.core import Metric as Family
 
-_SECONDS_TO_ANSWER = 2.0
+_SECONDS_TO_ANSWER = 5.0
+"""Longer than a daemon waits for a store that keeps silent, 3 s (`StoreReach`); Prometheus itself waits for 10 s."""
+_SECONDS_TO_BEGIN = 0.5
+"""In which one that starts answers, or is asked again: who watches all of them waits for it."""
 _OPENER = build_opener(ProxyHandler({}))
 """Never by a proxy: they are on this machine."""
 WORKER = "worker"
@@ -34,21 +39,22 @@ class Told:
     content: bytes = b""
 
 
-def ask(member: Member, path: str) -> Told:
-    """Return what a daemon answers."""
+def ask(member: Member, path: str, patience: float = _SECONDS_TO_ANSWER) -> Told:
+    """Return what a daemon answers within so many seconds."""
     try:
-        with _OPENER.open(f"http://127.0.0.1:{member.port}{path}", timeout=_SECONDS_TO_ANSWER) as answer:
+        with _OPENER.open(f"http://127.0.0.1:{member.port}{path}", timeout=patience) as answer:
             return Told(answer.status, answer.read())
     except HTTPError as error:
-        with error:
+        with error, suppress(OSError, HTTPException):  # it may end amid its answer
             return Told(error.code, error.read())
-    except (URLError, OSError):
-        return Told()
+    except (OSError, HTTPException):
+        pass
+    return Told()
 
 
 def has_begun(member: Member) -> bool:
     """Return whether a daemon has its model."""
-    told = ask(member, "/readyz")
+    told = ask(member, "/readyz", _SECONDS_TO_BEGIN)
     return bool(told.content) and bool(json.loads(told.content)["parts"][Part.MODEL]["ok"])
 
 
@@ -59,7 +65,8 @@ def serve_members(
 
     - ``/livez``: 200 while this process turns and each daemon lives and turns, else 503.
     - ``/readyz``: 200 where each is ready, else 503. JSON: ``ready``, and ``workers`` with what each says.
-    - ``/metrics``: the series of all, each with the label ``worker``; and ``dvfb_workers``, how many live.
+    - ``/metrics``: the series of all, each with the label ``worker``; ``dvfb_workers``, how many live; and
+      ``dvfb_worker_restarts_total``, how often each was started again.
 
     Parameters
     ----------
@@ -118,7 +125,7 @@ def _merging(members: Sequence[Member]) -> Callable[[Question, Sequence[Told]], 
 
     try:
         from prometheus_client import CollectorRegistry
-        from prometheus_client.core import GaugeMetricFamily
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
         from prometheus_client.exposition import choose_encoder
         from prometheus_client.parser import text_string_to_metric_families
         from prometheus_client.registry import Collector
@@ -143,6 +150,14 @@ def _merging(members: Sequence[Member]) -> Callable[[Question, Sequence[Told]], 
             living = GaugeMetricFamily("dvfb_workers", "Daemons of this service that live.")
             living.add_metric([], sum(member.lives for member in members))
             yield living
+            restarts = CounterMetricFamily(
+                "dvfb_worker_restarts",
+                "Times that a daemon of this service was started again.",
+                labels=[WORKER],
+            )
+            for member in members:
+                restarts.add_metric([str(member.number)], max(0, member.starts - 1))
+            yield restarts
 
     def export(question: Question, told: Sequence[Told]) -> Answer:
         registry = CollectorRegistry(auto_describe=False)

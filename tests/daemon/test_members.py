@@ -1,6 +1,8 @@
 """Several daemons as one service: what becomes of one that ends, and of all when they are told to stop."""
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -10,7 +12,7 @@ import time
 import pytest
 
 from dvfb_stream.daemon import members as members_module
-from dvfb_stream.daemon.members import VARIABLE, Member, Members, Membership
+from dvfb_stream.daemon.members import VARIABLE, Members, Membership
 from dvfb_stream.daemon.settings import DaemonSettings
 from dvfb_stream.errors import SettingsError
 
@@ -40,8 +42,7 @@ def start(tmp_path, monkeypatch):
         monkeypatch.setattr(members_module, "_COMMAND", textwrap.dedent(script))
         monkeypatch.chdir(tmp_path)
         members = Members(
-            tmp_path / "daemon.toml", settings(workers={"processes": processes}),
-            ports=range(1, processes + 1), has_begun=has_begun,
+            tmp_path / "daemon.toml", settings(workers={"processes": processes}), has_begun=has_begun
         )  # fmt: skip
         found = []
         thread = threading.Thread(target=lambda: found.append(members.run()))
@@ -52,7 +53,9 @@ def start(tmp_path, monkeypatch):
     yield begin
     for members, thread in running:
         members.stop()
-        members.kill()
+        for member in members.members:
+            if member.process is not None:
+                member.process.kill()
         thread.join(PATIENCE)
         assert not thread.is_alive()
 
@@ -85,17 +88,64 @@ def test_one_that_is_killed_is_started_again_and_the_others_go_on(start, tmp_pat
     process = first.process
     process.kill()
     eventually(lambda: first.lives and first.process is not process)
-    assert members.restarts() == 1
-    assert second.starts == 1
+    assert [first.starts, second.starts] == [2, 1]
+
+
+def test_one_that_is_told_to_stop_while_it_starts_is_no_failure(start, tmp_path):
+    """A daemon alone ends with 143, as the shell has it, or by the signal where Python had not begun."""
+    script = textwrap.dedent(WAITS).replace("sys.exit(0)", "sys.exit(143)")
+    members, thread, found = start(
+        "import os, signal\nif os.environ['DVFB_DAEMON_MEMBER'].startswith('1 '):\n"
+        "    open('started 1', 'w').close()\n    signal.pause()\n" + script,
+        has_begun=lambda member: False,
+    )
+    eventually(lambda: (tmp_path / "started 0").exists() and (tmp_path / "started 1").exists())
+    members.stop()
+    thread.join(PATIENCE)
+    assert [member.process.returncode for member in members.members] == [143, -signal.SIGTERM]
+    assert found == [143]
+
+
+def test_one_whose_end_fails_is_a_failure(start, tmp_path):
+    members, thread, found = start(textwrap.dedent(WAITS).replace("sys.exit(0)", "sys.exit(1)"))
+    eventually(lambda: (tmp_path / "started 0").exists() and (tmp_path / "started 1").exists())
+    members.stop()
+    thread.join(PATIENCE)
+    assert found == [1]
+
+
+def test_one_that_is_started_again_has_a_port_that_is_free(start, monkeypatch):
+    """While it was away another program may have taken the one that it had."""
+    monkeypatch.setattr(members_module, "_FIRST_PAUSE", 0.5)
+    members, _, _ = start(
+        """
+        import os, signal, socket, sys
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        socket.create_server(("127.0.0.1", int(os.environ["DVFB_DAEMON_MEMBER"].split()[1])))
+        signal.pause()
+        """,
+        processes=1,
+    )
+    (member,) = members.members
+    eventually(lambda: member.has_run)
+    port = member.port
+    member.process.kill()
+    member.process.wait()
+    with socket.create_server(("127.0.0.1", port)):
+        eventually(lambda: member.starts == 2 and member.has_run)
+        assert member.port != port
+
+
+def test_the_supervising_process_loads_no_torch():
+    script = "import sys, dvfb_stream.cli.daemon.workers; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_the_pause_before_one_is_started_again_grows_and_is_as_at_first_after_a_long_run(
     monkeypatch, tmp_path
 ):
     now = [0.0]
-    members = Members(
-        tmp_path / "x", settings(), ports=[1], has_begun=lambda member: True, clock=lambda: now[0]
-    )
+    members = Members(tmp_path / "x", settings(), has_begun=lambda member: True, clock=lambda: now[0])
     (member,) = members.members
     monkeypatch.setattr(members_module, "_COMMAND", "raise SystemExit(1)")
     pauses = []
@@ -107,7 +157,7 @@ def test_the_pause_before_one_is_started_again_grows_and_is_as_at_first_after_a_
         now[0] += lasted
         members._attend(member)
         pauses.append(member.not_before - now[0])
-    assert pauses == [2.0, 4.0, 8.0, 1.0, 2.0]
+    assert pauses == [1.0, 2.0, 4.0, 1.0, 2.0]
 
 
 def test_one_that_cannot_begin_ends_all_with_its_status(start, tmp_path, caplog):
@@ -131,7 +181,7 @@ def test_they_are_told_to_stop_when_the_supervising_process_is_killed(tmp_path):
         from dvfb_stream.daemon import members
         from tests.daemon.test_members import MEMBER, settings
         members._COMMAND = MEMBER
-        members.Members(Path("x"), settings(), ports=[1], has_begun=lambda member: True).run()
+        members.Members(Path("x"), settings(), has_begun=lambda member: True).run()
         """
     )
     supervisor = subprocess.Popen(
@@ -188,10 +238,8 @@ def test_cores_are_divided_unless_the_environment_says_how_many(tmp_path, monkey
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         if given:
             monkeypatch.setenv("OMP_NUM_THREADS", given)
-        members = Members(
-            tmp_path / "x", settings(workers={"processes": 3}), ports=[1, 2, 3], has_begun=lambda member: True
-        )
-        members._start(Member(0, 1))
+        members = Members(tmp_path / "x", settings(workers={"processes": 3}), has_begun=lambda member: True)
+        members._start(members.members[0])
     assert [each["OMP_NUM_THREADS"] for each in seen] == ["2", "3"]
     assert not any("NOTIFY_SOCKET" in each for each in seen)
 

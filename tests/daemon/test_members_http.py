@@ -1,15 +1,18 @@
 """What several daemons say of themselves at one address."""
 
 import json
+import socket
+import threading
 import urllib.request
 from urllib.error import HTTPError
 
 import pytest
 
-from dvfb_stream.daemon.health import Health, Part
+from dvfb_stream.daemon.health import Health, Part, State
 from dvfb_stream.daemon.http import serve_health
 from dvfb_stream.daemon.members import Member
 from dvfb_stream.daemon.members_http import has_begun, serve_members
+from dvfb_stream.daemon.store_reach import StoreReach
 from dvfb_stream.metrics import Metrics, catalogue
 from tests.catalog.tiled_process import free_port
 
@@ -62,6 +65,22 @@ def test_it_is_ready_once_all_are_and_says_who_is_not(ask, daemons):
     assert json.loads(told)["workers"]["2"] == {"reason": "does not answer"}
 
 
+@pytest.mark.parametrize("status", ["200 OK", "503 Service Unavailable"])
+def test_one_that_is_killed_amid_its_answer_has_not_answered(status):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def begin_to_answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(f"HTTP/1.0 {status}\r\nContent-Length: 99\r\n\r\n{{".encode())
+
+        thread = threading.Thread(target=begin_to_answer)
+        thread.start()
+        assert not has_begun(Member(0, server.getsockname()[1]))
+        thread.join()
+
+
 def test_it_is_alive_while_all_turn_and_the_supervising_process_does(ask):
     assert ask("/livez")[0] == 200
     assert ask("/livez", age=6.0)[0] == 503
@@ -79,3 +98,28 @@ def test_series_of_all_have_the_number_of_their_daemon(ask, daemons):
     assert told.count("# TYPE dvfb_lost_rows_total counter") == 1
     without = [line for line in told.splitlines() if line.startswith("dvfb_") and "worker=" not in line]
     assert without == ["dvfb_workers 0.0"]  # none of these has a process
+
+
+def test_how_often_each_was_started_again_is_counted(ask, daemons):
+    daemons[1].member.starts = 3
+    _, told = ask("/metrics")
+    counted = [line for line in told.splitlines() if line.startswith("dvfb_worker_restarts_total")]
+    assert counted == [
+        'dvfb_worker_restarts_total{worker="0"} 0.0',
+        'dvfb_worker_restarts_total{worker="1"} 2.0',
+    ]
+
+
+def test_series_are_there_while_the_store_keeps_silent(ask, daemons):
+    """A daemon then waits for the store before it says how it is: that is when they are needed."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        reach = StoreReach(f"http://127.0.0.1:{silent.getsockname()[1]}/api/v1")
+
+        def look():
+            trouble = reach.trouble()
+            return State(ok=not trouble, reason=trouble)
+
+        daemons[0].health.look_at(Part.STORE, look)
+        _, told = ask("/metrics")
+    up = [line for line in told.splitlines() if line.startswith("dvfb_up")]
+    assert 'dvfb_up{part="store",worker="0"} 0.0' in up

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -42,7 +41,6 @@ def run_workers(config: Path, settings: DaemonSettings, log_format: str | None) 
     members = Members(
         config,
         settings,
-        ports=_free_ports(settings.workers.processes),
         arguments=() if log_format is None else ("--log-format", log_format),
         has_begun=has_begun,
     )
@@ -70,10 +68,3 @@ def run_workers(config: Path, settings: DaemonSettings, log_format: str | None) 
             logger.info("%s are at http://%s:%d", ", ".join(PATHS), settings.http.address, settings.http_port)
         if status := members.run(turn, begun):
             raise typer.Exit(status)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports of this machine on which nobody listens."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in sockets]
