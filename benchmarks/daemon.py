@@ -10,7 +10,8 @@ pixels of 32 bits, 4 MB.
 `throughput`: all documents of some runs are published as fast as the broker takes them, frames inline or in HDF5
 files that stream datums speak of; from the first document published to the last row in Tiled. Besides frames/s,
 the processor's time a frame of each process says what the clock does not where others are at work, and `stages` what
-the daemon counts of its own stages.
+the daemon counts of its own stages. With `--partitions` above 1, documents of as many runs come by turns,
+each in its partition; with `--workers` above 1, the daemon is a service of so many. Memory is of the largest process.
 
 `latency`: frames are published at a rate; from just before publishing to the end of a read that has the row, by
 Tiled's client in a process of its own, which reads again and again.
@@ -28,9 +29,10 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,8 @@ model = "{model}"
 device = "cpu"
 metrics_port = {port}
 
+[workers]
+processes = {workers}
 [kafka]
 bootstrap_servers = ["{broker}"]
 topics = ["{topic}"]
@@ -104,6 +108,9 @@ def throughput(options: argparse.Namespace) -> dict[str, Any]:
         "model": options.model,
         "shape": SHAPE,
         "tables": options.tables,
+        "workers": options.workers,
+        "partitions": options.partitions,
+        "threads": os.environ.get("OMP_NUM_THREADS"),
         "load_average": os.getloadavg(),
         "sources": found,
     }
@@ -158,7 +165,10 @@ class Parts:
         with self._daemon() as daemon:
             self._warm_up(source, daemon)
             before, stages, begun = self._used(daemon), daemon.stages(), time.monotonic()
-            uids = [daemon.publish(self.documents(source, each)) for _ in range(runs)]
+            uids = list[str]()
+            for first in range(0, runs, self._options.partitions):
+                abreast = min(self._options.partitions, runs - first)
+                uids += daemon.publish_abreast([self.documents(source, each) for _ in range(abreast)])
             daemon.producer.flush()
             published = time.monotonic() - begun
             for uid in uids:
@@ -234,7 +244,9 @@ class Parts:
 
     def _warm_up(self, source: str, daemon: RunningDaemon) -> None:
         """Have the geometry's plan made, and all that a first run brings."""
-        self.until_seen(daemon.publish(self.documents(source, 4)), 4)
+        daemon.until_divided(self._options.workers)
+        for partition in range(self._options.partitions):
+            self.until_seen(daemon.publish(self.documents(source, 4), partition), 4)
 
     def until_seen(self, raw_uid: str, count: int) -> None:
         """Wait until an ordinary client sees so many rows of a raw run."""
@@ -255,7 +267,8 @@ class Parts:
     @contextmanager
     def _daemon(self) -> Iterator[RunningDaemon]:
         place = Place(self._broker.address, self._raw.uri, self._server.key, self._folder)
-        with RunningDaemon(self._options.model, place, topic_of(place, partitions=1)) as daemon:
+        topic = topic_of(place, partitions=self._options.partitions)
+        with RunningDaemon(self._options.model, place, topic, workers=self._options.workers) as daemon:
             yield daemon
 
 
@@ -287,7 +300,7 @@ def topic_of(place: Place, *, partitions: int) -> str:
 class RunningDaemon:
     """A ``dvfb daemon``, one of the group of a topic, and what publishes to that."""
 
-    def __init__(self, model: str, place: Place, topic: str) -> None:
+    def __init__(self, model: str, place: Place, topic: str, workers: int = 1) -> None:
         from kafka import KafkaProducer
 
         self._topic, self.since = topic, time.monotonic()
@@ -299,7 +312,7 @@ class RunningDaemon:
             CONFIGURATION.format(
                 model=model, port=self._port, broker=place.broker, topic=topic, tiled=place.tiled,
                 key="image", rows=SHAPE[0], columns=SHAPE[1], center_x=GEOMETRY.center_x,
-                center_y=GEOMETRY.center_y, roots=place.folder, spool=folder / "spool",
+                center_y=GEOMETRY.center_y, roots=place.folder, spool=folder / "spool", workers=workers,
             )
         )  # fmt: skip
         self._log = configuration.with_suffix(".log").open("w")
@@ -327,11 +340,29 @@ class RunningDaemon:
 
     def publish(self, documents: Documents, partition: int = 0) -> str:
         """Publish a run, and return its uid."""
-        uid = ""
-        for name, doc in documents:
-            uid = doc["uid"] if name == "start" else uid
-            self.send(name, doc, partition)
-        return uid
+        return self.publish_abreast([documents], partition)[0]
+
+    def publish_abreast(self, runs: Sequence[Documents], first: int = 0) -> list[str]:
+        """Publish runs by turns, each in a partition of its own, and return their uids."""
+        uids = list[str]()
+        for abreast in zip_longest(*runs):
+            for partition, document in enumerate(abreast, first):
+                if document is not None:
+                    if document[0] == "start":
+                        uids.append(document[1]["uid"])
+                    self.send(*document, partition=partition)
+        return uids
+
+    def until_divided(self, workers: int) -> None:
+        """Wait until each of several workers reads a partition."""
+        deadline = time.monotonic() + PATIENCE
+        while (
+            workers > 1
+            and len(set(re.findall(r'dvfb_read_offset\{.*worker="(\d+)"', self._metrics()))) < workers
+        ):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not {workers} workers that read within {PATIENCE:.0f} s")
+            time.sleep(SECONDS_BETWEEN_LOOKS)
 
     @property
     def pid(self) -> int:
@@ -339,21 +370,31 @@ class RunningDaemon:
         return self._process.pid
 
     def pids(self) -> list[int]:
-        """Of the daemon's process and of its children."""
-        pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [pid, *map(int, children)]
+        """Of the daemon's process and of all that come from it."""
+        pids = [self._process.pid]
+        for pid in pids:
+            for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                pids += map(int, children.read_text().split())
+        return pids
 
     def peak_memory(self) -> int:
-        """Return the most memory that the process had, MB."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1000  # type: ignore[index]
+        """Return the most memory that one of the daemon's processes had, MB."""
+        statuses = [Path(f"/proc/{pid}/status").read_text() for pid in self.pids()]
+        return max(int(re.search(r"VmHWM:\s+(\d+)", each)[1]) for each in statuses) // 1000  # type: ignore[index]
 
     def stages(self) -> dict[str, float]:
-        """Return seconds of each stage so far."""
-        text = httpx.get(f"http://127.0.0.1:{self._port}/metrics").text
-        found = re.findall(r'dvfb_stage_seconds_sum\{stage="([^"]+)"\} (\S+)', text)
-        return {stage: float(seconds) for stage, seconds in found}
+        """Return seconds of each stage so far, of all workers."""
+        found = re.findall(r'dvfb_stage_seconds_sum\{stage="([^"]+)".*\} (\S+)', self._metrics())
+        seconds = dict.fromkeys((stage for stage, _ in found), 0.0)
+        for stage, each in found:
+            seconds[stage] += float(each)
+        return seconds
+
+    def _metrics(self) -> str:
+        try:
+            return httpx.get(f"http://127.0.0.1:{self._port}/metrics").text
+        except httpx.TransportError:  # it starts
+            return ""
 
 
 class SeenFrames:
@@ -407,6 +448,8 @@ if __name__ == "__main__":
         rounds=(2, "how often each source has its turn"),
         seconds=(60, "how long frames come, of `latency`"),
         sources=("hdf5,inline", "which"),
+        workers=(1, "members of the daemon"),
+        partitions=(1, "of the topic"),
         model=("default", "bundle"),
         tables=TABLES,
     )
