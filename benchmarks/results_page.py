@@ -110,7 +110,7 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Sheet]], ...] = (
         sheets.independent_sets,
     ),
     ("Novelty", "novelty-default", "dvfb novelty --figure docs/images/novelty.png", sheet),
-    ("Speed", "annotate-frames", "--beside runs/paper-joint/bundle", sheets.annotate_frames),
+    ("Speed", "annotate-frames", "", sheets.annotate_frames),
     ("What a count is", "count-scale", "--frames 24 --real FOLDER", sheets.count_scale),
     ("Speed of the view", "view-speed", "", sheets.view_speed),
     ("Time in the live callback", "live-callback", "--frames 400", sheets.live_callback),
