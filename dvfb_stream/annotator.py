@@ -31,11 +31,18 @@ from dvfb_stream.labels import settled
 from dvfb_stream.metrics import Stage
 from dvfb_stream.models import Bundle, find_bundle, load_bundle
 from dvfb_stream.models.calibration import OPERATING_POINTS, probabilities
-from dvfb_stream.models.decision import MEASURED_LABELS, Decided, Decision, accepted_from, decide
+from dvfb_stream.models.decision import (
+    MEASURED_LABELS,
+    NOT_GATED,
+    Decided,
+    Decision,
+    accepted_from,
+    decide,
+)
 from dvfb_stream.models.folded import folded
 from dvfb_stream.models.novelty import novelty_inputs
 from dvfb_stream.processor_lanes import ProcessorLanes
-from dvfb_stream.remarks import mostly_masked, too_little
+from dvfb_stream.remarks import mostly_masked, too_even, too_little
 from dvfb_stream.view import FULL_SCALE, MAXIMUM, VIEW_SIZE, View, ViewResamplers
 
 ESTIMATOR_CACHE_BYTES = 1 << 30
@@ -442,9 +449,13 @@ class Annotator(FrameAnnotator):
     def annotation(self, frame: Frame, result: Inferred, *, keep_coefficients: bool = False) -> Annotation:
         """Return the annotation of a frame from what the model says about it."""
         masked, geometry = result.view.masked_pixels, frame.geometry
-        refusal = too_little(result.view, geometry)
-        labels, doubtful = (
-            ((), ()) if refusal else settled(self._named(result.accepted), self._named(result.doubtful))
+        nothing, even = too_little(result.view, geometry), too_even(result.measured.variation)
+        permitted = () if nothing else NOT_GATED if even else self.labels
+        labels, doubtful = settled(
+            *(
+                [each for each in self._named(which) if each in permitted]
+                for which in (result.accepted, result.doubtful)
+            )
         )
         best = result.measured.verified
         known = best.rings_known >= FEWEST_RINGS
@@ -456,7 +467,11 @@ class Annotator(FrameAnnotator):
             remark=" ".join(
                 filter(
                     None,
-                    (refusal, mostly_masked(masked, math.prod(geometry.shape)), result.view.scale.remark),
+                    (
+                        nothing or even,
+                        mostly_masked(masked, math.prod(geometry.shape)),
+                        result.view.scale.remark,
+                    ),
                 )
             ),
             scores={label: float(score) for label, score in zip(self.labels, result.scores, strict=True)},

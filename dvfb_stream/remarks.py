@@ -28,6 +28,10 @@ through a three-hundredth a quarter; a strip detector of 16 : 1 covers a sixteen
 LEAST_COUNTS = 1000
 """In all valid pixels. Thinned to 1000 counts, frames have 69 % right, to 300 counts 33 %, and at 100 none."""
 
+LEAST_VARIATION = 0.05
+"""By which the brightest of the sectors must exceed the darkest one: what no more stands out is not visible, by
+docs/labels.md. Of 80 real frames each exceeds 1.2; a dark frame of a camera with 300 counts of offset has 0.01."""
+
 
 def mostly_masked(masked: int, pixels: int) -> str:
     """Return a remark on a frame of which most pixels are masked; empty where they are not."""
@@ -61,3 +65,19 @@ def too_little(view: View, geometry: Geometry) -> str:
     else:
         return ""
     return f"No label is accepted: the frame has {too_few}."
+
+
+def too_even(variation: float) -> str:
+    """Return why no label of what is seen is accepted; empty where something may be seen. Those of quality may be.
+
+    Parameters
+    ----------
+    variation
+        Of the frame's sectors; see `MeasuredOrders`.
+    """
+    if variation >= LEAST_VARIATION:
+        return ""
+    return (
+        f"The frame is even: its brightest sector exceeds its darkest one by {100 * variation:.1f} %, less than "
+        f"{100 * LEAST_VARIATION:.0f} %. No label but of its quality is accepted."
+    )

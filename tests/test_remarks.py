@@ -7,6 +7,7 @@ import pytest
 
 from dvfb_stream import Annotator, Frame, Geometry
 from dvfb_stream.labels import LABELS
+from dvfb_stream.models.decision import NOT_GATED
 from dvfb_stream.remarks import too_little
 from dvfb_stream.view import make_view
 
@@ -74,3 +75,19 @@ def test_a_row_of_nothing_has_no_label_and_says_why(tiny_bundle) -> None:
     assert "masked" in nothing[1].remark
     assert full.remark == ""
     assert full.labels == tuple(LABELS)
+
+
+@pytest.mark.parametrize(("brighter", "is_even"), [(104.0, True), (106.0, False)])
+def test_a_frame_of_one_brightness_has_labels_of_its_quality_alone(tiny_bundle, brighter, is_even) -> None:
+    """One quadrant is brighter than the rest by 4 and by 6 %, without noise."""
+    pixels = np.full((512, 512), 100.0, np.float32)
+    pixels[:256, :256] = brighter
+    annotator = Annotator.load(tiny_bundle, device="cpu")
+    annotator.thresholds = dict.fromkeys(annotator.thresholds, 0.0)
+    (annotation,) = annotator.annotate(
+        [Frame(pixels, Geometry(shape=(512, 512), center_x=256, center_y=256))]
+    )
+    assert annotation.ok
+    assert ("less than 5 %" in annotation.remark) == is_even
+    assert bool(set(annotation.labels) - set(NOT_GATED)) != is_even
+    assert len(annotation.scores) == len(annotator.labels)

@@ -45,6 +45,8 @@ class MeasuredOrders:
     """From all sectors, where fewer than four rings are verified: what a shadow or a window may have made, too."""
     worth: float
     """Counts that one photon gives: 1 of a counting detector."""
+    variation: float
+    """By which share the brightest sector exceeds the darkest one; infinite where the darkest has no counts."""
     shift_x: float
     """Units of radius, of which the detector's span has 256, from the stated centre to the one about which odd
     harmonics vanish; 0 where they tell none."""
@@ -223,7 +225,10 @@ def _measured(some: _Seen) -> list[MeasuredOrders]:
         ]
     return [
         MeasuredOrders(
-            verified=one, seen=other, worth=float(worth), shift_x=float(shift[0]), shift_y=float(shift[1])
+            verified=one, seen=other, worth=float(worth), variation=float(variation),
+            shift_x=float(shift[0]), shift_y=float(shift[1]),
         )
-        for one, other, worth, shift in zip(known, seen, some.sectors.worth, some.shift, strict=True)
-    ]
+        for one, other, worth, variation, shift in zip(
+            known, seen, some.sectors.worth, some.sectors.variation, some.shift, strict=True
+        )
+    ]  # fmt: skip

@@ -50,6 +50,8 @@ class Sectors:
     """(B, R) variance of a sector's mean times its pixels: a photon's worth, roughness included."""
     worth: NDArray[np.float64]
     """(B,) counts that one photon gives: 1 of a counting detector."""
+    variation: NDArray[np.float64]
+    """(B,) by which share the brightest sector exceeds the darkest one; infinite where the darkest has no counts."""
     shift: NDArray[np.float64]
     """(B, 2) units of radius, x and y: from the centre of the bins to that about which odd harmonics vanish."""
     told: NDArray[np.bool_]
@@ -107,6 +109,7 @@ def gather(bins: PolarBins, counts: Sequence[NDArray[np.float32]], area: float) 
         values=values + np.concatenate([moved, -moved], axis=2),
         noise=noise,
         worth=worth,
+        variation=_variation(values, bins.pixels > 0),
         shift=shift,
         told=_is_told(weight, half_difference, moved, square, variance),
         one_sided=np.concatenate([one_sided, one_sided], axis=2),
@@ -167,6 +170,13 @@ def _typical(values: NDArray[np.float64], usable: NDArray[np.bool_]) -> NDArray[
     views, last = np.arange(len(number)), np.maximum(number - 1, 0)
     median = (ordered[views, last // 2] + ordered[views, np.minimum(number // 2, last)]) / 2
     return np.where(number >= FEWEST_RINGS, median, np.nan)
+
+
+def _variation(values: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return by which share the brightest of the sectors of views, (B, R, 72), exceeds the darkest one, (B,)."""
+    least = np.where(seen, values, np.float32(np.inf)).min(axis=(1, 2)).astype(float)
+    most = np.where(seen, values, np.float32(0)).max(axis=(1, 2)).astype(float)
+    return np.divide(most - least, least, out=np.full(len(least), np.inf), where=least > 0)
 
 
 def _shift(
