@@ -1,7 +1,8 @@
 """A batch divided among the cores of a processor, each part done from end to end by one thread.
 
 torch would divide every step of a batch among its threads, which then wait for one another some hundred times a
-batch, and nothing of what numpy does. Parts have one step less to wait for: the end.
+batch, and nothing of what numpy does. Parts have one step less to wait for: the end. Where there are too few items
+to divide, one thread of one core is quicker than all of torch's, too: by a third for one frame of the default model.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import TypeVar
 
 import torch
 
-FEWEST_TOGETHER = 4
-"""Items of a part: a frame alone takes several times as long as one of four."""
+FEWEST_TOGETHER = 8
+"""Items of a part. Each of its steps takes some time whatever is in it, and one thread of Python's waits for another
+at each: two parts of four take as long as one of eight, and half as much again of the processor's time."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -39,8 +41,7 @@ class ProcessorLanes:
         Parameters
         ----------
         work
-            Given some items that lie together, returns one result for each; called by several threads at a time, or
-            by this one where there are too few items to divide.
+            Given some items that lie together, returns one result for each; called by several threads at a time.
         items
             Any number.
 
@@ -50,9 +51,9 @@ class ProcessorLanes:
             What `work` raised for the first part that failed, once all parts have ended.
         """
         cores = torch.get_num_threads()
-        parts = min(cores, len(items) // FEWEST_TOGETHER)
-        if parts < 2:
+        if cores == 1 or not items:
             return list(work(items))
+        parts = max(1, min(cores, len(items) // FEWEST_TOGETHER))
         pool = self._started(cores)
         bounds = [len(items) * k // parts for k in range(parts + 1)]
         futures = [pool.submit(work, items[bounds[k] : bounds[k + 1]]) for k in range(parts)]

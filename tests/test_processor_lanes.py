@@ -39,13 +39,20 @@ def test_other_threads_keep_all_cores(two_cores):
     assert found == [2, 2]
 
 
-@pytest.mark.parametrize("count", [0, 1, 2 * FEWEST_TOGETHER - 1])
-def test_few_items_are_not_divided(two_cores, count):
+@pytest.mark.parametrize("count", [1, 2 * FEWEST_TOGETHER - 1])
+def test_few_items_are_one_threads_of_one_core(two_cores, count):
     asked = []
     assert ProcessorLanes().map(
-        lambda items: asked.append(threading.current_thread()) or items, range(count)
+        lambda items: asked.append((threading.current_thread(), torch.get_num_threads())) or items,
+        range(count),
     ) == [*range(count)]
-    assert asked == [threading.current_thread()]
+    ((thread, cores),) = asked
+    assert thread is not threading.current_thread()
+    assert cores == 1
+
+
+def test_nothing_is_no_work_for_a_thread(two_cores):
+    assert ProcessorLanes().map(lambda items: items, []) == []
 
 
 def test_one_core_has_one_lane(two_cores):
