@@ -22,10 +22,13 @@ from benchmarks.tiled_server import resident_bytes_of
 SECONDS_UNTIL_STARTED_AGAIN = 1.0
 SECONDS_TO_END = 60.0
 """That a daemon may take when it is told to."""
-SECONDS_TO_JOIN = 30.0
-"""Most that a daemon is left to join its group before it is told to end. Tansu 0.6 takes a member whose answer to its
-JoinGroup is under way when it leaves for the leader of the group, and waits for it for minutes, until it is itself
-started again: no member gets partitions, nor when all leave and join anew."""
+SECONDS_TO_JOIN = 60.0
+"""Most that daemons are left to divide the partitions before one is told to end. Tansu 0.6 may take a member that
+leaves while the answer to its JoinGroup is under way for the leader of the group, and waits for it for minutes: no
+member gets partitions, nor when all leave and join anew."""
+SECONDS_JOINED = 3.0
+"""Without a daemon that joins, after which the group is settled: longer than between two heartbeats, by which daemons
+learn that they are to join again."""
 JOINING, JOINED = "(Re-)joining group", "rebalance complete for group"
 """In the log of kafka-python."""
 
@@ -99,6 +102,7 @@ class Daemons:
 
     def remove_last(self) -> None:
         """End the last one as a supervisor does."""
+        self._let_join()
         with self._changing:
             self._end(len(self._processes) - 1)
             for each in (self._processes, self.options, self._logs, self._since):
@@ -106,6 +110,7 @@ class Daemons:
 
     def start_again(self, place: int) -> None:
         """End one as a supervisor does, and start another in its place."""
+        self._let_join()
         with self._changing:
             self._end(place)
             self._start(place)
@@ -124,12 +129,6 @@ class Daemons:
         process = self._processes[place]
         if process is None:
             return
-        with suppress(TimeoutError):
-            until(
-                lambda: not process.is_alive() or not self._joins(place),
-                what="a daemon has joined",
-                patience=SECONDS_TO_JOIN,
-            )
         process.terminate()
         process.join(SECONDS_TO_END)
         process.kill()
@@ -147,10 +146,23 @@ class Daemons:
         log = self._logs[place]
         return log.is_file() and "assigned: runs" in log.read_text(errors="replace")
 
-    def _joins(self, place: int) -> bool:
-        log = self._logs[place]
+    def _let_join(self) -> None:
+        joined_since = time.monotonic()
+
+        def are_settled() -> bool:
+            nonlocal joined_since
+            with self._changing:
+                if not all(map(self._has_joined, self._logs)):
+                    joined_since = time.monotonic()
+            return time.monotonic() > joined_since + SECONDS_JOINED
+
+        with suppress(TimeoutError):
+            until(are_settled, what="the daemons have joined", patience=SECONDS_TO_JOIN)
+
+    @staticmethod
+    def _has_joined(log: Path) -> bool:
         text = log.read_text(errors="replace") if log.is_file() else ""
-        return text.rfind(JOINING) > text.rfind(JOINED)
+        return text.rfind(JOINED) > text.rfind(JOINING)
 
     def _start(self, place: int) -> None:
         self._started += 1
