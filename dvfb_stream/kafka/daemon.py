@@ -223,6 +223,7 @@ class Daemon:
         if consumer is None:
             return
         self.health.say(Part.BROKER, ok=True, reason="let us in")
+        self._watch.begin()
         assignment = Assignment(consumer, patience=kafka.session_timeout / 3, metrics=self.metrics)
         logger.info("reading %s as group %r", ", ".join(kafka.topics), kafka.group)
         try:

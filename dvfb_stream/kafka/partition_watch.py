@@ -111,6 +111,10 @@ class PartitionWatch:
         self._cluster: ClusterWatch | None = None
         self._read: dict[TopicPartition, int] = {}
 
+    def begin(self) -> None:
+        """Take note that a consumer was opened: it has as long to get partitions as any."""
+        self._dividing.forget("group")
+
     def received(self, partition: TopicPartition, offset: int) -> None:
         """Take note of the last record that a poll brought of a partition."""
         self._read[partition] = offset + 1
@@ -162,8 +166,9 @@ class PartitionWatch:
                 self._metrics.set(catalogue.LAG, lags[partition], *labels)
             if partition in committed:
                 self._metrics.set(catalogue.COMMITTED_OFFSET, committed[partition], *labels)
-        self._say_lag(lags)
         self._look_at_group(consumer, has_partitions=bool(owned), is_reached=seen.ok, now=now)
+        if self.is_settled or not seen.ok:
+            self._say_lag(lags)
         stalled = self._receiving.stalled(now, read=read, ends=seen.ends, paused=paused) if seen.ok else []
         if stalled:
             raise ConsumerStalledError(
@@ -187,11 +192,10 @@ class PartitionWatch:
         """Notice a group that divides its partitions without end. One too many is left none, and that is an end."""
         self.is_settled = has_partitions or has_joined(consumer)
         seconds = self._dividing.seconds("group", None, now, works=is_reached and not self.is_settled)
-        if not self.is_settled:
+        if is_reached and not self.is_settled:
             reason = f"no partitions yet: the group divides them, for {seconds:.0f} s now"
             self._health.say(Part.LAG, ok=False, reason=reason)
         if seconds >= self._longest_rebalance:
-            self._dividing.forget("group")  # the next consumer has as long
             raise GroupUnsettledError(
                 f"the group has divided its partitions for {seconds:.0f} s without an end, and none is this daemon's"
             )
