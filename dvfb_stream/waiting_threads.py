@@ -1,4 +1,4 @@
-"""How threads of torch and numpy wait for work: asleep, so that they take the processor from nobody."""
+"""How torch's threads wait for one another: asleep, so that they take the processor from nobody."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import MutableMapping
 
 
 def sleep_while_waiting(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Have the threads of torch and of numpy's OpenBLAS sleep where they wait, unless the environment says otherwise.
+    """Have torch's threads sleep where they wait, unless the environment says otherwise.
 
     By default they spin: for one whose processor somebody else has, the others burn theirs. Asleep they are as fast
-    on two idle processors, and three times as fast on busy ones; OpenBLAS spins for 25 ms after each product. torch
-    and numpy read this when they are loaded.
+    on two idle processors, and three times as fast on busy ones. torch reads this when it is loaded.
 
     Parameters
     ----------
@@ -19,4 +18,3 @@ def sleep_while_waiting(environment: MutableMapping[str, str] = os.environ) -> N
         Of this process, or of one that will be started.
     """
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    environment.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # sixteen turns, the fewest that it knows

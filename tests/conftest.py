@@ -202,6 +202,19 @@ def frames_folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def forked_services():
+    """Fork the processes that read files or annotate, for tests of what they do: see `tests.forked_processes`.
+
+    How such a process begins and ends is the matter of `tests/isolation`.
+    """
+    from tests import forked_processes
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dvfb_stream.isolation.child_process._begun", forked_processes.service)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiled_process(tmp_path_factory):
     """A Tiled server in a process of its own, for all tests of this process: each takes a container of its own."""

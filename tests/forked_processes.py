@@ -17,10 +17,14 @@ import threading
 import unittest.mock
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from multiprocessing import forkserver
+from multiprocessing import Pipe, forkserver
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
+from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
+
+from dvfb_stream.isolation.child_process import _begun, _environment
 
 IMPORTED = (
     "torch",
@@ -29,6 +33,11 @@ IMPORTED = (
     "dvfb_stream.catalog.store",
     "dvfb_stream.cli.app",
     "dvfb_stream.cli.daemon.command",
+    "dvfb_stream.history.annotating",
+    "dvfb_stream.history.run_service",
+    "dvfb_stream.history.settings",
+    "dvfb_stream.isolation.annotator_service",
+    "dvfb_stream.isolation.files_service",
     "dvfb_stream.kafka.daemon",
     "dvfb_stream.tiled_stream.daemon",
     "pytest",
@@ -124,6 +133,18 @@ def dvfb(*words: object, **settings: Any) -> ForkedProcess:
     return ForkedProcess(_command, [str(word) for word in words], **settings)
 
 
+def service(memory: int, variables: Mapping[str, str]) -> tuple[Any, Connection]:
+    """Begin a process of `dvfb_stream.isolation` as `child_process` does, but for the interpreter.
+
+    With limits, which come with variables, it has an interpreter of its own: memory that is here is not there.
+    """
+    if variables:
+        return _begun(memory, variables)
+    ours, theirs = Pipe()
+    with theirs:
+        return ForkedProcess(_service, theirs, DupFd(memory), DupFd(2), environment=_environment()), ours
+
+
 def module(name: str, *words: object, **settings: Any) -> ForkedProcess:
     """Run a module as a script with these words."""
     return ForkedProcess(_module, name, [str(word) for word in words], **settings)
@@ -134,6 +155,14 @@ def _command(words: Sequence[str]) -> None:
 
     sys.argv = ["dvfb", *words]
     main()
+
+
+def _service(connection: Connection, memory: Any, errors: Any) -> None:
+    from dvfb_stream.isolation.__main__ import main
+
+    os.setpgid(0, 0)
+    os.dup2(errors.detach(), 2)
+    main(os.dup(connection.fileno()), memory.detach())
 
 
 def _module(name: str, words: Sequence[str]) -> None:

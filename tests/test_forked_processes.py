@@ -4,9 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from dvfb_stream.isolation.frame_memory import FrameMemory
+from dvfb_stream.isolation.service_process import ServiceProcess
 from tests.forked_processes import ForkedProcess, dvfb
 
 
@@ -46,6 +49,26 @@ def test_what_takes_long_is_imported_already(tmp_path):
     assert {"torch", "tiled.server.app", "dvfb_stream.kafka.daemon"} <= set(
         (tmp_path / "said").read_text().split()
     )
+
+
+def test_a_service_is_a_process_of_its_own_that_ends_with_its_owner(forked_services):
+    memory = FrameMemory()
+    settings = {"max_open": 1, "handlers": {}, "file_mask": True, "allowed_roots": None}
+    service = ServiceProcess(
+        "dvfb_stream.isolation.files_service:FilesService",
+        settings,
+        memory=memory,
+        called="what reads files",
+        answer_within=60.0,
+        niceness=1,
+    )
+    service.start()
+    pid = service.pid
+    assert pid == os.getpgid(pid)  # Ctrl-C does not reach it
+    assert "torch" in Path(f"/proc/{pid}/maps").read_text()  # forked from what has imported it
+    service.close()
+    memory.close()
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_the_command_says_what_it_says_in_an_interpreter_of_its_own(tmp_path):

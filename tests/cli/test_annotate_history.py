@@ -18,6 +18,8 @@ from dvfb_stream.errors import SettingsError
 
 from .conftest import SHAPE, Outcome, pattern
 
+pytestmark = pytest.mark.usefixtures("forked_services")
+
 GEOMETRY = ("--data-key", "image", "--center-x", 40.5, "--center-y", 44, "--model", "tiny", "--device", "cpu")
 
 

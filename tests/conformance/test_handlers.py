@@ -21,6 +21,8 @@ import pytest
 import tifffile
 from area_detector_handlers.eiger import EigerHandler
 
+pytestmark = pytest.mark.usefixtures("forked_services")
+
 ROWS, COLUMNS = 19, 23
 FRAMES = np.random.default_rng(5).integers(0, 60_000, (6, ROWS, COLUMNS), dtype=np.uint16)
 

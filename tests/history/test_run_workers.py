@@ -18,6 +18,8 @@ from dvfb_stream.history.settings import HistorySettings
 from .conftest import PATIENCE, SHAPES, Recorded
 from .history_annotators import FACTORY
 
+pytestmark = pytest.mark.usefixtures("forked_services")
+
 DETECTORS = {key: {"center_x": 2.5, "center_y": 1.5, "shape": shape} for key, shape in SHAPES.items()}
 
 
