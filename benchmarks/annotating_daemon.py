@@ -83,6 +83,7 @@ def annotate(options: dict[str, Any]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("httpx", "kafka", "tiled"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
+    logging.getLogger("kafka.coordinator").setLevel(logging.INFO)  # says when it joins its group
     sink = TiledSink(LaterCatalog(options["tiled"]), spool=options["spool"], when_full=WhenFull.WAIT)
     daemon = Daemon(
         DaemonSettings.model_validate(settings_of(options)),

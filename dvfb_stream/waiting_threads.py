@@ -1,4 +1,4 @@
-"""How torch's threads wait for one another: asleep, so that they take the processor from nobody."""
+"""How threads of torch and numpy wait for work: asleep, so that they take the processor from nobody."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import MutableMapping
 
 
 def sleep_while_waiting(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Have torch's threads sleep where they wait, unless the environment says otherwise.
+    """Have the threads of torch and of numpy's OpenBLAS sleep where they wait, unless the environment says otherwise.
 
     By default they spin: for one whose processor somebody else has, the others burn theirs. Asleep they are as fast
-    on two idle processors, and three times as fast on busy ones. torch reads this when it is loaded.
+    on two idle processors, and three times as fast on busy ones; OpenBLAS spins for 25 ms after each product. torch
+    and numpy read this when they are loaded.
 
     Parameters
     ----------
@@ -18,3 +19,4 @@ def sleep_while_waiting(environment: MutableMapping[str, str] = os.environ) -> N
         Of this process, or of one that will be started.
     """
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    environment.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # sixteen turns, the fewest that it knows

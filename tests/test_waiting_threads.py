@@ -1,4 +1,4 @@
-"""Whatever computes has torch's threads sleep where they wait: said before torch is loaded, which reads it then."""
+"""Whatever computes has threads sleep where they wait: said before torch and numpy are loaded, which read it then."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 from dvfb_stream.isolation.files_process import FilesProcess
 from dvfb_stream.waiting_threads import sleep_while_waiting
 
-TORCH = """
+LOADED = """
 import os
 from pathlib import Path
-Path("policy").write_text(os.environ.get("OMP_WAIT_POLICY", "none"))
+Path("said").write_text(os.environ.get("{variable}", "none"))
 os._exit(0)
 """
-"""Stands where torch is found first."""
+"""Stands where a library is found first."""
 DVFB = ("-c", "from dvfb_stream.cli import main; main()")
 DAEMON = """
 model = "default"
@@ -40,9 +40,14 @@ CENTRE = ("--center-x", "1", "--center-y", "1")
 @pytest.fixture
 def environment() -> dict[str, str]:
     """Of somebody who has set nothing about threads."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    return {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "OPENBLAS_"))}
 
 
+@pytest.mark.parametrize(
+    ("library", "variable", "value"),
+    [("torch", "OMP_WAIT_POLICY", "PASSIVE"), ("numpy", "OPENBLAS_THREAD_TIMEOUT", "4")],
+    ids=["torch", "numpy"],
+)
 @pytest.mark.parametrize(
     "words",
     [
@@ -58,8 +63,10 @@ def environment() -> dict[str, str]:
     ],
     ids=" ".join,
 )
-def test_it_is_said_before_torch_is_loaded(tmp_path: Path, environment: dict[str, str], words) -> None:
-    (tmp_path / "torch.py").write_text(TORCH)
+def test_it_is_said_before_a_library_is_loaded(
+    tmp_path: Path, environment: dict[str, str], words, library, variable, value
+) -> None:
+    (tmp_path / f"{library}.py").write_text(LOADED.format(variable=variable))
     (tmp_path / "daemon.toml").write_text(DAEMON)
     (tmp_path / "a.tif").write_bytes(b"II*")
     done = subprocess.run(
@@ -71,8 +78,8 @@ def test_it_is_said_before_torch_is_loaded(tmp_path: Path, environment: dict[str
         timeout=120,
         check=False,
     )
-    assert (tmp_path / "policy").is_file(), done.stderr
-    assert (tmp_path / "policy").read_text() == "PASSIVE"
+    assert (tmp_path / "said").is_file(), done.stderr
+    assert (tmp_path / "said").read_text() == value
 
 
 def test_a_process_that_serves_this_one_has_it_in_its_environment(monkeypatch) -> None:
@@ -87,6 +94,7 @@ def test_a_process_that_serves_this_one_has_it_in_its_environment(monkeypatch) -
 
 
 def test_what_a_user_has_set_stays() -> None:
-    environment = {"OMP_WAIT_POLICY": "ACTIVE"}
+    said = {"OMP_WAIT_POLICY": "ACTIVE", "OPENBLAS_THREAD_TIMEOUT": "26"}
+    environment = dict(said)
     sleep_while_waiting(environment)
-    assert environment == {"OMP_WAIT_POLICY": "ACTIVE"}
+    assert environment == said

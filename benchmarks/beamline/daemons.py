@@ -22,6 +22,15 @@ from benchmarks.tiled_server import resident_bytes_of
 SECONDS_UNTIL_STARTED_AGAIN = 1.0
 SECONDS_TO_END = 60.0
 """That a daemon may take when it is told to."""
+SECONDS_TO_JOIN = 60.0
+"""Most that daemons are left to divide the partitions before one is told to end. Tansu 0.6 may take a member that
+leaves while the answer to its JoinGroup is under way for the leader of the group, and waits for it for minutes: no
+member gets partitions, nor when all leave and join anew."""
+SECONDS_JOINED = 3.0
+"""Without a daemon that joins, after which the group is settled: longer than between two heartbeats, by which daemons
+learn that they are to join again."""
+JOINING, JOINED = "(Re-)joining group", "rebalance complete for group"
+"""In the log of kafka-python."""
 
 
 def _be_daemon(options: dict[str, Any], log: str, environment: dict[str, str]) -> None:
@@ -93,6 +102,7 @@ class Daemons:
 
     def remove_last(self) -> None:
         """End the last one as a supervisor does."""
+        self._let_join()
         with self._changing:
             self._end(len(self._processes) - 1)
             for each in (self._processes, self.options, self._logs, self._since):
@@ -100,6 +110,7 @@ class Daemons:
 
     def start_again(self, place: int) -> None:
         """End one as a supervisor does, and start another in its place."""
+        self._let_join()
         with self._changing:
             self._end(place)
             self._start(place)
@@ -134,6 +145,24 @@ class Daemons:
     def _works(self, place: int) -> bool:
         log = self._logs[place]
         return log.is_file() and "assigned: runs" in log.read_text(errors="replace")
+
+    def _let_join(self) -> None:
+        joined_since = time.monotonic()
+
+        def are_settled() -> bool:
+            nonlocal joined_since
+            with self._changing:
+                if not all(map(self._has_joined, self._logs)):
+                    joined_since = time.monotonic()
+            return time.monotonic() > joined_since + SECONDS_JOINED
+
+        with suppress(TimeoutError):
+            until(are_settled, what="the daemons have joined", patience=SECONDS_TO_JOIN)
+
+    @staticmethod
+    def _has_joined(log: Path) -> bool:
+        text = log.read_text(errors="replace") if log.is_file() else ""
+        return text.rfind(JOINED) > text.rfind(JOINING)
 
     def _start(self, place: int) -> None:
         self._started += 1

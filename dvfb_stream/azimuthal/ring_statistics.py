@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from dvfb_stream.azimuthal.harmonics import ORDERS, Harmonics
 from dvfb_stream.azimuthal.polar_bins import HALF, PolarBins
@@ -60,7 +61,8 @@ class RingStatistics:
         reach = np.maximum(EDGES[1:] - EDGES[:-1], width)
         share = np.maximum(1 - np.abs(bins.radii[:, None] - MIDDLES) / reach, 0.0)
         whole = share.sum(axis=0)
-        self._share = (share / np.maximum(whole, 1e-12)).astype(np.float32)
+        # Of each bin, sparse: a dense product would wake the threads of numpy's library, which burn a core each.
+        self._share = sparse.csr_array((share / np.maximum(whole, 1e-12)).T.astype(np.float32))
         self._there = np.minimum(whole * width / reach, 1.0).astype(np.float32)
         number = self._seen.sum(axis=1)
         self._coverage = number / self._seen.shape[1]
@@ -93,7 +95,9 @@ class RingStatistics:
             np.log(np.maximum(brightest, floor) / floor).clip(0, 5) / 2,
             np.broadcast_to(np.hypot(*shift.T)[:, None] / LARGEST_SHIFT, mean.shape),
         ]
-        binned = np.stack(rings, axis=1).astype(np.float32) @ self._share
+        statistics = np.stack(rings, axis=1).astype(np.float32)
+        binned = (self._share @ statistics.reshape(-1, statistics.shape[2]).T).T
+        binned = binned.reshape(*statistics.shape[:2], BINS)
         there = np.broadcast_to(self._there, (len(mean), 1, BINS))
         return np.concatenate([there, binned * (there > 0)], axis=1)
 

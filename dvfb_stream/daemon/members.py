@@ -91,11 +91,31 @@ class Member:
     has_run: bool = False
     """Whether it was ready to work since it was started last."""
     starts: int = 0
+    failed_starts: int = 0
+    """Times in a row that it ended before it was ready to work."""
+    last_end: str = ""
+    """How it ended the last time, for people."""
 
     @property
     def lives(self) -> bool:
         """Whether its process is there."""
-        return self.process is not None and self.process.poll() is None
+        process = self.process  # who asks is another thread than who starts it
+        return process is not None and process.poll() is None
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether its process is there, and was ready to work: only then is its silence a fault."""
+        return self.lives and self.has_run
+
+    @property
+    def absence(self) -> str:
+        """Why it does not answer, as far as that is known."""
+        if self.failed_starts:
+            times = "once" if self.failed_starts == 1 else f"{self.failed_starts} times in a row"
+            return f"ended {self.last_end} before it had begun, {times}; it is tried again"
+        if not self.is_at_work and self.last_end:
+            return f"ended {self.last_end}; it is started again"
+        return "does not answer"
 
 
 class Members:
@@ -174,6 +194,8 @@ class Members:
         if member.process is not None and (status := member.process.poll()) is not None:
             member.process = None
             how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+            member.last_end = how
+            member.failed_starts = 0 if member.has_run else member.failed_starts + 1
             if not member.has_run and member.starts == 1:
                 logger.error(
                     "worker %d ended %s before it had begun; the others end, too", member.number, how
@@ -184,14 +206,30 @@ class Members:
             before = 0.0 if long_enough else member.pause
             member.pause = min(2 * before, _LONGEST_PAUSE) or _FIRST_PAUSE
             member.not_before = now + member.pause
-            logger.error(
-                "worker %d ended %s; it is started again in %.0f s", member.number, how, member.pause
-            )
+            self._say_ended(member)
         if member.process is None:
             if now >= member.not_before:
                 self._start(member)
         elif not member.has_run:
             member.has_run = self._has_begun(member)
+            if member.has_run:
+                member.failed_starts = 0
+
+    def _say_ended(self, member: Member) -> None:
+        if member.failed_starts > 1:
+            return  # it was said, and each time it says itself what is wrong
+        if member.failed_starts:
+            logger.error(
+                "worker %d ended %s before it had begun; if that is by the configuration, as it is now, mend it: it "
+                "is tried again every %.0f s, which is not said again",
+                member.number,
+                member.last_end,
+                _LONGEST_PAUSE,
+            )
+            return
+        logger.error(
+            "worker %d ended %s; it is started again in %.0f s", member.number, member.last_end, member.pause
+        )
 
     def _start(self, member: Member) -> None:
         member.starts += 1

@@ -63,8 +63,10 @@ def serve_members(
 ) -> HttpServer:
     """Answer over HTTP until the server is closed; there is no authentication.
 
-    - ``/livez``: 200 while this process turns and each daemon lives and turns, else 503.
-    - ``/readyz``: 200 where each is ready, else 503. JSON: ``ready``, and ``workers`` with what each says.
+    - ``/livez``: 200 while this process turns, and each daemon that is at work does, else 503. One that has ended is
+      started again: whoever would end all for its sake would only end the others, too.
+    - ``/readyz``: 200 where each is ready, else 503. JSON: ``ready``, and ``workers`` with what each says, or why it
+      does not.
     - ``/metrics``: the series of all, each with the label ``worker``; ``dvfb_workers``, how many live; and
       ``dvfb_worker_restarts_total``, how often each was started again.
 
@@ -95,7 +97,9 @@ def serve_members(
     def alive(question: Question) -> Answer:
         told, age = of_all("/livez"), turned()
         dead = [
-            member.number for member, one in zip(members, told, strict=True) if one.status != HTTPStatus.OK
+            member.number
+            for member, one in zip(members, told, strict=True)
+            if one.status != HTTPStatus.OK and member.is_at_work
         ]
         ok = not dead and age < patience
         reason = f"workers {dead} do not turn" if dead else f"turned {age:.1f} s ago"
@@ -114,7 +118,7 @@ def serve_members(
 
 def _by_number(members: Sequence[Member], told: Sequence[Told]) -> dict[str, Any]:
     return {
-        str(member.number): json.loads(one.content) if one.content else {"reason": "does not answer"}
+        str(member.number): json.loads(one.content) if one.content else {"reason": member.absence}
         for member, one in zip(members, told, strict=True)
     }
 

@@ -69,7 +69,9 @@ class KafkaSettings(Settings):
     heartbeat_interval: PositiveFloat = 3.0
     """Seconds between heartbeats; at most a third of `session_timeout`."""
     max_poll_interval: PositiveFloat = 600.0
-    """Seconds between two polls after which the client gives the partitions back."""
+    """Seconds between two polls after which the client gives the partitions back, and that a rebalance waits for a
+    member at most. A daemon whose loop is stuck ends before: after ``limits.stall_timeout``, and is missed after
+    `session_timeout`."""
     bootstrap_timeout: PositiveFloat = 30.0
     """Seconds of one attempt to find a broker; at the start they go on for ``limits.start_timeout``."""
     max_message_bytes: Annotated[int, Field(gt=0, le=MAX_MESSAGE_BYTES)] = DEFAULT_MESSAGE_BYTES

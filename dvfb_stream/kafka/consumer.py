@@ -28,6 +28,7 @@ try:
     from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
     from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
     from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError, RetriableError
+    from kafka.structs import MemberState
 except ImportError as missing:
     raise MissingExtraError("kafka-python", "kafka") from missing
 
@@ -43,6 +44,7 @@ __all__ = [
     "TopicPartition",
     "check_reachable",
     "connection",
+    "has_joined",
     "has_read_all",
     "listed",
     "milliseconds",
@@ -174,6 +176,11 @@ def has_read_all(consumer: KafkaConsumer, partition: TopicPartition) -> bool:
         return end is not None and consumer.position(partition, timeout_ms=0) >= end
     except (KafkaError, LookupError, TypeError, AssertionError):  # taken away this moment, or no position yet
         return False
+
+
+def has_joined(consumer: KafkaConsumer) -> bool:
+    """Return whether the group has divided its partitions, and told this member its share, which may be none."""
+    return bool(consumer.group_metadata().state == MemberState.STABLE)
 
 
 def read_on_at(consumer: KafkaConsumer, partition: TopicPartition, offset: int) -> None:

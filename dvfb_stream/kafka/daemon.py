@@ -43,7 +43,7 @@ from dvfb_stream.kafka.consumer import (
 )
 from dvfb_stream.kafka.dead_letter_topic import DeadLetterTopic
 from dvfb_stream.kafka.partition_pipeline import PartitionPipeline, SharedAnnotator
-from dvfb_stream.kafka.partition_watch import ConsumerStalledError, PartitionWatch
+from dvfb_stream.kafka.partition_watch import ConsumerStalledError, GroupUnsettledError, PartitionWatch
 from dvfb_stream.kafka.resuming import Journals
 from dvfb_stream.kafka.stats import DaemonStats
 from dvfb_stream.kafka.watched_annotator import WatchedAnnotator
@@ -151,8 +151,9 @@ class Daemon:
         self._store_trouble = store_trouble
         self._stuck = Stuck()
         self._watch = PartitionWatch(settings, settings.kafka, metrics=self.metrics, health=self.health)
-        self._reopened = 0
-        """Times in a row that the consumer was opened again, since something was received."""
+        self._reopened = Counter[type[Exception]]()
+        """Times in a row that the consumer was opened again, by what was wrong: since something was received, or
+        the group was settled."""
 
     def stop(self) -> None:
         """Have `run` finish what it has in its hands, and return. For any thread, and for signal handlers."""
@@ -222,6 +223,7 @@ class Daemon:
         if consumer is None:
             return
         self.health.say(Part.BROKER, ok=True, reason="let us in")
+        self._watch.begin()
         assignment = Assignment(consumer, patience=kafka.session_timeout / 3, metrics=self.metrics)
         logger.info("reading %s as group %r", ", ".join(kafka.topics), kafka.group)
         try:
@@ -243,8 +245,8 @@ class Daemon:
         self.health.turn()
 
     def _reopen(self, reason: ConsumerStalledError | KafkaError) -> None:
-        self._reopened += 1
-        if self._reopened > _MOST_REOPENINGS:
+        self._reopened[type(reason)] += 1
+        if self._reopened.total() > _MOST_REOPENINGS:
             raise BrokerError(
                 f"{reason}; opened again {_MOST_REOPENINGS} times, it received nothing either: look at the brokers "
                 "and the network, and start the daemon again"
@@ -264,7 +266,7 @@ class Daemon:
                 for record in records:
                     self._read(partition, pipeline, record)
                 self._watch.received(partition, records[-1].offset)
-                self._reopened = 0
+                self._reopened.clear()
         self._raise_failures()
         self._abandon_silent(consumer)
         now = time.monotonic()
@@ -410,6 +412,8 @@ class Daemon:
         living = {p: pipeline for p, pipeline in self._pipelines.items() if not pipeline.offsets.ended}
         full = [partition for partition, pipeline in living.items() if pipeline.is_full]
         self._watch.look(consumer, living, paused=full, committed=self._committed, now=now)
+        if self._watch.is_settled:
+            del self._reopened[GroupUnsettledError]
         if self._store_trouble():  # what waits for room in the spool is not stuck
             return
         for partition, pipeline in living.items():

@@ -1,4 +1,4 @@
-"""How far each partition is read, and whether what the cluster has of it arrives."""
+"""How far each partition is read, whether what the cluster has of it arrives, and whether the group is settled."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from dvfb_stream.daemon.health import Health, Part
+from dvfb_stream.daemon.progress import Stuck
 from dvfb_stream.daemon.settings import DaemonSettings, KafkaSettings
 from dvfb_stream.errors import DvfbError
 from dvfb_stream.kafka.cluster_watch import ClusterWatch
-from dvfb_stream.kafka.consumer import KafkaError, TopicPartition, listed
+from dvfb_stream.kafka.consumer import KafkaError, TopicPartition, has_joined, listed
 from dvfb_stream.metrics import Metrics, catalogue
 
 _POSITION_MILLISECONDS = 200
@@ -21,6 +22,10 @@ Key = TypeVar("Key")
 
 class ConsumerStalledError(DvfbError):
     """The cluster has messages of ours, we ask for them, and none comes."""
+
+
+class GroupUnsettledError(ConsumerStalledError):
+    """The group divides its partitions for longer than that can take, and we have none."""
 
 
 class Receiving:
@@ -97,8 +102,18 @@ class PartitionWatch:
         self._metrics = metrics
         self._health = health
         self._receiving = Receiving(settings.limits.stall_timeout)
+        # So long a rebalance may take: it waits for each member to join again, one whose loop hangs is ended by its
+        # guard, and missed by the group after its session.
+        self._longest_rebalance = settings.limits.stall_timeout + kafka.session_timeout
+        self._dividing = Stuck()
+        self.is_settled = False
+        """Whether, at the last look, partitions were ours, or the group had divided them and left us none."""
         self._cluster: ClusterWatch | None = None
         self._read: dict[TopicPartition, int] = {}
+
+    def begin(self) -> None:
+        """Take note that a consumer was opened: it has as long to get partitions as any."""
+        self._dividing.forget("group")
 
     def received(self, partition: TopicPartition, offset: int) -> None:
         """Take note of the last record that a poll brought of a partition."""
@@ -130,6 +145,8 @@ class PartitionWatch:
         ------
         ConsumerStalledError
             When one has messages that do not come.
+        GroupUnsettledError
+            When none is ours, as the group does not come to an end.
         """
         if self._cluster is None:
             self._cluster = ClusterWatch(self._kafka)
@@ -149,7 +166,9 @@ class PartitionWatch:
                 self._metrics.set(catalogue.LAG, lags[partition], *labels)
             if partition in committed:
                 self._metrics.set(catalogue.COMMITTED_OFFSET, committed[partition], *labels)
-        self._say_lag(lags)
+        self._look_at_group(consumer, has_partitions=bool(owned), is_reached=seen.ok, now=now)
+        if self.is_settled or not seen.ok:
+            self._say_lag(lags)
         stalled = self._receiving.stalled(now, read=read, ends=seen.ends, paused=paused) if seen.ok else []
         if stalled:
             raise ConsumerStalledError(
@@ -168,6 +187,18 @@ class PartitionWatch:
         if self._cluster is not None:
             self._cluster.close()
             self._cluster = None
+
+    def _look_at_group(self, consumer: Any, *, has_partitions: bool, is_reached: bool, now: float) -> None:
+        """Notice a group that divides its partitions without end. One too many is left none, and that is an end."""
+        self.is_settled = has_partitions or has_joined(consumer)
+        seconds = self._dividing.seconds("group", None, now, works=is_reached and not self.is_settled)
+        if is_reached and not self.is_settled:
+            reason = f"no partitions yet: the group divides them, for {seconds:.0f} s now"
+            self._health.say(Part.LAG, ok=False, reason=reason)
+        if seconds >= self._longest_rebalance:
+            raise GroupUnsettledError(
+                f"the group has divided its partitions for {seconds:.0f} s without an end, and none is this daemon's"
+            )
 
     def _ask_position(self, consumer: Any, partition: TopicPartition) -> None:
         # One that is taken away meanwhile raises an IllegalStateError, which is no KafkaError of the public family.

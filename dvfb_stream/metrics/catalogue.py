@@ -210,7 +210,7 @@ REBALANCES = Counter(
 )
 REOPENINGS = Counter(
     name="dvfb_consumer_reopenings",
-    help="Times that the consumer received nothing of what the cluster has, and was opened again.",
+    help="Times that the consumer received nothing of what the cluster has, or no partitions, and was opened again.",
 )
 SPOOLED_BYTES = Gauge(name="dvfb_spool_bytes", unit="bytes", help="Size of this process's file in the spool.")
 UP = Gauge(

@@ -250,7 +250,7 @@ class FrameQueue:
                 or oldest.number <= self._drain_up_to
                 or not self._has_room(oldest.n_bytes)
             ):
-                closes = self._pace.closes_at(geometry, limit - len(group), oldest.admitted_at)
+                closes = self._pace.closes_at(geometry, len(group), limit, oldest.admitted_at)
                 closes = max(closes, oldest.not_before)
             if closes > now:
                 wake = min(wake, closes)

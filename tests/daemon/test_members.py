@@ -160,6 +160,28 @@ def test_the_pause_before_one_is_started_again_grows_and_is_as_at_first_after_a_
     assert pauses == [1.0, 2.0, 4.0, 1.0, 2.0]
 
 
+def test_one_that_cannot_begin_again_is_said_so_once_and_tried_again(start, tmp_path, monkeypatch, caplog):
+    """As when the configuration was made wrong since the service began."""
+    monkeypatch.setattr(members_module, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(members_module, "_LONGEST_PAUSE", 0.02)
+    members, _, _ = start(
+        "import os, sys\nif os.path.exists('wrong'): sys.exit(1)\n" + textwrap.dedent(WAITS),
+        processes=1,
+        has_begun=lambda member: not (tmp_path / "wrong").exists(),
+    )
+    (member,) = members.members
+    eventually(lambda: member.has_run)
+    (tmp_path / "wrong").touch()
+    member.process.kill()
+    eventually(lambda: member.failed_starts >= 4)
+    assert "ended with status 1 before it had begun, " in member.absence
+    assert "times in a row" in member.absence
+    assert caplog.text.count("worker 0 ended with status 1 before it had begun; if that is by the") == 1
+    assert caplog.text.count("worker 0 ended ") == 2  # and by SIGKILL
+    (tmp_path / "wrong").unlink()
+    eventually(lambda: member.is_at_work and not member.failed_starts)
+
+
 def test_one_that_cannot_begin_ends_all_with_its_status(start, tmp_path, caplog):
     script = WAITS + "\n" * 2
     _, thread, found = start(

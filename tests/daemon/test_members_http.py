@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import urllib.request
 from urllib.error import HTTPError
@@ -33,6 +35,15 @@ def daemons():
     yield made
     for one in made:
         one.server.close()
+
+
+@pytest.fixture
+def hanging():
+    """A process that lives and answers nothing."""
+    process = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    yield process
+    process.kill()
+    process.wait()
 
 
 @pytest.fixture
@@ -81,12 +92,27 @@ def test_one_that_is_killed_amid_its_answer_has_not_answered(status):
         thread.join()
 
 
-def test_it_is_alive_while_all_turn_and_the_supervising_process_does(ask):
+def test_it_is_alive_while_all_at_work_turn_and_the_supervising_process_does(ask, daemons, hanging):
     assert ask("/livez")[0] == 200
     assert ask("/livez", age=6.0)[0] == 503
-    status, told = ask("/livez", silent=True)
+    daemons[1].server.close()
+    daemons[1].member.process, daemons[1].member.has_run = hanging, True
+    status, told = ask("/livez")
     assert status == 503
-    assert "workers [2]" in json.loads(told)["reason"]
+    assert "workers [1]" in json.loads(told)["reason"]
+
+
+def test_one_that_has_ended_or_starts_is_away_and_the_service_alive(ask, daemons, hanging):
+    """Kubernetes would end the others for it."""
+    member = daemons[1].member
+    daemons[1].server.close()
+    member.last_end = "by SIGKILL"
+    for process in (None, hanging):
+        member.process = process
+        assert ask("/livez")[0] == 200
+        status, told = ask("/readyz")
+        assert status == 503
+        assert json.loads(told)["workers"]["1"] == {"reason": "ended by SIGKILL; it is started again"}
 
 
 def test_series_of_all_have_the_number_of_their_daemon(ask, daemons):

@@ -167,6 +167,83 @@ def test_where_that_does_not_help_the_daemon_ends_with_the_reason(topic, start_d
     assert "opened again 1 times, it received nothing either" in str(daemon.error)
 
 
+class NeverJoins(Stalled):
+    """A real consumer that does not come to be a member, as of a group that divides its partitions for ever."""
+
+    def poll(self, timeout_ms):
+        return {} if self._is_stalled() else self._consumer.poll(timeout_ms=timeout_ms)
+
+
+@pytest.fixture
+def first_never_join(monkeypatch):
+    """Function that has the first consumers, so many, never join."""
+
+    def let(many):
+        opened = []
+
+        def open_one(settings):
+            opened.append(open_consumer(settings))
+            number = len(opened)
+            return NeverJoins(opened[-1], lambda: number <= many)
+
+        monkeypatch.setattr(daemon_module, "open_consumer", open_one)
+
+    return let
+
+
+def test_a_daemon_that_its_group_gives_no_partitions_leaves_and_joins_anew(
+    topic, start_daemon, first_never_join, caplog
+):
+    """As where the cluster waits for a leader that has left; Tansu 0.6 does, where it is restarted amid a join."""
+    first_never_join(2)
+    sink, run = Recorder(), RawRun([1, 2, 3])
+    topic.send(*run.documents)
+    daemon = start_daemon(sink, limits={"stall_timeout": 0.2})
+    lag = eventually(
+        lambda: "no partitions" in (lag := daemon.daemon.health.ready()[Part.LAG]).reason and lag
+    )
+    assert not lag.ok
+    eventually(lambda: len(sink.of("stop")) == 1, timeout=60)
+    assert sink.frames() == frames_of(run)
+    assert values(daemon, "dvfb_consumer_reopenings")[()] == 2
+    assert "the group has divided its partitions for" in caplog.text
+    assert daemon.daemon.health.ready()[Part.LAG].ok
+    daemon.stop()
+
+
+def test_where_joining_anew_does_not_help_the_daemon_ends(topic, start_daemon, first_never_join, monkeypatch):
+    monkeypatch.setattr("dvfb_stream.kafka.daemon._MOST_REOPENINGS", 1)
+    first_never_join(100)
+    daemon = start_daemon(Recorder(), limits={"stall_timeout": 0.2})
+    daemon.join()
+    assert isinstance(daemon.error, BrokerError)
+    assert "none is this daemon's" in str(daemon.error)
+
+
+def test_a_rebalance_may_take_as_long_as_a_member_that_hangs_is_waited_for(topic, start_daemon):
+    daemon = start_daemon(
+        start=False, limits={"stall_timeout": 120.0}, session_timeout=45.0, heartbeat_interval=3.0
+    )
+    assert daemon.daemon._watch._longest_rebalance == 165.0
+    daemon.start()
+
+
+def test_a_daemon_more_than_there_are_partitions_waits_in_its_group(topic, start_daemon):
+    busy = start_daemon(Recorder())
+    eventually(lambda: values(busy, "dvfb_rebalances").get(("assigned",)))
+    idle = start_daemon(Recorder())
+    eventually(lambda: idle.daemon.health.ready()[Part.LAG].ok)
+    looks = []
+    look = idle.daemon._watch._look_at_group
+    idle.daemon._watch._longest_rebalance = 1e-9
+    idle.daemon._watch._look_at_group = lambda *args, **how: (look(*args, **how), looks.append(1))
+    eventually(lambda: len(looks) >= 5)
+    assert not values(idle, "dvfb_consumer_reopenings").get(())
+    assert not values(idle, "dvfb_rebalances").get(("assigned",))
+    idle.stop()
+    busy.stop()
+
+
 def test_a_pipeline_that_does_nothing_of_its_work_ends_the_daemon_with_the_reason(topic, start_daemon):
     never = threading.Event()
 

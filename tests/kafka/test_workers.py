@@ -91,7 +91,8 @@ def test_two_workers_share_the_partitions_and_one_that_is_killed_comes_back(
     assert len(children_of(service.pid)) == 2
     victim = children_of(service.pid)[0]
     os.kill(victim, signal.SIGKILL)
-    eventually(lambda: ask(port, "/livez")[0] == 503, timeout=60)
+    eventually(lambda: ask(port, "/readyz")[0] == 503, timeout=60)
+    assert ask(port, "/livez")[0] == 200
     send(*first, documents=slice(4, None))
     stored_whole(*first)  # by the other one, or the one that has come back
     eventually(lambda: ask(port, "/readyz")[0] == 200, timeout=120, pause_for=0.2)

@@ -12,7 +12,7 @@ from dvfb_stream.annotations import Annotation, Status
 from dvfb_stream.metrics import Metrics
 from dvfb_stream.worker import FullQueuePolicy
 from dvfb_stream.worker.frame_queue import FrameQueue
-from dvfb_stream.worker.policy import BatchLimit, Pace
+from dvfb_stream.worker.policy import ENOUGH, BatchLimit, Pace
 from dvfb_stream.worker.stats import Tally
 
 from .conftest import IDENTITY, TALL, WIDE, frame
@@ -76,12 +76,34 @@ def test_of_a_fast_scan_a_batch_that_will_fill_is_waited_for():
 
 def test_a_burst_that_has_ended_waits_a_fraction_for_what_does_not_come():
     queue = Queue(max_wait=1.0)
-    for index in range(23):
+    for index in range(25):
         add(queue, index, now=0.001 * index)
-    assert len(take(queue, now=0.022, limit=20)) == 20
-    wake = take(queue, now=0.022, limit=20)
-    assert wake == pytest.approx(0.022 + 1.0 / 18, abs=0.005)  # 17 are missing
-    assert numbers(take(queue, now=wake, limit=20)) == [20, 21, 22]
+    assert len(take(queue, now=0.024, limit=20)) == 20
+    wake = take(queue, now=0.024, limit=20)
+    assert wake == pytest.approx(0.024 + 1.0 / 16, abs=0.005)  # 15 are missing
+    assert numbers(take(queue, now=wake, limit=20)) == [20, 21, 22, 23, 24]
+
+
+def test_frames_too_slow_to_fill_a_batch_wait_for_enough_of_them():
+    """One every 50 ms: three more are expected within 200 ms, and fifteen are not."""
+    queue, batches = Queue(max_wait=0.2), []
+    for index in range(60):
+        now = 0.05 * index
+        add(queue, index, now)
+        if isinstance(found := take(queue, now, limit=16), list):
+            batches.append(len(found))
+            for entry in found:
+                finish(queue, entry)
+    assert batches[-5:] == [ENOUGH] * 5
+
+
+def test_frames_too_slow_for_enough_of_them_go_at_once():
+    queue = Queue(max_wait=0.2)
+    for index in range(30):
+        now = 0.1 * index
+        add(queue, index, now)
+        found = take(queue, now, limit=16)
+    assert numbers(found) == [29]
 
 
 def test_without_waiting_whatever_is_there_goes():
@@ -150,8 +172,8 @@ def test_the_pace_of_few_geometries_is_remembered():
         for _ in range(30):
             pace.arrived(str(number), now=0.0)
     assert len(pace._arrivals) == 64
-    assert pace.closes_at("0", 3, oldest=0.0) <= 0.0  # forgotten: goes at once
-    assert pace.closes_at("999", 3, oldest=0.0) > 0.2
+    assert pace.closes_at("0", 13, 16, oldest=0.0) <= 0.0  # forgotten: goes at once
+    assert pace.closes_at("999", 13, 16, oldest=0.0) > 0.2
 
 
 def test_a_batch_that_does_not_fit_halves_the_limit_and_it_grows_back_with_care():
@@ -217,7 +239,7 @@ def test_the_pace_is_the_mean_gap_of_the_last_four_frames_or_so():
         pace.arrived("g", now=0.1 * number)
         if number:
             mean = 0.75 * mean + 0.25 * 0.1
-        assert pace.closes_at("g", 1, oldest=0.1 * number) == pytest.approx(
+        assert pace.closes_at("g", 15, 16, oldest=0.1 * number) == pytest.approx(
             0.1 * number + min(1.0 - mean, 0.5)
         )
 
