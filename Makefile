@@ -39,9 +39,10 @@ $(VENV)/stamp-lint: pyproject.toml constraints.txt
 demo: $(VENV)/stamp-demo
 	$(BIN)/dvfb demo
 
-# Two files at a time, in the order of tests/conftest.py: tests of one file share what takes long to make.
+# Three files at a time, in the order of tests/conftest.py: tests of one file share what takes long to make. Two
+# processors have time for a third: tests of brokers, servers and processes that end mostly wait.
 test: $(VENV)/stamp-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 1
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 1
 
 # Before each commit: all that lint finds, and the tests that take less than a minute together.
 check: lint

@@ -55,10 +55,11 @@ FIRST_PLACES = """
     training/test_recipe cli/test_measure simulation/test_simulator cli/test_demo profiles/test_ipython
     test_benchmarks cli/test_simulate conformance/test_handlers cli/test_signals kafka/test_daemon
     history/test_kills kafka/test_killers kafka/test_refused_runs cli/test_annotate_history
-    catalog/test_writers_at_once
+    catalog/test_writers_at_once kafka/test_journal kafka/test_workers kafka/test_daemon_process
+    kafka/test_poisoned_daemon
 """
 """Files that take longest, from a minute to half a one. They begin first: at the end of a run short ones fill up
-both processes, where a long one would have the other wait. Those of `catalog` that share its server come early by
+all processes, where a long one would have the others wait. Those of `catalog` that share its server come early by
 their name, and stay together."""
 
 
