@@ -10,6 +10,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 from typing import Any, Protocol
@@ -282,7 +283,12 @@ class Delivery:
                 return
             told: list[Told] = []
             if run.rows <= 0:  # otherwise rows came during the call, and it has another turn
+                again = self.runs.same_stops(run)
                 self.files.over(run)
+                with suppress(sqlite3.Error):  # those that are left have their turn
+                    for other in again:
+                        self.files.over(other)
+                        self.files.settle(other)
                 self.tally.stored_runs += 1
                 told = self._told.pop(run.uid, [])
                 self._told_why.pop(run.uid, None)

@@ -79,6 +79,7 @@ class WaitingRuns:
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
         self._runs: dict[tuple[SpoolFile, str], WaitingRun] = {}
+        self._of_uid: dict[str, list[WaitingRun]] = {}
         self._turn = 0
         self._last_inherited = True
 
@@ -96,28 +97,42 @@ class WaitingRuns:
     def add(self, run: WaitingRun) -> None:
         """Take in a run."""
         self._runs[run.file, run.uid] = run
+        self._of_uid.setdefault(run.uid, []).append(run)
 
     def remove(self, run: WaitingRun) -> None:
         """Leave a run out from now on."""
         run.gone = True
-        self._runs.pop((run.file, run.uid), None)
+        if self._runs.pop((run.file, run.uid), None) is not None:
+            left = [other for other in self._of_uid.pop(run.uid) if other is not run]
+            if left:
+                self._of_uid[run.uid] = left
 
     def due_at(self, run: WaitingRun, *, hurry: bool = False) -> float:
         """Return when something of a run should be delivered."""
-        if not run.is_waiting or self._has_rows_elsewhere(run):
+        if not run.is_waiting or self._waits_for_another(run):
             return inf
         full = run.rows >= self._pace.batch_size or run.stopped or hurry
         return run.not_before if full else max(run.not_before, run.came + self._pace.max_age)
 
     def has_another(self, run: WaitingRun) -> bool:
         """Return whether something of the same run is here in another file, too."""
-        return any(other.uid == run.uid and other is not run for other in self._runs.values())
+        return len(self._of_uid.get(run.uid, ())) > 1
 
-    def _has_rows_elsewhere(self, run: WaitingRun) -> bool:
-        """Return whether only the stop of a run is left here, and rows of it wait in the file of another process."""
-        return run.rows <= 0 and any(
-            other.rows > 0 for other in self._runs.values() if other.uid == run.uid and other is not run
-        )
+    def same_stops(self, run: WaitingRun) -> list[WaitingRun]:
+        """Return what else is here of a run, in other files, and is nothing but its stop once more.
+
+        Each process that took the end of a run which was not stored yet has written it down.
+        """
+        others = self._of_uid.get(run.uid, ())
+        return [other for other in others if other is not run and other.is_waiting and other.rows <= 0]
+
+    def _waits_for_another(self, run: WaitingRun) -> bool:
+        """Return whether only the stop of a run is left here, and rows of it or an older stop are in another file."""
+        if run.rows > 0:
+            return False
+        of_it = self._of_uid.get(run.uid, ())
+        oldest = next((other for other in of_it if other.is_waiting), run)
+        return run is not oldest or any(other.rows > 0 for other in of_it)
 
     def next(self, now: float, *, hurry: bool = False) -> WaitingRun | None:
         """Return the run whose turn it is at `now`, and count the turn; None: none's."""

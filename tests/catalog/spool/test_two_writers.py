@@ -7,7 +7,7 @@ import pytest
 from dvfb_stream.catalog.spool import Spool, delivery
 from dvfb_stream.catalog.store_errors import WrittenByAnotherError
 
-from .conftest import PATIENCE, QUICK, documents, until
+from .conftest import PATIENCE, QUICK, documents, unavailable, until
 
 
 @pytest.mark.parametrize(("patience", "lines"), [(0.05, 1), (600.0, 0)])
@@ -57,3 +57,21 @@ def test_a_part_of_a_run_that_was_taken_over_is_let_go_once_it_is_stored(store, 
     with Spool(store, tmp_path, pace=QUICK):
         until(lambda: list(store.rows.get("a", ())) == [0, 1, 2])
         until(lambda: let_go == ["a"])
+
+
+def test_a_stop_that_several_processes_wrote_down_is_stored_once(store, tmp_path):
+    """Each that takes the end of a run which is not stored yet writes it down, restart for restart."""
+    start, descriptor, *rows, stop = documents("a", 3)
+    store.fault = lambda kind, uid: unavailable()
+    for taken in ([*rows, stop], [stop], [stop], [stop]):
+        ended = Spool(store, tmp_path, pace=QUICK)
+        for name, doc in (start, descriptor, *taken):
+            ended(name, doc)
+        ended.close(0.0)
+    assert len(list(tmp_path.glob("*.sqlite"))) == 4
+    store.calls.clear()
+    store.fault = lambda kind, uid: None
+    with Spool(store, tmp_path, pace=QUICK) as spool:
+        until(lambda: len(list(tmp_path.glob("*.sqlite"))) == 1)
+        assert spool.stats().stored_runs == 1
+    assert store.calls == [("write", "a", 3), ("finish", "a", 0), ("close", "", 0)]
