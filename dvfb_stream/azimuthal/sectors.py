@@ -176,7 +176,7 @@ def _variation(values: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[
     """Return by which share the brightest of the sectors of views, (B, R, 72), exceeds the darkest one, (B,)."""
     least = np.where(seen, values, np.float32(np.inf)).min(axis=(1, 2)).astype(float)
     most = np.where(seen, values, np.float32(0)).max(axis=(1, 2)).astype(float)
-    return np.divide(most - least, least, out=np.full(len(least), np.inf), where=least > 0)
+    return np.asarray(np.divide(most - least, least, out=np.full(len(least), np.inf), where=least > 0))
 
 
 def _shift(
