@@ -114,10 +114,17 @@ def stall(monkeypatch):
     return Stall
 
 
+def await_partitions(daemon) -> None:
+    """Have a daemon wait long for its partitions, however soon other things count as stalled: machines are busy."""
+    daemon.daemon._watch._longest_rebalance = 60.0
+
+
 def test_a_consumer_that_brings_nothing_of_what_there_is_is_opened_again(topic, start_daemon, stall):
     sink, first, second = Recorder(), RawRun([1, 2]), RawRun([3, 4, 5])
     topic.send(*first.documents)
-    daemon = start_daemon(sink, limits={"stall_timeout": 1.5})
+    daemon = start_daemon(sink, start=False, limits={"stall_timeout": 1.5})
+    await_partitions(daemon)
+    daemon.start()
     eventually(lambda: len(sink.of("stop")) == 1)
     stall.now.set()
     topic.send(*second.documents)
@@ -160,7 +167,9 @@ def test_where_that_does_not_help_the_daemon_ends_with_the_reason(topic, start_d
     stall.many = 100
     stall.now.set()
     topic.send(*RawRun([1, 2]).documents)
-    daemon = start_daemon(Recorder(), limits={"stall_timeout": 0.5})
+    daemon = start_daemon(Recorder(), start=False, limits={"stall_timeout": 0.5})
+    await_partitions(daemon)
+    daemon.start()
     daemon.join()
     assert isinstance(daemon.error, BrokerError)
     assert "messages of " in str(daemon.error)
@@ -178,12 +187,14 @@ class NeverJoins(Stalled):
 def first_never_join(monkeypatch):
     """Function that has the first consumers, so many, never join."""
 
-    def let(many):
+    def let(many, then=lambda: None):
         opened = []
 
         def open_one(settings):
             opened.append(open_consumer(settings))
             number = len(opened)
+            if number > many:
+                then()
             return NeverJoins(opened[-1], lambda: number <= many)
 
         monkeypatch.setattr(daemon_module, "open_consumer", open_one)
@@ -195,10 +206,11 @@ def test_a_daemon_that_its_group_gives_no_partitions_leaves_and_joins_anew(
     topic, start_daemon, first_never_join, caplog
 ):
     """As where the cluster waits for a leader that has left; Tansu 0.6 does, where it is restarted amid a join."""
-    first_never_join(2)
     sink, run = Recorder(), RawRun([1, 2, 3])
     topic.send(*run.documents)
-    daemon = start_daemon(sink, limits={"stall_timeout": 0.2})
+    daemon = start_daemon(sink, start=False, limits={"stall_timeout": 0.2})
+    first_never_join(2, then=lambda: await_partitions(daemon))
+    daemon.start()
     lag = eventually(
         lambda: "no partitions" in (lag := daemon.daemon.health.ready()[Part.LAG]).reason and lag
     )
